@@ -1,0 +1,333 @@
+//! The interface a drive implements: one async method per kernel request, in this crate's own types.
+//!
+//! The methods carry the names of the FUSE protocol (`include/uapi/linux/fuse.h`). Every method may
+//! run at the same time as every other; the kernel serialises only what changes one directory.
+
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+/// The kernel's number for a node; the root is [`Inode::ROOT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Inode(pub u64);
+
+impl Inode {
+    /// The mount point itself (`FUSE_ROOT_ID`).
+    pub const ROOT: Self = Self(1);
+}
+
+/// The number of one open file or directory, chosen by the drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Handle(pub u64);
+
+/// What kind of node an inode is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe, shown but not usable through the mount.
+    Fifo,
+    /// A socket, shown but not usable through the mount.
+    Socket,
+    /// A character device, shown but not usable through the mount.
+    CharDevice,
+    /// A block device, shown but not usable through the mount.
+    BlockDevice,
+}
+
+/// What `stat(2)` shows of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// The node's number.
+    pub inode: Inode,
+    /// What it is.
+    pub kind: FileKind,
+    /// Cleartext length in bytes.
+    pub size: u64,
+    /// Permission bits, with setuid, setgid and sticky (`07777`).
+    pub mode: u16,
+    /// Number of hard links.
+    pub links: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last access.
+    pub accessed: SystemTime,
+    /// Last change of content.
+    pub modified: SystemTime,
+    /// Last change of content or attributes.
+    pub changed: SystemTime,
+}
+
+/// Attributes, and how long the kernel may believe them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedAttributes {
+    /// The attributes.
+    pub attributes: Attributes,
+    /// How long they may be cached.
+    pub ttl: Duration,
+}
+
+/// The answer to a look-up of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The name exists. Raises the inode's look-up count by one (see [`Filesystem::forget`]).
+    Found(TimedAttributes),
+    /// The name does not exist, and the kernel may remember so for this long.
+    Missing(Duration),
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// Its name, as shown.
+    pub name: OsString,
+    /// Its attributes.
+    pub attributes: TimedAttributes,
+}
+
+/// The answer to an open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The handle that later requests name.
+    pub handle: Handle,
+    /// Whether pages that the kernel holds from an earlier open are still right (`FOPEN_KEEP_CACHE`).
+    pub keep_cache: bool,
+}
+
+/// How a program opened a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFlags {
+    /// Reads are allowed.
+    pub read: bool,
+    /// Writes are allowed.
+    pub write: bool,
+    /// Every write goes to the end (`O_APPEND`).
+    pub append: bool,
+    /// The content is dropped first (`O_TRUNC`).
+    pub truncate: bool,
+    /// The file must not exist yet (`O_EXCL`).
+    pub exclusive: bool,
+}
+
+/// A time to set: a given one, or the present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The present (`UTIME_NOW`).
+    Now,
+    /// This time.
+    At(SystemTime),
+}
+
+/// The attributes a `setattr` request changes; `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetAttributes {
+    /// Permission bits.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes: truncates or extends with zeros.
+    pub size: Option<u64>,
+    /// Last access.
+    pub accessed: Option<SetTime>,
+    /// Last change of content.
+    pub modified: Option<SetTime>,
+}
+
+/// Who asks, and on whose behalf new nodes are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Process.
+    pub pid: u32,
+}
+
+/// What `renameat2(2)` was asked to do with an existing target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replace it.
+    Replace,
+    /// Fail with `EEXIST` (`RENAME_NOREPLACE`).
+    NoReplace,
+    /// Swap the two (`RENAME_EXCHANGE`).
+    Exchange,
+}
+
+/// What `statfs(2)` shows. Blocks are of `block_size` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilesystemStatistics {
+    /// Unit of the block counts, bytes.
+    pub block_size: u32,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub blocks_free: u64,
+    /// Free blocks for ordinary users.
+    pub blocks_available: u64,
+    /// All inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Longest name, bytes.
+    pub name_max: u32,
+}
+
+/// An error as a program sees it, a positive `errno(3)` value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// What a mount shows. Implementations answer in terms of inodes and handles that they hand out themselves.
+pub trait Filesystem: Send + Sync + 'static {
+    /// The implementation's error; how it maps to [`Errno`] is its own, single table.
+    type Error: Into<Errno> + Send;
+
+    /// Finds `name` in the directory `parent`.
+    fn lookup(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<Entry, Self::Error>> + Send;
+    /// The kernel drops `count` look-ups of `inode`; at zero it does not name the inode any more.
+    fn forget(&self, inode: Inode, count: u64);
+    /// Reads attributes.
+    fn getattr(
+        &self,
+        inode: Inode,
+        handle: Option<Handle>,
+    ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
+    /// Changes attributes, and answers with the new ones.
+    fn setattr(
+        &self,
+        inode: Inode,
+        handle: Option<Handle>,
+        set: SetAttributes,
+        caller: Caller,
+    ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
+    /// Reads a symbolic link's target.
+    fn readlink(&self, inode: Inode) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+    /// Makes a directory. `mode` has the caller's umask applied.
+    fn mkdir(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u16,
+        caller: Caller,
+    ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
+    /// Removes a name that is not a directory.
+    fn unlink(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Removes an empty directory.
+    fn rmdir(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Makes a symbolic link.
+    fn symlink(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        target: &OsStr,
+        caller: Caller,
+    ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
+    /// Makes a hard link.
+    fn link(
+        &self,
+        inode: Inode,
+        new_parent: Inode,
+        new_name: &OsStr,
+    ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
+    /// Renames.
+    fn rename(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        new_parent: Inode,
+        new_name: &OsStr,
+        mode: RenameMode,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Opens a file. `flags.truncate` and `flags.exclusive` are the kernel's business here and always false.
+    fn open(
+        &self,
+        inode: Inode,
+        flags: OpenFlags,
+    ) -> impl Future<Output = Result<Opened, Self::Error>> + Send;
+    /// Makes a file and opens it, in one step. `mode` has the caller's umask applied.
+    fn create(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u16,
+        flags: OpenFlags,
+        caller: Caller,
+    ) -> impl Future<Output = Result<(TimedAttributes, Opened), Self::Error>> + Send;
+    /// Reads `length` bytes from `offset`: fewer only at the end of the file.
+    fn read(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        length: u32,
+    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+    /// Writes all of `data` at `offset`. `from_page_cache` marks a page of a shared mapping, whose offset
+    /// holds even on an `O_APPEND` handle.
+    fn write(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        data: Bytes,
+        from_page_cache: bool,
+    ) -> impl Future<Output = Result<u32, Self::Error>> + Send;
+    /// One file descriptor of this handle was closed; the last chance to report an error to the program.
+    fn flush(&self, inode: Inode, handle: Handle) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Makes the content durable on the server's disk.
+    fn fsync(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        data_only: bool,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Allocates or zeroes a range (`fallocate(2)`; `mode` is its flags).
+    fn fallocate(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// The last descriptor of this handle is gone.
+    fn release(&self, inode: Inode, handle: Handle) -> impl Future<Output = ()> + Send;
+    /// Opens a directory for reading.
+    fn opendir(&self, inode: Inode) -> impl Future<Output = Result<Handle, Self::Error>> + Send;
+    /// Names from position `offset` on, as many as the implementation has at hand (`.` and `..` are added by this
+    /// crate). An empty answer is the end. With `plus`, raises the look-up count of each entry that
+    /// the crate reports back through [`Filesystem::forget`] arithmetic (see `skin`): entries that did not fit
+    /// into the kernel's buffer are forgotten again at once.
+    fn readdir(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        plus: bool,
+    ) -> impl Future<Output = Result<Vec<DirectoryEntry>, Self::Error>> + Send;
+    /// Makes a directory's names durable.
+    fn fsyncdir(&self, inode: Inode, handle: Handle) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Closes a directory.
+    fn releasedir(&self, inode: Inode, handle: Handle) -> impl Future<Output = ()> + Send;
+    /// Capacity and use.
+    fn statfs(&self, inode: Inode) -> impl Future<Output = Result<FilesystemStatistics, Self::Error>> + Send;
+}
+
+/// Tells the kernel to drop what it holds. Implemented by this crate over the mount; a drive calls it when
+/// content or names changed on the server, or a vault was locked or unlocked.
+pub trait Invalidate: Send + Sync + 'static {
+    /// Drops attributes and all pages of `inode`.
+    fn inode(&self, inode: Inode);
+    /// Drops `name` in `parent`, whether it was known to exist or not.
+    fn entry(&self, parent: Inode, name: &OsStr);
+}

@@ -1,0 +1,3 @@
+//! Scaup mounts encrypted vaults that live on an SSH server as an ordinary folder.
+
+pub mod remote;

@@ -1,0 +1,325 @@
+//! The interface through which the drive uses the server: positional, async, with typed errors.
+//!
+//! Three implementations: `sftp` (an SSH server), `local` (a directory of this machine) and `memory`
+//! (tests: can delay, cut, read short and fail at the n-th message). Every call ends: each has a deadline of
+//! the implementation's own and answers [`RemoteError::Timeout`] after it. A dropped future cancels nothing
+//! on the server, but leaves the connection in order. Paths are relative to the directory that is mounted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// One name on the server: not empty, not `.` or `..`, without `/` and NUL, at most 255 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RemoteName(Box<[u8]>);
+
+impl RemoteName {
+    /// Longest name accepted from or sent to a server, in bytes (`NAME_MAX`).
+    pub const MAX_LEN: usize = 255;
+
+    /// Accepts `name` if it is safe to join to a path. A server is not trusted: everything it lists goes through here.
+    #[must_use]
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        let safe = !name.is_empty()
+            && name.len() <= Self::MAX_LEN
+            && name != b"."
+            && name != b".."
+            && !name.iter().any(|&byte| byte == b'/' || byte == 0);
+        safe.then(|| Self(name.into()))
+    }
+
+    /// The name's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RemoteName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&String::from_utf8_lossy(&self.0), formatter)
+    }
+}
+
+/// A path on the server below the mounted directory, which is the empty path. No leading slash.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct RemotePath(Vec<u8>);
+
+impl RemotePath {
+    /// The mounted directory itself.
+    #[must_use]
+    pub const fn root() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Parses a relative path of safe names; `.` and the empty text are the root, doubled and trailing slashes are ignored.
+    #[must_use]
+    pub fn parse(path: &[u8]) -> Option<Self> {
+        path.split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .try_fold(Self::root(), |parent, part| Some(parent.join(&RemoteName::parse(part)?)))
+    }
+
+    /// The path of `name` inside this directory.
+    #[must_use]
+    pub fn join(&self, name: &RemoteName) -> Self {
+        let mut path = Vec::with_capacity(self.0.len() + 1 + name.0.len());
+        path.extend_from_slice(&self.0);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name.0);
+        Self(path)
+    }
+
+    /// The directory this path lies in and its last name; `None` for the root.
+    #[must_use]
+    pub fn split(&self) -> Option<(Self, RemoteName)> {
+        let cut = self.0.iter().rposition(|&byte| byte == b'/');
+        let (parent, name) = match cut {
+            Some(at) => (self.0.get(..at)?, self.0.get(at + 1..)?),
+            None => (&[][..], self.0.as_slice()),
+        };
+        Some((Self(parent.to_vec()), RemoteName::parse(name)?))
+    }
+
+    /// The path's bytes, names joined by `/`.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is the mounted directory itself.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for RemotePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&String::from_utf8_lossy(&self.0), formatter)
+    }
+}
+
+/// What a node on the server is, from the file type bits of its mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// Attributes of a node on the server. Times have the server's granularity: whole seconds over SFTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteAttributes {
+    /// What it is.
+    pub kind: RemoteKind,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission bits (`07777`).
+    pub mode: u16,
+    /// Owner, as the server numbers users.
+    pub uid: u32,
+    /// Group, as the server numbers groups.
+    pub gid: u32,
+    /// Last access.
+    pub accessed: SystemTime,
+    /// Last change of content.
+    pub modified: SystemTime,
+}
+
+impl RemoteAttributes {
+    /// Attributes of a plain file of no length: a starting point for tests and implementations.
+    #[must_use]
+    pub fn new(kind: RemoteKind, mode: u16) -> Self {
+        Self { kind, size: 0, mode, uid: 0, gid: 0, accessed: UNIX_EPOCH, modified: UNIX_EPOCH }
+    }
+}
+
+/// Attributes to change; `None` leaves one as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemoteSetAttributes {
+    /// Cuts or extends a file, bytes.
+    pub size: Option<u64>,
+    /// Owner and group, as the server numbers them (the protocol sets both at once).
+    pub owner: Option<(u32, u32)>,
+    /// Permission bits (`07777`).
+    pub mode: Option<u16>,
+    /// Last access and last change (the protocol sets both at once).
+    pub times: Option<(SystemTime, SystemTime)>,
+}
+
+/// One name in a directory on the server, with its attributes (links not followed).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteEntry {
+    /// Its name.
+    pub name: RemoteName,
+    /// Its attributes.
+    pub attributes: RemoteAttributes,
+}
+
+/// How to open a file on the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteOpen {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    ReadWrite,
+    /// A new file, for reading and writing, with these permission bits; fails with [`RemoteError::Exists`] if the name is taken.
+    CreateNew(u16),
+}
+
+/// Capacity of the server's file system, as `statvfs(3)` gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteStatistics {
+    /// Unit of the block counts, bytes.
+    pub block_size: u64,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub blocks_free: u64,
+    /// Free blocks for ordinary users.
+    pub blocks_available: u64,
+    /// All inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Longest name, bytes.
+    pub name_max: u64,
+}
+
+/// Counters of the traffic so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RemoteCounters {
+    /// Requests sent.
+    pub requests: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Times the connection was made anew.
+    pub reconnects: u64,
+}
+
+/// Why the server did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteError {
+    /// No such name (`SSH_FX_NO_SUCH_FILE`).
+    #[error("no such file or directory")]
+    NotFound,
+    /// The name is taken.
+    #[error("already exists")]
+    Exists,
+    /// The server's permissions forbid it.
+    #[error("the server denied permission")]
+    PermissionDenied,
+    /// A directory was needed.
+    #[error("not a directory")]
+    NotADirectory,
+    /// Anything but a directory was needed.
+    #[error("is a directory")]
+    IsADirectory,
+    /// The directory still holds names.
+    #[error("directory not empty")]
+    NotEmpty,
+    /// The server's disk or quota is full.
+    #[error("no space left on the server")]
+    NoSpace,
+    /// The server's file system is read-only.
+    #[error("read-only on the server")]
+    ReadOnly,
+    /// A name or path is too long for the server.
+    #[error("name too long for the server")]
+    NameTooLong,
+    /// The server cannot do this at all.
+    #[error("not supported by the server: {0}")]
+    Unsupported(&'static str),
+    /// The server took longer than the deadline.
+    #[error("the server did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The connection is gone.
+    #[error("connection to the server lost: {0}")]
+    Disconnected(String),
+    /// The server answered against the protocol.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    /// The server failed and said no more than this.
+    #[error("the server failed: {0}")]
+    Failure(String),
+}
+
+/// The server, as the drive sees it.
+#[async_trait]
+pub trait Remote: Send + Sync + 'static {
+    /// Attributes of what `path` names; links are not followed.
+    async fn stat(&self, path: &RemotePath) -> Result<RemoteAttributes, RemoteError>;
+    /// All names in the directory `path`, without `.` and `..`; unsafe names are dropped.
+    async fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError>;
+    /// Opens a regular file. A link in the last place is followed by the server, so callers stat first where it matters.
+    async fn open(&self, path: &RemotePath, how: RemoteOpen) -> Result<Arc<dyn RemoteFile>, RemoteError>;
+    /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].
+    async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
+        let file = self.open(path, RemoteOpen::Read).await?;
+        let content = file.read_at(0, limit + 1).await;
+        file.close().await?;
+        let content = content?;
+        if content.len() > limit {
+            return Err(RemoteError::Protocol(format!("{path:?} is longer than {limit} bytes")));
+        }
+        Ok(content)
+    }
+    /// Changes attributes; a link in the last place is not followed where the server allows that.
+    async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError>;
+    /// Makes a directory.
+    async fn mkdir(&self, path: &RemotePath, mode: u16) -> Result<(), RemoteError>;
+    /// Removes an empty directory.
+    async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError>;
+    /// Removes a name that is not a directory.
+    async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError>;
+    /// Renames, replacing what `to` names as rename(2) does (`posix-rename@openssh.com`).
+    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError>;
+    /// Makes the symbolic link `path` with the content `target`.
+    async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError>;
+    /// Reads a symbolic link.
+    async fn readlink(&self, path: &RemotePath) -> Result<Bytes, RemoteError>;
+    /// Makes `new` another name of the file `existing` (`hardlink@openssh.com`).
+    async fn hard_link(&self, existing: &RemotePath, new: &RemotePath) -> Result<(), RemoteError>;
+    /// Capacity of the file system that `path` lies on (`statvfs@openssh.com`).
+    async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError>;
+    /// Traffic so far.
+    fn counters(&self) -> RemoteCounters;
+}
+
+/// An open file on the server.
+///
+/// Dropping it closes it in the background; `close` reports whether that went well.
+#[async_trait]
+pub trait RemoteFile: Send + Sync + 'static {
+    /// Reads `length` bytes from `offset`, of any length: the implementation splits and gathers. Fewer come only at the end of the file.
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError>;
+    /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError>;
+    /// Attributes of the open file, even after it was renamed or removed.
+    async fn stat(&self) -> Result<RemoteAttributes, RemoteError>;
+    /// Changes attributes of the open file.
+    async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError>;
+    /// Waits until the server has the file on disk (`fsync@openssh.com`).
+    async fn fsync(&self) -> Result<(), RemoteError>;
+    /// Closes the file.
+    async fn close(&self) -> Result<(), RemoteError>;
+}
