@@ -1,9 +1,54 @@
-//! The tree a mount shows. (Interface agreed first; the rooms behind it follow.)
+//! The tree a mount shows: plain places of a server, and vaults in it decrypted in place.
+//!
+//! A request comes in through `filesystem`, finds its node in the `tree`, and from there its place on the server: a
+//! plain path, or one inside a vault (`vault`). Content goes through `file` and `writeback`, chunk by chunk
+//! (`codec`, `chunks`). The drive knows the server only as a [`Remote`] and never sees the kernel.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+mod chunks;
+mod codec;
+mod error;
+mod file;
+mod filesystem;
+mod found;
+mod handles;
+mod location;
+mod lookup;
+mod namespace;
+mod readahead;
+mod status;
+mod temporary;
+mod tree;
+mod uploader;
+mod vault;
+mod vaults;
+mod writeback;
 
-use crate::remote::{Remote, RemoteCounters, RemotePath};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use scaup_fuse::filesystem::{Inode, Invalidate};
+
+use crate::remote::{Remote, RemoteAttributes};
+use chunks::{ChunkCache, ContentId};
+use file::Base;
+use found::Place;
+use handles::Handles;
+use location::Location;
+use tree::Tree;
+use vaults::KnownVault;
+
+pub use error::DriveError;
+pub use status::{DriveCounters, ErrorRecord, Unsaved};
+pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault};
+
+/// How long written content may wait before it is sent without being asked for.
+const SAVE_AFTER: Duration = Duration::from_secs(5);
+
+/// How often content that waits is looked after.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// How a drive presents what is on the server.
 #[derive(Debug, Clone)]
@@ -20,156 +65,201 @@ pub struct DriveOptions {
     pub owner: Option<(u32, u32)>,
     /// Permission bits taken away from what is shown.
     pub umask: u16,
-    /// Whether messages may hold clear names.
+    /// Whether the log may hold clear names. What `status` shows always does: it stays in memory.
     pub log_names: bool,
 }
 
-/// Whether a vault's content can be seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VaultState {
-    /// Its decrypted content is shown.
-    Unlocked,
-    /// Its encrypted content is shown, read-only.
-    Locked,
-    /// It can't be opened by this program, with the reason and the way out.
-    Unsupported(String),
-}
-
-/// A vault that was met.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VaultStatus {
-    /// Its directory.
-    pub path: RemotePath,
-    /// Whether its content can be seen.
-    pub state: VaultState,
-    /// The vault format (7 or 8 where supported), once known.
-    pub format: Option<u32>,
-    /// `SIV_GCM` or `SIV_CTRMAC`, once known.
-    pub cipher_combo: Option<String>,
-}
-
-/// What is not yet safe on the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Unsaved {
-    /// Files with unsent content.
-    pub files: u64,
-    /// Bytes of unsent content.
-    pub bytes: u64,
-}
-
-/// Something that went wrong and that the user should be able to look up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorRecord {
-    /// When.
-    pub time: SystemTime,
-    /// A short word for its kind, such as `damaged`, `conflict`, `unsaved`.
-    pub kind: &'static str,
-    /// One sentence; without clear names unless those are logged.
-    pub message: String,
-}
-
-/// What was done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DriveCounters {
-    /// Traffic with the server.
-    pub remote: RemoteCounters,
-    /// Chunks decrypted.
-    pub chunks_decrypted: u64,
-    /// Chunks encrypted.
-    pub chunks_encrypted: u64,
-    /// Chunks answered from memory.
-    pub cache_hits: u64,
-}
-
-/// Why a vault can't be unlocked, locked, inspected or created.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// The password is wrong; worth asking again.
-    #[error("wrong password for vault {0:?}")]
-    WrongPassword(RemotePath),
-    /// There is no vault at this path.
-    #[error("no vault at {0:?}")]
-    NotAVault(RemotePath),
-    /// It can't be opened, with the reason and the way out.
-    #[error("vault {path:?}: {reason}")]
-    Refused {
-        /// Its directory.
-        path: RemotePath,
-        /// Why, and what to do about it.
-        reason: String,
-    },
-    /// Some content is not on the server yet.
-    #[error("{} files are not saved on the server yet", .0.files)]
-    Unsaved(Unsaved),
-    /// The server failed meanwhile.
-    #[error("vault {path:?}: {source}")]
-    Remote {
-        /// Its directory.
-        path: RemotePath,
-        /// What the server said.
-        source: crate::remote::RemoteError,
-    },
-}
-
 /// The tree a mount shows; implements `scaup_fuse::Filesystem`.
-pub struct Drive {}
+pub struct Drive {
+    remote: Arc<dyn Remote>,
+    options: DriveOptions,
+    tree: Tree,
+    cache: Arc<ChunkCache>,
+    handles: Handles,
+    counters: Arc<status::Counters>,
+    errors: Mutex<VecDeque<ErrorRecord>>,
+    vaults: Mutex<Vec<KnownVault>>,
+    invalidate: OnceLock<Arc<dyn Invalidate>>,
+    /// Bytes that programs wrote and the server does not have, of all files.
+    unsent: Arc<AtomicU64>,
+    /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
+    /// whatever works with a path.
+    namespace: tokio::sync::RwLock<()>,
+}
 
-#[allow(clippy::todo, clippy::unused_async, unused_variables, missing_docs)]
 impl Drive {
-    /// A drive over `remote`, all vaults locked.
+    /// A drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
+    #[must_use]
     pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
-        todo!()
+        let drive = Arc::new(Self {
+            cache: ChunkCache::new(options.memory / 2),
+            remote,
+            options,
+            tree: Tree::new(),
+            handles: Handles::default(),
+            counters: Arc::default(),
+            errors: Mutex::default(),
+            vaults: Mutex::default(),
+            invalidate: OnceLock::new(),
+            unsent: Arc::default(),
+            namespace: tokio::sync::RwLock::new(()),
+        });
+        let saved = Arc::downgrade(&drive);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SAVE_EVERY).await;
+                let Some(drive) = saved.upgrade() else { return };
+                drive.save_what_waits().await;
+            }
+        });
+        drive
     }
+
     /// Sets where to tell the kernel what to drop; called once, when the mount stands.
-    pub fn set_invalidator(&self, invalidate: Arc<dyn scaup_fuse::filesystem::Invalidate>) {
-        todo!()
+    pub fn set_invalidator(&self, invalidate: Arc<dyn Invalidate>) {
+        if self.invalidate.set(invalidate).is_err() {
+            tracing::warn!("the kernel's side was announced twice");
+        }
     }
-    /// The vaults at the mounted directory itself or directly in it.
-    pub async fn find_vaults(&self) -> Result<Vec<VaultStatus>, VaultError> {
-        todo!()
-    }
-    /// Unlocks the vault at `path`, which need not have been met before.
-    pub async fn unlock(&self, path: &RemotePath, password: &str) -> Result<(), VaultError> {
-        todo!()
-    }
-    /// Saves what is unsaved in the vault, drops its keys and what the kernel holds of it.
-    pub async fn lock(&self, path: &RemotePath) -> Result<(), VaultError> {
-        todo!()
-    }
-    /// All vaults met so far.
-    pub fn vaults(&self) -> Vec<VaultStatus> {
-        todo!()
-    }
-    /// What is not yet safe on the server.
-    pub fn unsaved(&self) -> Unsaved {
-        todo!()
-    }
-    /// The last errors, newest first, at most 100.
-    pub fn errors(&self) -> Vec<ErrorRecord> {
-        todo!()
-    }
-    /// What was done so far.
-    pub fn counters(&self) -> DriveCounters {
-        todo!()
-    }
+
     /// Waits until everything is on the server; answers what could not be saved.
     pub async fn save_all(&self) -> Unsaved {
-        todo!()
+        let files = self.tree.lock().files();
+        for file in files {
+            let _names = self.namespace.read().await;
+            if let Err(error) = file.commit(self, true).await {
+                self.report(file.inode, "unsaved", &error);
+            } else {
+                self.close_if_unused(file.inode);
+            }
+        }
+        self.unsaved()
+    }
+
+    /// Sends what has waited long enough, and tries again what failed.
+    async fn save_what_waits(&self) {
+        let files = self.tree.lock().files();
+        for file in files {
+            let due = file.unsaved().is_some_and(|unsaved| unsaved.since.elapsed() >= SAVE_AFTER);
+            if !due {
+                continue;
+            }
+            let _names = self.namespace.read().await;
+            match file.commit(self, false).await {
+                Ok(()) => self.close_if_unused(file.inode),
+                Err(error) => self.report(file.inode, "unsaved", &error),
+            }
+        }
+    }
+
+    /// Bytes that programs wrote and the server does not have.
+    fn unsent_bytes(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// How many such bytes may be held before writers have to wait.
+    fn unsent_max(&self) -> u64 {
+        self.options.memory / 2
+    }
+
+    /// How many chunks a handle may read ahead.
+    fn read_ahead_max(&self) -> u64 {
+        self.cache.capacity() / codec::CHUNK_LEN / 4
+    }
+
+    /// Where the content of a file lies now.
+    fn location(&self, inode: Inode) -> Result<Location, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        if node.detached {
+            return Err(DriveError::Stale);
+        }
+        Location::new(nodes.directory(node.parent)?, &node.name, Some(&node.place))
+    }
+
+    fn name_of(&self, inode: Inode) -> Result<OsString, DriveError> {
+        Ok(self.tree.lock().get(inode)?.name.clone())
+    }
+
+    fn mode_of(&self, inode: Inode) -> Result<u16, DriveError> {
+        Ok(self.tree.lock().get(inode)?.attributes.mode)
+    }
+
+    /// A file's content reached the server: what the tree knows of it is brought up to date.
+    fn note_committed(&self, inode: Inode, attributes: RemoteAttributes, length: u64, content: ContentId) {
+        let mut nodes = self.tree.lock();
+        let Ok(node) = nodes.get_mut(inode) else { return };
+        let base = Base::from(attributes);
+        node.attributes = RemoteAttributes { size: length, ..attributes };
+        node.fetched = Some(Instant::now());
+        node.content = Some((content, base));
+        let found = found::Found {
+            name: node.name.clone(),
+            attributes: node.attributes,
+            place: node.place.clone(),
+        };
+        let (parent, name) = (node.parent, node.name.clone());
+        nodes.note_name(parent, &name, Some(found));
+    }
+
+    /// Our version of a file became a conflicting copy: it goes on under that name, and the user is told.
+    fn note_conflict(&self, inode: Inode, copy: &OsStr, place: Place) {
+        let mut nodes = self.tree.lock();
+        let Ok(node) = nodes.get(inode) else { return };
+        let (parent, name) = (node.parent, node.name.clone());
+        if nodes.rename(inode, parent, copy, place).is_ok() {
+            // What somebody else put there has to be looked at anew.
+            if let Ok(above) = nodes.get_mut(parent) {
+                above.listing = None;
+            }
+        }
+        drop(nodes);
+        if let Some(invalidate) = self.invalidate.get() {
+            invalidate.entry(parent, &name);
+        }
+        self.record(
+            "conflict",
+            format!(
+                "{} was changed on the server meanwhile; your version was kept as {}",
+                name.display(),
+                copy.display()
+            ),
+        );
+    }
+
+    /// Fails at once if the server has no room for `needed` more bytes. A server that can't say is believed to have it.
+    async fn check_room(&self, needed: u64) -> Result<(), DriveError> {
+        /// Below this a look is not worth a round trip: the write itself will tell.
+        const WORTH_A_LOOK: u64 = 1024 * 1024;
+        if needed < WORTH_A_LOOK {
+            return Ok(());
+        }
+        match self.remote.statistics(&crate::remote::RemotePath::root()).await {
+            Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => Err(DriveError::NoSpace),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails where nothing may be changed: the whole mount, or a locked vault.
+    fn check_writable(&self, inode: Inode) -> Result<(), DriveError> {
+        if self.options.read_only || self.tree.lock().is_in_locked_vault(inode) {
+            return Err(DriveError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// Lets go of a file's content if no handle is open and nothing of it waits.
+    fn close_if_unused(&self, inode: Inode) {
+        let mut nodes = self.tree.lock();
+        let Ok(node) = nodes.get_mut(inode) else { return };
+        if node.opens == 0 && !node.is_unsaved() {
+            node.file = None;
+            nodes.prune(inode);
+        }
     }
 }
 
-/// Makes a vault in `path`, which must be missing or empty.
-pub async fn create_vault(
-    remote: &dyn Remote,
-    path: &RemotePath,
-    password: &str,
-    cipher_combo: scaup_crypto::CipherCombo,
-    shortening_threshold: u32,
-) -> Result<(), VaultError> {
-    todo!()
-}
-
-/// What can be said of the vault at `path` without its password.
-pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<VaultStatus, VaultError> {
-    todo!()
+/// The present, and times that a server can't give.
+fn later(a: SystemTime, b: SystemTime) -> SystemTime {
+    a.max(b)
 }

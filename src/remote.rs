@@ -5,6 +5,8 @@
 //! the implementation's own and answers [`RemoteError::Timeout`] after it. A dropped future cancels nothing
 //! on the server, but leaves the connection in order. Paths are relative to the directory that is mounted.
 
+pub mod local;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -263,6 +265,14 @@ pub enum RemoteError {
     Failure(String),
 }
 
+impl RemoteError {
+    /// Whether the server or the road failed, and did not just refuse.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Disconnected(_) | Self::Protocol(_) | Self::Failure(_))
+    }
+}
+
 /// The server, as the drive sees it.
 #[async_trait]
 pub trait Remote: Send + Sync + 'static {
@@ -306,6 +316,9 @@ pub trait Remote: Send + Sync + 'static {
 }
 
 /// An open file on the server.
+///
+/// Calls are carried out in the order in which they are first polled, though answers may come in any order: an extension of a
+/// file that is cut short is cut at its end.
 ///
 /// Dropping it closes it in the background; `close` reports whether that went well.
 #[async_trait]

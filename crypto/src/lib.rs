@@ -1,10 +1,66 @@
 //! The Cryptomator vault format: bytes in, bytes out.
+//!
+//! No I/O and no async: what the server holds comes in as bytes, and what it should hold goes out as bytes. The format is
+//! described in Cryptomator's documentation under "Vault Cryptography"; section numbers here are those of the project's own
+//! summary of it. Formats 8 and 7 are spoken.
+//!
+//! The way through: a [`MasterkeyFile`] is unlocked with a password and gives the [`Masterkey`]; with it an
+//! [`UnverifiedConfig`] becomes the [`VaultConfig`]; both make a [`Cryptor`], which encrypts and decrypts names and content.
 
-/// The ciphers of a vault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CipherCombo {
-    /// AES-SIV names, AES-GCM content.
-    SivGcm,
-    /// AES-SIV names, AES-CTR content with HMAC-SHA256.
-    SivCtrMac,
+mod combo;
+mod config;
+mod content;
+mod directory_id;
+mod listing;
+mod masterkey;
+mod masterkey_file;
+mod name;
+mod name_cipher;
+
+pub use combo::{CLEARTEXT_CHUNK_LEN, CipherCombo, LengthError, UnknownCipherCombo};
+pub use config::{ConfigError, UnverifiedConfig, VaultConfig};
+pub use content::{ContentError, FileHeader};
+pub use directory_id::{DirectoryId, DirectoryIdError};
+pub use listing::Listed;
+pub use masterkey::Masterkey;
+pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};
+pub use name::{CleartextName, NameError};
+pub use name_cipher::EncryptedName;
+
+/// The keys of one unlocked vault: encrypts and decrypts its names and content.
+///
+/// Its methods stand beside what they work on: names in `name_cipher` and `listing`, content in `content`.
+pub struct Cryptor {
+    masterkey: Masterkey,
+    config: VaultConfig,
+}
+
+impl Cryptor {
+    /// Puts keys and verified config together.
+    #[must_use]
+    pub fn new(masterkey: Masterkey, config: VaultConfig) -> Self {
+        Self { masterkey, config }
+    }
+
+    /// The vault's config.
+    #[must_use]
+    pub fn config(&self) -> &VaultConfig {
+        &self.config
+    }
+}
+
+impl std::fmt::Debug for Cryptor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Cryptor").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// The system gave no random bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the system gave no random bytes: {0}")]
+pub struct RandomError(String);
+
+/// Fills `bytes` from the system's random source.
+fn fill_random(bytes: &mut [u8]) -> Result<(), RandomError> {
+    getrandom::fill(bytes).map_err(|error| RandomError(error.to_string()))
 }

@@ -1,0 +1,260 @@
+//! `vault.cryptomator`: the signed vault config, a JSON Web Token (section 3).
+
+use data_encoding::BASE64URL_NOPAD;
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::{Sha256, Sha384, Sha512};
+
+use crate::{CipherCombo, Masterkey};
+
+/// The format this crate speaks that has a vault config.
+const FORMAT: u32 = 8;
+
+/// What a key id begins with when the key lies in a file of the vault.
+const MASTERKEY_FILE_SCHEME: &str = "masterkeyfile:";
+
+/// Sane shortening thresholds, in characters: a ciphertext name can't be shorter, and no file system's names are longer.
+const THRESHOLDS: std::ops::RangeInclusive<usize> = 28..=10_240;
+
+#[derive(Deserialize)]
+struct Header {
+    kid: String,
+    alg: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Claims {
+    format: u32,
+    cipher_combo: String,
+    shortening_threshold: usize,
+}
+
+/// A vault's config, verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VaultConfig {
+    /// The vault format: 8, or 7 for vaults without a config file.
+    pub format: u32,
+    /// The ciphers.
+    pub cipher_combo: CipherCombo,
+    /// Ciphertext names longer than this many characters, `.c9r` included, are shortened.
+    pub shortening_threshold: usize,
+}
+
+/// Why a vault config can't be believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// It is no JSON Web Token of the expected form.
+    #[error("damaged ({0}); restore it from vault.cryptomator.*.bkup")]
+    Malformed(String),
+    /// The keys come from a Cryptomator Hub.
+    #[error("this is a Cryptomator Hub vault, which Scaup does not support; open it with Cryptomator")]
+    Hub,
+    /// The key id names something else than a file of the vault.
+    #[error("its key id {0:?} is not a file name in the vault; the config is not trustworthy")]
+    ForeignKeyId(String),
+    /// The token is signed in a way that is not accepted, or not at all.
+    #[error("signature algorithm {0:?} is not accepted; the config is not trustworthy")]
+    Algorithm(String),
+    /// The signature was not made with this vault's keys.
+    #[error("its signature does not match: the masterkey does not belong to this vault, or the config was changed")]
+    WrongKey,
+    /// A format from the future.
+    #[error("created by a newer Cryptomator (vault format {0}); update Scaup")]
+    NewerFormat(u32),
+    /// A format that has no config file.
+    #[error("vault format {0} can't have a config file; the config is invalid")]
+    InvalidFormat(u32),
+    /// A claim is missing or holds what is not known.
+    #[error("{0}")]
+    Claim(String),
+}
+
+/// A vault config whose signature was not checked: only good for finding the key, and for showing.
+#[derive(Debug, Clone)]
+pub struct UnverifiedConfig {
+    signed: String,
+    signature: Vec<u8>,
+    algorithm: String,
+    key_id: String,
+    payload: Vec<u8>,
+}
+
+impl UnverifiedConfig {
+    /// Takes the token apart.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Malformed`].
+    pub fn parse(token: &[u8]) -> Result<Self, ConfigError> {
+        let malformed = |what: &str| ConfigError::Malformed(what.to_owned());
+        let token = std::str::from_utf8(token).map_err(|_| malformed("not text"))?;
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed("not a token of three parts"));
+        };
+        // Some writers pad the parts.
+        let decode = |part: &str| BASE64URL_NOPAD.decode(part.trim_end_matches('=').as_bytes());
+        let (Ok(header_json), Ok(payload_json), Ok(signature)) =
+            (decode(header), decode(payload), decode(signature))
+        else {
+            return Err(malformed("not base64url"));
+        };
+        let Header { kid, alg } = serde_json::from_slice(&header_json)
+            .map_err(|error| ConfigError::Malformed(format!("header: {error}")))?;
+        Ok(Self {
+            signed: format!("{header}.{payload}"),
+            signature,
+            algorithm: alg,
+            key_id: kid,
+            payload: payload_json,
+        })
+    }
+
+    /// The name of the masterkey file in the vault's directory.
+    ///
+    /// # Errors
+    ///
+    /// If the key id leads anywhere else: to a Hub, or out of the directory (CVE-2026-32310).
+    pub fn masterkey_file_name(&self) -> Result<&str, ConfigError> {
+        if self.key_id.starts_with("hub+") {
+            return Err(ConfigError::Hub);
+        }
+        let foreign = || ConfigError::ForeignKeyId(self.key_id.clone());
+        let name = self.key_id.strip_prefix(MASTERKEY_FILE_SCHEME).ok_or_else(foreign)?;
+        let plain = !name.is_empty()
+            && name.len() <= 255
+            && name != "."
+            && name != ".."
+            && !name.contains(['/', '\\', '\0', '%']);
+        if plain { Ok(name) } else { Err(foreign()) }
+    }
+
+    /// The format it claims to be.
+    #[must_use]
+    pub fn claimed_format(&self) -> Option<u32> {
+        self.claims().ok().map(|claims| claims.format)
+    }
+
+    /// The cipher combo it claims to have.
+    #[must_use]
+    pub fn claimed_cipher_combo(&self) -> Option<String> {
+        self.claims().ok().map(|claims| claims.cipher_combo)
+    }
+
+    fn claims(&self) -> Result<Claims, ConfigError> {
+        serde_json::from_slice(&self.payload).map_err(|error| ConfigError::Claim(error.to_string()))
+    }
+
+    /// Checks the signature over the received text, and only then reads the claims.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongKey`] and the rest, see there.
+    pub fn verify(self, masterkey: &Masterkey) -> Result<VaultConfig, ConfigError> {
+        let (key, text) = (masterkey.raw(), self.signed.as_bytes());
+        let authentic = match self.algorithm.as_str() {
+            "HS256" => verify_with::<Hmac<Sha256>>(key, text, &self.signature),
+            "HS384" => verify_with::<Hmac<Sha384>>(key, text, &self.signature),
+            "HS512" => verify_with::<Hmac<Sha512>>(key, text, &self.signature),
+            other => return Err(ConfigError::Algorithm(other.to_owned())),
+        };
+        if !authentic {
+            return Err(ConfigError::WrongKey);
+        }
+        let Claims { format, cipher_combo, shortening_threshold } = self.claims()?;
+        match format {
+            FORMAT => {}
+            newer if newer > FORMAT => return Err(ConfigError::NewerFormat(newer)),
+            older => return Err(ConfigError::InvalidFormat(older)),
+        }
+        let cipher_combo = cipher_combo
+            .parse()
+            .map_err(|error: crate::UnknownCipherCombo| ConfigError::Claim(format!("{error}; update Scaup")))?;
+        if !THRESHOLDS.contains(&shortening_threshold) {
+            return Err(ConfigError::Claim(format!("shortening threshold {shortening_threshold} is not sane")));
+        }
+        Ok(VaultConfig { format, cipher_combo, shortening_threshold })
+    }
+}
+
+fn verify_with<M: Mac + hmac::KeyInit>(key: &[u8], text: &[u8], signature: &[u8]) -> bool {
+    <M as hmac::KeyInit>::new_from_slice(key).is_ok_and(|mut mac| {
+        mac.update(text);
+        mac.verify_slice(signature).is_ok()
+    })
+}
+
+impl VaultConfig {
+    /// What format 7 means (section 16): it has no config file.
+    #[must_use]
+    pub const fn format7() -> Self {
+        Self { format: 7, cipher_combo: CipherCombo::SivCtrMac, shortening_threshold: 220 }
+    }
+
+    /// The signed token for a new vault, with a fresh token id.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Claim`] if a value is out of range.
+    pub fn encode(&self, masterkey: &Masterkey) -> Result<String, ConfigError> {
+        self.encode_with_id(masterkey, &uuid::Uuid::new_v4().to_string())
+    }
+
+    fn encode_with_id(&self, masterkey: &Masterkey, token_id: &str) -> Result<String, ConfigError> {
+        if !THRESHOLDS.contains(&self.shortening_threshold) {
+            let threshold = self.shortening_threshold;
+            return Err(ConfigError::Claim(format!("shortening threshold {threshold} is not sane")));
+        }
+        let header = r#"{"kid":"masterkeyfile:masterkey.cryptomator","alg":"HS256","typ":"JWT"}"#;
+        let payload = format!(
+            r#"{{"jti":"{token_id}","format":{FORMAT},"cipherCombo":"{}","shorteningThreshold":{}}}"#,
+            self.cipher_combo, self.shortening_threshold
+        );
+        let encode = |part: &[u8]| BASE64URL_NOPAD.encode(part);
+        let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
+        let mut mac = crate::masterkey_file::hmac(masterkey.raw());
+        mac.update(signed.as_bytes());
+        Ok(format!("{signed}.{}", encode(&mac.finalize().into_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::content::tests::{vector, vector_masterkey};
+
+    #[test]
+    fn the_vector_verifies_and_is_written_the_same() {
+        let token = vector("jwt");
+        let config = UnverifiedConfig::parse(token.as_bytes()).unwrap();
+        assert_eq!(config.masterkey_file_name().unwrap(), "masterkey.cryptomator");
+        let config = config.verify(&vector_masterkey()).unwrap();
+        let expected = VaultConfig { format: 8, cipher_combo: CipherCombo::SivGcm, shortening_threshold: 220 };
+        assert_eq!(config, expected);
+        let written = config.encode_with_id(&vector_masterkey(), "5415fc6d-073b-4c34-89b7-bc301b58f617");
+        assert_eq!(written.unwrap(), token);
+    }
+
+    #[test]
+    fn a_changed_token_or_another_key_is_refused() {
+        let token = vector("jwt");
+        let changed = token.replacen("eyJqdGki", "eyJqdGkj", 1);
+        for (token, key) in [(&changed, vector_masterkey()), (&token, Masterkey::generate().unwrap())] {
+            let error = UnverifiedConfig::parse(token.as_bytes()).unwrap().verify(&key).unwrap_err();
+            assert_eq!(error, ConfigError::WrongKey);
+        }
+    }
+
+    #[test]
+    fn key_ids_that_lead_elsewhere_are_refused() {
+        for kid in ["masterkeyfile:../x", "masterkeyfile:a/b", "masterkeyfile:", "file:///etc/passwd", "masterkeyfile:%2e%2e"] {
+            let header = BASE64URL_NOPAD.encode(format!(r#"{{"kid":"{kid}","alg":"HS256"}}"#).as_bytes());
+            let config = UnverifiedConfig::parse(format!("{header}.e30.AA").as_bytes()).unwrap();
+            assert_eq!(config.masterkey_file_name(), Err(ConfigError::ForeignKeyId(kid.to_owned())));
+        }
+    }
+}

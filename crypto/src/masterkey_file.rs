@@ -1,0 +1,261 @@
+//! `masterkey.cryptomator`: the masterkey, wrapped by a password (section 2).
+
+use aes_kw::{KeyInit, KwAes256};
+use data_encoding::BASE64;
+use hmac::{Hmac, Mac};
+use scrypt::Params;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use crate::masterkey::{KEY_LEN, Masterkey};
+use crate::{RandomError, fill_random};
+
+/// Memory that `scrypt` may need for a vault, bytes: 8 times what Cryptomator's own parameters take.
+const SCRYPT_MEMORY_MAX: u64 = 256 * 1024 * 1024;
+
+/// Cost parameter N that new masterkey files get, and its logarithm.
+const SCRYPT_N: u32 = 1 << SCRYPT_LOG_N;
+const SCRYPT_LOG_N: u8 = 15;
+/// Block size r that new masterkey files get.
+const SCRYPT_R: u32 = 8;
+
+/// A wrapped key: RFC 3394 adds 8 bytes.
+const WRAPPED_KEY_LEN: usize = KEY_LEN + 8;
+
+/// The last format that keeps its version here rather than in the vault config; only up to it `versionMac` means anything.
+const LAST_FORMAT_WITH_VERSION: u32 = 7;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Json {
+    version: u32,
+    scrypt_salt: String,
+    scrypt_cost_param: u32,
+    scrypt_block_size: u32,
+    primary_master_key: String,
+    hmac_master_key: String,
+    version_mac: String,
+}
+
+/// A parsed masterkey file. Nothing in it is believed until it was unlocked.
+#[derive(Debug, Clone)]
+pub struct MasterkeyFile {
+    version: u32,
+    salt: Vec<u8>,
+    cost: u32,
+    block_size: u32,
+    encryption_key: [u8; WRAPPED_KEY_LEN],
+    mac_key: [u8; WRAPPED_KEY_LEN],
+    version_mac: Vec<u8>,
+}
+
+/// Why a masterkey file can't be read at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MasterkeyFileError {
+    /// Not JSON, or a member is missing or of the wrong type.
+    #[error("the masterkey file is damaged ({0}); restore it from its .bkup copy")]
+    Malformed(String),
+    /// A member holds no base64, or bytes of the wrong number.
+    #[error("the masterkey file is damaged ({0} has the wrong form); restore it from its .bkup copy")]
+    BadMember(&'static str),
+}
+
+/// Why a masterkey file can't be unlocked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnlockError {
+    /// The password is wrong, or the wrapped keys are damaged: the two look the same.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The file asks for an absurd amount of work.
+    #[error("the masterkey file asks for scrypt parameters that are not sane (N = {cost}, r = {block_size}); restore it from its .bkup copy")]
+    TooCostly {
+        /// Cost parameter N.
+        cost: u32,
+        /// Block size r.
+        block_size: u32,
+    },
+    /// The version number was changed by somebody who does not know the password.
+    #[error("the masterkey file's version number is not authentic; restore it from its .bkup copy")]
+    VersionNotAuthentic,
+}
+
+impl MasterkeyFile {
+    /// Parses the file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what Cryptomator writes. Unknown members are ignored.
+    pub fn parse(bytes: &[u8]) -> Result<Self, MasterkeyFileError> {
+        let json: Json =
+            serde_json::from_slice(bytes).map_err(|error| MasterkeyFileError::Malformed(error.to_string()))?;
+        let decode = |text: &str, name| {
+            BASE64.decode(text.as_bytes()).map_err(|_| MasterkeyFileError::BadMember(name))
+        };
+        let key = |text: &str, name| {
+            decode(text, name)?.try_into().map_err(|_| MasterkeyFileError::BadMember(name))
+        };
+        if json.version == 0 {
+            return Err(MasterkeyFileError::BadMember("version"));
+        }
+        Ok(Self {
+            version: json.version,
+            salt: decode(&json.scrypt_salt, "scryptSalt")?,
+            cost: json.scrypt_cost_param,
+            block_size: json.scrypt_block_size,
+            encryption_key: key(&json.primary_master_key, "primaryMasterKey")?,
+            mac_key: key(&json.hmac_master_key, "hmacMasterKey")?,
+            version_mac: decode(&json.version_mac, "versionMac")?,
+        })
+    }
+
+    /// The vault format for formats up to 7, and a number without meaning (999, 8) for format 8. Not authentic yet.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Derives the key from `password`, in any Unicode form, and unwraps the masterkey. Takes about a tenth of a second of CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`UnlockError::WrongPassword`] is worth another try, the others are not.
+    pub fn unlock(&self, password: &str) -> Result<Masterkey, UnlockError> {
+        let too_costly = UnlockError::TooCostly { cost: self.cost, block_size: self.block_size };
+        let memory = 128 * u64::from(self.cost) * u64::from(self.block_size);
+        let sane = self.cost > 1 && self.cost.is_power_of_two() && (1..=SCRYPT_MEMORY_MAX).contains(&memory);
+        if !sane {
+            return Err(too_costly);
+        }
+        let log_n = u8::try_from(self.cost.trailing_zeros()).unwrap_or(u8::MAX);
+        let params = Params::new(log_n, self.block_size, 1).map_err(|_| too_costly)?;
+        let kek = derive(password, &self.salt, &params);
+        let mut masterkey = Masterkey::zeros();
+        let (encryption_key, mac_key) = masterkey.halves_mut();
+        kek.unwrap_key(&self.encryption_key, encryption_key).map_err(|_| UnlockError::WrongPassword)?;
+        kek.unwrap_key(&self.mac_key, mac_key).map_err(|_| UnlockError::WrongPassword)?;
+        if self.version <= LAST_FORMAT_WITH_VERSION
+            && !bool::from(version_mac(&masterkey, self.version).ct_eq(&self.version_mac))
+        {
+            return Err(UnlockError::VersionNotAuthentic);
+        }
+        Ok(masterkey)
+    }
+
+    /// Wraps `masterkey` with `password` and gives the bytes of a new file, as Cryptomator writes it.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no randomness for the salt.
+    pub fn create(masterkey: &Masterkey, password: &str, version: u32) -> Result<Vec<u8>, RandomError> {
+        let mut salt = [0; 8];
+        fill_random(&mut salt)?;
+        Self::create_with_salt(masterkey, password, version, &salt)
+    }
+
+    fn create_with_salt(
+        masterkey: &Masterkey,
+        password: &str,
+        version: u32,
+        salt: &[u8],
+    ) -> Result<Vec<u8>, RandomError> {
+        let params =
+            Params::new(SCRYPT_LOG_N, SCRYPT_R, 1).map_err(|error| RandomError(error.to_string()))?;
+        let kek = derive(password, salt, &params);
+        let wrap = |key: &[u8]| {
+            let mut wrapped = [0; WRAPPED_KEY_LEN];
+            kek.wrap_key(key, &mut wrapped).map_err(|error| RandomError(error.to_string()))?;
+            Ok(BASE64.encode(&wrapped))
+        };
+        let json = Json {
+            version,
+            scrypt_salt: BASE64.encode(salt),
+            scrypt_cost_param: SCRYPT_N,
+            scrypt_block_size: SCRYPT_R,
+            primary_master_key: wrap(masterkey.encryption_key())?,
+            hmac_master_key: wrap(masterkey.mac_key())?,
+            version_mac: BASE64.encode(&version_mac(masterkey, version)),
+        };
+        serde_json::to_vec_pretty(&json).map_err(|error| RandomError(error.to_string()))
+    }
+}
+
+/// The key that wraps the masterkey: scrypt over the NFC form of the password.
+fn derive(password: &str, salt: &[u8], params: &Params) -> KwAes256 {
+    let password = Zeroizing::new(password.nfc().collect::<String>());
+    let mut kek = Zeroizing::new([0; KEY_LEN]);
+    // The output length is one that scrypt always allows.
+    let _ = scrypt::scrypt(password.as_bytes(), salt, params, kek.as_mut_slice());
+    KwAes256::new(&(*kek).into())
+}
+
+fn version_mac(masterkey: &Masterkey, version: u32) -> Vec<u8> {
+    let mut mac = hmac(masterkey.mac_key());
+    mac.update(&version.to_be_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// HMAC-SHA256 with a key of any length.
+pub(crate) fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::content::tests::{vector, vector_bytes, vector_masterkey};
+
+    #[test]
+    fn the_vector_unlocks_and_is_written_the_same() {
+        let file = vector("masterkey.json");
+        let unlocked = MasterkeyFile::parse(file.as_bytes()).unwrap().unlock(&vector("password")).unwrap();
+        assert_eq!(unlocked.raw(), vector_masterkey().raw());
+        let written = MasterkeyFile::create_with_salt(
+            &vector_masterkey(),
+            &vector("password"),
+            999,
+            &vector_bytes("scrypt.salt"),
+        );
+        assert_eq!(String::from_utf8(written.unwrap()).unwrap(), file);
+    }
+
+    #[test]
+    fn the_password_may_come_in_any_unicode_form() {
+        let file = MasterkeyFile::parse(vector("masterkey.json").as_bytes()).unwrap();
+        let nfd: String = vector("password").nfd().collect();
+        assert_ne!(nfd, vector("password"));
+        file.unlock(&nfd).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_password_is_told_from_a_broken_file() {
+        let file = vector("masterkey.json");
+        let parsed = MasterkeyFile::parse(file.as_bytes()).unwrap();
+        assert_eq!(parsed.unlock("wrong").unwrap_err(), UnlockError::WrongPassword);
+        assert!(matches!(MasterkeyFile::parse(&file.as_bytes()[..60]), Err(MasterkeyFileError::Malformed(_))));
+    }
+
+    #[test]
+    fn absurd_costs_are_refused_before_any_memory_is_taken() {
+        for (cost, block_size) in [(1 << 30, 8), (32767, 8), (0, 8), (1, 8), (32768, 0), (2, 1 << 30)] {
+            let file = vector("masterkey.json")
+                .replace("32768", &cost.to_string())
+                .replace("\"scryptBlockSize\": 8", &format!("\"scryptBlockSize\": {block_size}"));
+            let error = MasterkeyFile::parse(file.as_bytes()).unwrap().unlock("x").unwrap_err();
+            assert_eq!(error, UnlockError::TooCostly { cost, block_size });
+        }
+    }
+
+    #[test]
+    fn up_to_format_7_the_version_must_be_authentic() {
+        let masterkey = vector_masterkey();
+        let seven = String::from_utf8(MasterkeyFile::create(&masterkey, "pass", 7).unwrap()).unwrap();
+        MasterkeyFile::parse(seven.as_bytes()).unwrap().unlock("pass").unwrap();
+        let six = seven.replace("\"version\": 7", "\"version\": 6");
+        let error = MasterkeyFile::parse(six.as_bytes()).unwrap().unlock("pass").unwrap_err();
+        assert_eq!(error, UnlockError::VersionNotAuthentic);
+    }
+}

@@ -1,0 +1,63 @@
+//! Cleartext names, checked (section 5).
+
+use unicode_normalization::UnicodeNormalization;
+
+/// A name as the mount shows it: NFC, not empty, not `.` or `..`, without `/` and NUL, at most 255 bytes.
+///
+/// It does not print itself: clear names stay out of logs.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CleartextName(String);
+
+/// Why something is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Empty, `.`, `..`, not UTF-8, or with `/` or NUL in it.
+    #[error("not a name that a directory can hold")]
+    Unsafe,
+    /// More than 255 bytes.
+    #[error("the name is longer than 255 bytes")]
+    TooLong,
+    /// It does not decrypt with the directory's id: damaged, or from another directory.
+    #[error("the name does not decrypt in this directory")]
+    NotAuthentic,
+    /// `name.c9s` holds no encrypted name, or is too long.
+    #[error("name.c9s is malformed")]
+    Malformed,
+    /// `name.c9s` holds a name that belongs to another entry.
+    #[error("name.c9s belongs to another entry")]
+    HashMismatch {
+        /// The name it holds.
+        name: CleartextName,
+    },
+}
+
+impl CleartextName {
+    /// Longest name, bytes (`NAME_MAX`).
+    pub const MAX_LEN: usize = 255;
+
+    /// Checks a name and brings it into NFC, the form that vaults store.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError::Unsafe`] or [`NameError::TooLong`].
+    pub fn parse(name: &[u8]) -> Result<Self, NameError> {
+        let name = std::str::from_utf8(name).map_err(|_| NameError::Unsafe)?;
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(NameError::Unsafe);
+        }
+        let name: String = name.nfc().collect();
+        if name.len() > Self::MAX_LEN { Err(NameError::TooLong) } else { Ok(Self(name)) }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for CleartextName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("CleartextName(..)")
+    }
+}

@@ -1,0 +1,88 @@
+//! Names, encrypted and shortened (sections 5 and 6).
+
+use data_encoding::BASE64URL;
+use sha1::{Digest, Sha1};
+
+use crate::{CleartextName, Cryptor, DirectoryId, NameError};
+
+/// What an encrypted name ends with.
+pub(crate) const REGULAR: &str = ".c9r";
+/// What a shortened name ends with.
+pub(crate) const SHORTENED: &str = ".c9s";
+/// Longest `name.c9s`, bytes.
+const LONG_NAME_MAX: usize = 10_240;
+
+/// How a name lies on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedName {
+    /// The entry's name: `X.c9r`, or `H.c9s` if that would be too long.
+    pub entry: String,
+    /// For a shortened name: `X.c9r`, the content of its `name.c9s`.
+    pub long_name: Option<String>,
+}
+
+impl Cryptor {
+    /// Encrypts a name for the directory `parent`, and shortens it where the vault says so.
+    #[must_use]
+    pub fn encrypt_name(&self, name: &CleartextName, parent: &DirectoryId) -> EncryptedName {
+        self.encrypt_raw_name(name.as_str(), parent)
+    }
+
+    /// Encrypts any text as a name: foreign clients store forms that this crate would not.
+    #[must_use]
+    pub fn encrypt_raw_name(&self, name: &str, parent: &DirectoryId) -> EncryptedName {
+        // Exactly one associated datum, which is empty in the root.
+        let encrypted = self.siv().encrypt([parent.as_bytes()], name.as_bytes()).unwrap_or_default();
+        let long = BASE64URL.encode(&encrypted) + REGULAR;
+        if long.len() <= self.config.shortening_threshold {
+            return EncryptedName { entry: long, long_name: None };
+        }
+        EncryptedName { entry: shorten(&long), long_name: Some(long) }
+    }
+
+    /// Decrypts an entry's name `X.c9r` (or the content of a `name.c9s`) that lies in the directory `parent`.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError::NotAuthentic`] if it is not from this directory, [`NameError::Unsafe`] or [`NameError::TooLong`] if what comes
+    /// out can't be shown: key holders can store anything.
+    pub fn decrypt_name(&self, entry: &str, parent: &DirectoryId) -> Result<CleartextName, NameError> {
+        let encoded = entry.strip_suffix(REGULAR).ok_or(NameError::Malformed)?;
+        let encrypted = BASE64URL.decode(encoded.as_bytes()).map_err(|_| NameError::Malformed)?;
+        let name =
+            self.siv().decrypt([parent.as_bytes()], &encrypted).map_err(|_| NameError::NotAuthentic)?;
+        CleartextName::parse(&name)
+    }
+
+    /// The name of a shortened entry `H.c9s`, from the content of its `name.c9s`.
+    ///
+    /// Bytes behind `.c9r` are ignored: an old Cryptomator left some there.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError::HashMismatch`] if the entry is not the name's, and what [`Self::decrypt_name`] says.
+    pub fn expand_shortened(
+        &self,
+        entry: &[u8],
+        long_name: &[u8],
+        parent: &DirectoryId,
+    ) -> Result<CleartextName, NameError> {
+        if long_name.len() > LONG_NAME_MAX {
+            return Err(NameError::Malformed);
+        }
+        let end = long_name
+            .windows(REGULAR.len())
+            .position(|window| window == REGULAR.as_bytes())
+            .map(|at| at + REGULAR.len())
+            .ok_or(NameError::Malformed)?;
+        let long_name = long_name.get(..end).ok_or(NameError::Malformed)?;
+        let long_name = std::str::from_utf8(long_name).map_err(|_| NameError::Malformed)?;
+        let name = self.decrypt_name(long_name, parent)?;
+        if shorten(long_name).as_bytes() == entry { Ok(name) } else { Err(NameError::HashMismatch { name }) }
+    }
+}
+
+/// The entry of a name that is too long: a hash of the whole encrypted name, `.c9r` included.
+fn shorten(long_name: &str) -> String {
+    BASE64URL.encode(&Sha1::digest(long_name.as_bytes())) + SHORTENED
+}

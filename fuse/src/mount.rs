@@ -1,0 +1,291 @@
+//! Mounting and unmounting.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, mpsc};
+
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, SessionACL};
+use rustix::io::Errno as System;
+use tokio::sync::watch;
+
+use crate::filesystem::{Filesystem, Inode, Invalidate};
+use crate::skin::Skin;
+
+/// How to mount.
+#[derive(Debug, Clone)]
+pub struct MountOptions {
+    /// What `mount(8)` shows as the source.
+    pub fsname: String,
+    /// What `mount(8)` shows behind `fuse.`. File managers know `sshfs` as remote, and then make no thumbnails of everything.
+    pub subtype: String,
+    /// No writing at all.
+    pub read_only: bool,
+    /// Users other than the one who mounts may look in (needs `user_allow_other` in `/etc/fuse.conf`, or root).
+    pub allow_other: bool,
+    /// The kernel checks permissions by the modes shown.
+    pub default_permissions: bool,
+    /// Programs on the mount may be run.
+    pub exec: bool,
+}
+
+/// Why mounting failed, and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// There is no FUSE device.
+    #[error("FUSE is not available: /dev/fuse can't be opened ({0}); load the kernel module `fuse` or give this container the device")]
+    NoDevice(io::Error),
+    /// The helper for ordinary users is missing.
+    #[error("fusermount3 is missing; install the package `fuse3`")]
+    NoFusermount,
+    /// The mount point can't be used.
+    #[error("mount point {}: {reason}", .path.display())]
+    MountPoint {
+        /// The mount point.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system refused.
+    #[error("mounting at {} failed: {source}{hint}", .path.display())]
+    Refused {
+        /// The mount point.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+        /// What to try.
+        hint: &'static str,
+    },
+}
+
+/// Why unmounting failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UnmountError {
+    /// Some process has something open in it.
+    #[error("{} is in use", .0.display())]
+    Busy(PathBuf),
+    /// The system refused.
+    #[error("unmounting {} failed: {reason}", .path.display())]
+    Failed {
+        /// The mount point.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// A mounted file system. Dropping it unmounts.
+pub struct Mount {
+    path: PathBuf,
+    session: Option<BackgroundSession>,
+    ended: watch::Receiver<bool>,
+}
+
+/// Mounts `filesystem` at `path`, which must be an empty directory. Requests are answered on `runtime`.
+///
+/// # Errors
+///
+/// See [`MountError`]. A stale mount that a dead process left at `path` is cleared first.
+pub fn mount<F: Filesystem>(
+    filesystem: Arc<F>,
+    path: &Path,
+    options: &MountOptions,
+    runtime: tokio::runtime::Handle,
+) -> Result<Mount, MountError> {
+    check_mount_point(path)?;
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/fuse") {
+        return Err(MountError::NoDevice(error));
+    }
+    let mut config = Config::default();
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.mount_options = vec![
+        MountOption::FSName(options.fsname.clone()),
+        MountOption::Subtype(options.subtype.clone()),
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        if options.read_only { MountOption::RO } else { MountOption::RW },
+        if options.exec { MountOption::Exec } else { MountOption::NoExec },
+    ];
+    if options.default_permissions {
+        config.mount_options.push(MountOption::DefaultPermissions);
+    }
+    let skin = Skin::new(filesystem, runtime);
+    let session = fuser::spawn_mount(skin, path, &config).map_err(|source| refused(path, source))?;
+    let (end, ended) = watch::channel(false);
+    let device = std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    watch_for_end(session.guard.thread().id(), path.to_owned(), device, end);
+    Ok(Mount { path: path.to_owned(), session: Some(session), ended })
+}
+
+fn refused(path: &Path, source: io::Error) -> MountError {
+    if source.kind() == io::ErrorKind::NotFound {
+        return MountError::NoFusermount;
+    }
+    let text = source.to_string();
+    let hint = if text.contains("user_allow_other") || text.contains("allow_other") {
+        "; add the line `user_allow_other` to /etc/fuse.conf, or mount without allow_other"
+    } else if source.kind() == io::ErrorKind::PermissionDenied || text.contains("ermission denied") {
+        "; is /dev/fuse open to you? On Ubuntu, AppArmor lets fusermount3 mount below your home directory only"
+    } else {
+        ""
+    };
+    MountError::Refused { path: path.to_owned(), source, hint }
+}
+
+fn check_mount_point(path: &Path) -> Result<(), MountError> {
+    let wrong = |reason: String| MountError::MountPoint { path: path.to_owned(), reason };
+    clear_stale(path).map_err(|error| wrong(error.to_string()))?;
+    let mut entries = std::fs::read_dir(path).map_err(|error| wrong(error.to_string()))?;
+    if entries.next().is_some() {
+        return Err(wrong("the directory is not empty; name an empty or a new one".to_owned()));
+    }
+    Ok(())
+}
+
+/// Clears a mount whose process is dead: every access to it says `ENOTCONN`. Answers whether there was one.
+///
+/// # Errors
+///
+/// If it can't be unmounted.
+pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
+    match std::fs::metadata(path) {
+        Err(error) if error.raw_os_error() == Some(System::NOTCONN.raw_os_error()) => {
+            detach(path, true).map(|()| true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The FUSE library's threads end when the mount is gone, by whatever way; its handle can't be waited for without giving it away,
+/// so the mount itself is looked at.
+fn watch_for_end(_session: std::thread::ThreadId, path: PathBuf, device: Option<u64>, end: watch::Sender<bool>) {
+    const EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+    std::thread::spawn(move || {
+        let Some(device) = device else { return };
+        while is_mounted(&path, device) && !end.is_closed() {
+            std::thread::sleep(EVERY);
+        }
+        end.send_replace(true);
+    });
+}
+
+/// Whether the device is still mounted somewhere, by the kernel's own list: looking at the path would ask the mount itself.
+fn is_mounted(_path: &Path, device: u64) -> bool {
+    let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    match std::fs::read_to_string("/proc/self/mountinfo") {
+        Ok(mounts) => mounts.lines().any(|line| line.split(' ').nth(2) == Some(wanted.as_str())),
+        Err(_) => true,
+    }
+}
+
+impl Mount {
+    /// Where to tell the kernel what to drop.
+    #[must_use]
+    pub fn invalidator(&self) -> Option<Arc<dyn Invalidate>> {
+        let notifier = self.session.as_ref()?.notifier();
+        Some(Arc::new(Invalidator::start(notifier)))
+    }
+
+    /// Waits until the mount is gone, by whatever way.
+    pub async fn unmounted(&self) {
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(|&ended| ended).await;
+    }
+
+    /// Unmounts. With `lazy` it disappears at once even while in use, and ends when the last user closes it.
+    ///
+    /// # Errors
+    ///
+    /// [`UnmountError::Busy`] while something in it is open, and not `lazy`. The mount goes on then.
+    pub fn unmount(&mut self, lazy: bool) -> Result<(), UnmountError> {
+        if *self.ended.borrow() {
+            return Ok(());
+        }
+        detach(&self.path, lazy)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !*self.ended.borrow()
+            && let Err(error) = detach(&self.path, true)
+        {
+            tracing::warn!(%error, "left a mount behind");
+        }
+        // The library would unmount what is gone already, or something that was mounted there since.
+        if let Some(session) = self.session.take() {
+            std::mem::forget(session);
+        }
+    }
+}
+
+fn detach(path: &Path, lazy: bool) -> Result<(), UnmountError> {
+    if rustix::process::geteuid().is_root() {
+        let flags = if lazy {
+            rustix::mount::UnmountFlags::DETACH
+        } else {
+            rustix::mount::UnmountFlags::empty()
+        };
+        return rustix::mount::unmount(path, flags | rustix::mount::UnmountFlags::NOFOLLOW).map_err(|error| {
+            match error {
+                System::BUSY => UnmountError::Busy(path.to_owned()),
+                error => UnmountError::Failed { path: path.to_owned(), reason: error.to_string() },
+            }
+        });
+    }
+    let mut command = Command::new("fusermount3");
+    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(path);
+    let failed = |reason: String| UnmountError::Failed { path: path.to_owned(), reason };
+    let output = command.output().map_err(|error| failed(format!("fusermount3: {error}")))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(()),
+        false if said.contains("busy") => Err(UnmountError::Busy(path.to_owned())),
+        false => Err(failed(said.trim().to_owned())),
+    }
+}
+
+enum Order {
+    Inode(Inode),
+    Entry(Inode, OsString),
+}
+
+/// Passes orders to the kernel from a thread of its own: the kernel may make such an order wait for a request that is being
+/// answered, so whoever answers must not wait for the order.
+struct Invalidator {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Invalidator {
+    fn start(notifier: Notifier) -> Self {
+        let (orders, incoming) = mpsc::channel();
+        std::thread::spawn(move || {
+            for order in incoming {
+                let done = match order {
+                    Order::Inode(inode) => notifier.inval_inode(INodeNo(inode.0), 0, 0),
+                    Order::Entry(parent, name) => notifier.inval_entry(INodeNo(parent.0), &name),
+                };
+                match done {
+                    // The kernel does not know it: nothing to drop.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::debug!(%error, "the kernel did not drop what it holds");
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Self { orders }
+    }
+}
+
+impl Invalidate for Invalidator {
+    fn inode(&self, inode: Inode) {
+        let _ = self.orders.send(Order::Inode(inode));
+    }
+
+    fn entry(&self, parent: Inode, name: &OsStr) {
+        let _ = self.orders.send(Order::Entry(parent, name.to_owned()));
+    }
+}

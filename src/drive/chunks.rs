@@ -1,0 +1,273 @@
+//! The bounded cache of cleartext chunks, and who is fetching what.
+//!
+//! Chunks are keyed by the identity of the content they belong to, never by name: new content gets a new
+//! [`ContentId`], so a chunk can't be answered for other content than it was read from. A chunk is fetched once
+//! however many ask for it: the first one gets a [`Promise`] to keep, the others wait for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lru::LruCache;
+use tokio::sync::watch;
+
+use super::error::DriveError;
+
+/// One version of one file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ContentId(u64);
+
+impl ContentId {
+    /// An identity that no content had before.
+    pub(super) fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// One chunk of one content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ChunkKey {
+    /// The content.
+    pub(super) content: ContentId,
+    /// The chunk's number, from 0.
+    pub(super) number: u64,
+}
+
+type Loaded = Result<Bytes, DriveError>;
+
+/// What to do for a chunk.
+pub(super) enum Claim {
+    /// It is here.
+    Ready(Bytes),
+    /// Somebody is fetching it.
+    Wait(Waiting),
+    /// Nobody is: the caller has to fetch it and keep the promise.
+    Load(Promise),
+}
+
+/// A chunk that somebody else is fetching.
+pub(super) struct Waiting(watch::Receiver<Option<Loaded>>);
+
+impl Waiting {
+    /// Waits until it was fetched.
+    pub(super) async fn done(mut self) -> Loaded {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(loaded) => loaded.clone().unwrap_or_else(|| Err(abandoned())),
+            Err(_) => Err(abandoned()),
+        }
+    }
+}
+
+fn abandoned() -> DriveError {
+    crate::remote::RemoteError::Disconnected("the fetch was abandoned".to_owned()).into()
+}
+
+/// The duty to fetch one chunk. Dropped unkept, it tells those who wait that nothing came.
+pub(super) struct Promise {
+    key: ChunkKey,
+    serial: u64,
+    sender: watch::Sender<Option<Loaded>>,
+    cache: Arc<ChunkCache>,
+    kept: bool,
+}
+
+impl Promise {
+    /// The chunk that was promised.
+    pub(super) fn number(&self) -> u64 {
+        self.key.number
+    }
+
+    /// Somebody else who waits for this chunk.
+    pub(super) fn wait(&self) -> Waiting {
+        Waiting(self.sender.subscribe())
+    }
+
+    /// Hands the chunk, or the reason why there is none, to all who wait. It is cached unless newer content was
+    /// put meanwhile.
+    pub(super) fn keep(mut self, loaded: Loaded) {
+        self.kept = true;
+        self.cache.finish(self.key, self.serial, loaded.as_ref().ok());
+        self.sender.send_replace(Some(loaded));
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.cache.finish(self.key, self.serial, None);
+        }
+    }
+}
+
+struct Loading {
+    serial: u64,
+    receiver: watch::Receiver<Option<Loaded>>,
+}
+
+struct Inner {
+    ready: LruCache<ChunkKey, Bytes>,
+    ready_bytes: u64,
+    loading: HashMap<ChunkKey, Loading>,
+    next_serial: u64,
+}
+
+/// The cache. Least recently used chunks go first when it is full.
+pub(super) struct ChunkCache {
+    inner: Mutex<Inner>,
+    capacity: u64,
+    hits: AtomicU64,
+}
+
+impl ChunkCache {
+    /// A cache of at most `capacity` bytes of cleartext.
+    pub(super) fn new(capacity: u64) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                ready: LruCache::unbounded(),
+                ready_bytes: 0,
+                loading: HashMap::new(),
+                next_serial: 0,
+            }),
+            capacity,
+            hits: AtomicU64::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes it may hold.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// The bytes it holds.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().ready_bytes
+    }
+
+    /// How often a chunk was here when asked for.
+    pub(super) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a chunk.
+    pub(super) fn claim(self: &Arc<Self>, key: ChunkKey) -> Claim {
+        let mut inner = self.lock();
+        if let Some(chunk) = inner.ready.get(&key) {
+            let chunk = chunk.clone();
+            drop(inner);
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Claim::Ready(chunk);
+        }
+        if let Some(loading) = inner.loading.get(&key) {
+            return Claim::Wait(Waiting(loading.receiver.clone()));
+        }
+        let serial = inner.next_serial;
+        inner.next_serial += 1;
+        let (sender, receiver) = watch::channel(None);
+        inner.loading.insert(key, Loading { serial, receiver });
+        drop(inner);
+        Claim::Load(Promise { key, serial, sender, cache: Arc::clone(self), kept: false })
+    }
+
+    /// Puts a chunk that was just written. A fetch of it that is still under way will not overwrite it.
+    pub(super) fn put(&self, key: ChunkKey, chunk: Bytes) {
+        let mut inner = self.lock();
+        inner.loading.remove(&key);
+        self.insert(&mut inner, key, chunk);
+    }
+
+    /// Drops everything: what is under way is handed over, but not kept.
+    pub(super) fn clear(&self) {
+        let mut inner = self.lock();
+        inner.ready.clear();
+        inner.ready_bytes = 0;
+        inner.loading.clear();
+    }
+
+    fn finish(&self, key: ChunkKey, serial: u64, chunk: Option<&Bytes>) {
+        let mut inner = self.lock();
+        if inner.loading.get(&key).is_some_and(|loading| loading.serial == serial) {
+            inner.loading.remove(&key);
+            if let Some(chunk) = chunk {
+                self.insert(&mut inner, key, chunk.clone());
+            }
+        }
+    }
+
+    fn insert(&self, inner: &mut Inner, key: ChunkKey, chunk: Bytes) {
+        inner.ready_bytes += chunk.len() as u64;
+        if let Some(old) = inner.ready.put(key, chunk) {
+            inner.ready_bytes -= old.len() as u64;
+        }
+        while inner.ready_bytes > self.capacity {
+            let Some((_, old)) = inner.ready.pop_lru() else { break };
+            inner.ready_bytes -= old.len() as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn key(content: ContentId, number: u64) -> ChunkKey {
+        ChunkKey { content, number }
+    }
+
+    fn load(cache: &Arc<ChunkCache>, key: ChunkKey) -> Promise {
+        match cache.claim(key) {
+            Claim::Load(promise) => promise,
+            Claim::Ready(_) | Claim::Wait(_) => panic!("expected to have to load"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chunk_is_fetched_once_and_reaches_all_who_wait() {
+        let cache = ChunkCache::new(1 << 20);
+        let wanted = key(ContentId::fresh(), 3);
+        let promise = load(&cache, wanted);
+        let Claim::Wait(waiting) = cache.claim(wanted) else { panic!("expected to wait") };
+        promise.keep(Ok(Bytes::from_static(b"abc")));
+        assert_eq!(waiting.done().await.unwrap(), "abc");
+        assert!(matches!(cache.claim(wanted), Claim::Ready(chunk) if chunk == "abc"));
+    }
+
+    #[tokio::test]
+    async fn a_late_fetch_never_overwrites_what_was_written() {
+        let cache = ChunkCache::new(1 << 20);
+        let wanted = key(ContentId::fresh(), 0);
+        let promise = load(&cache, wanted);
+        cache.put(wanted, Bytes::from_static(b"new"));
+        promise.keep(Ok(Bytes::from_static(b"old")));
+        assert!(matches!(cache.claim(wanted), Claim::Ready(chunk) if chunk == "new"));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_promise_wakes_those_who_wait_and_can_be_tried_again() {
+        let cache = ChunkCache::new(1 << 20);
+        let wanted = key(ContentId::fresh(), 0);
+        let promise = load(&cache, wanted);
+        let Claim::Wait(waiting) = cache.claim(wanted) else { panic!("expected to wait") };
+        drop(promise);
+        waiting.done().await.unwrap_err();
+        drop(load(&cache, wanted));
+    }
+
+    #[test]
+    fn the_budget_holds_and_the_least_recently_used_goes_first() {
+        let cache = ChunkCache::new(10);
+        let content = ContentId::fresh();
+        for number in 0..3 {
+            cache.put(key(content, number), Bytes::from_static(b"1234"));
+        }
+        assert!(cache.bytes() <= 10);
+        assert!(matches!(cache.claim(key(content, 0)), Claim::Load(_)));
+        assert!(matches!(cache.claim(key(content, 2)), Claim::Ready(_)));
+    }
+}

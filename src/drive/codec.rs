@@ -1,0 +1,77 @@
+//! How cleartext chunks lie in a file on the server: as they are outside vaults, encrypted inside.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use scaup_crypto::{CLEARTEXT_CHUNK_LEN, Cryptor, FileHeader};
+
+use super::error::DriveError;
+
+/// Cleartext bytes in a full chunk (`vault-format` section 9); plain files are handled in pieces of the same length.
+pub(super) const CHUNK_LEN: u64 = CLEARTEXT_CHUNK_LEN as u64;
+
+/// Between cleartext chunks and the bytes on the server, for one file.
+pub(super) enum Codec {
+    /// A file outside vaults: the bytes are what they are.
+    Plain,
+    /// A file in a vault, with its header.
+    Vault {
+        /// The vault's keys.
+        cryptor: Arc<Cryptor>,
+        /// The file's own nonce and content key.
+        header: Box<FileHeader>,
+    },
+}
+
+impl Codec {
+    /// Bytes before the first chunk.
+    pub(super) fn header_len(&self) -> u64 {
+        match self {
+            Self::Plain => 0,
+            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.header_len() as u64,
+        }
+    }
+
+    /// The header as it is stored; empty outside vaults.
+    pub(super) fn header(&self) -> Result<Vec<u8>, DriveError> {
+        match self {
+            Self::Plain => Ok(Vec::new()),
+            Self::Vault { cryptor, header } => cryptor.encrypt_header(header).map_err(DriveError::damaged),
+        }
+    }
+
+    /// Length on the server of a file with `cleartext_len` bytes.
+    pub(super) fn stored_len(&self, cleartext_len: u64) -> u64 {
+        match self {
+            Self::Plain => cleartext_len,
+            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.ciphertext_len(cleartext_len),
+        }
+    }
+
+    /// Where chunk `number` begins on the server.
+    pub(super) fn offset(&self, number: u64) -> u64 {
+        self.stored_len(number.saturating_mul(CHUNK_LEN))
+    }
+
+    /// The bytes to store for a chunk.
+    pub(super) fn encode(&self, number: u64, cleartext: &[u8]) -> Result<Bytes, DriveError> {
+        match self {
+            Self::Plain => Ok(Bytes::copy_from_slice(cleartext)),
+            Self::Vault { cryptor, header } => cryptor
+                .encrypt_chunk(header, number, cleartext)
+                .map(Bytes::from)
+                .map_err(|error| DriveError::Random(error.to_string())),
+        }
+    }
+
+    /// The cleartext of a stored chunk, authenticated before a byte of it is handed out.
+    pub(super) fn decode(&self, number: u64, stored: Bytes) -> Result<Bytes, DriveError> {
+        match self {
+            Self::Plain => Ok(stored),
+            Self::Vault { cryptor, header } => cryptor
+                .decrypt_chunk(header, number, &stored)
+                .map(Bytes::from)
+                .map_err(|error| DriveError::damaged(format_args!("chunk {number}: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! What the kernel asks of the drive, request by request.
+
+use std::ffi::OsStr;
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use scaup_fuse::Filesystem;
+use scaup_fuse::filesystem::{
+    Caller, DirectoryEntry, Entry, FilesystemStatistics, Handle, Inode, OpenFlags, Opened, RenameMode,
+    SetAttributes, SetTime, TimedAttributes,
+};
+
+use super::Drive;
+use super::error::DriveError;
+use super::file::File;
+use super::found::{Directory, Place};
+use super::vault::VaultNode;
+use crate::remote::{RemoteKind, RemoteSetAttributes, RemoteStatistics};
+
+/// Names handed out at a time.
+const NAMES_AT_ONCE: usize = 256;
+
+impl Drive {
+    /// The content of a file, opened if it is not, ready to be written if `writable`. Counts a handle.
+    async fn open_file(&self, inode: Inode, writable: bool) -> Result<(Arc<File>, bool), DriveError> {
+        let location = self.location(inode)?;
+        let (open, known) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            if node.attributes.kind != RemoteKind::File {
+                return Err(DriveError::NotSupported);
+            }
+            (node.file.clone(), node.content)
+        };
+        let file = match open {
+            Some(file) => {
+                file.refresh(self, &location).await?;
+                if writable {
+                    file.make_writable(self, &location).await?;
+                }
+                file
+            }
+            None => File::new(self, inode, File::open(self, &location, writable, known).await?),
+        };
+        let state = file.state.read().await;
+        // A file whose header can't be read can still be given new content.
+        if !writable {
+            state.codec()?;
+        }
+        let (content, stored) = (state.content, state.stored_base());
+        let length = state.length;
+        drop(state);
+        let mut nodes = self.tree.lock();
+        let node = nodes.get_mut(inode)?;
+        // Somebody else may have opened it at the same time: all handles share one.
+        let file = Arc::clone(node.file.get_or_insert(file));
+        node.opens += 1;
+        let unchanged = known.is_some_and(|(known, _)| known == content);
+        if let Some(base) = stored {
+            node.content = Some((content, base));
+            if !unchanged && file.unsaved().is_none() {
+                node.attributes.size = length;
+                node.attributes.modified = base.modified();
+            }
+        }
+        drop(nodes);
+        // The kernel's idea of the length has to follow, or it would cut reads short.
+        if !unchanged
+            && known.is_some()
+            && let Some(invalidate) = self.invalidate.get()
+        {
+            invalidate.inode(inode);
+        }
+        Ok((file, unchanged))
+    }
+
+    /// A handle is gone.
+    async fn close_file(&self, file: &Arc<File>) {
+        if let Ok(node) = self.tree.lock().get_mut(file.inode) {
+            node.opens = node.opens.saturating_sub(1);
+        }
+        if file.unsaved().is_some() {
+            let _names = self.namespace.read().await;
+            if let Err(error) = file.commit(self, false).await {
+                self.report(file.inode, "unsaved", &error);
+            }
+        }
+        self.close_if_unused(file.inode);
+    }
+
+    async fn truncate(&self, inode: Inode, length: u64) -> Result<(), DriveError> {
+        self.check_writable(inode)?;
+        if self.tree.lock().get(inode)?.attributes.kind == RemoteKind::Directory {
+            return Err(DriveError::IsADirectory);
+        }
+        let detached = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            node.file.clone().filter(|_| node.detached)
+        };
+        if let Some(file) = detached {
+            return file.truncate(self, None, length).await;
+        }
+        let (file, _) = self.open_file(inode, true).await?;
+        let result = async {
+            let location = self.location(inode)?;
+            file.truncate(self, Some((&location, self.mode_of(inode)?)), length).await
+        };
+        let result = result.await;
+        let open_elsewhere = self.tree.lock().get(inode).is_ok_and(|node| node.opens > 1);
+        // truncate(2) by path has no close to wait for.
+        let saved = if result.is_ok() && !open_elsewhere { file.commit(self, false).await } else { Ok(()) };
+        if let Ok(node) = self.tree.lock().get_mut(inode) {
+            node.opens = node.opens.saturating_sub(1);
+        }
+        self.close_if_unused(inode);
+        result.and(saved)
+    }
+
+    async fn change_attributes(&self, inode: Inode, set: SetAttributes) -> Result<(), DriveError> {
+        let (place, file, shown, detached) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, node.detached)
+        };
+        let mut change = RemoteSetAttributes::default();
+        if set.uid.is_some() || set.gid.is_some() {
+            let wanted = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
+            if wanted != (shown.uid, shown.gid) {
+                // Vaults keep no owners, and mapped ones are not the server's.
+                if self.options.owner.is_some() || !matches!(place, Place::Plain) {
+                    return Err(DriveError::NotPermitted);
+                }
+                change.owner = Some(wanted);
+            }
+        }
+        if let Some(mode) = set.mode {
+            let staged = match &file {
+                Some(file) => file.set_staged_mode(mode).await?,
+                None => false,
+            };
+            if let Ok(node) = self.tree.lock().get_mut(inode)
+                && staged
+            {
+                node.attributes.mode = mode;
+            }
+            change.mode = (!staged).then_some(mode);
+        }
+        if set.accessed.is_some() || set.modified.is_some() {
+            let now = SystemTime::now();
+            let time = |set: Option<SetTime>, old: SystemTime| match set {
+                None => old,
+                Some(SetTime::Now) => now,
+                Some(SetTime::At(time)) => time,
+            };
+            let times = (time(set.accessed, shown.accessed), time(set.modified, shown.modified));
+            let later = match &file {
+                Some(file) => file.set_times_at_commit(times).await,
+                None => false,
+            };
+            change.times = (!later).then_some(times);
+        }
+        if change != RemoteSetAttributes::default() {
+            match (&file, detached) {
+                (Some(file), true) => file.state.read().await.backing.file().set_attributes(change).await?,
+                _ => {
+                    let path = self.attribute_path(&self.tree.lock(), inode)?;
+                    self.remote.set_attributes(&path, change).await?;
+                }
+            }
+            if let Some(file) = &file {
+                file.note_attributes_changed().await?;
+            }
+        }
+        let unsaved = file.is_some_and(|file| file.unsaved().is_some());
+        if unsaved {
+            if let Ok(node) = self.tree.lock().get_mut(inode) {
+                node.changed = SystemTime::now();
+            }
+        } else {
+            self.expire(inode);
+        }
+        Ok(())
+    }
+
+    fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
+        let mut nodes = self.tree.lock();
+        nodes.count_lookup(inode)?;
+        Ok(self.shown(inode, nodes.get(inode)?))
+    }
+}
+
+impl Filesystem for Drive {
+    type Error = DriveError;
+
+    async fn lookup(&self, parent: Inode, name: &OsStr) -> Result<Entry, DriveError> {
+        if name.len() > crate::remote::RemoteName::MAX_LEN {
+            return Err(DriveError::NameTooLong);
+        }
+        let _names = self.namespace.read().await;
+        let name = self.shown_name(parent, name);
+        let found = self.find(parent, &name).await;
+        match self.reported(parent, found)? {
+            Some(inode) => self.counted(inode).map(Entry::Found),
+            None => Ok(Entry::Missing(self.options.attr_timeout)),
+        }
+    }
+
+    fn forget(&self, inode: Inode, count: u64) {
+        self.tree.lock().forget(inode, count);
+    }
+
+    async fn getattr(&self, inode: Inode, _handle: Option<Handle>) -> Result<TimedAttributes, DriveError> {
+        let _names = self.namespace.read().await;
+        let attributes = self.attributes(inode).await;
+        self.reported(inode, attributes)
+    }
+
+    async fn setattr(
+        &self,
+        inode: Inode,
+        _handle: Option<Handle>,
+        set: SetAttributes,
+        _caller: Caller,
+    ) -> Result<TimedAttributes, DriveError> {
+        let _names = self.namespace.read().await;
+        self.check_writable(inode)?;
+        if let Some(length) = set.size {
+            let truncated = self.truncate(inode, length).await;
+            self.reported(inode, truncated)?;
+        }
+        if (SetAttributes { size: None, ..set }) != SetAttributes::default() {
+            let changed = self.change_attributes(inode, set).await;
+            self.reported(inode, changed)?;
+        }
+        self.attributes(inode).await
+    }
+
+    async fn readlink(&self, inode: Inode) -> Result<Bytes, DriveError> {
+        let _names = self.namespace.read().await;
+        let (parent, place, path) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            (node.parent, node.place.clone(), nodes.plain_path(inode))
+        };
+        let target = match (self.tree.directory(parent)?, place) {
+            (Directory::Vault(directory), Place::Vault { entry, .. }) => {
+                directory.read_symlink(self.remote.as_ref(), &entry).await.map(Bytes::from)
+            }
+            (_, Place::Plain) => {
+                let target = self.remote.readlink(&path?).await?;
+                self.check_contained(parent, &target).map(|()| target)
+            }
+            _ => Err(DriveError::Stale),
+        };
+        self.reported(inode, target)
+    }
+
+    async fn mkdir(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u16,
+        _caller: Caller,
+    ) -> Result<TimedAttributes, DriveError> {
+        let _names = self.namespace.read().await;
+        let made = self.make_directory(parent, name, mode).await;
+        self.counted(self.reported(parent, made)?)
+    }
+
+    async fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        let _names = self.namespace.read().await;
+        let removed = self.remove_file(parent, name).await;
+        self.reported(parent, removed)
+    }
+
+    async fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        let _names = self.namespace.read().await;
+        let removed = self.remove_directory(parent, name).await;
+        self.reported(parent, removed)
+    }
+
+    async fn symlink(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        target: &OsStr,
+        _caller: Caller,
+    ) -> Result<TimedAttributes, DriveError> {
+        let _names = self.namespace.read().await;
+        let target = std::os::unix::ffi::OsStrExt::as_bytes(target);
+        let made = self.make_symlink(parent, name, target).await;
+        self.counted(self.reported(parent, made)?)
+    }
+
+    async fn link(
+        &self,
+        inode: Inode,
+        new_parent: Inode,
+        new_name: &OsStr,
+    ) -> Result<TimedAttributes, DriveError> {
+        let _names = self.namespace.read().await;
+        let made = self.make_link(inode, new_parent, new_name).await;
+        self.counted(self.reported(new_parent, made)?)
+    }
+
+    async fn rename(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        new_parent: Inode,
+        new_name: &OsStr,
+        mode: RenameMode,
+    ) -> Result<(), DriveError> {
+        // Only the path of a plain directory is part of other paths.
+        let moves_paths = {
+            let nodes = self.tree.lock();
+            nodes.child(parent, name).and_then(|inode| nodes.get(inode).ok()).is_none_or(|node| {
+                node.attributes.kind == RemoteKind::Directory && matches!(node.place, Place::Plain)
+            })
+        };
+        let renamed = if moves_paths {
+            let _names = self.namespace.write().await;
+            self.rename_node(parent, name, new_parent, new_name, mode).await
+        } else {
+            let _names = self.namespace.read().await;
+            self.rename_node(parent, name, new_parent, new_name, mode).await
+        };
+        self.reported(parent, renamed)
+    }
+
+    async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, DriveError> {
+        let _names = self.namespace.read().await;
+        if flags.write {
+            self.check_writable(inode)?;
+        }
+        if let Place::Vault { node: VaultNode::Unknown(why), .. } = &self.tree.lock().get(inode)?.place {
+            return Err(DriveError::damaged(why));
+        }
+        let opened = self.open_file(inode, flags.write).await;
+        let (file, keep_cache) = self.reported(inode, opened)?;
+        Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })
+    }
+
+    async fn create(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u16,
+        flags: OpenFlags,
+        _caller: Caller,
+    ) -> Result<(TimedAttributes, Opened), DriveError> {
+        let _names = self.namespace.read().await;
+        let made = self.make_file(parent, name, mode).await;
+        let (inode, file) = self.reported(parent, made)?;
+        let handle = self.handles.add_file(file, flags);
+        Ok((self.counted(inode)?, Opened { handle, keep_cache: false }))
+    }
+
+    async fn read(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        length: u32,
+    ) -> Result<Bytes, DriveError> {
+        let open = self.handles.file(handle)?;
+        let ahead = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).note(
+            offset,
+            u64::from(length),
+            self.read_ahead_max(),
+        );
+        let wanted = open.file.read(self, offset, u64::from(length));
+        let (read, ()) = futures::join!(wanted, async {
+            if !ahead.is_empty() {
+                open.file.read_ahead(self, ahead).await;
+            }
+        });
+        self.reported(inode, read)
+    }
+
+    async fn write(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        data: Bytes,
+        from_page_cache: bool,
+    ) -> Result<u32, DriveError> {
+        let open = self.handles.file(handle)?;
+        let offset = (!open.flags.append || from_page_cache).then_some(offset);
+        let _names = self.namespace.read().await;
+        let written = open.file.write(self, offset, &data).await;
+        self.reported(inode, written)?;
+        u32::try_from(data.len()).map_err(|_| DriveError::Invalid)
+    }
+
+    async fn flush(&self, inode: Inode, handle: Handle) -> Result<(), DriveError> {
+        let open = self.handles.file(handle)?;
+        if !open.flags.write {
+            return Ok(());
+        }
+        let _names = self.namespace.read().await;
+        let saved = open.file.commit(self, false).await;
+        self.reported(inode, saved)
+    }
+
+    async fn fsync(&self, inode: Inode, handle: Handle, _data_only: bool) -> Result<(), DriveError> {
+        let open = self.handles.file(handle)?;
+        let _names = self.namespace.read().await;
+        let saved = open.file.sync(self).await;
+        self.reported(inode, saved)
+    }
+
+    async fn fallocate(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+    ) -> Result<(), DriveError> {
+        // Room can't be promised on a server, only zeros written.
+        if mode != 0 {
+            return Err(DriveError::NotSupported);
+        }
+        let open = self.handles.file(handle)?;
+        let end = offset.checked_add(length).ok_or(DriveError::TooLarge)?;
+        let _names = self.namespace.read().await;
+        let grown = open.file.grow_to(self, end).await;
+        self.reported(inode, grown)
+    }
+
+    async fn release(&self, _inode: Inode, handle: Handle) {
+        if let Some(open) = self.handles.remove_file(handle) {
+            self.close_file(&open.file).await;
+        }
+    }
+
+    async fn opendir(&self, inode: Inode) -> Result<Handle, DriveError> {
+        let _names = self.namespace.read().await;
+        let names = self.shown_names(inode).await;
+        let names = self.reported(inode, names)?;
+        Ok(self.handles.add_directory(inode, names))
+    }
+
+    async fn readdir(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        offset: u64,
+        plus: bool,
+    ) -> Result<Vec<DirectoryEntry>, DriveError> {
+        let open = self.handles.directory(handle)?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let mut nodes = self.tree.lock();
+        let mut entries = Vec::new();
+        for found in open.names.iter().skip(from).take(NAMES_AT_ONCE) {
+            let attributes = if plus {
+                let child = nodes.adopt(inode, found.clone())?;
+                nodes.count_lookup(child)?;
+                self.shown(child, nodes.get(child)?)
+            } else {
+                // The kernel takes only the number and the kind from here.
+                self.shown_found(nodes.number_for(inode, &found.name), found)
+            };
+            entries.push(DirectoryEntry { name: found.name.clone(), attributes });
+        }
+        Ok(entries)
+    }
+
+    async fn fsyncdir(&self, _inode: Inode, _handle: Handle) -> Result<(), DriveError> {
+        // SFTP has no way to ask for it; the names are with the server.
+        Ok(())
+    }
+
+    async fn releasedir(&self, _inode: Inode, handle: Handle) {
+        self.handles.remove_directory(handle);
+    }
+
+    async fn statfs(&self, _inode: Inode) -> Result<FilesystemStatistics, DriveError> {
+        let statistics = self.remote.statistics(&crate::remote::RemotePath::root()).await;
+        // A server that can't say shows as neither full nor empty.
+        let RemoteStatistics { block_size, blocks, blocks_free, blocks_available, files, files_free, .. } =
+            match statistics {
+                Ok(statistics) => statistics,
+                Err(crate::remote::RemoteError::Unsupported(_)) => RemoteStatistics {
+                    block_size: 4096,
+                    blocks: 1 << 30,
+                    blocks_free: 1 << 30,
+                    blocks_available: 1 << 30,
+                    files: 1 << 30,
+                    files_free: 1 << 30,
+                    name_max: 255,
+                },
+                Err(error) => return Err(error.into()),
+            };
+        Ok(FilesystemStatistics {
+            block_size: u32::try_from(block_size).unwrap_or(4096),
+            blocks,
+            blocks_free,
+            blocks_available,
+            files,
+            files_free,
+            name_max: 255,
+        })
+    }
+}

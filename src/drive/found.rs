@@ -1,0 +1,138 @@
+//! What a look-up or a listing finds, in plain places and in vaults alike.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use scaup_crypto::{CleartextName, NameError};
+
+use super::error::DriveError;
+use super::vault::{Entry, UnlockedVault, VaultDirectory, VaultNode};
+use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteName, RemotePath};
+
+/// Where a node of the mount lies.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// Outside vaults: under its own name in its parent's directory.
+    Plain,
+    /// Inside an unlocked vault.
+    Vault {
+        /// The vault.
+        vault: Arc<UnlockedVault>,
+        /// Its entry among the encrypted ones.
+        entry: Entry,
+        /// What it is.
+        node: VaultNode,
+    },
+}
+
+impl Place {
+    /// Whether both are the same thing on the server, as far as its name and kind tell.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain, Self::Plain) => true,
+            (
+                Self::Vault { vault, entry, node },
+                Self::Vault { vault: other_vault, entry: other_entry, node: other_node },
+            ) => Arc::ptr_eq(vault, other_vault) && entry == other_entry && node == other_node,
+            _ => false,
+        }
+    }
+}
+
+/// A node that was found, under the name that the mount shows.
+#[derive(Clone)]
+pub(super) struct Found {
+    /// Its name, as shown.
+    pub(super) name: OsString,
+    /// Its attributes, with cleartext length.
+    pub(super) attributes: RemoteAttributes,
+    /// Where it lies.
+    pub(super) place: Place,
+}
+
+/// A directory of the mount, ready to be worked in.
+pub(super) enum Directory {
+    /// Outside vaults.
+    Plain(RemotePath),
+    /// Inside an unlocked vault.
+    Vault(VaultDirectory),
+}
+
+/// A name as the directory's world wants it.
+pub(super) fn plain_name(name: &OsStr) -> Result<RemoteName, DriveError> {
+    if name.len() > RemoteName::MAX_LEN {
+        return Err(DriveError::NameTooLong);
+    }
+    RemoteName::parse(name.as_bytes()).ok_or(DriveError::Invalid)
+}
+
+/// A name as a vault wants it.
+pub(super) fn cleartext_name(name: &OsStr) -> Result<CleartextName, DriveError> {
+    CleartextName::parse(name.as_bytes()).map_err(|error| match error {
+        NameError::TooLong => DriveError::NameTooLong,
+        _ => DriveError::Invalid,
+    })
+}
+
+impl From<RemoteEntry> for Found {
+    fn from(entry: RemoteEntry) -> Self {
+        Self {
+            name: OsString::from_vec(entry.name.as_bytes().to_vec()),
+            attributes: entry.attributes,
+            place: Place::Plain,
+        }
+    }
+}
+
+impl Directory {
+    /// Where its entries lie on the server.
+    pub(super) fn path(&self) -> RemotePath {
+        match self {
+            Self::Plain(path) => path.clone(),
+            Self::Vault(directory) => directory.content(),
+        }
+    }
+
+    /// Finds one name; `None` if a direct look does not find it (in a vault it may still be listed under it).
+    pub(super) async fn lookup(&self, remote: &dyn Remote, name: &OsStr) -> Result<Option<Found>, DriveError> {
+        match self {
+            Self::Plain(path) => {
+                let name = plain_name(name)?;
+                match remote.stat(&path.join(&name)).await {
+                    Ok(attributes) => Ok(Some(RemoteEntry { name, attributes }.into())),
+                    Err(RemoteError::NotFound) => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Self::Vault(directory) => {
+                // A name that no vault can hold does not exist in one.
+                match cleartext_name(name) {
+                    Ok(name) => directory.lookup(remote, &name).await,
+                    Err(DriveError::Invalid) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// All nodes of the directory, and debris of ours that was seen on the way.
+    pub(super) async fn list(&self, remote: &dyn Remote) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
+        match self {
+            Self::Plain(path) => {
+                let (temporary, shown): (Vec<_>, Vec<_>) = remote
+                    .list(path)
+                    .await?
+                    .into_iter()
+                    .partition(|entry| super::temporary::is_temporary(entry.name.as_bytes()));
+                let debris = temporary
+                    .into_iter()
+                    .map(|entry| entry.name)
+                    .filter(|name| super::temporary::is_debris(name.as_bytes()))
+                    .collect();
+                Ok((shown.into_iter().map(Found::from).collect(), debris))
+            }
+            Self::Vault(directory) => directory.list(remote).await,
+        }
+    }
+}

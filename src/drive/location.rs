@@ -1,0 +1,186 @@
+//! Where the content of one file lies on the server, and how finished content gets its name.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use bytes::Bytes;
+use scaup_crypto::CleartextName;
+
+use super::codec::{CHUNK_LEN, Codec};
+use super::error::DriveError;
+use super::found::{Directory, Place, cleartext_name, plain_name};
+use super::temporary;
+use super::vault::{Entry, VaultDirectory, VaultNode};
+use crate::remote::{Remote, RemoteName, RemotePath};
+
+/// One regular file's place.
+pub(super) enum Location {
+    /// Outside vaults.
+    Plain { directory: RemotePath, name: RemoteName },
+    /// Inside an unlocked vault.
+    Vault { directory: VaultDirectory, entry: Entry, long_name: Option<String> },
+}
+
+impl Location {
+    /// The place of a file in `directory`. `place` is where it lies now, if it exists.
+    pub(super) fn new(
+        directory: Directory,
+        name: &std::ffi::OsStr,
+        place: Option<&Place>,
+    ) -> Result<Self, DriveError> {
+        match (directory, place) {
+            (Directory::Plain(directory), None | Some(Place::Plain)) => {
+                Ok(Self::Plain { directory, name: plain_name(name)? })
+            }
+            (Directory::Vault(_), Some(Place::Vault { node: VaultNode::Unknown(why), .. })) => {
+                Err(DriveError::damaged(why))
+            }
+            (Directory::Vault(directory), Some(Place::Vault { entry, .. })) => {
+                // A name that was made up for a conflicting copy has an entry of its own, which exists.
+                let long_name = cleartext_name(name).ok().and_then(|name| {
+                    let (canonical, long_name) = directory.entry(&name).ok()?;
+                    long_name.filter(|_| canonical == *entry)
+                });
+                Ok(Self::Vault { directory, entry: entry.clone(), long_name })
+            }
+            (Directory::Vault(directory), None) => {
+                let name: CleartextName = cleartext_name(name)?;
+                let (entry, long_name) = directory.entry(&name)?;
+                Ok(Self::Vault { directory, entry, long_name })
+            }
+            (Directory::Plain(_), Some(Place::Vault { .. })) | (Directory::Vault(_), Some(Place::Plain)) => {
+                Err(DriveError::Stale)
+            }
+        }
+    }
+
+    /// The path of the file that holds the bytes.
+    pub(super) fn file_path(&self) -> RemotePath {
+        match self {
+            Self::Plain { directory, name } => directory.join(name),
+            Self::Vault { directory, entry, .. } => directory.file_path(entry),
+        }
+    }
+
+    /// A fresh path for content that is not finished, in the same directory.
+    pub(super) fn temporary_path(&self) -> Result<RemotePath, DriveError> {
+        let name = temporary::name()?;
+        Ok(match self {
+            Self::Plain { directory, .. } => directory.join(&name),
+            Self::Vault { directory, .. } => directory.content().join(&name),
+        })
+    }
+
+    /// The place as the tree remembers it.
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::Plain { .. } => Place::Plain,
+            Self::Vault { directory, entry, .. } => Place::Vault {
+                vault: std::sync::Arc::clone(&directory.vault),
+                entry: entry.clone(),
+                node: VaultNode::File,
+            },
+        }
+    }
+
+    /// Gives finished content its name, replacing what has it.
+    pub(super) async fn publish(&self, remote: &dyn Remote, temporary: &RemotePath) -> Result<(), DriveError> {
+        match self {
+            Self::Plain { directory, name } => Ok(remote.rename(temporary, &directory.join(name)).await?),
+            Self::Vault { directory, entry, long_name } => {
+                directory.publish_as(remote, temporary, entry, long_name.as_deref()).await
+            }
+        }
+    }
+
+    /// The same directory, another name.
+    pub(super) fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
+        match self {
+            Self::Plain { directory, .. } => Self::new(Directory::Plain(directory), name, None),
+            Self::Vault { directory, .. } => Self::new(Directory::Vault(directory), name, None),
+        }
+    }
+
+    /// Bytes from the start of a file that hold its header and its first chunk.
+    pub(super) fn first_read_len(&self) -> u64 {
+        match self {
+            Self::Plain { .. } => CHUNK_LEN,
+            Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN),
+        }
+    }
+
+    /// How the chunks of a new file are stored.
+    pub(super) fn new_codec(&self) -> Result<Codec, DriveError> {
+        match self {
+            Self::Plain { .. } => Ok(Codec::Plain),
+            Self::Vault { directory, .. } => {
+                let header = directory.cryptor.new_header().map_err(|e| DriveError::Random(e.to_string()))?;
+                Ok(Codec::Vault {
+                    cryptor: std::sync::Arc::clone(&directory.cryptor),
+                    header: Box::new(header),
+                })
+            }
+        }
+    }
+
+    /// How the chunks of an existing file are stored, and its cleartext length; `head` is its beginning and `size` its length
+    /// on the server.
+    pub(super) fn read_header(&self, head: &Bytes, size: u64) -> Result<(Codec, u64), DriveError> {
+        let Self::Vault { directory, .. } = self else { return Ok((Codec::Plain, size)) };
+        let cryptor = &directory.cryptor;
+        let combo = cryptor.config().cipher_combo;
+        let length = combo.cleartext_len(size).map_err(DriveError::damaged)?;
+        let header = head.get(..combo.header_len()).ok_or_else(|| DriveError::damaged("the header is cut short"))?;
+        let header = cryptor.decrypt_header(header).map_err(DriveError::damaged)?;
+        Ok((Codec::Vault { cryptor: std::sync::Arc::clone(cryptor), header: Box::new(header) }, length))
+    }
+}
+
+/// The name for our version of a file that somebody else changed meanwhile, as the Nextcloud client forms it:
+/// `name (conflicted copy DATE TIME).ext`, with a number from the second try on.
+pub(super) fn conflict_name(name: &std::ffi::OsStr, now: &jiff::Zoned, attempt: u32) -> OsString {
+    use std::os::unix::ffi::OsStrExt;
+    let name = name.as_bytes();
+    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0).unwrap_or(name.len());
+    let (base, extension) = name.split_at(dot);
+    let stamp = now.strftime("%Y-%m-%d %H%M%S");
+    let number = if attempt == 0 { String::new() } else { format!(" {attempt}") };
+    let suffix = format!(" (conflicted copy {stamp}{number})");
+    let room = RemoteName::MAX_LEN.saturating_sub(suffix.len() + extension.len());
+    // Cut between characters, so that the name stays UTF-8 if it was.
+    let mut cut = base.len().min(room);
+    while cut > 0 && cut < base.len() && base.get(cut).is_some_and(|byte| byte & 0xc0 == 0x80) {
+        cut -= 1;
+    }
+    let mut copy = base.get(..cut).unwrap_or(base).to_vec();
+    copy.extend_from_slice(suffix.as_bytes());
+    copy.extend_from_slice(extension);
+    OsString::from_vec(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at() -> jiff::Zoned {
+        "2024-01-02T12:34:56[UTC]".parse().unwrap()
+    }
+
+    #[test]
+    fn conflicting_copies_are_named_as_nextcloud_does() {
+        let name = |name: &str, attempt| conflict_name(name.as_ref(), &at(), attempt).into_string().unwrap();
+        assert_eq!(name("letter.odt", 0), "letter (conflicted copy 2024-01-02 123456).odt");
+        assert_eq!(name("letter.odt", 2), "letter (conflicted copy 2024-01-02 123456 2).odt");
+        assert_eq!(name("noext", 0), "noext (conflicted copy 2024-01-02 123456)");
+        assert_eq!(name(".profile", 0), ".profile (conflicted copy 2024-01-02 123456)");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        let long = format!("{}.txt", "ä".repeat(125));
+        let copy = conflict_name(long.as_ref(), &at(), 0);
+        assert!(copy.len() <= 255);
+        assert!(copy.into_string().unwrap().ends_with(" (conflicted copy 2024-01-02 123456).txt"));
+    }
+}

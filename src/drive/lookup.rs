@@ -1,0 +1,394 @@
+//! From names to nodes: looking up, listing, attributes, and noticing vaults on the way.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
+
+use super::error::DriveError;
+use super::found::{Directory, Found, Place, cleartext_name};
+use super::temporary;
+use super::tree::{Node, Nodes, VaultHere};
+use super::vault::{Names, VaultNode, content_path, discard_directory};
+use super::vaults::Markers;
+use super::{Drive, later};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, RemotePath};
+
+impl Drive {
+    /// The directory `inode`, after looking whether it is a vault.
+    pub(super) async fn directory(&self, inode: Inode) -> Result<Directory, DriveError> {
+        self.look_for_vault(inode).await?;
+        self.tree.directory(inode)
+    }
+
+    /// A name as the directory shows it: vaults show and find NFC names whatever form was asked for.
+    pub(super) fn shown_name(&self, parent: Inode, name: &OsStr) -> OsString {
+        match self.tree.directory(parent) {
+            Ok(Directory::Vault(_)) => {
+                cleartext_name(name).map_or_else(|_| name.to_owned(), |name| OsString::from(name.as_str()))
+            }
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Finds `name` in `parent`; `None` if there is no such name. In a vault `name` is in its shown form.
+    pub(super) async fn find(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
+        if let Some(known) = self.known(parent, name)? {
+            return Ok(known);
+        }
+        if temporary::is_temporary(std::os::unix::ffi::OsStrExt::as_bytes(name)) {
+            return Ok(None);
+        }
+        let directory = self.directory(parent).await?;
+        let mut found = directory.lookup(self.remote.as_ref(), name).await?;
+        if found.is_none() && matches!(directory, Directory::Vault(_)) {
+            // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
+            found = self.names(parent).await?.get(name).cloned();
+        }
+        let mut nodes = self.tree.lock();
+        match found {
+            Some(found) => nodes.adopt(parent, found).map(Some),
+            None => {
+                if let Some(gone) = nodes.child(parent, name)
+                    && !nodes.get(gone)?.is_unsaved()
+                {
+                    nodes.detach(gone);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// What is known of a name without asking the server: `None` if it has to be asked.
+    fn known(&self, parent: Inode, name: &OsStr) -> Result<Option<Option<Inode>>, DriveError> {
+        let mut nodes = self.tree.lock();
+        if let Some(inode) = nodes.child(parent, name) {
+            let node = nodes.get(inode)?;
+            if node.is_unsaved() || self.age(node.fetched).is_some() {
+                return Ok(Some(Some(inode)));
+            }
+        }
+        let Some((listed, names)) = &nodes.get(parent)?.listing else { return Ok(None) };
+        if self.age(Some(*listed)).is_none() {
+            return Ok(None);
+        }
+        match names.get(name).cloned() {
+            Some(found) => nodes.adopt(parent, found).map(|inode| Some(Some(inode))),
+            None => Ok(Some(None)),
+        }
+    }
+
+    /// How old something fetched is, if it may still be believed.
+    fn age(&self, fetched: Option<Instant>) -> Option<Duration> {
+        fetched.map(|at| at.elapsed()).filter(|&age| age < self.options.attr_timeout)
+    }
+
+    /// The names in a directory, from memory while they are fresh.
+    pub(super) async fn names(&self, inode: Inode) -> Result<Arc<Names>, DriveError> {
+        if let Some((listed, names)) = &self.tree.lock().get(inode)?.listing
+            && self.age(Some(*listed)).is_some()
+        {
+            return Ok(Arc::clone(names));
+        }
+        let directory = self.tree.directory(inode)?;
+        let asked = Instant::now();
+        let (found, debris) = directory.list(self.remote.as_ref()).await?;
+        if !self.options.read_only {
+            self.remove_debris(&directory.path(), debris);
+        }
+        let names: Names = found.into_iter().map(|found| (found.name.clone(), found)).collect();
+        if matches!(directory, Directory::Plain(_)) {
+            self.note_markers(inode, Markers::in_listing(&names)).await?;
+        }
+        let names = Arc::new(names);
+        let mut nodes = self.tree.lock();
+        let node = nodes.get_mut(inode)?;
+        // A directory that became unlocked meanwhile shows other names.
+        if matches!((&directory, &node.vault), (Directory::Plain(_), VaultHere::Unlocked(_))) {
+            return Err(DriveError::Stale);
+        }
+        node.listing = Some((asked, Arc::clone(&names)));
+        let children: Vec<(OsString, Inode)> =
+            node.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
+        for (name, child) in children {
+            match names.get(&name) {
+                Some(found) => {
+                    nodes.adopt(inode, found.clone())?;
+                }
+                None if !nodes.get(child)?.is_unsaved() => nodes.detach(child),
+                None => {}
+            }
+        }
+        Ok(names)
+    }
+
+    /// The names to show: what the server lists, and new files that are not there yet.
+    pub(super) async fn shown_names(&self, inode: Inode) -> Result<Vec<Found>, DriveError> {
+        let listed = self.names(inode).await?;
+        let nodes = self.tree.lock();
+        let mut shown: HashMap<OsString, Found> = listed.as_ref().clone();
+        for (name, &child) in &nodes.get(inode)?.children {
+            let node = nodes.get(child)?;
+            if node.is_unsaved() {
+                let (attributes, place) = (node.attributes, node.place.clone());
+                shown.insert(name.clone(), Found { name: name.clone(), attributes, place });
+            }
+        }
+        let mut shown: Vec<Found> = shown.into_values().collect();
+        shown.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(shown)
+    }
+
+    /// Removes what a dead process of this machine left, in the background.
+    fn remove_debris(&self, directory: &RemotePath, debris: Vec<RemoteName>) {
+        if debris.is_empty() {
+            return;
+        }
+        let (remote, directory) = (Arc::clone(&self.remote), directory.clone());
+        tokio::spawn(async move {
+            for name in debris {
+                let path = directory.join(&name);
+                match remote.stat(&path).await {
+                    Ok(attributes) if attributes.kind == RemoteKind::Directory => {
+                        discard_directory(remote.as_ref(), &path).await;
+                    }
+                    Ok(_) => {
+                        if let Err(error) = remote.remove(&path).await {
+                            tracing::debug!(%error, "left debris where it is");
+                        }
+                    }
+                    Err(_) => {}
+                }
+            }
+        });
+    }
+
+    /// Looks once whether a plain directory is a vault, by its marker files, however many names it holds.
+    async fn look_for_vault(&self, inode: Inode) -> Result<(), DriveError> {
+        let path = {
+            let mut nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            let unknown = matches!((&node.place, &node.vault), (Place::Plain, VaultHere::Unknown));
+            if !unknown || node.attributes.kind != RemoteKind::Directory {
+                return Ok(());
+            }
+            if !self.options.vaults || nodes.is_in_locked_vault(inode) {
+                nodes.get_mut(inode)?.vault = VaultHere::No;
+                return Ok(());
+            }
+            nodes.plain_path(inode)?
+        };
+        let markers = Markers::on_server(self.remote.as_ref(), &path).await?;
+        self.note_markers(inode, markers).await
+    }
+
+    async fn note_markers(&self, inode: Inode, markers: Markers) -> Result<(), DriveError> {
+        let path = {
+            let mut nodes = self.tree.lock();
+            let in_vault = nodes.is_in_locked_vault(inode);
+            let node = nodes.get_mut(inode)?;
+            if !matches!(node.vault, VaultHere::Unknown | VaultHere::No) {
+                return Ok(());
+            }
+            if !self.options.vaults || in_vault || !markers.are_a_vault() {
+                node.vault = VaultHere::No;
+                return Ok(());
+            }
+            node.vault = VaultHere::Locked;
+            nodes.plain_path(inode)?
+        };
+        self.meet_vault(inode, &path).await;
+        Ok(())
+    }
+
+    /// A node's attributes as the mount shows them, and how long they hold.
+    pub(super) async fn attributes(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
+        if let Some(shown) = self.known_attributes(inode)? {
+            return Ok(shown);
+        }
+        let fetched = self.fetch_attributes(inode).await;
+        let mut nodes = self.tree.lock();
+        match fetched {
+            Ok(attributes) => {
+                let node = nodes.get_mut(inode)?;
+                if attributes.kind != node.attributes.kind {
+                    return Err(DriveError::Stale);
+                }
+                node.attributes = attributes;
+                node.fetched = Some(Instant::now());
+                Ok(self.shown(inode, nodes.get(inode)?))
+            }
+            Err(error) => {
+                if error.is_not_found() && inode != Inode::ROOT {
+                    nodes.detach(inode);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn known_attributes(&self, inode: Inode) -> Result<Option<TimedAttributes>, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        let known = node.is_unsaved() || self.age(node.fetched).is_some();
+        Ok(known.then(|| self.shown(inode, node)))
+    }
+
+    /// Asks the server for a node's attributes; the length is the cleartext's.
+    async fn fetch_attributes(&self, inode: Inode) -> Result<RemoteAttributes, DriveError> {
+        enum Ask {
+            Path(RemotePath),
+            Open(Arc<super::file::File>),
+            Again(Inode, OsString),
+            Known(RemoteAttributes),
+        }
+        let ask = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            match (&node.place, &node.file) {
+                (_, Some(file)) if node.detached => Ask::Open(Arc::clone(file)),
+                _ if node.detached => return Err(DriveError::Stale),
+                (Place::Plain, _) => Ask::Path(nodes.plain_path(inode)?),
+                (Place::Vault { node: VaultNode::Unknown(_) | VaultNode::BrokenDirectory(_), .. }, _) => {
+                    Ask::Known(node.attributes)
+                }
+                (Place::Vault { .. }, _) => Ask::Again(node.parent, node.name.clone()),
+            }
+        };
+        match ask {
+            Ask::Known(attributes) => Ok(attributes),
+            Ask::Path(path) => Ok(self.remote.stat(&path).await?),
+            Ask::Open(file) => {
+                let state = file.state.read().await;
+                let attributes = state.backing.file().stat().await?;
+                Ok(RemoteAttributes { size: state.length, ..attributes })
+            }
+            Ask::Again(parent, name) => {
+                let directory = self.tree.directory(parent)?;
+                let found = match directory.lookup(self.remote.as_ref(), &name).await? {
+                    Some(found) => Some(found),
+                    None => {
+                        if let Ok(node) = self.tree.lock().get_mut(parent) {
+                            node.listing = None;
+                        }
+                        self.names(parent).await?.get(&name).cloned()
+                    }
+                };
+                Ok(found.ok_or(DriveError::NotFound)?.attributes)
+            }
+        }
+    }
+
+    /// A node as programs see it: what they wrote counts, saved or not.
+    pub(super) fn shown(&self, inode: Inode, node: &Node) -> TimedAttributes {
+        let unsaved = node.file.as_ref().and_then(|file| file.unsaved());
+        let RemoteAttributes { kind, size, mode, uid, gid, accessed, modified } = node.attributes;
+        let (uid, gid) = match (self.options.owner, &node.place) {
+            (Some(owner), _) => owner,
+            (None, Place::Plain) => (uid, gid),
+            (None, Place::Vault { .. }) => own_ids(),
+        };
+        let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
+        let attributes = Attributes {
+            inode,
+            kind: file_kind(kind),
+            size: unsaved.map_or(size, |unsaved| unsaved.length),
+            mode: mode & !self.options.umask,
+            links: if node.detached { 0 } else { 1 },
+            uid,
+            gid,
+            accessed,
+            modified,
+            changed: later(modified, node.changed),
+        };
+        let age = node.fetched.map_or(Duration::ZERO, |at| at.elapsed());
+        TimedAttributes { attributes, ttl: self.options.attr_timeout.saturating_sub(age) }
+    }
+
+    /// What was found, before it is a node.
+    pub(super) fn shown_found(&self, inode: Inode, found: &Found) -> TimedAttributes {
+        let RemoteAttributes { kind, size, mode, uid, gid, accessed, modified } = found.attributes;
+        let attributes = Attributes {
+            inode,
+            kind: file_kind(kind),
+            size,
+            mode,
+            links: 1,
+            uid,
+            gid,
+            accessed,
+            modified,
+            changed: modified,
+        };
+        TimedAttributes { attributes, ttl: Duration::ZERO }
+    }
+
+    /// Where a node's permissions and times are kept on the server: on the ciphertext file, for directories on the content
+    /// directory (`vault-format` section 7).
+    pub(super) fn attribute_path(&self, nodes: &Nodes<'_>, inode: Inode) -> Result<RemotePath, DriveError> {
+        let node = nodes.get(inode)?;
+        let Place::Vault { entry, node: kind, .. } = &node.place else { return nodes.plain_path(inode) };
+        match (nodes.directory(node.parent)?, kind) {
+            (Directory::Vault(parent), VaultNode::Directory(id)) => {
+                Ok(content_path(&parent.root, &parent.cryptor, id))
+            }
+            (Directory::Vault(parent), VaultNode::File) => Ok(parent.file_path(entry)),
+            (Directory::Vault(parent), _) => Ok(parent.content().join(&entry.name)),
+            (Directory::Plain(_), _) => Err(DriveError::Stale),
+        }
+    }
+
+    /// Has the node's attributes fetched anew when they are next asked for.
+    pub(super) fn expire(&self, inode: Inode) {
+        if let Ok(node) = self.tree.lock().get_mut(inode) {
+            node.fetched = None;
+            node.changed = SystemTime::now();
+        }
+    }
+}
+
+/// The user and group of this process.
+pub(super) fn own_ids() -> (u32, u32) {
+    (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+}
+
+fn file_kind(kind: RemoteKind) -> FileKind {
+    match kind {
+        RemoteKind::File => FileKind::File,
+        RemoteKind::Directory => FileKind::Directory,
+        RemoteKind::Symlink => FileKind::Symlink,
+        RemoteKind::Fifo => FileKind::Fifo,
+        RemoteKind::Socket => FileKind::Socket,
+        RemoteKind::CharDevice => FileKind::CharDevice,
+        RemoteKind::BlockDevice => FileKind::BlockDevice,
+    }
+}
+
+impl Markers {
+    /// The markers as a look at each of them tells: one round trip for all.
+    async fn on_server(remote: &dyn crate::remote::Remote, path: &RemotePath) -> Result<Self, DriveError> {
+        let kind = |name: &'static str| {
+            let path = RemoteName::parse(name.as_bytes()).map(|name| path.join(&name));
+            async move {
+                match path {
+                    Some(path) => match remote.stat(&path).await {
+                        Ok(attributes) => Ok(Some(attributes.kind)),
+                        Err(error) if error.is_failure() => Err(error),
+                        Err(_) => Ok(None),
+                    },
+                    None => Ok::<_, RemoteError>(None),
+                }
+            }
+        };
+        let (config, masterkey, uvf, data) =
+            futures::try_join!(kind(Self::CONFIG), kind(Self::MASTERKEY), kind(Self::UVF), kind(Self::DATA))?;
+        Ok(Self::from_kinds(config, masterkey, uvf, data))
+    }
+
+    fn in_listing(names: &Names) -> Self {
+        let kind = |name: &str| names.get(OsStr::new(name)).map(|found| found.attributes.kind);
+        Self::from_kinds(kind(Self::CONFIG), kind(Self::MASTERKEY), kind(Self::UVF), kind(Self::DATA))
+    }
+}

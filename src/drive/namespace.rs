@@ -1,0 +1,437 @@
+//! Changing names: make, remove, rename, link.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use scaup_fuse::filesystem::{Inode, RenameMode};
+
+use super::error::DriveError;
+use super::file::{Backing, File, State};
+use super::found::{Directory, Found, Place, cleartext_name, plain_name};
+use super::temporary;
+use super::tree::VaultHere;
+use super::vault::{Entry, VaultDirectory, VaultNode};
+use super::Drive;
+use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
+
+/// A node that a name stands for, as the operations here need it.
+struct Target {
+    inode: Inode,
+    kind: RemoteKind,
+    place: Place,
+    file: Option<Arc<File>>,
+}
+
+impl Drive {
+    async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
+        let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok(Some(Target {
+            inode,
+            kind: node.attributes.kind,
+            place: node.place.clone(),
+            file: node.file.clone(),
+        }))
+    }
+
+    /// Checks that a new name may be made in `parent`, and answers its shown form.
+    async fn new_name(&self, parent: Inode, name: &OsStr) -> Result<(Directory, OsString), DriveError> {
+        self.check_writable(parent)?;
+        if temporary::is_temporary(name.as_bytes()) {
+            return Err(DriveError::NotPermitted);
+        }
+        let directory = self.directory(parent).await?;
+        self.check_writable(parent)?;
+        let name = match &directory {
+            Directory::Plain(_) => plain_name(name).map(|_| name.to_owned())?,
+            Directory::Vault(_) => OsString::from(cleartext_name(name)?.as_str()),
+        };
+        Ok((directory, name))
+    }
+
+    /// Puts a node that was just made into the tree.
+    fn add(&self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
+        let mut nodes = self.tree.lock();
+        nodes.note_name(parent, &found.name.clone(), Some(found.clone()));
+        let inode = nodes.adopt(parent, found)?;
+        nodes.get_mut(inode)?.changed = SystemTime::now();
+        Ok(inode)
+    }
+
+    pub(super) async fn make_directory(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u16,
+    ) -> Result<Inode, DriveError> {
+        let (directory, name) = self.new_name(parent, name).await?;
+        self.check_free(parent, &name)?;
+        let remote = self.remote.as_ref();
+        let found = match directory {
+            Directory::Plain(path) => {
+                let remote_name = plain_name(&name)?;
+                let path = path.join(&remote_name);
+                remote.mkdir(&path, mode).await?;
+                let attributes = remote.stat(&path).await?;
+                Found { name, attributes, place: Place::Plain }
+            }
+            Directory::Vault(directory) => {
+                directory.make_directory(remote, &cleartext_name(&name)?, mode).await?
+            }
+        };
+        self.add(parent, found)
+    }
+
+    pub(super) async fn make_symlink(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        target: &[u8],
+    ) -> Result<Inode, DriveError> {
+        let (directory, name) = self.new_name(parent, name).await?;
+        self.check_free(parent, &name)?;
+        if target.is_empty() {
+            return Err(DriveError::NotFound);
+        }
+        let remote = self.remote.as_ref();
+        let found = match directory {
+            Directory::Plain(path) => {
+                self.check_contained(parent, target)?;
+                let path = path.join(&plain_name(&name)?);
+                remote.symlink(&path, target).await?;
+                let attributes = remote.stat(&path).await?;
+                Found { name, attributes, place: Place::Plain }
+            }
+            Directory::Vault(directory) => {
+                directory.make_symlink(remote, &cleartext_name(&name)?, target).await?
+            }
+        };
+        self.add(parent, found)
+    }
+
+    /// A server could make local programs read and write anywhere by links that lead out of the mount. So outside vaults a link
+    /// may climb only with leading `..`, and not above the mounted directory: behind a name, `..` could start anywhere.
+    pub(super) fn check_contained(&self, directory: Inode, target: &[u8]) -> Result<(), DriveError> {
+        let mut names = target.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        let climbs = names.by_ref().take_while(|name| *name == b"..").count();
+        let depth = {
+            let nodes = self.tree.lock();
+            if directory == Inode::ROOT { 0 } else { nodes.depth(directory) + 1 }
+        };
+        let leads_out = target.starts_with(b"/") || climbs > depth || names.any(|name| name == b"..");
+        if leads_out { Err(DriveError::NotPermitted) } else { Ok(()) }
+    }
+
+    /// Fails if a new file, which the server does not know yet, has the name.
+    fn check_free(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        let nodes = self.tree.lock();
+        match nodes.child(parent, name) {
+            Some(inode) if nodes.get(inode)?.is_unsaved() => Err(DriveError::Exists),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a file, open for one handle: its content is staged until it is first saved.
+    pub(super) async fn make_file(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u16,
+    ) -> Result<(Inode, Arc<File>), DriveError> {
+        let (directory, name) = self.new_name(parent, name).await?;
+        self.check_free(parent, &name)?;
+        let location = super::location::Location::new(directory, &name, None)?;
+        let mut state = File::create(self, &location, mode).await?;
+        state.uncommitted = true;
+        let now = SystemTime::now();
+        let mut attributes = RemoteAttributes::new(RemoteKind::File, mode);
+        (attributes.accessed, attributes.modified) = (now, now);
+        if self.options.owner.is_none()
+            && let Ok(staged) = state.backing.file().stat().await
+        {
+            (attributes.uid, attributes.gid) = (staged.uid, staged.gid);
+        }
+        let found = Found { name: name.clone(), attributes, place: location.place() };
+        let (inode, file) = self.add_new_file(parent, found, state)?;
+        file.note_written(&*file.state.read().await);
+        Ok((inode, file))
+    }
+
+    fn add_new_file(&self, parent: Inode, found: Found, state: State) -> Result<(Inode, Arc<File>), DriveError> {
+        let mut nodes = self.tree.lock();
+        if let Some(old) = nodes.child(parent, &found.name) {
+            nodes.detach(old);
+        }
+        let inode = nodes.adopt(parent, found)?;
+        let file = File::new(self, inode, state);
+        let node = nodes.get_mut(inode)?;
+        node.changed = SystemTime::now();
+        node.file = Some(Arc::clone(&file));
+        node.opens = 1;
+        let above = nodes.get_mut(parent)?;
+        above.fetched = None;
+        above.changed = SystemTime::now();
+        Ok((inode, file))
+    }
+
+    pub(super) async fn remove_file(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        self.check_writable(parent)?;
+        let name = self.shown_name(parent, name);
+        let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
+        if target.kind == RemoteKind::Directory {
+            return Err(DriveError::IsADirectory);
+        }
+        if !is_only_here(target.file.as_deref()).await {
+            let removed = match (self.directory(parent).await?, &target.place) {
+                (Directory::Plain(path), _) => {
+                    self.remote.remove(&path.join(&plain_name(&name)?)).await.map_err(DriveError::from)
+                }
+                (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
+                    directory.remove_node(self.remote.as_ref(), entry, node).await
+                }
+                (Directory::Vault(_), Place::Plain) => Err(DriveError::Stale),
+            };
+            if let Err(error) = removed {
+                if error.is_not_found() {
+                    self.forget_name(parent, &name, target.inode);
+                }
+                return Err(error);
+            }
+        }
+        self.forget_name(parent, &name, target.inode);
+        if let Some(file) = target.file {
+            file.unlink(self).await;
+        }
+        Ok(())
+    }
+
+    fn forget_name(&self, parent: Inode, name: &OsStr, inode: Inode) {
+        let mut nodes = self.tree.lock();
+        if let Ok(node) = nodes.get_mut(inode) {
+            node.changed = SystemTime::now();
+        }
+        nodes.detach(inode);
+        nodes.note_name(parent, name, None);
+    }
+
+    pub(super) async fn remove_directory(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        self.check_writable(parent)?;
+        let name = self.shown_name(parent, name);
+        let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
+        if target.kind != RemoteKind::Directory {
+            return Err(DriveError::NotADirectory);
+        }
+        self.check_no_unsaved_child(target.inode)?;
+        let directory = self.directory(parent).await?;
+        self.check_writable(parent)?;
+        match (directory, &target.place) {
+            (Directory::Plain(path), _) => {
+                let path = path.join(&plain_name(&name)?);
+                match self.remote.rmdir(&path).await {
+                    Err(RemoteError::NotEmpty) => self.remove_if_only_debris(&path).await?,
+                    done => done?,
+                }
+            }
+            (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
+                directory.remove_directory(self.remote.as_ref(), entry, node).await?;
+            }
+            (Directory::Vault(_), Place::Plain) => return Err(DriveError::Stale),
+        }
+        self.forget_name(parent, &name, target.inode);
+        Ok(())
+    }
+
+    fn check_no_unsaved_child(&self, inode: Inode) -> Result<(), DriveError> {
+        let nodes = self.tree.lock();
+        for &child in nodes.get(inode)?.children.values() {
+            if nodes.get(child)?.is_unsaved() {
+                return Err(DriveError::NotEmpty);
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that shows nothing may hold what a dead process of ours left.
+    async fn remove_if_only_debris(&self, path: &RemotePath) -> Result<(), DriveError> {
+        let entries = self.remote.list(path).await?;
+        if !entries.iter().all(|entry| temporary::is_debris(entry.name.as_bytes())) {
+            return Err(DriveError::NotEmpty);
+        }
+        for entry in entries {
+            self.remote.remove(&path.join(&entry.name)).await?;
+        }
+        Ok(self.remote.rmdir(path).await?)
+    }
+
+    pub(super) async fn make_link(
+        &self,
+        inode: Inode,
+        parent: Inode,
+        name: &OsStr,
+    ) -> Result<Inode, DriveError> {
+        let (directory, name) = self.new_name(parent, name).await?;
+        self.check_free(parent, &name)?;
+        let (existing, file) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            if !matches!(node.place, Place::Plain) {
+                return Err(DriveError::NotPermitted);
+            }
+            (nodes.plain_path(inode)?, node.file.clone())
+        };
+        let Directory::Plain(path) = directory else { return Err(DriveError::OtherVault) };
+        if let Some(file) = file {
+            file.commit(self, false).await?;
+        }
+        let path = path.join(&plain_name(&name)?);
+        match self.remote.hard_link(&existing, &path).await {
+            Err(RemoteError::Unsupported(_)) => return Err(DriveError::NotPermitted),
+            done => done?,
+        }
+        let attributes = self.remote.stat(&path).await?;
+        self.expire(inode);
+        self.add(parent, Found { name, attributes, place: Place::Plain })
+    }
+
+    pub(super) async fn rename_node(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        new_parent: Inode,
+        new_name: &OsStr,
+        mode: RenameMode,
+    ) -> Result<(), DriveError> {
+        if mode == RenameMode::Exchange {
+            return Err(DriveError::Invalid);
+        }
+        self.check_writable(parent)?;
+        let name = self.shown_name(parent, name);
+        let (to, new_name) = self.new_name(new_parent, new_name).await?;
+        let from = self.directory(parent).await?;
+        let source = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
+        let replaced = self.target(new_parent, &new_name).await?;
+        if let Some(replaced) = &replaced {
+            if replaced.inode == source.inode {
+                return Ok(());
+            }
+            match (mode, source.kind == RemoteKind::Directory, replaced.kind == RemoteKind::Directory) {
+                (RenameMode::NoReplace, ..) => return Err(DriveError::Exists),
+                (_, true, false) => return Err(DriveError::NotADirectory),
+                (_, false, true) => return Err(DriveError::IsADirectory),
+                (_, true, true) => self.check_no_unsaved_child(replaced.inode)?,
+                _ => {}
+            }
+        }
+        // Unsaved content gets the name it was written under first: there is something to rename then.
+        if let Some(file) = &source.file {
+            file.commit(self, false).await?;
+        }
+        // Nothing may be saved under the old name while the new one is being given.
+        let held = match &source.file {
+            Some(file) => Some(file.state.write().await),
+            None => None,
+        };
+        // The commit may have made a conflicting copy of it.
+        let name = self.name_of(source.inode).unwrap_or(name);
+        let place = match (from, to, &source.place) {
+            (Directory::Plain(from), Directory::Plain(to), Place::Plain) => {
+                self.remote.rename(&from.join(&plain_name(&name)?), &to.join(&plain_name(&new_name)?)).await?;
+                Place::Plain
+            }
+            (Directory::Vault(from), Directory::Vault(to), Place::Vault { vault, entry, node })
+                if Arc::ptr_eq(vault, &to.vault) =>
+            {
+                let replaced = match &replaced {
+                    Some(Target { place: Place::Vault { entry, node, .. }, file, .. })
+                        if !is_only_here(file.as_deref()).await =>
+                    {
+                        Some((entry, node))
+                    }
+                    _ => None,
+                };
+                let entry = self.move_in_vault(&from, entry, node, &to, &new_name, replaced).await?;
+                Place::Vault { vault: Arc::clone(vault), entry, node: node.clone() }
+            }
+            _ => return Err(DriveError::OtherVault),
+        };
+        self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
+        drop(held);
+        if let Some(file) = replaced.and_then(|replaced| replaced.file) {
+            file.unlink(self).await;
+        }
+        Ok(())
+    }
+
+    /// The server has renamed: the tree follows.
+    fn move_node(
+        &self,
+        source: &Target,
+        (parent, name): (Inode, &OsStr),
+        (new_parent, new_name): (Inode, &OsStr),
+        replaced: Option<&Target>,
+        place: Place,
+    ) -> Result<(), DriveError> {
+        let mut nodes = self.tree.lock();
+        if let Some(replaced) = replaced {
+            nodes.detach(replaced.inode);
+        }
+        nodes.rename(source.inode, new_parent, new_name, place.clone())?;
+        let node = nodes.get_mut(source.inode)?;
+        // A vault that was moved stays what it is; what else was known of the directory has to be looked at anew.
+        if matches!(node.vault, VaultHere::No) {
+            node.vault = VaultHere::Unknown;
+        }
+        let found = Found { name: new_name.to_owned(), attributes: node.attributes, place };
+        nodes.note_name(parent, name, None);
+        nodes.note_name(new_parent, new_name, Some(found));
+        Ok(())
+    }
+
+    /// Moves a node within a vault; what has the name already is replaced.
+    async fn move_in_vault(
+        &self,
+        from: &VaultDirectory,
+        entry: &Entry,
+        node: &VaultNode,
+        to: &VaultDirectory,
+        new_name: &OsStr,
+        replaced: Option<(&Entry, &VaultNode)>,
+    ) -> Result<Entry, DriveError> {
+        let remote = self.remote.as_ref();
+        let name = cleartext_name(new_name)?;
+        let Some((old, old_node)) = replaced else {
+            return to.move_here(remote, from, entry, node, &name).await;
+        };
+        to.check_empty(remote, old_node).await?;
+        let canonical = to.entry(&name)?.0;
+        let files = matches!((node, old_node), (VaultNode::File, VaultNode::File));
+        if files && *old == canonical {
+            return to.move_here(remote, from, entry, node, &name).await;
+        }
+        // What can't be replaced in one step goes out of sight first, and comes back if the move fails.
+        let hidden = to.hide(remote, old).await?;
+        match to.move_here(remote, from, entry, node, &name).await {
+            Ok(entry) => {
+                to.discard(remote, &hidden, old_node).await;
+                Ok(entry)
+            }
+            Err(error) => {
+                to.unhide(remote, &hidden, old).await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether a file is new and unsaved: the server knows no such name.
+async fn is_only_here(file: Option<&File>) -> bool {
+    match file {
+        Some(file) => {
+            matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
+        }
+        None => false,
+    }
+}

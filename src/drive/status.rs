@@ -1,0 +1,130 @@
+//! What a drive tells about itself: counters, unsaved content, what went wrong.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use scaup_fuse::filesystem::Inode;
+
+use super::{Drive, DriveError};
+use crate::remote::RemoteCounters;
+
+/// How many errors are remembered.
+const ERRORS_MAX: usize = 100;
+
+/// What is not yet safe on the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unsaved {
+    /// Files with unsent content.
+    pub files: u64,
+    /// Bytes of unsent content.
+    pub bytes: u64,
+}
+
+/// Something that went wrong and that the user should be able to look up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorRecord {
+    /// When.
+    pub time: SystemTime,
+    /// A short word for its kind: `damaged`, `conflict`, `unsaved`, `vault`.
+    pub kind: &'static str,
+    /// One sentence, with names: it is kept in memory only and shown to the mount's user only.
+    pub message: String,
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DriveCounters {
+    /// Traffic with the server.
+    pub remote: RemoteCounters,
+    /// Chunks decrypted.
+    pub chunks_decrypted: u64,
+    /// Chunks encrypted.
+    pub chunks_encrypted: u64,
+    /// Chunks answered from memory.
+    pub cache_hits: u64,
+}
+
+/// Chunks that went through the drive.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    decrypted: AtomicU64,
+    encrypted: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn count_decrypted(&self) {
+        self.decrypted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_encrypted(&self) {
+        self.encrypted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drive {
+    /// What is not yet safe on the server.
+    #[must_use]
+    pub fn unsaved(&self) -> Unsaved {
+        let files = self.tree.lock().files();
+        files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| Unsaved {
+            files: sum.files + 1,
+            bytes: sum.bytes + unsaved.bytes,
+        })
+    }
+
+    /// The last errors, newest first, at most 100.
+    #[must_use]
+    pub fn errors(&self) -> Vec<ErrorRecord> {
+        self.lock_errors().iter().cloned().collect()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> DriveCounters {
+        DriveCounters {
+            remote: self.remote.counters(),
+            chunks_decrypted: self.counters.decrypted.load(Ordering::Relaxed),
+            chunks_encrypted: self.counters.encrypted.load(Ordering::Relaxed),
+            cache_hits: self.cache.hits(),
+        }
+    }
+
+    fn lock_errors(&self) -> MutexGuard<'_, VecDeque<ErrorRecord>> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers an error for `status`. The newest is not repeated: what is tried again fails again.
+    pub(super) fn record(&self, kind: &'static str, message: String) {
+        if self.options.log_names {
+            tracing::warn!(kind, message);
+        } else {
+            tracing::warn!(kind, "an error was recorded; `scaup status` shows it");
+        }
+        let mut errors = self.lock_errors();
+        if errors.iter().any(|known| known.kind == kind && known.message == message) {
+            errors.retain(|known| known.kind != kind || known.message != message);
+        }
+        errors.push_front(ErrorRecord { time: SystemTime::now(), kind, message });
+        errors.truncate(ERRORS_MAX);
+    }
+
+    /// Remembers what went wrong with one node.
+    pub(super) fn report(&self, inode: Inode, kind: &'static str, error: &DriveError) {
+        let shown = self.tree.lock().shown_path(inode);
+        self.record(kind, format!("{}: {error}", shown.display()));
+    }
+
+    /// Passes a result on, remembering damage and what the server failed at.
+    pub(super) fn reported<T>(&self, inode: Inode, result: Result<T, DriveError>) -> Result<T, DriveError> {
+        match &result {
+            Err(error @ DriveError::Damaged(_)) => self.report(inode, "damaged", error),
+            Err(error @ DriveError::Remote(remote)) if remote.is_failure() => {
+                self.report(inode, "server", error);
+            }
+            _ => {}
+        }
+        result
+    }
+}

@@ -1,0 +1,84 @@
+//! Names for what is not finished yet, and which of them are debris.
+//!
+//! A temporary name is `.scaup-MACHINE-PID.~RANDOM`: Cryptomator and the Nextcloud client ignore names that
+//! begin with `.` and hold `.~`, so nobody sees or syncs half a file. Machine and process tell whose it is:
+//! debris is what a process of this machine left that is not alive any more.
+
+use std::sync::OnceLock;
+
+use data_encoding::HEXLOWER;
+
+use super::error::DriveError;
+use crate::remote::RemoteName;
+
+const PREFIX: &str = ".scaup-";
+
+/// A fresh temporary name.
+pub(super) fn name() -> Result<RemoteName, DriveError> {
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).map_err(|error| DriveError::Random(error.to_string()))?;
+    let name = format!("{PREFIX}{}-{}.~{}", machine(), std::process::id(), HEXLOWER.encode(&random));
+    RemoteName::parse(name.as_bytes()).ok_or(DriveError::Invalid)
+}
+
+/// Whether `name` is a temporary name of any Scaup: not to be shown.
+pub(super) fn is_temporary(name: &[u8]) -> bool {
+    owner(name).is_some()
+}
+
+/// Whether `name` was left by a process of this machine that is gone.
+pub(super) fn is_debris(name: &[u8]) -> bool {
+    owner(name).is_some_and(|(machine_of, pid)| machine_of == machine() && !is_alive(pid))
+}
+
+fn owner(name: &[u8]) -> Option<(&str, u32)> {
+    let rest = std::str::from_utf8(name).ok()?.strip_prefix(PREFIX)?;
+    let (owner, _random) = rest.split_once(".~")?;
+    let (machine, pid) = owner.split_once('-')?;
+    Some((machine, pid.parse().ok()?))
+}
+
+fn is_alive(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// Eight hexadecimal digits for this machine: a hash of its id (`machine-id(5)` asks not to show the id itself), or
+/// random ones for this process where there is none, so that nothing is ever taken for ours by mistake.
+fn machine() -> &'static str {
+    static MACHINE: OnceLock<String> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        let id = std::fs::read("/etc/machine-id").unwrap_or_default();
+        let mut bytes = [0; 4];
+        if id.len() < 32 {
+            // Without randomness the digits are zeros, and `name` fails by itself.
+            let _ = getrandom::fill(&mut bytes);
+        } else {
+            let hash = id.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+            bytes = ((hash >> 32) as u32 ^ hash as u32).to_be_bytes();
+        }
+        HEXLOWER.encode(&bytes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ours_are_hidden_but_no_debris_while_we_live() {
+        let ours = name().unwrap();
+        assert!(is_temporary(ours.as_bytes()));
+        assert!(!is_debris(ours.as_bytes()));
+    }
+
+    #[test]
+    fn a_dead_process_of_this_machine_leaves_debris_and_other_machines_do_not() {
+        assert!(is_debris(format!(".scaup-{}-4294967294.~00", machine()).as_bytes()));
+        assert!(!is_debris(b".scaup-zzzzzzzz-4294967294.~00"));
+        assert!(!is_temporary(b".document.odt.~1f2e3d"));
+        assert!(!is_temporary(b"scaup-notes.txt"));
+    }
+}

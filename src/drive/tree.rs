@@ -1,0 +1,393 @@
+//! The nodes that the kernel knows, or that hold unsaved content: inode numbers to places on the server.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use scaup_fuse::filesystem::Inode;
+
+use super::chunks::ContentId;
+use super::error::DriveError;
+use super::file::{Base, File};
+use super::found::{Directory, Found, Place, plain_name};
+use super::vault::{Names, UnlockedVault, VaultDirectory, VaultNode};
+use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
+
+/// What is known of a vault that a plain directory may be.
+#[derive(Clone)]
+pub(super) enum VaultHere {
+    /// Nobody looked yet.
+    Unknown,
+    /// No vault.
+    No,
+    /// A vault whose encrypted content is shown, read-only.
+    Locked,
+    /// A vault whose decrypted content is shown.
+    Unlocked(Arc<UnlockedVault>),
+}
+
+/// One node.
+pub(super) struct Node {
+    pub(super) parent: Inode,
+    pub(super) name: OsString,
+    pub(super) place: Place,
+    pub(super) attributes: RemoteAttributes,
+    /// When the attributes were fetched; `None` if they must be fetched again.
+    pub(super) fetched: Option<Instant>,
+    /// When this mount last changed it: the servers do not tell a `ctime`.
+    pub(super) changed: SystemTime,
+    pub(super) children: HashMap<OsString, Inode>,
+    /// The names in it, and when they were listed.
+    pub(super) listing: Option<(Instant, Arc<Names>)>,
+    pub(super) vault: VaultHere,
+    /// Its content, while it is open or unsaved.
+    pub(super) file: Option<Arc<File>>,
+    /// Open handles.
+    pub(super) opens: u32,
+    /// The content that was last read through the kernel, and how the server's file looked then.
+    pub(super) content: Option<(ContentId, Base)>,
+    /// Its name was removed or given to another node.
+    pub(super) detached: bool,
+    lookups: u64,
+}
+
+impl Node {
+    fn new(parent: Inode, found: Found) -> Self {
+        Self {
+            parent,
+            name: found.name,
+            place: found.place,
+            attributes: found.attributes,
+            fetched: Some(Instant::now()),
+            changed: UNIX_EPOCH,
+            children: HashMap::new(),
+            listing: None,
+            vault: VaultHere::Unknown,
+            file: None,
+            opens: 0,
+            content: None,
+            detached: false,
+            lookups: 0,
+        }
+    }
+
+    fn is_needed(&self, inode: Inode) -> bool {
+        inode == Inode::ROOT
+            || self.lookups > 0
+            || self.opens > 0
+            || self.file.is_some()
+            || !self.children.is_empty()
+            || matches!(self.vault, VaultHere::Locked | VaultHere::Unlocked(_))
+    }
+
+    /// Whether content of it waits to be saved: what the server says of it is not the truth then.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.unsaved().is_some())
+    }
+}
+
+/// All nodes. Locked only for short, synchronous sections.
+pub(super) struct Tree {
+    nodes: Mutex<HashMap<Inode, Node>>,
+    numbers: RandomState,
+}
+
+/// The tree, locked.
+pub(super) struct Nodes<'a> {
+    nodes: MutexGuard<'a, HashMap<Inode, Node>>,
+    numbers: &'a RandomState,
+}
+
+impl Tree {
+    /// A tree of only the root, a plain directory.
+    pub(super) fn new() -> Self {
+        let mut attributes = RemoteAttributes::new(RemoteKind::Directory, 0o755);
+        attributes.modified = UNIX_EPOCH;
+        let mut root = Node::new(Inode::ROOT, Found { name: OsString::new(), attributes, place: Place::Plain });
+        root.fetched = None;
+        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
+    }
+
+    /// Locks the tree. Never held across an `await`.
+    pub(super) fn lock(&self) -> Nodes<'_> {
+        Nodes {
+            nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner),
+            numbers: &self.numbers,
+        }
+    }
+
+    /// The directory `inode`, ready to be worked in.
+    pub(super) fn directory(&self, inode: Inode) -> Result<Directory, DriveError> {
+        self.lock().directory(inode)
+    }
+}
+
+impl Nodes<'_> {
+    pub(super) fn get(&self, inode: Inode) -> Result<&Node, DriveError> {
+        self.nodes.get(&inode).ok_or(DriveError::Stale)
+    }
+
+    pub(super) fn get_mut(&mut self, inode: Inode) -> Result<&mut Node, DriveError> {
+        self.nodes.get_mut(&inode).ok_or(DriveError::Stale)
+    }
+
+    /// The child of that name, if it is known.
+    pub(super) fn child(&self, parent: Inode, name: &OsStr) -> Option<Inode> {
+        self.nodes.get(&parent)?.children.get(name).copied()
+    }
+
+    /// All files that are open or unsaved.
+    pub(super) fn files(&self) -> Vec<Arc<File>> {
+        self.nodes.values().filter_map(|node| node.file.clone()).collect()
+    }
+
+    /// All files of one vault that are open or unsaved.
+    pub(super) fn files_of(&self, wanted: &Arc<UnlockedVault>) -> Vec<Arc<File>> {
+        let is_in = |place: &Place| matches!(place, Place::Vault { vault, .. } if Arc::ptr_eq(vault, wanted));
+        self.nodes.values().filter(|node| is_in(&node.place)).filter_map(|node| node.file.clone()).collect()
+    }
+
+    /// Where a plain node lies. Also the way to a vault's own directory.
+    pub(super) fn plain_path(&self, inode: Inode) -> Result<RemotePath, DriveError> {
+        if inode == Inode::ROOT {
+            return Ok(RemotePath::root());
+        }
+        let node = self.get(inode)?;
+        match node.place {
+            Place::Plain if !node.detached => Ok(self.plain_path(node.parent)?.join(&plain_name(&node.name)?)),
+            _ => Err(DriveError::Stale),
+        }
+    }
+
+    /// The node's path as the mount shows it, for messages.
+    pub(super) fn shown_path(&self, inode: Inode) -> OsString {
+        let mut names = Vec::new();
+        let mut at = inode;
+        while at != Inode::ROOT
+            && let Some(node) = self.nodes.get(&at)
+        {
+            names.push(node.name.clone());
+            at = node.parent;
+        }
+        if names.is_empty() {
+            return OsString::from("the mounted directory");
+        }
+        names.reverse();
+        names.join(OsStr::new("/"))
+    }
+
+    /// How many directories lie above the node, below the mount point.
+    pub(super) fn depth(&self, inode: Inode) -> usize {
+        std::iter::successors(Some(inode), |&inode| {
+            (inode != Inode::ROOT).then(|| self.nodes.get(&inode).map(|node| node.parent)).flatten()
+        })
+        .count()
+        .saturating_sub(2)
+    }
+
+    /// The directory `inode`, ready to be worked in.
+    pub(super) fn directory(&self, inode: Inode) -> Result<Directory, DriveError> {
+        let node = self.get(inode)?;
+        if node.attributes.kind != RemoteKind::Directory {
+            return Err(DriveError::NotADirectory);
+        }
+        match (&node.place, &node.vault) {
+            (Place::Plain, VaultHere::Unlocked(vault)) => Ok(Directory::Vault(VaultDirectory {
+                cryptor: vault.cryptor()?,
+                vault: Arc::clone(vault),
+                root: self.plain_path(inode)?,
+                id: scaup_crypto::DirectoryId::root(),
+            })),
+            (Place::Plain, _) => Ok(Directory::Plain(self.plain_path(inode)?)),
+            (Place::Vault { vault, node: VaultNode::Directory(id), .. }, _) => {
+                let (root, ids) = self.vault_root(inode, vault)?;
+                // A directory inside itself would be walked for ever.
+                if ids.iter().filter(|&above| above == id).count() > 1 {
+                    return Err(DriveError::damaged("the directory's id is that of a directory around it"));
+                }
+                Ok(Directory::Vault(VaultDirectory {
+                    cryptor: vault.cryptor()?,
+                    vault: Arc::clone(vault),
+                    root: self.plain_path(root)?,
+                    id: id.clone(),
+                }))
+            }
+            (Place::Vault { node: VaultNode::BrokenDirectory(why), .. }, _) => Err(DriveError::damaged(why)),
+            (Place::Vault { .. }, _) => Err(DriveError::NotADirectory),
+        }
+    }
+
+    /// The vault's own directory above `inode`, and the ids of the directories from `inode` up to it.
+    fn vault_root(
+        &self,
+        inode: Inode,
+        vault: &Arc<UnlockedVault>,
+    ) -> Result<(Inode, Vec<scaup_crypto::DirectoryId>), DriveError> {
+        let mut ids = Vec::new();
+        let mut at = inode;
+        loop {
+            let node = self.get(at)?;
+            match (&node.place, &node.vault) {
+                (_, VaultHere::Unlocked(here)) if Arc::ptr_eq(here, vault) => return Ok((at, ids)),
+                (Place::Vault { node: VaultNode::Directory(id), .. }, _) => ids.push(id.clone()),
+                _ => {}
+            }
+            if at == Inode::ROOT || node.detached {
+                return Err(DriveError::Stale);
+            }
+            at = node.parent;
+        }
+    }
+
+    /// Whether the node lies in a vault that is locked (its own directory counts as in it).
+    pub(super) fn is_in_locked_vault(&self, inode: Inode) -> bool {
+        let mut at = inode;
+        loop {
+            match self.nodes.get(&at) {
+                Some(node) if matches!(node.vault, VaultHere::Locked) => return true,
+                Some(node) if at != Inode::ROOT => at = node.parent,
+                _ => return false,
+            }
+        }
+    }
+
+    /// Makes what was found a child of `parent`, or brings the child of that name up to date.
+    pub(super) fn adopt(&mut self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
+        if let Some(inode) = self.child(parent, &found.name) {
+            let node = self.get_mut(inode)?;
+            if node.attributes.kind == found.attributes.kind && node.place.is_same(&found.place) {
+                if !node.is_unsaved() {
+                    node.attributes = found.attributes;
+                    node.fetched = Some(Instant::now());
+                }
+                return Ok(inode);
+            }
+            // Something else has the name now.
+            if node.is_unsaved() {
+                return Ok(inode);
+            }
+            self.detach(inode);
+        }
+        let inode = self.free_number(parent, &found.name);
+        self.get_mut(parent)?.children.insert(found.name.clone(), inode);
+        self.nodes.insert(inode, Node::new(parent, found));
+        Ok(inode)
+    }
+
+    /// The number that a child has or would get: stable while the mount lives, so that programs that remember inode numbers
+    /// (git) find the same ones again.
+    pub(super) fn number_for(&self, parent: Inode, name: &OsStr) -> Inode {
+        self.child(parent, name).unwrap_or_else(|| self.free_number(parent, name))
+    }
+
+    fn free_number(&self, parent: Inode, name: &OsStr) -> Inode {
+        let mut number = self.numbers.hash_one((parent.0, name));
+        while number <= Inode::ROOT.0 || self.nodes.contains_key(&Inode(number)) {
+            number = number.wrapping_add(1);
+        }
+        Inode(number)
+    }
+
+    /// Counts a look-up by the kernel.
+    pub(super) fn count_lookup(&mut self, inode: Inode) -> Result<(), DriveError> {
+        self.get_mut(inode)?.lookups += 1;
+        Ok(())
+    }
+
+    /// The kernel forgets look-ups.
+    pub(super) fn forget(&mut self, inode: Inode, count: u64) {
+        if let Some(node) = self.nodes.get_mut(&inode) {
+            node.lookups = node.lookups.saturating_sub(count);
+            self.prune(inode);
+        }
+    }
+
+    /// Removes the node, and those above it, if nothing needs them.
+    pub(super) fn prune(&mut self, inode: Inode) {
+        let mut at = inode;
+        while let Some(node) = self.nodes.get(&at) {
+            if node.is_needed(at) {
+                return;
+            }
+            let (parent, detached) = (node.parent, node.detached);
+            let name = self.nodes.remove(&at).map(|node| node.name).unwrap_or_default();
+            if let Some(above) = self.nodes.get_mut(&parent).filter(|_| !detached) {
+                above.children.remove(&name);
+            }
+            at = parent;
+        }
+    }
+
+    /// Takes a node's name away: it was removed, or another node has it now.
+    pub(super) fn detach(&mut self, inode: Inode) {
+        let Some(node) = self.nodes.get_mut(&inode) else { return };
+        if node.detached {
+            return;
+        }
+        node.detached = true;
+        let (parent, name) = (node.parent, node.name.clone());
+        if let Some(above) = self.nodes.get_mut(&parent) {
+            above.children.remove(&name);
+        }
+        self.prune(inode);
+    }
+
+    /// Detaches everything below a directory: a vault was locked or unlocked there. Answers the names that were known.
+    pub(super) fn detach_below(&mut self, inode: Inode) -> Vec<(Inode, OsString, Inode)> {
+        let mut gone = Vec::new();
+        let mut directories = vec![inode];
+        while let Some(at) = directories.pop() {
+            let Some(node) = self.nodes.get_mut(&at) else { continue };
+            node.listing = None;
+            let children: Vec<_> = node.children.drain().collect();
+            for (name, child) in children {
+                gone.push((at, name, child));
+                directories.push(child);
+                if let Some(node) = self.nodes.get_mut(&child) {
+                    node.detached = true;
+                    node.vault = VaultHere::Unknown;
+                }
+            }
+        }
+        for (_, _, child) in gone.iter().rev() {
+            self.prune(*child);
+        }
+        gone
+    }
+
+    /// Gives a node another name and place.
+    pub(super) fn rename(&mut self, inode: Inode, parent: Inode, name: &OsStr, place: Place) -> Result<(), DriveError> {
+        let node = self.get(inode)?;
+        let (old_parent, old_name) = (node.parent, node.name.clone());
+        if let Some(replaced) = self.child(parent, name).filter(|&replaced| replaced != inode) {
+            self.detach(replaced);
+        }
+        if let Ok(above) = self.get_mut(old_parent) {
+            above.children.remove(&old_name);
+        }
+        self.get_mut(parent)?.children.insert(name.to_owned(), inode);
+        let node = self.get_mut(inode)?;
+        node.parent = parent;
+        node.name = name.to_owned();
+        node.place = place;
+        node.changed = SystemTime::now();
+        self.prune(old_parent);
+        Ok(())
+    }
+
+    /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.
+    pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
+        let Ok(node) = self.get_mut(parent) else { return };
+        node.fetched = None;
+        node.changed = SystemTime::now();
+        if let Some((_, listing)) = &mut node.listing {
+            let names = Arc::make_mut(listing);
+            match found {
+                Some(found) => names.insert(name.to_owned(), found),
+                None => names.remove(name),
+            };
+        }
+    }
+}

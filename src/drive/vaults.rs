@@ -1,0 +1,528 @@
+//! The vaults of a mount: found by their marker files, unlocked, locked, inspected, created.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use scaup_crypto::{
+    CipherCombo, ConfigError, Cryptor, DirectoryId, Masterkey, MasterkeyFile, UnlockError, UnverifiedConfig,
+    VaultConfig,
+};
+use scaup_fuse::filesystem::Inode;
+
+use super::found::Place;
+use super::status::Unsaved;
+use super::tree::VaultHere;
+use super::vault::{UnlockedVault, content_path, write_small};
+use super::{Drive, DriveError};
+use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
+
+/// Longest config or masterkey file that is read, bytes: Cryptomator's are below 1 KiB.
+const MARKER_FILE_MAX: usize = 64 * 1024;
+
+/// Whether a vault's content can be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultState {
+    /// Its decrypted content is shown.
+    Unlocked,
+    /// Its encrypted content is shown, read-only.
+    Locked,
+    /// It can't be opened by this program, with the reason and the way out.
+    Unsupported(String),
+}
+
+/// A vault that was met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultStatus {
+    /// Its directory.
+    pub path: RemotePath,
+    /// Whether its content can be seen.
+    pub state: VaultState,
+    /// The vault format (7 or 8 where supported), once known.
+    pub format: Option<u32>,
+    /// `SIV_GCM` or `SIV_CTRMAC`, once known.
+    pub cipher_combo: Option<String>,
+}
+
+/// Why a vault can't be unlocked, locked, inspected or created.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The password is wrong; worth asking again.
+    #[error("wrong password for vault {0:?}")]
+    WrongPassword(RemotePath),
+    /// There is no vault at this path.
+    #[error("no vault at {0:?}: there is no vault.cryptomator or masterkey.cryptomator beside a directory named d")]
+    NotAVault(RemotePath),
+    /// It can't be opened, with the reason and the way out.
+    #[error("vault {path:?}: {reason}")]
+    Refused {
+        /// Its directory.
+        path: RemotePath,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// Some content is not on the server yet.
+    #[error("{} files are not saved on the server yet", .0.files)]
+    Unsaved(Unsaved),
+    /// The server failed meanwhile.
+    #[error("vault {path:?}: {source}")]
+    Remote {
+        /// Its directory.
+        path: RemotePath,
+        /// What the server said.
+        source: RemoteError,
+    },
+}
+
+/// Which of the files that make a vault are there (`vault-format` section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Markers {
+    config: bool,
+    masterkey: bool,
+    uvf: bool,
+    data: bool,
+}
+
+impl Markers {
+    pub(super) const CONFIG: &'static str = "vault.cryptomator";
+    pub(super) const MASTERKEY: &'static str = "masterkey.cryptomator";
+    /// The marker of the newer Universal Vault Format.
+    pub(super) const UVF: &'static str = "vault.uvf";
+    pub(super) const DATA: &'static str = "d";
+
+    pub(super) fn from_kinds(
+        config: Option<RemoteKind>,
+        masterkey: Option<RemoteKind>,
+        uvf: Option<RemoteKind>,
+        data: Option<RemoteKind>,
+    ) -> Self {
+        let is_file = |kind| kind == Some(RemoteKind::File);
+        Self {
+            config: is_file(config),
+            masterkey: is_file(masterkey),
+            uvf: is_file(uvf),
+            data: data == Some(RemoteKind::Directory),
+        }
+    }
+
+    pub(super) fn are_a_vault(self) -> bool {
+        self.data && (self.config || self.masterkey || self.uvf)
+    }
+}
+
+/// A vault that this drive met.
+pub(super) struct KnownVault {
+    inode: Inode,
+    /// Why it can't be opened.
+    unsupported: Option<String>,
+    format: Option<u32>,
+    cipher_combo: Option<String>,
+}
+
+/// What a vault's two files say before the password is known.
+struct Opening {
+    masterkey: MasterkeyFile,
+    /// `None` for format 7, which has no config file.
+    config: Option<UnverifiedConfig>,
+}
+
+impl Opening {
+    fn format(&self) -> Option<u32> {
+        match &self.config {
+            Some(config) => config.claimed_format(),
+            None => Some(self.masterkey.version()),
+        }
+    }
+
+    fn cipher_combo(&self) -> Option<String> {
+        match &self.config {
+            Some(config) => config.claimed_cipher_combo(),
+            None => Some(VaultConfig::format7().cipher_combo.to_string()),
+        }
+    }
+}
+
+fn refused(path: &RemotePath, reason: impl std::fmt::Display) -> VaultError {
+    VaultError::Refused { path: path.clone(), reason: reason.to_string() }
+}
+
+fn failed(path: &RemotePath) -> impl Fn(RemoteError) -> VaultError + '_ {
+    |source| VaultError::Remote { path: path.clone(), source }
+}
+
+fn child(path: &RemotePath, name: &str) -> Option<RemotePath> {
+    RemoteName::parse(name.as_bytes()).map(|name| path.join(&name))
+}
+
+async fn read_marker(remote: &dyn Remote, path: &RemotePath, name: &str) -> Result<Option<Bytes>, VaultError> {
+    let Some(file) = child(path, name) else { return Ok(None) };
+    match remote.read_small(&file, MARKER_FILE_MAX).await {
+        Ok(content) => Ok(Some(content)),
+        Err(RemoteError::NotFound | RemoteError::IsADirectory) => Ok(None),
+        Err(RemoteError::Protocol(_)) => Err(refused(path, format_args!("{name} is far too long to be one"))),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
+/// Decides what a vault is (`vault-format` section 1), before a password is asked for.
+async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result<Opening, VaultError> {
+    let data = async {
+        match child(path, Markers::DATA) {
+            Some(data) => remote.stat(&data).await,
+            None => Err(RemoteError::NotFound),
+        }
+    };
+    let (config, masterkey, uvf, data) = futures::join!(
+        read_marker(remote, path, Markers::CONFIG),
+        read_marker(remote, path, Markers::MASTERKEY),
+        read_marker(remote, path, Markers::UVF),
+        data
+    );
+    let (config, masterkey, uvf) = (config?, masterkey?, uvf?);
+    match data {
+        Ok(attributes) if attributes.kind == RemoteKind::Directory => {}
+        Ok(_) | Err(RemoteError::NotFound | RemoteError::NotADirectory) => {
+            return Err(VaultError::NotAVault(path.clone()));
+        }
+        Err(error) => return Err(failed(path)(error)),
+    }
+    match (config, masterkey) {
+        (Some(config), masterkey) => {
+            let config = UnverifiedConfig::parse(&config).map_err(|error| refused(path, config_reason(&error)))?;
+            let name = config.masterkey_file_name().map_err(|error| refused(path, config_reason(&error)))?;
+            let masterkey = if name == Markers::MASTERKEY { masterkey } else { read_marker(remote, path, name).await? };
+            let masterkey = masterkey.ok_or_else(|| {
+                refused(path, format_args!("{name} is missing; restore it from {name}.*.bkup, or with Cryptomator's recovery key"))
+            })?;
+            let masterkey = MasterkeyFile::parse(&masterkey).map_err(|error| refused(path, error))?;
+            Ok(Opening { masterkey, config: Some(config) })
+        }
+        (None, Some(masterkey)) => {
+            let masterkey = MasterkeyFile::parse(&masterkey).map_err(|error| refused(path, error))?;
+            let reason = match masterkey.version() {
+                7 => return Ok(Opening { masterkey, config: None }),
+                version @ (5 | 6) => format!(
+                    "its format is {version}; unlock it once with a current Cryptomator desktop, which upgrades it"
+                ),
+                version @ 1..=4 => format!(
+                    "its format is {version}, too old even for current Cryptomator; upgrade it with Cryptomator 1.4, or copy the files out with it"
+                ),
+                _ => "vault.cryptomator is missing; restore it from vault.cryptomator.*.bkup".to_owned(),
+            };
+            Err(refused(path, reason))
+        }
+        (None, None) if uvf.is_some() => {
+            Err(refused(path, "it is in the Universal Vault Format, which Scaup does not support yet"))
+        }
+        (None, None) => Err(VaultError::NotAVault(path.clone())),
+    }
+}
+
+fn config_reason(error: &ConfigError) -> String {
+    format!("vault.cryptomator: {error}")
+}
+
+/// Checks the password, then the config's signature, and only then believes the config.
+fn unlock_with(path: &RemotePath, opening: Opening, password: &str) -> Result<Cryptor, VaultError> {
+    let masterkey = opening.masterkey.unlock(password).map_err(|error| match error {
+        UnlockError::WrongPassword => VaultError::WrongPassword(path.clone()),
+        error => refused(path, error),
+    })?;
+    let config = match opening.config {
+        Some(config) => config.verify(&masterkey).map_err(|error| refused(path, config_reason(&error)))?,
+        None => VaultConfig::format7(),
+    };
+    Ok(Cryptor::new(masterkey, config))
+}
+
+impl Drive {
+    fn lock_vaults(&self) -> MutexGuard<'_, Vec<KnownVault>> {
+        self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a vault that was met on the way.
+    pub(super) async fn meet_vault(&self, inode: Inode, path: &RemotePath) {
+        let known = match open_files(self.remote.as_ref(), path).await {
+            Ok(opening) => KnownVault {
+                inode,
+                unsupported: None,
+                format: opening.format(),
+                cipher_combo: opening.cipher_combo(),
+            },
+            Err(error) => {
+                let reason = match &error {
+                    VaultError::Refused { reason, .. } => reason.clone(),
+                    error => error.to_string(),
+                };
+                KnownVault { inode, unsupported: Some(reason), format: None, cipher_combo: None }
+            }
+        };
+        let mut vaults = self.lock_vaults();
+        vaults.retain(|vault| vault.inode != inode);
+        vaults.push(known);
+    }
+
+    /// All vaults met so far.
+    #[must_use]
+    pub fn vaults(&self) -> Vec<VaultStatus> {
+        let vaults = self.lock_vaults();
+        let nodes = self.tree.lock();
+        vaults
+            .iter()
+            .filter_map(|vault| {
+                let path = nodes.plain_path(vault.inode).ok()?;
+                let state = match (&nodes.get(vault.inode).ok()?.vault, &vault.unsupported) {
+                    (VaultHere::Unlocked(_), _) => VaultState::Unlocked,
+                    (_, Some(reason)) => VaultState::Unsupported(reason.clone()),
+                    _ => VaultState::Locked,
+                };
+                Some(VaultStatus {
+                    path,
+                    state,
+                    format: vault.format,
+                    cipher_combo: vault.cipher_combo.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// The vaults at the mounted directory itself or directly in it.
+    ///
+    /// # Errors
+    ///
+    /// If the mounted directory can't be listed.
+    pub async fn find_vaults(&self) -> Result<Vec<VaultStatus>, VaultError> {
+        let root = RemotePath::root();
+        let directories: Vec<std::ffi::OsString> = {
+            let _names = self.namespace.read().await;
+            let names = self.names(Inode::ROOT).await.map_err(|error| drive_failed(&root, error))?;
+            names
+                .values()
+                .filter(|found| found.attributes.kind == RemoteKind::Directory)
+                .map(|found| found.name.clone())
+                .collect()
+        };
+        // A vault's own directories are no vaults.
+        if self.lock_vaults().is_empty() {
+            let looks = directories.iter().map(|name| async move {
+                let _names = self.namespace.read().await;
+                match self.find(Inode::ROOT, name).await {
+                    Ok(Some(inode)) => self.directory(inode).await.map(|_| ()),
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            });
+            for look in futures::future::join_all(looks).await {
+                if let Err(error) = look {
+                    tracing::debug!(%error, "could not look into a directory for a vault");
+                }
+            }
+        }
+        Ok(self.vaults())
+    }
+
+    /// The node of a directory, looked up from the root.
+    async fn directory_at(&self, path: &RemotePath) -> Result<Inode, VaultError> {
+        let mut at = Inode::ROOT;
+        for name in path.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
+            let _names = self.namespace.read().await;
+            at = match self.find(at, name).await {
+                Ok(Some(inode)) => inode,
+                Ok(None) => return Err(VaultError::NotAVault(path.clone())),
+                Err(error) => return Err(drive_failed(path, error)),
+            };
+        }
+        let nodes = self.tree.lock();
+        match nodes.get(at) {
+            Ok(node)
+                if matches!(node.place, Place::Plain) && node.attributes.kind == RemoteKind::Directory =>
+            {
+                Ok(at)
+            }
+            _ => Err(VaultError::NotAVault(path.clone())),
+        }
+    }
+
+    /// Unlocks the vault at `path`, which need not have been met before. Unlocking an unlocked vault does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::WrongPassword`] is worth another try; everything else says why the vault can't be opened.
+    pub async fn unlock(&self, path: &RemotePath, password: &str) -> Result<(), VaultError> {
+        let inode = self.directory_at(path).await?;
+        if self.tree.lock().get(inode).is_ok_and(|node| matches!(node.vault, VaultHere::Unlocked(_))) {
+            return Ok(());
+        }
+        let opening = open_files(self.remote.as_ref(), path).await?;
+        let known = KnownVault {
+            inode,
+            unsupported: None,
+            format: opening.format(),
+            cipher_combo: opening.cipher_combo(),
+        };
+        let (owned_path, password) = (path.clone(), zeroize::Zeroizing::new(password.to_owned()));
+        let cryptor = tokio::task::spawn_blocking(move || unlock_with(&owned_path, opening, &password))
+            .await
+            .map_err(|error| refused(path, error))??;
+        let root = content_path(path, &cryptor, &DirectoryId::root());
+        match self.remote.stat(&root).await {
+            Ok(attributes) if attributes.kind == RemoteKind::Directory => {}
+            Ok(_) | Err(RemoteError::NotFound) => {
+                return Err(refused(
+                    path,
+                    "the content of its root directory is missing; restore the vault's d directory from a backup",
+                ));
+            }
+            Err(error) => return Err(failed(path)(error)),
+        }
+        let vault = UnlockedVault::new(cryptor);
+        let gone = {
+            let mut vaults = self.lock_vaults();
+            vaults.retain(|vault| vault.inode != inode);
+            vaults.push(known);
+            drop(vaults);
+            let mut nodes = self.tree.lock();
+            let gone = nodes.detach_below(inode);
+            if let Ok(node) = nodes.get_mut(inode) {
+                node.vault = VaultHere::Unlocked(vault);
+            }
+            gone
+        };
+        self.tell_gone(inode, gone);
+        Ok(())
+    }
+
+    /// Saves what is unsaved in the vault, drops its keys and what the kernel holds of it.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Unsaved`] if something can't be saved: the vault stays unlocked then.
+    pub async fn lock(&self, path: &RemotePath) -> Result<(), VaultError> {
+        let inode = self.directory_at(path).await?;
+        let VaultHere::Unlocked(vault) =
+            self.tree.lock().get(inode).map_or(VaultHere::No, |node| node.vault.clone())
+        else {
+            return Ok(());
+        };
+        self.save_all().await;
+        let files: Vec<_> = {
+            let nodes = self.tree.lock();
+            nodes.files_of(&vault)
+        };
+        let unsaved = files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| {
+            Unsaved { files: sum.files + 1, bytes: sum.bytes + unsaved.bytes }
+        });
+        if unsaved.files > 0 {
+            return Err(VaultError::Unsaved(unsaved));
+        }
+        vault.forget_keys();
+        for file in files {
+            file.forget_keys().await;
+        }
+        // Chunks of other vaults go too: they are read again when they are needed.
+        self.cache.clear();
+        let gone = {
+            let mut nodes = self.tree.lock();
+            let gone = nodes.detach_below(inode);
+            if let Ok(node) = nodes.get_mut(inode) {
+                node.vault = VaultHere::Locked;
+            }
+            gone
+        };
+        self.tell_gone(inode, gone);
+        Ok(())
+    }
+
+    /// Has the kernel drop what it holds below a directory.
+    fn tell_gone(&self, inode: Inode, gone: Vec<(Inode, std::ffi::OsString, Inode)>) {
+        let Some(invalidate) = self.invalidate.get() else { return };
+        for (parent, name, child) in gone.iter().rev() {
+            invalidate.inode(*child);
+            invalidate.entry(*parent, name);
+        }
+        invalidate.inode(inode);
+    }
+}
+
+fn drive_failed(path: &RemotePath, error: DriveError) -> VaultError {
+    match error {
+        DriveError::Remote(source) => VaultError::Remote { path: path.clone(), source },
+        error => refused(path, error),
+    }
+}
+
+/// What can be said of the vault at `path` without its password.
+///
+/// # Errors
+///
+/// [`VaultError::NotAVault`], or what the server said. A vault that can't be opened is an answer, not an error.
+pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<VaultStatus, VaultError> {
+    let status = |state, format, cipher_combo| VaultStatus { path: path.clone(), state, format, cipher_combo };
+    match open_files(remote, path).await {
+        Ok(opening) => Ok(status(VaultState::Locked, opening.format(), opening.cipher_combo())),
+        Err(VaultError::Refused { reason, .. }) => Ok(status(VaultState::Unsupported(reason), None, None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a vault in `path`, which must be missing or empty.
+///
+/// The marker files come last, so that a cut leaves no vault rather than half of one.
+///
+/// # Errors
+///
+/// [`VaultError::Refused`] if something is there already; what the server said.
+pub async fn create_vault(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    password: &str,
+    cipher_combo: CipherCombo,
+    shortening_threshold: u32,
+) -> Result<(), VaultError> {
+    match remote.list(path).await {
+        Ok(entries) if entries.is_empty() => {}
+        Ok(_) => return Err(refused(path, "the directory is not empty; name a new one")),
+        Err(RemoteError::NotFound) => remote.mkdir(path, 0o755).await.map_err(failed(path))?,
+        Err(error) => return Err(failed(path)(error)),
+    }
+    let config = VaultConfig {
+        format: 8,
+        cipher_combo,
+        shortening_threshold: usize::try_from(shortening_threshold).unwrap_or(usize::MAX),
+    };
+    let password = zeroize::Zeroizing::new(password.to_owned());
+    let made = tokio::task::spawn_blocking(move || {
+        let masterkey = Masterkey::generate().map_err(|error| error.to_string())?;
+        let file = MasterkeyFile::create(&masterkey, &password, 999).map_err(|error| error.to_string())?;
+        let token = config.encode(&masterkey).map_err(|error| error.to_string())?;
+        let cryptor = Cryptor::new(masterkey, config);
+        let root_id = DirectoryId::root();
+        let backup = cryptor.encrypt_small(root_id.as_bytes()).map_err(|error| error.to_string())?;
+        Ok::<_, String>((file, token, cryptor, backup))
+    });
+    let (masterkey_file, token, cryptor, backup) =
+        made.await.map_err(|error| refused(path, error))?.map_err(|error| refused(path, error))?;
+    let content = content_path(path, &cryptor, &DirectoryId::root());
+    let mut levels = Vec::new();
+    let mut at = content.clone();
+    while at != *path {
+        levels.push(at.clone());
+        match at.split() {
+            Some((parent, _)) => at = parent,
+            None => break,
+        }
+    }
+    for level in levels.iter().rev() {
+        remote.mkdir(level, 0o755).await.map_err(failed(path))?;
+    }
+    let files: [(RemotePath, &str, &[u8]); 3] = [
+        (content, "dirid.c9r", &backup),
+        (path.clone(), Markers::MASTERKEY, &masterkey_file),
+        (path.clone(), Markers::CONFIG, token.as_bytes()),
+    ];
+    for (directory, name, bytes) in files {
+        let Some(file) = child(&directory, name) else { continue };
+        write_small(remote, &file, bytes).await.map_err(failed(path))?;
+    }
+    Ok(())
+}

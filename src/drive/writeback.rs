@@ -1,0 +1,610 @@
+//! From what programs write to what the server has: writing, truncating, committing.
+//!
+//! - New content, and content truncated to nothing, is *staged*: it goes to a temporary file beside the target and takes
+//!   its name when it is whole and on the server's disk. Nobody ever sees half of it.
+//! - Changes inside a file go in place, one chunk to one message, so a cut connection leaves each chunk old or new.
+//! - Before either reaches the name, the server's file is compared with what was opened. If somebody else changed it,
+//!   ours is kept beside it under a name that says so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::Drive;
+use super::chunks::ContentId;
+use super::codec::CHUNK_LEN;
+use super::error::DriveError;
+use super::file::{Backing, Base, File, State};
+use super::location::{Location, conflict_name};
+use super::uploader::Uploader;
+use crate::remote::{RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes};
+
+/// Dirty chunks of one file after which sending begins while the program still writes: 1 MiB.
+const SEND_AT_CHUNKS: usize = 32;
+
+/// Chunks of one file in flight after which a writer has to wait: 16 MiB.
+const IN_FLIGHT_MAX: usize = 512;
+
+/// Longest content that is copied to a temporary file when a file is cut to a length inside a chunk. The copy makes the cut
+/// atomic; beyond, the cut goes in place and leaves one chunk torn if the connection dies between two messages.
+const COPY_FOR_CUT_MAX: u64 = 4 * 1024 * 1024;
+
+/// Longest file: what a signed 64-bit offset can address with room for the ciphertext's overhead.
+const LENGTH_MAX: u64 = 1 << 62;
+
+/// Zeros are written in pieces of this length.
+const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+impl File {
+    /// A new file: content that has no name yet. It gets its name at the first commit.
+    pub(super) async fn create(drive: &Drive, location: &Location, mode: u16) -> Result<State, DriveError> {
+        stage(drive, location, mode, None).await
+    }
+
+    /// Writes `data` at `offset`, or at the end.
+    pub(super) async fn write(
+        &self,
+        drive: &Drive,
+        offset: Option<u64>,
+        data: &[u8],
+    ) -> Result<(), DriveError> {
+        let mut state = self.state.write().await;
+        if let Some(failed) = state.failed.take() {
+            return Err(failed);
+        }
+        state.codec()?;
+        let offset = offset.unwrap_or(state.length);
+        let end = offset.checked_add(data.len() as u64).filter(|&end| end <= LENGTH_MAX);
+        let end = end.ok_or(DriveError::TooLarge)?;
+        if offset > state.length {
+            self.grow(drive, &mut state, offset).await?;
+        }
+        self.patch(drive, &mut state, offset, data).await?;
+        state.times = None;
+        self.note_written(&state);
+        self.send_what_is_due(drive, &mut state, end).await?;
+        self.note(&state);
+        Ok(())
+    }
+
+    /// Cuts the content to `length` bytes or extends it with zeros. `named` is the file's place and permission bits; `None` if its
+    /// name is gone.
+    pub(super) async fn truncate(
+        &self,
+        drive: &Drive,
+        named: Option<(&Location, u16)>,
+        length: u64,
+    ) -> Result<(), DriveError> {
+        if length > LENGTH_MAX {
+            return Err(DriveError::TooLarge);
+        }
+        let mut state = self.state.write().await;
+        if length == 0 {
+            self.drop_content(drive, &mut state, named).await?;
+        } else if length < state.length {
+            self.cut(drive, &mut state, named, length).await?;
+        } else if length > state.length {
+            self.grow(drive, &mut state, length).await?;
+        }
+        state.times = None;
+        self.note_written(&state);
+        Ok(())
+    }
+
+    /// Like [`Self::commit`] with `durable`, and also makes durable what was saved before.
+    pub(super) async fn sync(&self, drive: &Drive) -> Result<(), DriveError> {
+        let waited = self.unsaved().is_some();
+        self.commit(drive, true).await?;
+        if waited { Ok(()) } else { fsync(self.state.read().await.backing.file().as_ref()).await }
+    }
+
+    /// Extends with zeros to at least `length` bytes.
+    pub(super) async fn grow_to(&self, drive: &Drive, length: u64) -> Result<(), DriveError> {
+        if length > LENGTH_MAX {
+            return Err(DriveError::TooLarge);
+        }
+        let mut state = self.state.write().await;
+        if length > state.length {
+            self.grow(drive, &mut state, length).await?;
+            self.note_written(&state);
+        }
+        Ok(())
+    }
+
+    /// Sets times when everything that waits has been sent; answers whether anything waits.
+    pub(super) async fn set_times_at_commit(&self, times: (SystemTime, SystemTime)) -> bool {
+        let mut state = self.state.write().await;
+        if self.unsaved().is_none() {
+            return false;
+        }
+        state.times = Some(times);
+        self.note(&state);
+        true
+    }
+
+    /// Sets the permission bits of content that has no name yet; answers whether it was such.
+    pub(super) async fn set_staged_mode(&self, new_mode: u16) -> Result<bool, DriveError> {
+        let mut state = self.state.write().await;
+        let Backing::Staged { file, mode, .. } = &mut state.backing else { return Ok(false) };
+        let set = RemoteSetAttributes { mode: Some(new_mode), ..RemoteSetAttributes::default() };
+        file.set_attributes(set).await?;
+        *mode = new_mode;
+        Ok(true)
+    }
+
+    /// Brings everything to the server. What can't be saved stays, and is tried again by the next commit.
+    ///
+    /// With `durable`, in-place changes are also waited for until they are on the server's disk; staged content always is.
+    pub(super) async fn commit(&self, drive: &Drive, durable: bool) -> Result<(), DriveError> {
+        let mut state = self.state.write().await;
+        if self.is_unlinked() {
+            return Ok(());
+        }
+        let result = if self.unsaved().is_some() {
+            self.commit_content(drive, &mut state, durable).await
+        } else {
+            Ok(())
+        };
+        self.note(&state);
+        let failed = state.failed.take();
+        result?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn commit_content(&self, drive: &Drive, state: &mut State, durable: bool) -> Result<(), DriveError> {
+        let location = drive.location(self.inode)?;
+        if !state.backing.is_staged() {
+            self.compare(drive, state, &location).await?;
+        }
+        self.send(drive, state, None).await?;
+        self.drain(drive, state).await?;
+        if state.header_unsent {
+            let header = state.codec()?.header()?;
+            state.backing.file().write_at(0, Bytes::from(header)).await?;
+            state.header_unsent = false;
+        }
+        if let Some(times) = state.times {
+            let set = RemoteSetAttributes { times: Some(times), ..RemoteSetAttributes::default() };
+            state.backing.file().set_attributes(set).await?;
+        }
+        if durable || state.backing.is_staged() {
+            fsync(state.backing.file().as_ref()).await?;
+        }
+        if let Backing::Staged { temporary, replaces, .. } = &state.backing {
+            let (temporary, replaces) = (temporary.clone(), *replaces);
+            self.publish(drive, location, &temporary, replaces).await?;
+        }
+        // From here on the file itself holds the content.
+        let file = Arc::clone(state.backing.file());
+        let attributes = file.stat().await?;
+        state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
+        state.times = None;
+        state.compared = false;
+        state.uncommitted = false;
+        drive.note_committed(self.inode, attributes, state.length, state.content);
+        Ok(())
+    }
+
+    /// Gives staged content its name, or a conflicting copy's name if somebody else changed the file meanwhile.
+    async fn publish(
+        &self,
+        drive: &Drive,
+        location: Location,
+        temporary: &RemotePath,
+        replaces: Option<Base>,
+    ) -> Result<(), DriveError> {
+        let there = match drive.remote.stat(&location.file_path()).await {
+            Ok(attributes) => Some(Base::from(attributes)),
+            Err(RemoteError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        // What somebody else removed can have its name again: nothing of theirs is lost.
+        if there.is_none() || there == replaces {
+            return location.publish(drive.remote.as_ref(), temporary).await;
+        }
+        let name = drive.name_of(self.inode)?;
+        let now = jiff::Zoned::now();
+        let mut location = location;
+        for attempt in 0..100 {
+            let copy = conflict_name(&name, &now, attempt);
+            location = location.renamed(&copy)?;
+            match drive.remote.stat(&location.file_path()).await {
+                Err(RemoteError::NotFound) => {
+                    location.publish(drive.remote.as_ref(), temporary).await?;
+                    drive.note_conflict(self.inode, &copy, location.place());
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(DriveError::Exists)
+    }
+
+    /// Before the first in-place change: looks whether the file is still the one that was opened. If not, ours becomes
+    /// staged content, whose commit keeps both.
+    async fn compare(&self, drive: &Drive, state: &mut State, location: &Location) -> Result<(), DriveError> {
+        let Backing::Stored { base, .. } = &state.backing else { return Ok(()) };
+        if state.compared || self.is_unlinked() {
+            return Ok(());
+        }
+        let base = *base;
+        let same = match drive.remote.stat(&location.file_path()).await {
+            Ok(attributes) => Base::from(attributes) == base,
+            Err(RemoteError::NotFound) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if same {
+            state.compared = true;
+            return Ok(());
+        }
+        let mode = drive.mode_of(self.inode)?;
+        let length = state.length;
+        self.copy_to_staging(drive, state, location, length, mode, Some(base)).await
+    }
+
+    /// Copies the first `length` bytes, as programs see them, to a new temporary file that goes on as this file's content.
+    async fn copy_to_staging(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        location: &Location,
+        length: u64,
+        mode: u16,
+        replaces: Option<Base>,
+    ) -> Result<(), DriveError> {
+        self.drain(drive, state).await?;
+        let mut staged = stage(drive, location, mode, replaces).await?;
+        let copied = async {
+            for number in 0..length.div_ceil(CHUNK_LEN) {
+                let chunk = self.chunks(drive, state, number..=number).await?.pop().unwrap_or_default();
+                let start = number * CHUNK_LEN;
+                let wanted = usize::try_from((length - start).min(CHUNK_LEN)).unwrap_or(usize::MAX);
+                let chunk = chunk.get(..wanted).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
+                self.patch(drive, &mut staged, start, chunk).await?;
+                if staged.dirty.len() > SEND_AT_CHUNKS {
+                    self.send(drive, &mut staged, None).await?;
+                    self.wait_below(drive, &mut staged, IN_FLIGHT_MAX).await?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = copied.await {
+            discard_staged(drive, &staged).await;
+            return Err(error);
+        }
+        staged.times = state.times;
+        staged.failed = state.failed.take();
+        *state = staged;
+        Ok(())
+    }
+
+    /// Truncates to nothing.
+    async fn drop_content(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        named: Option<(&Location, u16)>,
+    ) -> Result<(), DriveError> {
+        if let (Some(base), Some((location, mode))) = (state.stored_base(), named) {
+            if state.length == 0 && state.codec.is_ok() && self.unsaved().is_none() {
+                return Ok(());
+            }
+            if let Some(staged) = self.stage_replacement(drive, location, mode, base).await? {
+                *state = staged;
+                return Ok(());
+            }
+            self.compare(drive, state, location).await?;
+        }
+        // The content is not visible under its name, or nothing can be made beside it: it is emptied where it is.
+        state.uploader = None;
+        state.dirty.clear();
+        state.sending.clear();
+        let codec = match (&state.codec, named) {
+            (Ok(codec), _) => Arc::clone(codec),
+            (Err(_), Some((location, _))) => Arc::new(location.new_codec()?),
+            (Err(error), None) => return Err(error.clone()),
+        };
+        let file = state.backing.file();
+        file.set_attributes(RemoteSetAttributes { size: Some(0), ..RemoteSetAttributes::default() }).await?;
+        state.header_unsent = codec.header_len() > 0;
+        state.codec = Ok(codec);
+        state.content = ContentId::fresh();
+        (state.length, state.stored_length) = (0, 0);
+        state.uncommitted = true;
+        Ok(())
+    }
+
+    /// Stages empty content in place of a file. `None` where that would change more than the content: the directory can't be written,
+    /// or the new file would have another owner.
+    async fn stage_replacement(
+        &self,
+        drive: &Drive,
+        location: &Location,
+        mode: u16,
+        base: Base,
+    ) -> Result<Option<State>, DriveError> {
+        let staged = match stage(drive, location, mode, Some(base)).await {
+            Ok(staged) => staged,
+            Err(DriveError::Remote(RemoteError::PermissionDenied)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if matches!(location, Location::Plain { .. }) {
+            let path = location.file_path();
+            let (old, new) = futures::join!(drive.remote.stat(&path), staged.backing.file().stat());
+            if let (Ok(old), Ok(new)) = (old, new)
+                && (old.uid, old.gid) != (new.uid, new.gid)
+            {
+                discard_staged(drive, &staged).await;
+                return Ok(None);
+            }
+        }
+        Ok(Some(staged))
+    }
+
+    /// Cuts to a length that is not 0.
+    async fn cut(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        named: Option<(&Location, u16)>,
+        length: u64,
+    ) -> Result<(), DriveError> {
+        let whole_chunks = length / CHUNK_LEN;
+        let in_chunk = length % CHUNK_LEN;
+        if let (Some(base), Some((location, mode))) = (state.stored_base(), named) {
+            let tears = state.codec()?.header_len() > 0 && in_chunk > 0;
+            if tears && length <= COPY_FOR_CUT_MAX {
+                return self.copy_to_staging(drive, state, location, length, mode, Some(base)).await;
+            }
+            self.compare(drive, state, location).await?;
+        }
+        let last = if in_chunk > 0 {
+            self.chunks(drive, state, whole_chunks..=whole_chunks).await?.pop()
+        } else {
+            None
+        };
+        self.drain(drive, state).await?;
+        drop(state.dirty.split_off(&whole_chunks));
+        let codec = Arc::clone(state.codec()?);
+        let file = Arc::clone(state.backing.file());
+        if let Some(last) = last {
+            let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
+            let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
+            if state.stored_length > whole_chunks * CHUNK_LEN {
+                let stored = codec.encode(whole_chunks, last)?;
+                drive.counters.count_encrypted();
+                file.write_at(codec.offset(whole_chunks), stored).await?;
+                state.stored_length = state.stored_length.max(length);
+            } else {
+                state.dirty.insert(whole_chunks, last.to_vec());
+            }
+        }
+        if state.stored_length > length {
+            let size = Some(codec.stored_len(length));
+            file.set_attributes(RemoteSetAttributes { size, ..RemoteSetAttributes::default() }).await?;
+            state.stored_length = length;
+        }
+        state.length = length;
+        state.content = ContentId::fresh();
+        state.uncommitted = true;
+        Ok(())
+    }
+
+    /// Extends with zeros: encrypted ones in a vault, whose format has no holes; a hole outside.
+    async fn grow(&self, drive: &Drive, state: &mut State, length: u64) -> Result<(), DriveError> {
+        let codec = Arc::clone(state.codec()?);
+        if codec.header_len() == 0 {
+            if !state.backing.is_staged() && !self.is_unlinked() {
+                let location = drive.location(self.inode)?;
+                self.compare(drive, state, &location).await?;
+            }
+            self.send(drive, state, None).await?;
+            self.drain(drive, state).await?;
+            let set = RemoteSetAttributes { size: Some(length), ..RemoteSetAttributes::default() };
+            state.backing.file().set_attributes(set).await?;
+            state.content = ContentId::fresh();
+            (state.length, state.stored_length) = (length, length);
+            state.uncommitted = true;
+            return Ok(());
+        }
+        let needed = codec.stored_len(length).saturating_sub(codec.stored_len(state.stored_length));
+        drive.check_room(needed).await?;
+        while state.length < length {
+            let wanted = usize::try_from(length - state.length).unwrap_or(usize::MAX).min(ZEROS.len());
+            let at = state.length;
+            self.patch(drive, state, at, ZEROS.get(..wanted).unwrap_or(&ZEROS)).await?;
+            let end = state.length;
+            self.send_what_is_due(drive, state, end).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes into the dirty chunks. What stands beside the data in a chunk is read first where it matters.
+    async fn patch(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), DriveError> {
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let number = at / CHUNK_LEN;
+            let within = usize::try_from(at % CHUNK_LEN).unwrap_or(usize::MAX);
+            let room = usize::try_from(CHUNK_LEN).unwrap_or(usize::MAX) - within;
+            let (piece, after) = rest.split_at(rest.len().min(room));
+            let length = usize::try_from(state.chunk_len(number)).unwrap_or(usize::MAX);
+            let covers_all = within == 0 && piece.len() >= length;
+            if !covers_all && !state.dirty.contains_key(&number) {
+                let old = self.chunks(drive, state, number..=number).await?.pop().unwrap_or_default();
+                state.dirty.insert(number, old.to_vec());
+            }
+            let chunk = state.dirty.entry(number).or_default();
+            let end = within + piece.len();
+            if chunk.len() < end {
+                chunk.resize(end, 0);
+            }
+            if let Some(target) = chunk.get_mut(within..end) {
+                target.copy_from_slice(piece);
+            }
+            at += piece.len() as u64;
+            state.length = state.length.max(at);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Sends while the program still writes: the chunks it is done with, or everything when too much waits altogether.
+    async fn send_what_is_due(&self, drive: &Drive, state: &mut State, at: u64) -> Result<(), DriveError> {
+        let crowded = drive.unsent_bytes() > drive.unsent_max();
+        if state.dirty.len() < SEND_AT_CHUNKS && !crowded {
+            return Ok(());
+        }
+        if !state.backing.is_staged() && !self.is_unlinked() {
+            let location = drive.location(self.inode)?;
+            self.compare(drive, state, &location).await?;
+        }
+        self.send(drive, state, Some(at / CHUNK_LEN)).await?;
+        self.wait_below(drive, state, if crowded { 0 } else { IN_FLIGHT_MAX }).await
+    }
+
+    /// Encrypts dirty chunks and hands them to the stream, except the one a program is just filling. A chunk whose last version
+    /// is still under way waits for it.
+    async fn send(&self, drive: &Drive, state: &mut State, except: Option<u64>) -> Result<(), DriveError> {
+        let codec = Arc::clone(state.codec()?);
+        self.collect(drive, state);
+        let mut next = 0;
+        while let Some((&number, _)) = state.dirty.range((Bound::Included(next), Bound::Unbounded)).next() {
+            next = number + 1;
+            if Some(number) == except {
+                continue;
+            }
+            while state.sending.contains_key(&number) {
+                self.acknowledge_next(drive, state).await?;
+            }
+            let Some(chunk) = state.dirty.remove(&number) else { continue };
+            let chunk = Bytes::from(chunk);
+            let mut stored = codec.encode(number, &chunk)?;
+            drive.counters.count_encrypted();
+            let mut offset = codec.offset(number);
+            if number == 0 && state.header_unsent {
+                let mut with_header = codec.header()?;
+                with_header.extend_from_slice(&stored);
+                (stored, offset) = (Bytes::from(with_header), 0);
+                state.header_unsent = false;
+            }
+            state.sending.insert(number, chunk);
+            let file = Arc::clone(state.backing.file());
+            state.uploader.get_or_insert_with(|| Uploader::start(file)).send(number, offset, stored);
+        }
+        Ok(())
+    }
+
+    /// Takes the acknowledgements that have arrived.
+    fn collect(&self, drive: &Drive, state: &mut State) {
+        while let Some((number, result)) = state.uploader.as_mut().and_then(Uploader::try_next) {
+            acknowledge(drive, state, number, result);
+        }
+    }
+
+    async fn acknowledge_next(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
+        let next = match state.uploader.as_mut() {
+            Some(uploader) => uploader.next().await,
+            None => None,
+        };
+        match next {
+            Some((number, result)) => acknowledge(drive, state, number, result),
+            // The stream broke: everything that was under way is dirty again.
+            None => {
+                for (number, chunk) in std::mem::take(&mut state.sending) {
+                    state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_below(&self, drive: &Drive, state: &mut State, limit: usize) -> Result<(), DriveError> {
+        while state.uploader.as_ref().is_some_and(|uploader| uploader.waiting() > limit) {
+            self.acknowledge_next(drive, state).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for everything under way, and answers the first failure.
+    async fn drain(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
+        while !state.sending.is_empty() {
+            self.acknowledge_next(drive, state).await?;
+        }
+        state.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+fn acknowledge(drive: &Drive, state: &mut State, number: u64, result: Result<(), RemoteError>) {
+    let Some(chunk) = state.sending.remove(&number) else { return };
+    match result {
+        Ok(()) => {
+            let end = number * CHUNK_LEN + chunk.len() as u64;
+            state.stored_length = state.stored_length.max(end);
+            state.uncommitted = true;
+            drive.cache.put(state.key(number), chunk);
+        }
+        Err(error) => {
+            // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
+            if number == 0 && state.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
+                state.header_unsent = true;
+            }
+            state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+            state.failed.get_or_insert(error.into());
+        }
+    }
+}
+
+/// Makes an empty temporary file that will take the place of `location`.
+async fn stage(
+    drive: &Drive,
+    location: &Location,
+    mode: u16,
+    replaces: Option<Base>,
+) -> Result<State, DriveError> {
+    let codec = location.new_codec()?;
+    let temporary = location.temporary_path()?;
+    let file = drive.remote.open(&temporary, RemoteOpen::CreateNew(mode)).await?;
+    Ok(State {
+        backing: Backing::Staged { file, temporary, replaces, mode },
+        header_unsent: codec.header_len() > 0,
+        codec: Ok(Arc::new(codec)),
+        content: ContentId::fresh(),
+        length: 0,
+        stored_length: 0,
+        dirty: BTreeMap::new(),
+        sending: HashMap::new(),
+        uploader: None,
+        uncommitted: true,
+        times: None,
+        compared: false,
+        failed: None,
+    })
+}
+
+/// Removes the temporary file of content that is given up.
+pub(super) async fn discard_staged(drive: &Drive, state: &State) {
+    if let Backing::Staged { temporary, .. } = &state.backing
+        && let Err(error) = drive.remote.remove(temporary).await
+    {
+        tracing::debug!(%error, "left a temporary file behind");
+    }
+}
+
+/// Waits for the server's disk, where the server can say.
+async fn fsync(file: &dyn RemoteFile) -> Result<(), DriveError> {
+    match file.fsync().await {
+        Err(RemoteError::Unsupported(_)) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
