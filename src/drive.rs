@@ -193,11 +193,8 @@ impl Drive {
         node.attributes = RemoteAttributes { size: length, ..attributes };
         node.fetched = Some(Instant::now());
         node.content = Some((content, base));
-        let found = found::Found {
-            name: node.name.clone(),
-            attributes: node.attributes,
-            place: node.place.clone(),
-        };
+        let found =
+            found::Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
         let (parent, name) = (node.parent, node.name.clone());
         nodes.note_name(parent, &name, Some(found));
     }
@@ -235,7 +232,9 @@ impl Drive {
             return Ok(());
         }
         match self.remote.statistics(&crate::remote::RemotePath::root()).await {
-            Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => Err(DriveError::NoSpace),
+            Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => {
+                Err(DriveError::NoSpace)
+            }
             _ => Ok(()),
         }
     }

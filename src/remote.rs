@@ -6,6 +6,7 @@
 //! on the server, but leaves the connection in order. Paths are relative to the directory that is mounted.
 
 pub mod local;
+pub mod sftp;
 
 use std::fmt;
 use std::sync::Arc;

@@ -57,7 +57,9 @@ pub enum ConfigError {
     #[error("signature algorithm {0:?} is not accepted; the config is not trustworthy")]
     Algorithm(String),
     /// The signature was not made with this vault's keys.
-    #[error("its signature does not match: the masterkey does not belong to this vault, or the config was changed")]
+    #[error(
+        "its signature does not match: the masterkey does not belong to this vault, or the config was changed"
+    )]
     WrongKey,
     /// A format from the future.
     #[error("created by a newer Cryptomator (vault format {0}); update Scaup")]
@@ -170,11 +172,13 @@ impl UnverifiedConfig {
             newer if newer > FORMAT => return Err(ConfigError::NewerFormat(newer)),
             older => return Err(ConfigError::InvalidFormat(older)),
         }
-        let cipher_combo = cipher_combo
-            .parse()
-            .map_err(|error: crate::UnknownCipherCombo| ConfigError::Claim(format!("{error}; update Scaup")))?;
+        let cipher_combo = cipher_combo.parse().map_err(|error: crate::UnknownCipherCombo| {
+            ConfigError::Claim(format!("{error}; update Scaup"))
+        })?;
         if !THRESHOLDS.contains(&shortening_threshold) {
-            return Err(ConfigError::Claim(format!("shortening threshold {shortening_threshold} is not sane")));
+            return Err(ConfigError::Claim(format!(
+                "shortening threshold {shortening_threshold} is not sane"
+            )));
         }
         Ok(VaultConfig { format, cipher_combo, shortening_threshold })
     }
@@ -233,7 +237,8 @@ mod tests {
         let config = UnverifiedConfig::parse(token.as_bytes()).unwrap();
         assert_eq!(config.masterkey_file_name().unwrap(), "masterkey.cryptomator");
         let config = config.verify(&vector_masterkey()).unwrap();
-        let expected = VaultConfig { format: 8, cipher_combo: CipherCombo::SivGcm, shortening_threshold: 220 };
+        let expected =
+            VaultConfig { format: 8, cipher_combo: CipherCombo::SivGcm, shortening_threshold: 220 };
         assert_eq!(config, expected);
         let written = config.encode_with_id(&vector_masterkey(), "5415fc6d-073b-4c34-89b7-bc301b58f617");
         assert_eq!(written.unwrap(), token);
@@ -251,7 +256,13 @@ mod tests {
 
     #[test]
     fn key_ids_that_lead_elsewhere_are_refused() {
-        for kid in ["masterkeyfile:../x", "masterkeyfile:a/b", "masterkeyfile:", "file:///etc/passwd", "masterkeyfile:%2e%2e"] {
+        for kid in [
+            "masterkeyfile:../x",
+            "masterkeyfile:a/b",
+            "masterkeyfile:",
+            "file:///etc/passwd",
+            "masterkeyfile:%2e%2e",
+        ] {
             let header = BASE64URL_NOPAD.encode(format!(r#"{{"kid":"{kid}","alg":"HS256"}}"#).as_bytes());
             let config = UnverifiedConfig::parse(format!("{header}.e30.AA").as_bytes()).unwrap();
             assert_eq!(config.masterkey_file_name(), Err(ConfigError::ForeignKeyId(kid.to_owned())));

@@ -360,7 +360,8 @@ pub(crate) mod tests {
             let mut nonce = [0; NONCE_LEN_MAX];
             let given = vector_bytes(&format!("{combo}.chunk258(32768*'A').nonce"));
             nonce[..given.len()].copy_from_slice(&given);
-            let full = cryptor.encrypt_chunk_with(&header, 258, &[b'A'; CLEARTEXT_CHUNK_LEN], &nonce).unwrap();
+            let full =
+                cryptor.encrypt_chunk_with(&header, 258, &[b'A'; CLEARTEXT_CHUNK_LEN], &nonce).unwrap();
             let hash = HEXLOWER.encode(&Sha256::digest(&full));
             assert_eq!(hash, vector(&format!("{combo}.chunk258(32768*'A').sha256")));
         }
@@ -390,8 +391,8 @@ pub(crate) mod tests {
                 let (payload, clear) = pair.split_once("->").unwrap();
                 let payload: i64 = payload.parse().unwrap();
                 let file = u64::try_from(payload + combo.header_len() as i64).unwrap();
-                let trailing_empty = payload > 0
-                    && payload as usize % combo.ciphertext_chunk_len() == combo.chunk_overhead();
+                let trailing_empty =
+                    payload > 0 && payload as usize % combo.ciphertext_chunk_len() == combo.chunk_overhead();
                 match clear.parse::<u64>() {
                     Ok(clear) => assert_eq!(combo.cleartext_len(file), Ok(clear)),
                     // The one length that is tolerated beyond the format, see `cleartext_len`.

@@ -1,7 +1,7 @@
 //! Directory ids, and where a directory's content lies (section 4).
 
-use aes_siv::siv::Aes256Siv;
 use aes_siv::KeyInit;
+use aes_siv::siv::Aes256Siv;
 use data_encoding::BASE32;
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;

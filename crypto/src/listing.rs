@@ -112,8 +112,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::content::tests::{COMBOS, cryptor, vector};
     use crate::CipherCombo;
+    use crate::content::tests::{COMBOS, cryptor, vector};
 
     const PARENT: &str = "e9250eb8-078d-4fc0-8835-be92a313360c";
 
@@ -125,7 +125,11 @@ mod tests {
     fn names_and_directories_match_the_vectors() {
         let cryptor = cryptor(CipherCombo::SivGcm, 220);
         for parent in ["", PARENT] {
-            let id = if parent.is_empty() { DirectoryId::root() } else { DirectoryId::parse(parent.as_bytes()).unwrap() };
+            let id = if parent.is_empty() {
+                DirectoryId::root()
+            } else {
+                DirectoryId::parse(parent.as_bytes()).unwrap()
+            };
             for text in ["hello.txt", "a", "Ärger.txt", "日本.md"] {
                 let expected = vector(&format!("name(dirId={parent}, {text})"));
                 let encrypted = cryptor.encrypt_name(&name(text), &id);
@@ -148,10 +152,17 @@ mod tests {
             let long_name = long_name.unwrap();
             assert_eq!(long_name, vector(&format!("c9r(x*{length})")));
             assert!(vector(&format!("len(x*{length})")).ends_with(&entry));
-            assert_eq!(cryptor.expand_shortened(entry.as_bytes(), long_name.as_bytes(), &root).unwrap(), name(&text));
+            assert_eq!(
+                cryptor.expand_shortened(entry.as_bytes(), long_name.as_bytes(), &root).unwrap(),
+                name(&text)
+            );
             let trailing = format!("{long_name}\0\0");
-            assert_eq!(cryptor.expand_shortened(entry.as_bytes(), trailing.as_bytes(), &root).unwrap(), name(&text));
-            let other = cryptor.expand_shortened(b"AAAAAAAAAAAAAAAAAAAAAAAAAAA=.c9s", long_name.as_bytes(), &root);
+            assert_eq!(
+                cryptor.expand_shortened(entry.as_bytes(), trailing.as_bytes(), &root).unwrap(),
+                name(&text)
+            );
+            let other =
+                cryptor.expand_shortened(b"AAAAAAAAAAAAAAAAAAAAAAAAAAA=.c9s", long_name.as_bytes(), &root);
             assert_eq!(other, Err(NameError::HashMismatch { name: name(&text) }));
         }
     }
@@ -165,8 +176,14 @@ mod tests {
         let entry = cryptor.encrypt_name(&name("report.odt"), &root).entry;
         let stem = entry.strip_suffix(".c9r").unwrap();
         for (copy, suffix) in [
-            (format!("{stem} (conflicted copy 2024-01-02 123456).c9r"), " (conflicted copy 2024-01-02 123456)"),
-            (format!("{stem}.sync-conflict-20240102-123456-ABCDEFG.c9r"), ".sync-conflict-20240102-123456-ABCDEFG"),
+            (
+                format!("{stem} (conflicted copy 2024-01-02 123456).c9r"),
+                " (conflicted copy 2024-01-02 123456)",
+            ),
+            (
+                format!("{stem}.sync-conflict-20240102-123456-ABCDEFG.c9r"),
+                ".sync-conflict-20240102-123456-ABCDEFG",
+            ),
             (format!("{stem}-LAPTOP-ABC.c9r"), "-LAPTOP-ABC"),
             (format!("Copy of {stem}.c9r"), ""),
             (format!("_{stem}.c9r"), ""),
@@ -195,7 +212,11 @@ mod tests {
         let cryptor = cryptor(CipherCombo::SivGcm, 220);
         let names = |original: &str, suffix: &str| {
             let original = name(original);
-            cryptor.conflict_names(&original, suffix).take(3).map(|n| n.as_str().to_owned()).collect::<Vec<_>>()
+            cryptor
+                .conflict_names(&original, suffix)
+                .take(3)
+                .map(|n| n.as_str().to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(names("a.txt", " (x)"), ["a (x).txt", "a (1).txt", "a (2).txt"]);
         assert_eq!(names("noext", ""), ["noext (1)", "noext (2)", "noext (3)"]);

@@ -70,7 +70,9 @@ pub enum UnlockError {
     #[error("wrong password")]
     WrongPassword,
     /// The file asks for an absurd amount of work.
-    #[error("the masterkey file asks for scrypt parameters that are not sane (N = {cost}, r = {block_size}); restore it from its .bkup copy")]
+    #[error(
+        "the masterkey file asks for scrypt parameters that are not sane (N = {cost}, r = {block_size}); restore it from its .bkup copy"
+    )]
     TooCostly {
         /// Cost parameter N.
         cost: u32,
@@ -89,8 +91,8 @@ impl MasterkeyFile {
     ///
     /// If it is not what Cryptomator writes. Unknown members are ignored.
     pub fn parse(bytes: &[u8]) -> Result<Self, MasterkeyFileError> {
-        let json: Json =
-            serde_json::from_slice(bytes).map_err(|error| MasterkeyFileError::Malformed(error.to_string()))?;
+        let json: Json = serde_json::from_slice(bytes)
+            .map_err(|error| MasterkeyFileError::Malformed(error.to_string()))?;
         let decode = |text: &str, name| {
             BASE64.decode(text.as_bytes()).map_err(|_| MasterkeyFileError::BadMember(name))
         };
@@ -199,7 +201,8 @@ fn version_mac(masterkey: &Masterkey, version: u32) -> Vec<u8> {
 
 /// HMAC-SHA256 with a key of any length.
 pub(crate) fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key)
+        .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
 }
 
 #[cfg(test)]
@@ -235,7 +238,10 @@ mod tests {
         let file = vector("masterkey.json");
         let parsed = MasterkeyFile::parse(file.as_bytes()).unwrap();
         assert_eq!(parsed.unlock("wrong").unwrap_err(), UnlockError::WrongPassword);
-        assert!(matches!(MasterkeyFile::parse(&file.as_bytes()[..60]), Err(MasterkeyFileError::Malformed(_))));
+        assert!(matches!(
+            MasterkeyFile::parse(&file.as_bytes()[..60]),
+            Err(MasterkeyFileError::Malformed(_))
+        ));
     }
 
     #[test]

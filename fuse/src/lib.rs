@@ -8,4 +8,4 @@ mod mount;
 mod skin;
 
 pub use filesystem::Filesystem;
-pub use mount::{Mount, MountError, MountOptions, UnmountError, clear_stale, mount};
+pub use mount::{Mount, MountEnd, MountError, MountOptions, UnmountError, clear_stale, mount};

@@ -35,7 +35,9 @@ pub struct MountOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// There is no FUSE device.
-    #[error("FUSE is not available: /dev/fuse can't be opened ({0}); load the kernel module `fuse` or give this container the device")]
+    #[error(
+        "FUSE is not available: /dev/fuse can't be opened ({0}); load the kernel module `fuse` or give this container the device"
+    )]
     NoDevice(io::Error),
     /// The helper for ordinary users is missing.
     #[error("fusermount3 is missing; install the package `fuse3`")]
@@ -74,6 +76,17 @@ pub enum UnmountError {
         /// What the system said.
         reason: String,
     },
+}
+
+/// The end of a mount, by whatever way it comes.
+#[derive(Debug, Clone)]
+pub struct MountEnd(watch::Receiver<bool>);
+
+impl MountEnd {
+    /// Waits until the mount is gone.
+    pub async fn wait(&self) {
+        let _ = self.0.clone().wait_for(|&ended| ended).await;
+    }
 }
 
 /// A mounted file system. Dropping it unmounts.
@@ -115,7 +128,7 @@ pub fn mount<F: Filesystem>(
     let session = fuser::spawn_mount(skin, path, &config).map_err(|source| refused(path, source))?;
     let (end, ended) = watch::channel(false);
     let device = std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    watch_for_end(session.guard.thread().id(), path.to_owned(), device, end);
+    watch_for_end(device, end);
     Ok(Mount { path: path.to_owned(), session: Some(session), ended })
 }
 
@@ -160,11 +173,11 @@ pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
 
 /// The FUSE library's threads end when the mount is gone, by whatever way; its handle can't be waited for without giving it away,
 /// so the mount itself is looked at.
-fn watch_for_end(_session: std::thread::ThreadId, path: PathBuf, device: Option<u64>, end: watch::Sender<bool>) {
+fn watch_for_end(device: Option<u64>, end: watch::Sender<bool>) {
     const EVERY: std::time::Duration = std::time::Duration::from_millis(200);
     std::thread::spawn(move || {
         let Some(device) = device else { return };
-        while is_mounted(&path, device) && !end.is_closed() {
+        while is_mounted(device) && !end.is_closed() {
             std::thread::sleep(EVERY);
         }
         end.send_replace(true);
@@ -172,7 +185,7 @@ fn watch_for_end(_session: std::thread::ThreadId, path: PathBuf, device: Option<
 }
 
 /// Whether the device is still mounted somewhere, by the kernel's own list: looking at the path would ask the mount itself.
-fn is_mounted(_path: &Path, device: u64) -> bool {
+fn is_mounted(device: u64) -> bool {
     let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     match std::fs::read_to_string("/proc/self/mountinfo") {
         Ok(mounts) => mounts.lines().any(|line| line.split(' ').nth(2) == Some(wanted.as_str())),
@@ -188,10 +201,10 @@ impl Mount {
         Some(Arc::new(Invalidator::start(notifier)))
     }
 
-    /// Waits until the mount is gone, by whatever way.
-    pub async fn unmounted(&self) {
-        let mut ended = self.ended.clone();
-        let _ = ended.wait_for(|&ended| ended).await;
+    /// The mount's end, to be waited for.
+    #[must_use]
+    pub fn ended(&self) -> MountEnd {
+        MountEnd(self.ended.clone())
     }
 
     /// Unmounts. With `lazy` it disappears at once even while in use, and ends when the last user closes it.
@@ -223,17 +236,14 @@ impl Drop for Mount {
 
 fn detach(path: &Path, lazy: bool) -> Result<(), UnmountError> {
     if rustix::process::geteuid().is_root() {
-        let flags = if lazy {
-            rustix::mount::UnmountFlags::DETACH
-        } else {
-            rustix::mount::UnmountFlags::empty()
-        };
-        return rustix::mount::unmount(path, flags | rustix::mount::UnmountFlags::NOFOLLOW).map_err(|error| {
-            match error {
+        let flags =
+            if lazy { rustix::mount::UnmountFlags::DETACH } else { rustix::mount::UnmountFlags::empty() };
+        return rustix::mount::unmount(path, flags | rustix::mount::UnmountFlags::NOFOLLOW).map_err(
+            |error| match error {
                 System::BUSY => UnmountError::Busy(path.to_owned()),
                 error => UnmountError::Failed { path: path.to_owned(), reason: error.to_string() },
-            }
-        });
+            },
+        );
     }
     let mut command = Command::new("fusermount3");
     command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(path);

@@ -261,7 +261,15 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         });
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
         let (name, caller) = (name.to_owned(), caller(request));
         answer!(self, reply, |fs| fs.mkdir(inode(parent), &name, permissions(mode), caller), |timed| {
             entry(reply, &timed);
@@ -309,7 +317,14 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         answer!(self, reply, |fs| fs.rename(parent, &name, new_parent, &new_name, mode), |()| reply.ok());
     }
 
-    fn link(&self, _request: &Request, ino: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
+    fn link(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
         let new_name = new_name.to_owned();
         answer!(self, reply, |fs| fs.link(inode(ino), inode(new_parent), &new_name), |timed| {
             entry(reply, &timed);
@@ -334,7 +349,10 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
     ) {
         let (parent, name, caller) = (inode(parent), name.to_owned(), caller(request));
         let flags = open_flags(fuser::OpenFlags(flags));
-        answer!(self, reply, |fs| fs.create(parent, &name, permissions(mode), flags, caller), |(timed, opened)| {
+        answer!(self, reply, |fs| fs.create(parent, &name, permissions(mode), flags, caller), |(
+            timed,
+            opened,
+        )| {
             let handle = FileHandle(opened.handle.0);
             reply.created(&timed.ttl, &attr(&timed.attributes), Generation(0), handle, opened_flags(&opened));
         });
@@ -407,7 +425,8 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        answer!(self, reply, |fs| fs.fallocate(inode(ino), handle(fh), offset, length, mode), |()| reply.ok());
+        answer!(self, reply, |fs| fs.fallocate(inode(ino), handle(fh), offset, length, mode), |()| reply
+            .ok());
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: fuser::OpenFlags, reply: ReplyOpen) {
@@ -416,7 +435,14 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         });
     }
 
-    fn readdir(&self, _request: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         self.answer(move |fs| async move {
             for (name, position) in dots(offset) {
                 if reply.add(ino, position, fuser::FileType::Directory, name) {
@@ -603,5 +629,7 @@ fn missing() -> FileAttr {
 
 /// `.` and `..` from position `offset` on, each with the position behind it.
 fn dots(offset: u64) -> impl Iterator<Item = (OsString, u64)> {
-    [(OsString::from("."), 1), (OsString::from(".."), 2)].into_iter().filter(move |(_, position)| *position > offset)
+    [(OsString::from("."), 1), (OsString::from(".."), 2)]
+        .into_iter()
+        .filter(move |(_, position)| *position > offset)
 }

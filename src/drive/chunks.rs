@@ -144,11 +144,6 @@ impl ChunkCache {
         self.capacity
     }
 
-    /// The bytes it holds.
-    pub(super) fn bytes(&self) -> u64 {
-        self.lock().ready_bytes
-    }
-
     /// How often a chunk was here when asked for.
     pub(super) fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
@@ -266,7 +261,7 @@ mod tests {
         for number in 0..3 {
             cache.put(key(content, number), Bytes::from_static(b"1234"));
         }
-        assert!(cache.bytes() <= 10);
+        assert!(cache.lock().ready_bytes <= 10);
         assert!(matches!(cache.claim(key(content, 0)), Claim::Load(_)));
         assert!(matches!(cache.claim(key(content, 2)), Claim::Ready(_)));
     }

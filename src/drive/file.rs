@@ -44,11 +44,7 @@ impl From<RemoteAttributes> for Base {
 /// Which file on the server holds the content.
 pub(super) enum Backing {
     /// The file itself: changes go in place.
-    Stored {
-        file: Arc<dyn RemoteFile>,
-        writable: bool,
-        base: Base,
-    },
+    Stored { file: Arc<dyn RemoteFile>, writable: bool, base: Base },
     /// A temporary file beside it, which will take its name.
     Staged {
         file: Arc<dyn RemoteFile>,
@@ -191,7 +187,9 @@ impl File {
             _ => ContentId::fresh(),
         };
         let read = match location.read_header(&head, attributes.size) {
-            Ok((codec, length)) => check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length)),
+            Ok((codec, length)) => {
+                check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length))
+            }
             Err(error) => Err(error),
         };
         let (codec, length) = match read {
@@ -284,7 +282,9 @@ impl File {
     /// Makes sure that the server's file can be written through the handle that is held.
     pub(super) async fn make_writable(&self, drive: &Drive, location: &Location) -> Result<(), DriveError> {
         let mut state = self.state.write().await;
-        let State { backing: Backing::Stored { file, writable, base }, .. } = &mut *state else { return Ok(()) };
+        let State { backing: Backing::Stored { file, writable, base }, .. } = &mut *state else {
+            return Ok(());
+        };
         if *writable {
             return Ok(());
         }
@@ -427,7 +427,9 @@ fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>) {
     tokio::spawn(async move {
         let stored_lengths: Vec<usize> = lengths
             .iter()
-            .map(|&length| usize::try_from(codec.stored_len(length) - codec.header_len()).unwrap_or(usize::MAX))
+            .map(|&length| {
+                usize::try_from(codec.stored_len(length) - codec.header_len()).unwrap_or(usize::MAX)
+            })
             .collect();
         let total = stored_lengths.iter().sum();
         let read = file.read_at(codec.offset(first), total).await;
@@ -467,7 +469,8 @@ impl State {
     fn keep_first_chunk(&self, drive: &Drive, mut head: Bytes) {
         let Ok(codec) = &self.codec else { return };
         let (header, chunk) = (codec.header_len(), self.stored_chunk_len(0));
-        let (Ok(header), Ok(stored)) = (usize::try_from(header), usize::try_from(codec.stored_len(chunk))) else {
+        let (Ok(header), Ok(stored)) = (usize::try_from(header), usize::try_from(codec.stored_len(chunk)))
+        else {
             return;
         };
         if chunk == 0 || head.len() < stored {

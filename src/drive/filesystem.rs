@@ -442,7 +442,7 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let names = self.shown_names(inode).await;
         let names = self.reported(inode, names)?;
-        Ok(self.handles.add_directory(inode, names))
+        Ok(self.handles.add_directory(names))
     }
 
     async fn readdir(

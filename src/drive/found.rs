@@ -95,7 +95,11 @@ impl Directory {
     }
 
     /// Finds one name; `None` if a direct look does not find it (in a vault it may still be listed under it).
-    pub(super) async fn lookup(&self, remote: &dyn Remote, name: &OsStr) -> Result<Option<Found>, DriveError> {
+    pub(super) async fn lookup(
+        &self,
+        remote: &dyn Remote,
+        name: &OsStr,
+    ) -> Result<Option<Found>, DriveError> {
         match self {
             Self::Plain(path) => {
                 let name = plain_name(name)?;
@@ -117,7 +121,10 @@ impl Directory {
     }
 
     /// All nodes of the directory, and debris of ours that was seen on the way.
-    pub(super) async fn list(&self, remote: &dyn Remote) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
+    pub(super) async fn list(
+        &self,
+        remote: &dyn Remote,
+    ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
         match self {
             Self::Plain(path) => {
                 let (temporary, shown): (Vec<_>, Vec<_>) = remote

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use scaup_fuse::filesystem::{Handle, Inode, OpenFlags};
+use scaup_fuse::filesystem::{Handle, OpenFlags};
 
 use super::error::DriveError;
 use super::file::File;
@@ -20,7 +20,6 @@ pub(super) struct OpenFile {
 
 /// An open directory.
 pub(super) struct OpenDirectory {
-    pub(super) inode: Inode,
     pub(super) names: Vec<Found>,
 }
 
@@ -56,9 +55,9 @@ impl Handles {
         lock(&self.files).remove(&handle)
     }
 
-    pub(super) fn add_directory(&self, inode: Inode, names: Vec<Found>) -> Handle {
+    pub(super) fn add_directory(&self, names: Vec<Found>) -> Handle {
         let handle = self.number();
-        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { inode, names }));
+        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { names }));
         handle
     }
 

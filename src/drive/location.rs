@@ -84,7 +84,11 @@ impl Location {
     }
 
     /// Gives finished content its name, replacing what has it.
-    pub(super) async fn publish(&self, remote: &dyn Remote, temporary: &RemotePath) -> Result<(), DriveError> {
+    pub(super) async fn publish(
+        &self,
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+    ) -> Result<(), DriveError> {
         match self {
             Self::Plain { directory, name } => Ok(remote.rename(temporary, &directory.join(name)).await?),
             Self::Vault { directory, entry, long_name } => {
@@ -105,7 +109,9 @@ impl Location {
     pub(super) fn first_read_len(&self) -> u64 {
         match self {
             Self::Plain { .. } => CHUNK_LEN,
-            Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN),
+            Self::Vault { directory, .. } => {
+                directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN)
+            }
         }
     }
 
@@ -130,7 +136,8 @@ impl Location {
         let cryptor = &directory.cryptor;
         let combo = cryptor.config().cipher_combo;
         let length = combo.cleartext_len(size).map_err(DriveError::damaged)?;
-        let header = head.get(..combo.header_len()).ok_or_else(|| DriveError::damaged("the header is cut short"))?;
+        let header =
+            head.get(..combo.header_len()).ok_or_else(|| DriveError::damaged("the header is cut short"))?;
         let header = cryptor.decrypt_header(header).map_err(DriveError::damaged)?;
         Ok((Codec::Vault { cryptor: std::sync::Arc::clone(cryptor), header: Box::new(header) }, length))
     }

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use scaup_fuse::filesystem::{Inode, RenameMode};
 
+use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, File, State};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
-use super::Drive;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
 
 /// A node that a name stands for, as the operations here need it.
@@ -160,7 +160,12 @@ impl Drive {
         Ok((inode, file))
     }
 
-    fn add_new_file(&self, parent: Inode, found: Found, state: State) -> Result<(Inode, Arc<File>), DriveError> {
+    fn add_new_file(
+        &self,
+        parent: Inode,
+        found: Found,
+        state: State,
+    ) -> Result<(Inode, Arc<File>), DriveError> {
         let mut nodes = self.tree.lock();
         if let Some(old) = nodes.child(parent, &found.name) {
             nodes.detach(old);
@@ -338,7 +343,9 @@ impl Drive {
         let name = self.name_of(source.inode).unwrap_or(name);
         let place = match (from, to, &source.place) {
             (Directory::Plain(from), Directory::Plain(to), Place::Plain) => {
-                self.remote.rename(&from.join(&plain_name(&name)?), &to.join(&plain_name(&new_name)?)).await?;
+                self.remote
+                    .rename(&from.join(&plain_name(&name)?), &to.join(&plain_name(&new_name)?))
+                    .await?;
                 Place::Plain
             }
             (Directory::Vault(from), Directory::Vault(to), Place::Vault { vault, entry, node })

@@ -105,17 +105,15 @@ impl Tree {
     pub(super) fn new() -> Self {
         let mut attributes = RemoteAttributes::new(RemoteKind::Directory, 0o755);
         attributes.modified = UNIX_EPOCH;
-        let mut root = Node::new(Inode::ROOT, Found { name: OsString::new(), attributes, place: Place::Plain });
+        let mut root =
+            Node::new(Inode::ROOT, Found { name: OsString::new(), attributes, place: Place::Plain });
         root.fetched = None;
         Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
     }
 
     /// Locks the tree. Never held across an `await`.
     pub(super) fn lock(&self) -> Nodes<'_> {
-        Nodes {
-            nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner),
-            numbers: &self.numbers,
-        }
+        Nodes { nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner), numbers: &self.numbers }
     }
 
     /// The directory `inode`, ready to be worked in.
@@ -156,7 +154,9 @@ impl Nodes<'_> {
         }
         let node = self.get(inode)?;
         match node.place {
-            Place::Plain if !node.detached => Ok(self.plain_path(node.parent)?.join(&plain_name(&node.name)?)),
+            Place::Plain if !node.detached => {
+                Ok(self.plain_path(node.parent)?.join(&plain_name(&node.name)?))
+            }
             _ => Err(DriveError::Stale),
         }
     }
@@ -358,7 +358,13 @@ impl Nodes<'_> {
     }
 
     /// Gives a node another name and place.
-    pub(super) fn rename(&mut self, inode: Inode, parent: Inode, name: &OsStr, place: Place) -> Result<(), DriveError> {
+    pub(super) fn rename(
+        &mut self,
+        inode: Inode,
+        parent: Inode,
+        name: &OsStr,
+        place: Place,
+    ) -> Result<(), DriveError> {
         let node = self.get(inode)?;
         let (old_parent, old_name) = (node.parent, node.name.clone());
         if let Some(replaced) = self.child(parent, name).filter(|&replaced| replaced != inode) {

@@ -144,13 +144,12 @@ impl VaultDirectory {
         remote: &dyn Remote,
         name: &CleartextName,
     ) -> Result<Option<Found>, DriveError> {
-        let (entry, long_name) = self.entry(name)?;
+        let (entry, _) = self.entry(name)?;
         let path = self.content().join(&entry.name);
         match remote.stat(&path).await {
             Ok(attributes) => {
-                let known = long_name.map(|_| name.clone());
                 let entry = RemoteEntry { name: entry.name, attributes };
-                let identified = self.resolve(remote, entry, known.unwrap_or_else(|| name.clone())).await;
+                let identified = self.resolve(remote, entry, name.clone()).await;
                 Ok(Some(self.found(name.as_str().into(), identified)))
             }
             Err(RemoteError::NotFound) => Ok(None),
@@ -185,7 +184,8 @@ impl VaultDirectory {
                 let stem = canonical.name.as_bytes().strip_suffix(b".c9s").unwrap_or_default();
                 let text = String::from_utf8_lossy(entry.name.as_bytes()).into_owned();
                 let copy = text.strip_suffix(".c9s").and_then(|text| {
-                    let (_, suffix) = text.split_once(std::str::from_utf8(stem).ok().filter(|stem| !stem.is_empty())?)?;
+                    let (_, suffix) =
+                        text.split_once(std::str::from_utf8(stem).ok().filter(|stem| !stem.is_empty())?)?;
                     Some(suffix.to_owned())
                 });
                 match copy {
@@ -213,7 +213,9 @@ impl VaultDirectory {
         let entry = Entry::new(entry_name);
         let (node, attributes) = match (attributes.kind, entry.shortened) {
             (RemoteKind::File, false) => (VaultNode::File, attributes),
-            (RemoteKind::Directory, shortened) => self.look_inside(remote, &entry, attributes, shortened).await,
+            (RemoteKind::Directory, shortened) => {
+                self.look_inside(remote, &entry, attributes, shortened).await
+            }
             _ => (VaultNode::Unknown("neither a file nor a directory on the server".to_owned()), attributes),
         };
         Identified { name, entry, conflict: None, node, attributes }
@@ -229,9 +231,8 @@ impl VaultDirectory {
         let path = self.content().join(&entry.name);
         let (directory_path, symlink_path, contents_path) =
             (path.join(&part("dir.c9r")), path.join(&part("symlink.c9r")), path.join(&part("contents.c9r")));
-        let contents = async {
-            if shortened { remote.stat(&contents_path).await } else { Err(RemoteError::NotFound) }
-        };
+        let contents =
+            async { if shortened { remote.stat(&contents_path).await } else { Err(RemoteError::NotFound) } };
         let (id, symlink, contents) = futures::join!(
             remote.read_small(&directory_path, DIRECTORY_ID_MAX),
             remote.stat(&symlink_path),
@@ -378,7 +379,8 @@ impl VaultDirectory {
         }
         remote.mkdir(&content, 0o700 | mode).await?;
         let made = async {
-            let backup = self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
+            let backup =
+                self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
             write_small(remote, &content.join(&part("dirid.c9r")), &backup).await?;
             if mode & 0o700 != 0o700 {
                 let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
@@ -459,19 +461,7 @@ impl VaultDirectory {
     }
 
     /// Gives finished content, which lies under a temporary name in this directory, its name; what the name held is
-    /// replaced.
-    pub(super) async fn publish_file(
-        &self,
-        remote: &dyn Remote,
-        temporary: &RemotePath,
-        name: &CleartextName,
-    ) -> Result<Entry, DriveError> {
-        let (entry, long_name) = self.entry(name)?;
-        self.publish_as(remote, temporary, &entry, long_name.as_deref()).await?;
-        Ok(entry)
-    }
-
-    /// Replaces the content of an existing entry, whatever its name's canonical form is.
+    /// replaced. A shortened node that is not there yet needs its long name.
     pub(super) async fn publish_as(
         &self,
         remote: &dyn Remote,
@@ -622,7 +612,9 @@ impl VaultDirectory {
                 match remote.hard_link(&from.file_path(source), &twin).await {
                     Ok(()) => {}
                     // Without hard links the file itself is moved, and is hidden for a moment.
-                    Err(RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_)) => {
+                    Err(
+                        RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
+                    ) => {
                         remote.rename(&from.file_path(source), &twin).await?;
                     }
                     Err(error) => return Err(error.into()),
@@ -692,20 +684,13 @@ impl VaultDirectory {
             }
         }
         match remote.stat(hidden).await {
-            Ok(attributes) if attributes.kind == RemoteKind::Directory => discard_directory(remote, hidden).await,
+            Ok(attributes) if attributes.kind == RemoteKind::Directory => {
+                discard_directory(remote, hidden).await
+            }
             _ => {
                 let _ = remote.remove(hidden).await;
             }
         }
-    }
-
-    /// Names that conflicting copies of `name` may take, best first.
-    pub(super) fn conflict_names<'a>(
-        &'a self,
-        name: &'a CleartextName,
-        suffix: &'a str,
-    ) -> impl Iterator<Item = CleartextName> + 'a {
-        self.cryptor.conflict_names(name, suffix)
     }
 }
 
@@ -719,7 +704,11 @@ struct Identified {
 }
 
 /// Writes a whole small new file and makes it durable.
-pub(super) async fn write_small(remote: &dyn Remote, path: &RemotePath, content: &[u8]) -> Result<(), RemoteError> {
+pub(super) async fn write_small(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    content: &[u8],
+) -> Result<(), RemoteError> {
     let file = remote.open(path, RemoteOpen::CreateNew(0o644)).await?;
     let written = async {
         file.write_at(0, Bytes::copy_from_slice(content)).await?;
@@ -735,7 +724,13 @@ pub(super) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
     let Ok(entries) = remote.list(path).await else { return };
     let removals = entries.iter().map(|entry| {
         let path = path.join(&entry.name);
-        async move { if entry.attributes.kind == RemoteKind::Directory { remote.rmdir(&path).await } else { remote.remove(&path).await } }
+        async move {
+            if entry.attributes.kind == RemoteKind::Directory {
+                remote.rmdir(&path).await
+            } else {
+                remote.remove(&path).await
+            }
+        }
     });
     futures::future::join_all(removals).await;
     if let Err(error) = remote.rmdir(path).await {

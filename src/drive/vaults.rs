@@ -50,7 +50,9 @@ pub enum VaultError {
     #[error("wrong password for vault {0:?}")]
     WrongPassword(RemotePath),
     /// There is no vault at this path.
-    #[error("no vault at {0:?}: there is no vault.cryptomator or masterkey.cryptomator beside a directory named d")]
+    #[error(
+        "no vault at {0:?}: there is no vault.cryptomator or masterkey.cryptomator beside a directory named d"
+    )]
     NotAVault(RemotePath),
     /// It can't be opened, with the reason and the way out.
     #[error("vault {path:?}: {reason}")]
@@ -153,7 +155,11 @@ fn child(path: &RemotePath, name: &str) -> Option<RemotePath> {
     RemoteName::parse(name.as_bytes()).map(|name| path.join(&name))
 }
 
-async fn read_marker(remote: &dyn Remote, path: &RemotePath, name: &str) -> Result<Option<Bytes>, VaultError> {
+async fn read_marker(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    name: &str,
+) -> Result<Option<Bytes>, VaultError> {
     let Some(file) = child(path, name) else { return Ok(None) };
     match remote.read_small(&file, MARKER_FILE_MAX).await {
         Ok(content) => Ok(Some(content)),
@@ -187,11 +193,18 @@ async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result<Opening, V
     }
     match (config, masterkey) {
         (Some(config), masterkey) => {
-            let config = UnverifiedConfig::parse(&config).map_err(|error| refused(path, config_reason(&error)))?;
+            let config =
+                UnverifiedConfig::parse(&config).map_err(|error| refused(path, config_reason(&error)))?;
             let name = config.masterkey_file_name().map_err(|error| refused(path, config_reason(&error)))?;
-            let masterkey = if name == Markers::MASTERKEY { masterkey } else { read_marker(remote, path, name).await? };
+            let masterkey =
+                if name == Markers::MASTERKEY { masterkey } else { read_marker(remote, path, name).await? };
             let masterkey = masterkey.ok_or_else(|| {
-                refused(path, format_args!("{name} is missing; restore it from {name}.*.bkup, or with Cryptomator's recovery key"))
+                refused(
+                    path,
+                    format_args!(
+                        "{name} is missing; restore it from {name}.*.bkup, or with Cryptomator's recovery key"
+                    ),
+                )
             })?;
             let masterkey = MasterkeyFile::parse(&masterkey).map_err(|error| refused(path, error))?;
             Ok(Opening { masterkey, config: Some(config) })
@@ -409,9 +422,11 @@ impl Drive {
             let nodes = self.tree.lock();
             nodes.files_of(&vault)
         };
-        let unsaved = files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| {
-            Unsaved { files: sum.files + 1, bytes: sum.bytes + unsaved.bytes }
-        });
+        let unsaved =
+            files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| Unsaved {
+                files: sum.files + 1,
+                bytes: sum.bytes + unsaved.bytes,
+            });
         if unsaved.files > 0 {
             return Err(VaultError::Unsaved(unsaved));
         }
@@ -457,7 +472,8 @@ fn drive_failed(path: &RemotePath, error: DriveError) -> VaultError {
 ///
 /// [`VaultError::NotAVault`], or what the server said. A vault that can't be opened is an answer, not an error.
 pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<VaultStatus, VaultError> {
-    let status = |state, format, cipher_combo| VaultStatus { path: path.clone(), state, format, cipher_combo };
+    let status =
+        |state, format, cipher_combo| VaultStatus { path: path.clone(), state, format, cipher_combo };
     match open_files(remote, path).await {
         Ok(opening) => Ok(status(VaultState::Locked, opening.format(), opening.cipher_combo())),
         Err(VaultError::Refused { reason, .. }) => Ok(status(VaultState::Unsupported(reason), None, None)),

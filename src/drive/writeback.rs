@@ -154,7 +154,12 @@ impl File {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn commit_content(&self, drive: &Drive, state: &mut State, durable: bool) -> Result<(), DriveError> {
+    async fn commit_content(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        durable: bool,
+    ) -> Result<(), DriveError> {
         let location = drive.location(self.inode)?;
         if !state.backing.is_staged() {
             self.compare(drive, state, &location).await?;

@@ -1,0 +1,459 @@
+//! Each request of the protocol, typed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::future::try_join_all;
+
+use super::error::{SftpError, StatusCode};
+use super::lane::{Lane, Shared};
+use super::packet::{Attributes, NameEntry, Reply, SetAttributes, decode_numbers, kind};
+
+/// Names in one directory that are taken from a server.
+const NAMES_MAX: usize = 2_000_000;
+/// READDIRs on one handle at a time, at most.
+const READDIRS_MAX: usize = 32;
+/// READDIRs on one handle at the start: most directories end with the second.
+const READDIRS_FIRST: usize = 2;
+
+/// How to open a file (section 6.3 of the draft).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenFlags {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    ReadWrite,
+    /// A new file, for reading and writing; the name must be free.
+    CreateNew,
+}
+
+impl OpenFlags {
+    fn bits(self) -> u32 {
+        const READ: u32 = 1;
+        const WRITE: u32 = 2;
+        const CREATE: u32 = 8;
+        const EXCLUSIVE: u32 = 0x20;
+        match self {
+            Self::Read => READ,
+            Self::ReadWrite => READ | WRITE,
+            Self::CreateNew => READ | WRITE | CREATE | EXCLUSIVE,
+        }
+    }
+}
+
+/// An open file or directory. Dropping it closes it.
+pub struct FileHandle {
+    lane: Arc<Shared>,
+    bytes: Bytes,
+    closed: AtomicBool,
+}
+
+impl Drop for FileHandle {
+    fn drop(&mut self) {
+        if !self.closed.load(Ordering::Acquire) {
+            self.lane.close(&self.bytes);
+        }
+    }
+}
+
+/// Capacity of a file system (`statvfs@openssh.com`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Unit of the block counts, bytes.
+    pub block_size: u64,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub blocks_free: u64,
+    /// Free blocks for ordinary users.
+    pub blocks_available: u64,
+    /// All inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Longest name, bytes.
+    pub name_max: u64,
+}
+
+fn unexpected(request: &str) -> SftpError {
+    SftpError::Protocol(format!("the reply to {request} is of another kind"))
+}
+
+fn done(reply: &Reply, request: &str) -> Result<(), SftpError> {
+    if matches!(reply, Reply::Status { .. }) { Ok(()) } else { Err(unexpected(request)) }
+}
+
+impl Lane {
+    fn handle(&self, reply: Reply, request: &str) -> Result<FileHandle, SftpError> {
+        let Reply::Handle(bytes) = reply else { return Err(unexpected(request)) };
+        Ok(FileHandle { lane: Arc::clone(&self.shared), bytes, closed: AtomicBool::new(false) })
+    }
+
+    fn offered(&self, extension: &'static str) -> Result<(), SftpError> {
+        if self.offers(extension.as_bytes()) { Ok(()) } else { Err(SftpError::NotOffered(extension)) }
+    }
+
+    /// Opens a file. `attributes` are a new one's.
+    ///
+    /// # Errors
+    ///
+    /// As all requests: the server's refusal, or a failure of the road.
+    pub async fn open_file(
+        &self,
+        path: &[u8],
+        flags: OpenFlags,
+        attributes: &SetAttributes,
+    ) -> Result<FileHandle, SftpError> {
+        let reply = self
+            .request(kind::OPEN, |request| request.string(path).u32(flags.bits()).attributes(attributes))
+            .await?;
+        self.handle(reply, "OPEN")
+    }
+
+    /// Closes a file, and hears whether that went well.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn close(&self, handle: &FileHandle) -> Result<(), SftpError> {
+        if handle.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let reply = self.request(kind::CLOSE, |request| request.string(&handle.bytes)).await?;
+        done(&reply, "CLOSE")
+    }
+
+    /// Reads `length` bytes from `offset`: fewer come only at the end of the file.
+    ///
+    /// Pieces of the length that the server takes are asked for all at once.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn read_at(&self, handle: &FileHandle, offset: u64, length: usize) -> Result<Bytes, SftpError> {
+        let piece = self.limits().read_len as usize;
+        if length <= piece {
+            return self.read_piece(handle, offset, length).await;
+        }
+        let pieces = (0..length).step_by(piece).map(|start| {
+            self.read_piece(handle, offset.saturating_add(start as u64), piece.min(length - start))
+        });
+        let pieces = try_join_all(pieces).await?;
+        let mut whole = BytesMut::with_capacity(length);
+        for (index, data) in pieces.iter().enumerate() {
+            whole.extend_from_slice(data);
+            // Nothing counts behind the end, even if somebody made the file longer meanwhile.
+            if data.len() < piece.min(length - index * piece) {
+                break;
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Reads one piece, asking again for what a short answer leaves out.
+    async fn read_piece(&self, handle: &FileHandle, offset: u64, length: usize) -> Result<Bytes, SftpError> {
+        let mut first = match self.read_once(handle, offset, length).await? {
+            Some(data) => data,
+            None => return Ok(Bytes::new()),
+        };
+        while first.len() < length {
+            let rest = self.read_once(handle, offset + first.len() as u64, length - first.len()).await?;
+            let Some(rest) = rest else { break };
+            first = [first, rest].concat().into();
+        }
+        Ok(first)
+    }
+
+    async fn read_once(
+        &self,
+        handle: &FileHandle,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<Bytes>, SftpError> {
+        let asked = u32::try_from(length).unwrap_or(u32::MAX);
+        let reply = self
+            .content_request(kind::READ, length, |request| {
+                request.string(&handle.bytes).u64(offset).u32(asked)
+            })
+            .await;
+        match reply {
+            Ok(Reply::Data(data)) if data.len() > length => {
+                Err(SftpError::Protocol(format!("{} bytes where {length} were asked for", data.len())))
+            }
+            Ok(Reply::Data(data)) if data.is_empty() => Ok(None),
+            Ok(Reply::Data(data)) => Ok(Some(data)),
+            Ok(_) => Err(unexpected("READ")),
+            Err(error) if error.code() == Some(StatusCode::Eof) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes all of `data` at `offset`: in one message if the server takes that much, else in several at once.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn write_at(&self, handle: &FileHandle, offset: u64, data: &Bytes) -> Result<(), SftpError> {
+        let piece = self.limits().write_len as usize;
+        let pieces = (0..data.len()).step_by(piece).map(|start| {
+            let piece = data.slice(start..data.len().min(start + piece));
+            self.write_piece(handle, offset.saturating_add(start as u64), piece)
+        });
+        try_join_all(pieces).await.map(drop)
+    }
+
+    async fn write_piece(&self, handle: &FileHandle, offset: u64, data: Bytes) -> Result<(), SftpError> {
+        let reply = self
+            .content_request(kind::WRITE, data.len(), |request| {
+                request.string(&handle.bytes).u64(offset).string(&data)
+            })
+            .await?;
+        done(&reply, "WRITE")
+    }
+
+    async fn attributes(&self, kind: u8, what: &[u8], name: &str) -> Result<Attributes, SftpError> {
+        match self.request(kind, |request| request.string(what)).await? {
+            Reply::Attributes(attributes) => Ok(attributes),
+            _ => Err(unexpected(name)),
+        }
+    }
+
+    /// Attributes of what a path names; links are not followed.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn lstat(&self, path: &[u8]) -> Result<Attributes, SftpError> {
+        self.attributes(kind::LSTAT, path, "LSTAT").await
+    }
+
+    /// Attributes of an open file.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn fstat(&self, handle: &FileHandle) -> Result<Attributes, SftpError> {
+        self.attributes(kind::FSTAT, &handle.bytes, "FSTAT").await
+    }
+
+    /// Changes attributes of what a path names, not following a link where the server can do that.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn set_attributes(&self, path: &[u8], set: &SetAttributes) -> Result<(), SftpError> {
+        // The extension does not take a size.
+        let reply = if set.size.is_none() && self.offers(b"lsetstat@openssh.com") {
+            self.request(kind::EXTENDED, |request| {
+                request.string(b"lsetstat@openssh.com").string(path).attributes(set)
+            })
+            .await?
+        } else {
+            self.request(kind::SETSTAT, |request| request.string(path).attributes(set)).await?
+        };
+        done(&reply, "SETSTAT")
+    }
+
+    /// Changes attributes of an open file.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn set_open_attributes(
+        &self,
+        handle: &FileHandle,
+        set: &SetAttributes,
+    ) -> Result<(), SftpError> {
+        let reply =
+            self.request(kind::FSETSTAT, |request| request.string(&handle.bytes).attributes(set)).await?;
+        done(&reply, "FSETSTAT")
+    }
+
+    /// Waits until the server has a file on disk.
+    ///
+    /// # Errors
+    ///
+    /// As all requests; [`SftpError::NotOffered`].
+    pub async fn fsync(&self, handle: &FileHandle) -> Result<(), SftpError> {
+        const NAME: &str = "fsync@openssh.com";
+        self.offered(NAME)?;
+        let reply = self
+            .request(kind::EXTENDED, |request| request.string(NAME.as_bytes()).string(&handle.bytes))
+            .await?;
+        done(&reply, NAME)
+    }
+
+    /// All names in a directory, with `.` and `..`.
+    ///
+    /// # Errors
+    ///
+    /// As all requests; [`SftpError::Protocol`] if it does not end.
+    pub async fn list(&self, path: &[u8]) -> Result<Vec<NameEntry>, SftpError> {
+        let handle = self.request(kind::OPENDIR, |request| request.string(path)).await?;
+        let handle = self.handle(handle, "OPENDIR")?;
+        let mut names = Vec::new();
+        let mut at_once = READDIRS_FIRST;
+        loop {
+            let asked = (0..at_once).map(|_| self.read_directory(&handle));
+            let mut ended = false;
+            for batch in futures::future::join_all(asked).await {
+                match batch? {
+                    Some(batch) => names.extend(batch),
+                    None => ended = true,
+                }
+            }
+            if ended {
+                break;
+            }
+            if names.len() > NAMES_MAX {
+                return Err(SftpError::Protocol(format!("a directory of more than {NAMES_MAX} names")));
+            }
+            at_once = (at_once * 2).min(READDIRS_MAX);
+        }
+        // Whether closing went well changes nothing about the names.
+        drop(handle);
+        Ok(names)
+    }
+
+    async fn read_directory(&self, handle: &FileHandle) -> Result<Option<Vec<NameEntry>>, SftpError> {
+        match self.request(kind::READDIR, |request| request.string(&handle.bytes)).await {
+            // No names and no end would go on for ever.
+            Ok(Reply::Name(names)) if names.is_empty() => Ok(None),
+            Ok(Reply::Name(names)) => Ok(Some(names)),
+            Ok(_) => Err(unexpected("READDIR")),
+            Err(error) if error.code() == Some(StatusCode::Eof) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a name that is not a directory.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn remove(&self, path: &[u8]) -> Result<(), SftpError> {
+        done(&self.request(kind::REMOVE, |request| request.string(path)).await?, "REMOVE")
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn mkdir(&self, path: &[u8], attributes: &SetAttributes) -> Result<(), SftpError> {
+        let reply = self.request(kind::MKDIR, |request| request.string(path).attributes(attributes)).await?;
+        done(&reply, "MKDIR")
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn rmdir(&self, path: &[u8]) -> Result<(), SftpError> {
+        done(&self.request(kind::RMDIR, |request| request.string(path)).await?, "RMDIR")
+    }
+
+    /// The absolute form of a path.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn realpath(&self, path: &[u8]) -> Result<Bytes, SftpError> {
+        self.one_name(kind::REALPATH, path, "REALPATH").await
+    }
+
+    /// The content of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn readlink(&self, path: &[u8]) -> Result<Bytes, SftpError> {
+        self.one_name(kind::READLINK, path, "READLINK").await
+    }
+
+    async fn one_name(&self, kind: u8, path: &[u8], name: &str) -> Result<Bytes, SftpError> {
+        match self.request(kind, |request| request.string(path)).await? {
+            Reply::Name(names) => {
+                names.into_iter().next().map(|entry| entry.name).ok_or_else(|| unexpected(name))
+            }
+            _ => Err(unexpected(name)),
+        }
+    }
+
+    /// Makes the symbolic link `path`. OpenSSH takes the arguments in this order, against the draft.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn symlink(&self, target: &[u8], path: &[u8]) -> Result<(), SftpError> {
+        let reply = self.request(kind::SYMLINK, |request| request.string(target).string(path)).await?;
+        done(&reply, "SYMLINK")
+    }
+
+    /// Renames; the target must be free (section 6.5 of the draft).
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
+        let reply = self.request(kind::RENAME, |request| request.string(from).string(to)).await?;
+        done(&reply, "RENAME")
+    }
+
+    /// Renames as rename(2) does, replacing the target.
+    ///
+    /// # Errors
+    ///
+    /// As all requests; [`SftpError::NotOffered`].
+    pub async fn posix_rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
+        self.two_paths("posix-rename@openssh.com", from, to).await
+    }
+
+    /// Makes `new` another name of `existing`.
+    ///
+    /// # Errors
+    ///
+    /// As all requests; [`SftpError::NotOffered`].
+    pub async fn hard_link(&self, existing: &[u8], new: &[u8]) -> Result<(), SftpError> {
+        self.two_paths("hardlink@openssh.com", existing, new).await
+    }
+
+    async fn two_paths(&self, extension: &'static str, first: &[u8], second: &[u8]) -> Result<(), SftpError> {
+        self.offered(extension)?;
+        let reply = self
+            .request(kind::EXTENDED, |request| {
+                request.string(extension.as_bytes()).string(first).string(second)
+            })
+            .await?;
+        done(&reply, extension)
+    }
+
+    /// Capacity of the file system that a path lies on.
+    ///
+    /// # Errors
+    ///
+    /// As all requests; [`SftpError::NotOffered`].
+    pub async fn statistics(&self, path: &[u8]) -> Result<Statistics, SftpError> {
+        const NAME: &str = "statvfs@openssh.com";
+        self.offered(NAME)?;
+        let reply =
+            self.request(kind::EXTENDED, |request| request.string(NAME.as_bytes()).string(path)).await?;
+        let Reply::Extended(numbers) = reply else { return Err(unexpected(NAME)) };
+        let [
+            _bsize,
+            block_size,
+            blocks,
+            blocks_free,
+            blocks_available,
+            files,
+            files_free,
+            _favail,
+            _fsid,
+            _flag,
+            name_max,
+        ] = decode_numbers(numbers)?;
+        Ok(Statistics { block_size, blocks, blocks_free, blocks_available, files, files_free, name_max })
+    }
+}

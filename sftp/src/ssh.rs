@@ -1,0 +1,19 @@
+//! SSH login: the server's key is checked, the user proves who they are, and channels are opened on the one connection.
+//!
+//! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `agent`
+//! where identities come from, `login` how the methods of authentication are gone through, `session` what stands afterwards.
+
+mod connect;
+mod destination;
+mod error;
+mod interaction;
+mod keys;
+mod known_hosts;
+mod login;
+mod session;
+
+pub use connect::connect;
+pub use destination::{Agent, Destination, StrictHostKeyChecking};
+pub use error::{ConnectError, HostKeyProblem};
+pub use interaction::{Cancelled, Interaction, Progress, Question};
+pub use session::Session;

@@ -1,0 +1,302 @@
+//! From a destination to a session: the socket, the key exchange, the server's key, the login; through other servers if need be.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, Config, Handle, Handler};
+use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Preferred, cipher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::destination::{Destination, StrictHostKeyChecking};
+use super::error::{ConnectError, HostKeyProblem};
+use super::interaction::{Interaction, Progress, Question};
+use super::known_hosts::{KnownHost, Verdict, record};
+use super::login::log_in;
+use super::session::Session;
+
+/// The channel window: the library tops it up when half is used, so an 80 ms road carries 400 MB/s.
+const WINDOW: u32 = 64 * 1024 * 1024;
+/// The longest packet that the library takes.
+const PACKET_MAX: u32 = 65_535;
+/// How long sent bytes may stay unacknowledged before the system gives the connection up.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// How long the key exchange may take.
+const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
+/// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.
+const READ_BUFFER: usize = 256 * 1024;
+
+/// Authenticated ciphers first: they are fast everywhere and free of the Terrapin weakness (CVE-2023-48795), which the strict key exchange
+/// also closes for the third.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_256_GCM,
+    cipher::AES_128_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+    cipher::AES_128_CTR,
+];
+
+/// Connects and logs in.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+pub async fn connect(
+    destination: &Destination,
+    interaction: &Arc<dyn Interaction>,
+) -> Result<Session, ConnectError> {
+    let mut through: Option<Session> = None;
+    for jump in &destination.jumps {
+        through = Some(connect_one(jump, interaction, through).await?);
+    }
+    connect_one(destination, interaction, through).await
+}
+
+async fn connect_one(
+    destination: &Destination,
+    interaction: &Arc<dyn Interaction>,
+    through: Option<Session>,
+) -> Result<Session, ConnectError> {
+    interaction.progress(Progress::Connecting(destination.shown()));
+    let mut confirmed: Option<PublicKey> = None;
+    loop {
+        let known = KnownHost::load(destination);
+        let seen = Arc::new(Mutex::new(None));
+        let client = Client {
+            destination: destination.clone(),
+            known: known.clone(),
+            confirmed: confirmed.clone(),
+            seen: Arc::clone(&seen),
+            interaction: Arc::clone(interaction),
+        };
+        let config = Arc::new(config(destination, &known));
+        let connected = match &through {
+            None => key_exchange(config, tcp(destination).await?, client).await,
+            Some(session) => key_exchange(config, session.tunnel(destination).await?, client).await,
+        };
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (connected, seen) {
+            (Ok(mut handle), _) => {
+                if let Some(key) = confirmed {
+                    keep(destination, &key)?;
+                }
+                interaction.progress(Progress::HostKeyAccepted);
+                log_in(&mut handle, destination, interaction.as_ref()).await?;
+                return Ok(Session::new(handle, through));
+            }
+            (Err(_), Some(Seen::Refused(problem))) => {
+                return Err(ConnectError::HostKey { host: destination.known_host_name(), problem });
+            }
+            // The person takes their time with no connection waiting; then it is made anew, with exactly this key.
+            (Err(_), Some(Seen::Unknown(key))) if confirmed.is_none() => {
+                confirm(destination, &key, interaction.as_ref()).await?;
+                confirmed = Some(key);
+            }
+            (Err(error), _) => {
+                let reason = error.to_string();
+                return Err(ConnectError::Protocol { destination: destination.shown(), reason });
+            }
+        }
+    }
+}
+
+async fn key_exchange(
+    config: Arc<Config>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: Client,
+) -> Result<Handle<Client>, russh::Error> {
+    let stream = tokio::io::BufStream::with_capacity(READ_BUFFER, READ_BUFFER, stream);
+    match tokio::time::timeout(KEY_EXCHANGE_MAX, client::connect_stream(config, stream, client)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(russh::Error::ConnectionTimeout),
+    }
+}
+
+async fn tcp(destination: &Destination) -> Result<TcpStream, ConnectError> {
+    let unreachable = |reason: String| ConnectError::Unreachable {
+        host: destination.host.clone(),
+        port: destination.port,
+        reason,
+    };
+    let addresses = tokio::net::lookup_host((destination.host.as_str(), destination.port))
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+    let mut last = "the name has no address".to_owned();
+    for address in addresses {
+        match tokio::time::timeout(destination.connect_timeout, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return prepare(stream).map_err(|error| unreachable(error.to_string())),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("no answer within {} s", destination.connect_timeout.as_secs()),
+        }
+    }
+    Err(unreachable(last))
+}
+
+/// Small packets go at once, and a dead road is noticed even in the middle of an upload.
+fn prepare(stream: TcpStream) -> std::io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    socket.set_keepalive(true)?;
+    Ok(stream)
+}
+
+fn config(destination: &Destination, known: &KnownHost) -> Config {
+    let alive = Some(destination.server_alive_interval).filter(|interval| !interval.is_zero());
+    // The types on record first: a server with several keys would else show one that is not known.
+    let recorded = known.algorithms();
+    let mut algorithms: Vec<Algorithm> = Preferred::DEFAULT
+        .key
+        .iter()
+        .filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None })
+        .cloned()
+        .collect();
+    let is_recorded = |algorithm: &Algorithm| match algorithm {
+        Algorithm::Rsa { .. } => recorded.iter().any(|recorded| matches!(recorded, Algorithm::Rsa { .. })),
+        other => recorded.contains(other),
+    };
+    algorithms.sort_by_key(|algorithm| !is_recorded(algorithm));
+    let certificates = if known.has_authorities() { algorithms.clone() } else { Vec::new() };
+    Config {
+        window_size: WINDOW,
+        maximum_packet_size: PACKET_MAX,
+        keepalive_interval: alive,
+        keepalive_max: destination.server_alive_count_max,
+        preferred: Preferred {
+            key: Cow::Owned(algorithms),
+            host_key_certificates: Cow::Owned(certificates),
+            cipher: Cow::Borrowed(CIPHERS),
+            ..Preferred::DEFAULT
+        },
+        nodelay: true,
+        ..Config::default()
+    }
+}
+
+/// What was found about the server's key when it was not accepted.
+enum Seen {
+    Unknown(PublicKey),
+    Refused(HostKeyProblem),
+}
+
+/// The library's callbacks for one connection.
+pub(super) struct Client {
+    destination: Destination,
+    known: KnownHost,
+    confirmed: Option<PublicKey>,
+    seen: Arc<Mutex<Option<Seen>>>,
+    interaction: Arc<dyn Interaction>,
+}
+
+impl Client {
+    fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), Seen> {
+        let key = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key,
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                let name = self.destination.host_key_alias.as_ref().unwrap_or(&self.destination.host);
+                return self
+                    .known
+                    .judge_certificate(certificate, &name.to_lowercase())
+                    .map_err(|reason| Seen::Refused(HostKeyProblem::Certificate(reason)));
+            }
+        };
+        let fingerprint = || key.fingerprint(HashAlg::Sha256).to_string();
+        match self.known.judge(key) {
+            Verdict::Known => Ok(()),
+            Verdict::Revoked { file, line } => Err(Seen::Refused(HostKeyProblem::Revoked { file, line })),
+            Verdict::Changed { file, line } => {
+                Err(Seen::Refused(HostKeyProblem::Changed { fingerprint: fingerprint(), file, line }))
+            }
+            Verdict::Unknown if self.confirmed.as_ref().is_some_and(|ok| ok.key_data() == key.key_data()) => {
+                Ok(())
+            }
+            Verdict::Unknown => Err(Seen::Unknown(key.clone())),
+        }
+    }
+}
+
+impl Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        match self.judge(shown) {
+            Ok(()) => Ok(true),
+            Err(seen) => {
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Self::Error> {
+        let text: String = banner.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
+        self.interaction.progress(Progress::Banner(text.trim_end().to_owned()));
+        Ok(())
+    }
+}
+
+/// Decides about an unknown key.
+async fn confirm(
+    destination: &Destination,
+    key: &PublicKey,
+    interaction: &dyn Interaction,
+) -> Result<(), ConnectError> {
+    let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+    let refused = |problem| ConnectError::HostKey { host: destination.known_host_name(), problem };
+    match destination.strict_host_key_checking {
+        StrictHostKeyChecking::No | StrictHostKeyChecking::AcceptNew => Ok(()),
+        StrictHostKeyChecking::Yes => Err(refused(HostKeyProblem::Unknown { fingerprint })),
+        StrictHostKeyChecking::Ask => {
+            let question = Question::UnknownHost {
+                host: destination.known_host_name(),
+                key_type: key.algorithm().to_string(),
+                fingerprint: fingerprint.clone(),
+            };
+            match interaction.ask(question).await {
+                // As ssh does, the fingerprint itself is an answer too.
+                Ok(answer) if answer.trim().eq_ignore_ascii_case("yes") || answer.trim() == fingerprint => {
+                    Ok(())
+                }
+                _ => Err(refused(HostKeyProblem::NotConfirmed { fingerprint })),
+            }
+        }
+    }
+}
+
+fn keep(destination: &Destination, key: &PublicKey) -> Result<(), ConnectError> {
+    record(destination, key).map_err(|(file, reason)| ConnectError::HostKey {
+        host: destination.known_host_name(),
+        problem: HostKeyProblem::NotRecorded { file, reason },
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ssh::Agent;
+
+    /// A destination with nothing but a place.
+    pub(crate) fn destination(host: &str, port: u16) -> Destination {
+        Destination {
+            host: host.to_owned(),
+            port,
+            user: "alice".to_owned(),
+            host_key_alias: None,
+            user_known_hosts: Vec::new(),
+            global_known_hosts: Vec::new(),
+            strict_host_key_checking: StrictHostKeyChecking::Ask,
+            hash_known_hosts: false,
+            identities: Vec::new(),
+            default_identities: Vec::new(),
+            certificates: Vec::new(),
+            identities_only: false,
+            agent: Agent::None,
+            server_alive_interval: Duration::from_secs(15),
+            server_alive_count_max: 3,
+            connect_timeout: Duration::from_secs(5),
+            jumps: Vec::new(),
+        }
+    }
+}

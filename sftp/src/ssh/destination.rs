@@ -1,0 +1,86 @@
+//! Where to connect, and as whom: what `ssh_config(5)` and the command line come to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to do about host keys that are not known (`StrictHostKeyChecking`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrictHostKeyChecking {
+    /// Refuse unknown keys.
+    Yes,
+    /// Accept unknown keys, and record them.
+    AcceptNew,
+    /// Ask.
+    Ask,
+    /// Accept unknown keys. Changed and revoked ones are refused all the same.
+    No,
+}
+
+/// Where the agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// Where `SSH_AUTH_SOCK` says.
+    FromEnvironment,
+    /// At this socket.
+    Socket(PathBuf),
+    /// Not to be used.
+    None,
+}
+
+/// A server, and how to log in there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The name or address to connect to.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user to log in as.
+    pub user: String,
+    /// The name under which its key is known, if another.
+    pub host_key_alias: Option<String>,
+    /// The user's files of known hosts; new keys go to the first.
+    pub user_known_hosts: Vec<PathBuf>,
+    /// The system's files of known hosts.
+    pub global_known_hosts: Vec<PathBuf>,
+    /// What to do about unknown keys.
+    pub strict_host_key_checking: StrictHostKeyChecking,
+    /// Whether new entries hide the host's name.
+    pub hash_known_hosts: bool,
+    /// Identity files that the user named, in order.
+    pub identities: Vec<PathBuf>,
+    /// Identity files to try if none was named.
+    pub default_identities: Vec<PathBuf>,
+    /// Certificates that the user named.
+    pub certificates: Vec<PathBuf>,
+    /// Only the named identities are offered, even if the agent holds others.
+    pub identities_only: bool,
+    /// Where the agent is.
+    pub agent: Agent,
+    /// How often a silent server is asked whether it is there.
+    pub server_alive_interval: Duration,
+    /// How many such questions may stay unanswered.
+    pub server_alive_count_max: usize,
+    /// How long connecting may take, of each address.
+    pub connect_timeout: Duration,
+    /// Servers to go through, the first to connect to first.
+    pub jumps: Vec<Destination>,
+}
+
+impl Destination {
+    /// `user@host`, as prompts name it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}@{}", self.user, self.host)
+    }
+
+    /// The name to look for among known hosts.
+    pub(super) fn known_host_name(&self) -> String {
+        let name = self.host_key_alias.as_deref().unwrap_or(&self.host).to_lowercase();
+        // An alias stands for itself, without the port.
+        if self.port == 22 || self.host_key_alias.is_some() {
+            name
+        } else {
+            format!("[{name}]:{}", self.port)
+        }
+    }
+}

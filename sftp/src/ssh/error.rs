@@ -1,0 +1,102 @@
+//! Why a login failed.
+
+use std::path::PathBuf;
+
+/// What is wrong with a server's key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostKeyProblem {
+    /// Another key is on record.
+    #[error(
+        "the key has changed ({fingerprint}; on record at {}:{line}). Somebody may be listening in, or the server was set up anew. \
+         Ask its owner; if it is right, remove that line",
+        .file.display()
+    )]
+    Changed {
+        /// The fingerprint of the key that was shown.
+        fingerprint: String,
+        /// The file that holds the other key.
+        file: PathBuf,
+        /// Its line.
+        line: usize,
+    },
+    /// The key is marked as revoked.
+    #[error("the key is revoked ({}:{line})", .file.display())]
+    Revoked {
+        /// The file that says so.
+        file: PathBuf,
+        /// Its line.
+        line: usize,
+    },
+    /// No key is on record, and unknown ones are refused.
+    #[error(
+        "the key {fingerprint} is not known, and StrictHostKeyChecking is yes; compare it and add it to known_hosts"
+    )]
+    Unknown {
+        /// The fingerprint of the key that was shown.
+        fingerprint: String,
+    },
+    /// The user did not confirm it.
+    #[error("the key {fingerprint} was not confirmed")]
+    NotConfirmed {
+        /// The fingerprint of the key that was shown.
+        fingerprint: String,
+    },
+    /// The host's certificate is not valid for it.
+    #[error("the host's certificate is not valid: {0}")]
+    Certificate(String),
+    /// The key can't be recorded.
+    #[error("the key can't be recorded in {}: {reason}", .file.display())]
+    NotRecorded {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why there is no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers at the address.
+    #[error("{host}:{port} can't be reached: {reason}")]
+    Unreachable {
+        /// The host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// What the system said.
+        reason: String,
+    },
+    /// The server may not be the right one.
+    #[error("host {host}: {problem}")]
+    HostKey {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        problem: HostKeyProblem,
+    },
+    /// The server does not let the user in.
+    #[error("{destination}: {reason}")]
+    Refused {
+        /// `user@host`.
+        destination: String,
+        /// What was tried, and what to try.
+        reason: String,
+    },
+    /// Nobody answered a question.
+    #[error("{destination}: no answer was given to: {question}")]
+    Cancelled {
+        /// `user@host`.
+        destination: String,
+        /// The question.
+        question: String,
+    },
+    /// The connection broke, or the server speaks otherwise.
+    #[error("{destination}: {reason}")]
+    Protocol {
+        /// `user@host`.
+        destination: String,
+        /// What happened.
+        reason: String,
+    },
+}

@@ -1,0 +1,109 @@
+//! What a login asks a person, and what it tells.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// The passphrase of a key file.
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A prompt of the server's (keyboard-interactive, RFC 4256).
+    Prompt {
+        /// `user@host`.
+        destination: String,
+        /// What the server says above its prompts.
+        instruction: String,
+        /// The prompt, word for word.
+        prompt: String,
+        /// Whether what is typed may be shown.
+        echo: bool,
+    },
+    /// The user's password.
+    Password {
+        /// `user@host`.
+        destination: String,
+    },
+    /// Whether an unknown server is the right one; the answer is `yes` or anything else.
+    UnknownHost {
+        /// The host, as it would be recorded.
+        host: String,
+        /// The type of its key.
+        key_type: String,
+        /// The key's fingerprint, `SHA256:…`.
+        fingerprint: String,
+    },
+}
+
+impl Question {
+    /// The question as it is shown.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Passphrase { path } => format!("Passphrase for key {}: ", path.display()),
+            Self::Prompt { destination, instruction, prompt, .. } if instruction.is_empty() => {
+                format!("({destination}) {prompt}")
+            }
+            Self::Prompt { destination, instruction, prompt, .. } => {
+                format!("{}\n({destination}) {prompt}", instruction.trim_end())
+            }
+            Self::Password { destination } => format!("({destination}) Password: "),
+            Self::UnknownHost { host, key_type, fingerprint } => format!(
+                "The authenticity of host {host} can't be established.\n{key_type} key fingerprint is {fingerprint}.\n\
+                 Compare it with what the server's owner gives. Connect (yes/no)? "
+            ),
+        }
+    }
+}
+
+/// Something that went well on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// On the way to a server.
+    Connecting(String),
+    /// The server is who it should be.
+    HostKeyAccepted,
+    /// The server accepted a key.
+    KeyAccepted,
+    /// The server accepted what was typed at its prompts.
+    CodeAccepted,
+    /// The server accepted a password.
+    PasswordAccepted,
+    /// What was typed was wrong; it will be asked for again.
+    WrongAnswer(&'static str),
+    /// The server's greeting.
+    Banner(String),
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting(to) => write!(formatter, "connecting to {to}"),
+            Self::HostKeyAccepted => formatter.write_str("host key known"),
+            Self::KeyAccepted => formatter.write_str("key accepted"),
+            Self::CodeAccepted => formatter.write_str("code accepted"),
+            Self::PasswordAccepted => formatter.write_str("password accepted"),
+            Self::WrongAnswer(what) => write!(formatter, "wrong {what}"),
+            Self::Banner(text) => formatter.write_str(text),
+        }
+    }
+}
+
+/// Nobody answered, or somebody said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled;
+
+/// Whoever answers questions.
+#[async_trait]
+pub trait Interaction: Send + Sync {
+    /// Asks, for as long as the answer takes: no time-out of the login counts it.
+    async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled>;
+    /// Tells.
+    fn progress(&self, progress: Progress);
+}

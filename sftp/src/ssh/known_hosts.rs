@@ -1,0 +1,309 @@
+//! Which keys of servers are trusted: the files of known hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
+//!
+//! Lines that are not understood are skipped: one bad line must not make a known host unknown.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64;
+use hmac::{Hmac, Mac};
+use russh::keys::{Algorithm, Certificate, PublicKey};
+use sha1::Sha1;
+
+use super::destination::Destination;
+
+/// What a line says beside the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    None,
+    CertAuthority,
+    Revoked,
+}
+
+/// A line that speaks of the host.
+#[derive(Debug, Clone)]
+struct Line {
+    file: PathBuf,
+    number: usize,
+    marker: Marker,
+    key: PublicKey,
+}
+
+/// All that is known of one host.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownHost {
+    lines: Vec<Line>,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is the host's.
+    Known,
+    /// The host is not known at all.
+    Unknown,
+    /// The host has another key, recorded there.
+    Changed { file: PathBuf, line: usize },
+    /// It is revoked there.
+    Revoked { file: PathBuf, line: usize },
+}
+
+impl KnownHost {
+    /// Reads what the destination's files say of it. Files that can't be read say nothing.
+    pub(super) fn load(destination: &Destination) -> Self {
+        let name = destination.known_host_name();
+        let files = destination.user_known_hosts.iter().chain(&destination.global_known_hosts);
+        let mut lines = Vec::new();
+        for file in files {
+            let Ok(text) = std::fs::read(file) else { continue };
+            let text = String::from_utf8_lossy(&text);
+            for (index, line) in text.lines().enumerate() {
+                if let Some((marker, key)) = parse(line, &name) {
+                    lines.push(Line { file: file.clone(), number: index + 1, marker, key });
+                }
+            }
+        }
+        Self { lines }
+    }
+
+    /// The types of the keys on record: they are asked for first, as a server with several would else show one that is not known.
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        self.lines
+            .iter()
+            .filter(|line| line.marker == Marker::None)
+            .map(|line| line.key.algorithm())
+            .collect()
+    }
+
+    /// Whether certificates can be judged.
+    pub(super) fn has_authorities(&self) -> bool {
+        self.lines.iter().any(|line| line.marker == Marker::CertAuthority)
+    }
+
+    /// Judges a plain key.
+    pub(super) fn judge(&self, key: &PublicKey) -> Verdict {
+        let same = |line: &&Line| line.key.key_data() == key.key_data();
+        let of = |marker| self.lines.iter().filter(move |line| line.marker == marker);
+        if let Some(line) = of(Marker::Revoked).find(same) {
+            return Verdict::Revoked { file: line.file.clone(), line: line.number };
+        }
+        if of(Marker::None).any(|line| same(&line)) {
+            return Verdict::Known;
+        }
+        match of(Marker::None).next() {
+            Some(line) => Verdict::Changed { file: line.file.clone(), line: line.number },
+            None => Verdict::Unknown,
+        }
+    }
+
+    /// Judges a certificate: signed by an authority that is trusted for the host, for the host, now.
+    pub(super) fn judge_certificate(&self, certificate: &Certificate, host: &str) -> Result<(), String> {
+        let revoked = self.lines.iter().filter(|line| line.marker == Marker::Revoked).any(|line| {
+            line.key.key_data() == certificate.signature_key()
+                || line.key.key_data() == certificate.public_key()
+        });
+        if revoked {
+            return Err("it, or the authority that signed it, is revoked".to_owned());
+        }
+        if !certificate.cert_type().is_host() {
+            return Err("it is no host's certificate".to_owned());
+        }
+        let named = certificate.valid_principals();
+        if !named.is_empty() && !named.iter().any(|name| matches_pattern(host, &name.to_lowercase())) {
+            return Err(format!("it is for {}", named.join(", ")));
+        }
+        let trusted: Vec<_> = self
+            .lines
+            .iter()
+            .filter(|line| line.marker == Marker::CertAuthority)
+            .map(|line| line.key.fingerprint(russh::keys::HashAlg::Sha256))
+            .collect();
+        certificate.validate(trusted.iter()).map_err(|error| error.to_string())
+    }
+}
+
+/// The marker and key of a line that speaks of the host called `name`.
+fn parse(line: &str, name: &str) -> Option<(Marker, PublicKey)> {
+    let mut words = line.split_ascii_whitespace();
+    let mut first = words.next().filter(|word| !word.starts_with('#'))?;
+    let marker = match first {
+        "@cert-authority" => Marker::CertAuthority,
+        "@revoked" => Marker::Revoked,
+        _ => Marker::None,
+    };
+    if marker != Marker::None {
+        first = words.next()?;
+    }
+    if !matches_hosts(name, first) {
+        return None;
+    }
+    let key = format!("{} {}", words.next()?, words.next()?);
+    Some((marker, PublicKey::from_openssh(&key).ok()?))
+}
+
+/// Whether the hosts' field of a line holds the name: hashed, or a list of patterns of which none is negated and matches.
+fn matches_hosts(name: &str, field: &str) -> bool {
+    if let Some(hashed) = field.strip_prefix("|1|") {
+        let parts = hashed
+            .split_once('|')
+            .map(|(salt, hash)| (BASE64.decode(salt.as_bytes()), BASE64.decode(hash.as_bytes())));
+        return match parts {
+            Some((Ok(salt), Ok(hash))) => hash_name(name, &salt).is_some_and(|mac| mac == hash),
+            _ => false,
+        };
+    }
+    let mut found = false;
+    for pattern in field.split(',') {
+        match pattern.strip_prefix('!') {
+            Some(negated) if matches_pattern(name, &negated.to_lowercase()) => return false,
+            Some(_) => {}
+            None => found |= matches_pattern(name, &pattern.to_lowercase()),
+        }
+    }
+    found
+}
+
+fn hash_name(name: &str, salt: &[u8]) -> Option<Vec<u8>> {
+    let mut mac = <Hmac<Sha1> as hmac::KeyInit>::new_from_slice(salt).ok()?;
+    mac.update(name.as_bytes());
+    Some(mac.finalize().into_bytes().to_vec())
+}
+
+/// Matches `*` (any text) and `?` (any character).
+fn matches_pattern(text: &str, pattern: &str) -> bool {
+    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
+    // The place to go back to: behind the last star, and how much of the text it took.
+    let (mut at, mut of, mut star) = (0, 0, None);
+    while at < text.len() {
+        match pattern.get(of) {
+            Some('*') => {
+                star = Some((of + 1, at));
+                of += 1;
+            }
+            Some(&c) if c == '?' || text.get(at) == Some(&c) => {
+                at += 1;
+                of += 1;
+            }
+            _ => match star {
+                Some((behind, taken)) => {
+                    star = Some((behind, taken + 1));
+                    (of, at) = (behind, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(of).all(|&c| c == '*')
+}
+
+/// Records a key in the user's first file.
+pub(super) fn record(destination: &Destination, key: &PublicKey) -> Result<(), (PathBuf, String)> {
+    let Some(file) = destination.user_known_hosts.first() else { return Ok(()) };
+    // What is sent there is meant to be forgotten.
+    if file == Path::new("/dev/null") {
+        return Ok(());
+    }
+    append(file, destination, key).map_err(|error| (file.clone(), error.to_string()))
+}
+
+fn append(file: &Path, destination: &Destination, key: &PublicKey) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(directory) = file.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let mut name = destination.known_host_name();
+    if destination.hash_known_hosts {
+        let mut salt = [0; 20];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut random| std::io::Read::read_exact(&mut random, &mut salt))?;
+        if let Some(hash) = hash_name(&name, &salt) {
+            name = format!("|1|{}|{}", BASE64.encode(&salt), BASE64.encode(&hash));
+        }
+    }
+    let key = key.to_openssh().map_err(std::io::Error::other)?;
+    let key: Vec<&str> = key.split(' ').take(2).collect();
+    // A file that does not end with a line's end must not swallow the new one.
+    let ends_open = std::fs::read(file).is_ok_and(|text| text.last().is_some_and(|&last| last != b'\n'));
+    let start = if ends_open { "\n" } else { "" };
+    let mut open = std::fs::File::options().create(true).append(true).mode(0o600).open(file)?;
+    open.write_all(format!("{start}{name} {}\n", key.join(" ")).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ONE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    const TWO: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";
+
+    fn key(text: &str) -> PublicKey {
+        PublicKey::from_openssh(text).unwrap()
+    }
+
+    fn known(text: &str, name: &str) -> KnownHost {
+        let lines = text.lines().enumerate().filter_map(|(index, line)| {
+            let (marker, key) = parse(line, name)?;
+            Some(Line { file: "known_hosts".into(), number: index + 1, marker, key })
+        });
+        KnownHost { lines: lines.collect() }
+    }
+
+    #[test]
+    fn lines_are_found_by_every_way_of_naming_a_host() {
+        for (field, name, found) in [
+            ("host", "host", true),
+            ("HOST", "host", true),
+            ("a,host,b", "host", true),
+            ("*.example.org", "www.example.org", true),
+            ("*.example.org", "example.org", false),
+            ("*.example.org,!www.example.org", "www.example.org", false),
+            ("h?st", "host", true),
+            ("[host]:2222", "[host]:2222", true),
+            ("host", "[host]:2222", false),
+            ("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=", "host", false),
+        ] {
+            let known = known(&format!("{field}\t {ONE} a comment"), name);
+            assert_eq!(known.judge(&key(ONE)) == Verdict::Known, found, "{field} {name}");
+        }
+    }
+
+    #[test]
+    fn a_hashed_name_that_was_recorded_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut destination = crate::ssh::connect::tests::destination("Host", 2222);
+        destination.user_known_hosts = vec![directory.path().join("new/known_hosts")];
+        destination.hash_known_hosts = true;
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);
+        record(&destination, &key(ONE)).unwrap();
+        assert!(
+            !std::fs::read_to_string(&destination.user_known_hosts[0])
+                .unwrap()
+                .to_lowercase()
+                .contains("host")
+        );
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Known);
+        assert!(matches!(KnownHost::load(&destination).judge(&key(TWO)), Verdict::Changed { line: 1, .. }));
+        destination.host = "other".to_owned();
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_revoked_key_is_refused_even_where_it_is_known() {
+        let known = known(&format!("host {ONE}\n@revoked * {ONE}"), "host");
+        assert!(matches!(known.judge(&key(ONE)), Verdict::Revoked { line: 2, .. }));
+    }
+
+    #[test]
+    fn one_of_several_keys_is_enough_and_bad_lines_do_no_harm() {
+        let known = known(&format!("host garbage\n|1|x|y {ONE}\n\n# {ONE}\nhost {TWO}\nhost {ONE}"), "host");
+        assert_eq!(known.judge(&key(ONE)), Verdict::Known);
+    }
+
+    #[test]
+    fn authorities_are_no_host_keys() {
+        let known = known(&format!("@cert-authority host {ONE}"), "host");
+        assert_eq!(known.judge(&key(ONE)), Verdict::Unknown);
+        assert!(known.has_authorities());
+    }
+}

@@ -1,0 +1,70 @@
+//! What stands after a login: one connection, and channels on it.
+
+use std::sync::Arc;
+
+use russh::ChannelMsg;
+use russh::client::{Handle, Msg};
+use russh::{Channel, ChannelStream};
+
+use super::connect::Client;
+use super::destination::Destination;
+use super::error::ConnectError;
+
+/// A connection that the user is logged in on. Clones share it; it ends with the last.
+#[derive(Clone)]
+pub struct Session {
+    handle: Arc<Handle<Client>>,
+    /// The session that this one goes through.
+    _through: Option<Arc<Session>>,
+}
+
+/// Why a channel can't be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// The server allows no more of them.
+    #[error("the server opens no more channels: {0}")]
+    NotOpened(String),
+    /// The server has no SFTP, or not for this user.
+    #[error("the server has no SFTP subsystem for this user")]
+    NoSftp,
+}
+
+impl Session {
+    pub(super) fn new(handle: Handle<Client>, through: Option<Session>) -> Self {
+        Self { handle: Arc::new(handle), _through: through.map(Arc::new) }
+    }
+
+    /// Opens a channel that leads to the server's SFTP subsystem.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChannelError`].
+    pub async fn open_sftp_channel(&self) -> Result<Channel<Msg>, ChannelError> {
+        let not_opened = |error: russh::Error| ChannelError::NotOpened(error.to_string());
+        let mut channel = self.handle.channel_open_session().await.map_err(not_opened)?;
+        channel.request_subsystem(true, "sftp").await.map_err(not_opened)?;
+        loop {
+            match channel.wait().await {
+                Some(ChannelMsg::Success) => return Ok(channel),
+                Some(ChannelMsg::Failure | ChannelMsg::Close | ChannelMsg::Eof) | None => {
+                    return Err(ChannelError::NoSftp);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A stream through this server to another.
+    pub(super) async fn tunnel(&self, to: &Destination) -> Result<ChannelStream<Msg>, ConnectError> {
+        let channel = self
+            .handle
+            .channel_open_direct_tcpip(to.host.clone(), u32::from(to.port), "127.0.0.1", 0)
+            .await
+            .map_err(|error| ConnectError::Unreachable {
+                host: to.host.clone(),
+                port: to.port,
+                reason: format!("the server before it does not connect there: {error}"),
+            })?;
+        Ok(channel.into_stream())
+    }
+}

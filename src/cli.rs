@@ -1,0 +1,106 @@
+//! The command line: parsed here, carried out by one file per command.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bookmark;
+mod converse;
+mod exit;
+mod mount;
+mod prompt;
+mod status;
+mod unmount;
+mod vault;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use exit::{CliError, code};
+
+/// Mounts encrypted vaults that live on an SSH server as an ordinary folder.
+#[derive(Parser)]
+#[command(
+    name = "scaup",
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  \
+        scaup mount alice@hq.example:/srv/nextcloud   mount a directory and the vaults in it\n  \
+        ls ~/Scaup/hq.example/\n  \
+        scaup unmount hq.example\n\n\
+        Exit codes: 0 done, 1 other failure, 2 usage, 3 login refused, 4 host key, 5 vault, 6 server not reachable,\n\
+        7 FUSE mount failed, 8 unsaved changes."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Mount(mount::Arguments),
+    Unmount(unmount::Arguments),
+    Status(status::Arguments),
+    Unlock(vault::UnlockArguments),
+    Lock(vault::LockArguments),
+    #[command(subcommand)]
+    Bookmark(bookmark::Command),
+    #[command(subcommand)]
+    Vault(vault::Command),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// One mount's process; started by `mount`, which talks to it over standard input.
+    #[command(hide = true)]
+    Daemon,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let done = match arguments.command {
+        Command::Mount(arguments) => mount::run(arguments),
+        Command::Unmount(arguments) => unmount::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Unlock(arguments) => vault::unlock(arguments),
+        Command::Lock(arguments) => vault::lock(arguments),
+        Command::Bookmark(command) => bookmark::run(command),
+        Command::Vault(command) => vault::run(command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Daemon => return run_daemon(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError { kind, message }) => {
+            eprintln!("scaup: {message}");
+            ExitCode::from(code(kind))
+        }
+    }
+}
+
+fn run_daemon() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SCAUP_LOG").unwrap_or_else(|_| "scaup=info".into()),
+        )
+        .init();
+    match crate::daemon::run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!(%error, "the daemon could not start");
+            ExitCode::FAILURE
+        }
+    }
+}

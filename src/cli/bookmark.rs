@@ -1,0 +1,230 @@
+//! `scaup bookmark`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::exit::CliError;
+use crate::config::bookmark::{self, Bookmark, BookmarkError};
+use crate::config::ssh_config;
+
+/// Keep what to mount and how under a name.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Add a bookmark
+    #[command(
+        after_help = "Example:\n  scaup bookmark add hq alice@hq.example:/srv/nextcloud vaults=Private otp_command='pass otp hq'"
+    )]
+    Add {
+        /// Its name
+        name: String,
+        /// What to mount
+        target: String,
+        /// More settings, named as the options of mount: mountpoint, port, identity, vaults, options, read_only, …
+        #[arg(value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+    /// List all bookmarks
+    List,
+    /// Show a bookmark
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Change a bookmark: the settings given, or all of it in $VISUAL or $EDITOR
+    Edit {
+        /// Its name
+        name: String,
+        /// Settings to change; an empty value removes one
+        #[arg(value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+    /// Remove a bookmark
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Import the hosts of ~/.ssh/config, or Mountain Duck's and Cyberduck's .duck files
+    Import {
+        /// .duck files, or an ssh_config [default: ~/.ssh/config]
+        files: Vec<PathBuf>,
+    },
+}
+
+pub(super) fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Add { name, target, settings } => {
+            if bookmark::find(&name)?.is_some() {
+                return Err(BookmarkError::Exists(name).into());
+            }
+            let new = Bookmark { target, ..Bookmark::default() };
+            bookmark::save(&name, &changed(&new, &settings)?)?;
+        }
+        Command::List => {
+            for name in bookmark::names()? {
+                match bookmark::load(&name) {
+                    Ok(found) => println!("{name}\t{}", found.target),
+                    Err(error) => eprintln!("scaup: {error}"),
+                }
+            }
+        }
+        Command::Show { name } => {
+            let found = bookmark::load(&name)?;
+            print!("{}", toml::to_string(&found).map_err(CliError::other)?);
+        }
+        Command::Edit { name, settings } if settings.is_empty() => edit(&name)?,
+        Command::Edit { name, settings } => {
+            let found = bookmark::load(&name)?;
+            bookmark::save(&name, &changed(&found, &settings)?)?;
+        }
+        Command::Remove { name } => bookmark::remove(&name)?,
+        Command::Import { files } => import(&files)?,
+    }
+    Ok(())
+}
+
+/// A bookmark with settings changed: each value is what TOML makes of it, or else plain text.
+fn changed(old: &Bookmark, settings: &[String]) -> Result<Bookmark, CliError> {
+    let mut table = toml::Table::try_from(old).map_err(CliError::other)?;
+    for setting in settings {
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| CliError::usage(format!("{setting:?} is not of the form KEY=VALUE")))?;
+        if value.is_empty() {
+            table.remove(key);
+            continue;
+        }
+        let list = matches!(key, "vaults" | "options");
+        let parsed = match key {
+            "port" | "attr_timeout" | "timeout" | "read_only" => {
+                format!("x = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("x"))
+            }
+            _ => None,
+        };
+        let value = match parsed {
+            Some(value) => value,
+            None if list => toml::Value::Array(
+                value.split(',').map(|item| toml::Value::String(item.to_owned())).collect(),
+            ),
+            None => toml::Value::String(value.to_owned()),
+        };
+        table.insert(key.to_owned(), value);
+    }
+    table.try_into().map_err(|error: toml::de::Error| CliError::usage(error.message()))
+}
+
+/// Opens a copy in the user's editor and keeps it if it is a valid bookmark.
+fn edit(name: &str) -> Result<(), CliError> {
+    let old = bookmark::load(name)?;
+    let path = bookmark::path(name)?.with_extension("toml.edit");
+    std::fs::write(&path, toml::to_string(&old).map_err(CliError::other)?)?;
+    let editor = ["VISUAL", "EDITOR"].iter().find_map(std::env::var_os).unwrap_or_else(|| "vi".into());
+    // Like git, so that an editor may have arguments.
+    let status = std::process::Command::new("sh")
+        .arg("-c")
+        .arg("exec $SCAUP_EDITOR \"$1\"")
+        .arg("sh")
+        .arg(&path)
+        .env("SCAUP_EDITOR", &editor)
+        .status();
+    let edited = status.map_err(CliError::from).and_then(|status| {
+        if !status.success() {
+            return Err(CliError::other("the editor failed; the bookmark is as it was"));
+        }
+        let text = std::fs::read_to_string(&path)?;
+        let new: Bookmark =
+            toml::from_str(&text).map_err(|error| CliError::other(format!("not kept: {error}")))?;
+        Ok(bookmark::save(name, &new)?)
+    });
+    let _ = std::fs::remove_file(&path);
+    edited
+}
+
+fn import(files: &[PathBuf]) -> Result<(), CliError> {
+    let own = [crate::config::paths::home().join(".ssh/config")];
+    let mut failed = 0;
+    for file in if files.is_empty() { &own[..] } else { files } {
+        let imported = if file.extension().is_some_and(|extension| extension == "duck") {
+            duck(file).map(|found| vec![found])
+        } else {
+            hosts(file)
+        };
+        match imported {
+            Ok(found) => {
+                for (name, new) in found {
+                    match bookmark::find(&name) {
+                        Ok(None) => {
+                            bookmark::save(&name, &new)?;
+                            println!("{name}\t{}", new.target);
+                        }
+                        Ok(Some(_)) => {
+                            eprintln!("scaup: there is a bookmark {name:?} already; left as it is")
+                        }
+                        Err(error) => eprintln!("scaup: {error}"),
+                    }
+                }
+            }
+            Err(error) => {
+                eprintln!("scaup: {}: {}", file.display(), error.message);
+                failed += 1;
+            }
+        }
+    }
+    if failed > 0 { Err(CliError::other(format!("{failed} files were not imported"))) } else { Ok(()) }
+}
+
+/// A bookmark for each host that an `ssh_config` names without patterns; everything else stays in that file.
+fn hosts(file: &Path) -> Result<Vec<(String, Bookmark)>, CliError> {
+    let names = ssh_config::host_names(file).map_err(CliError::other)?;
+    let valid = names.into_iter().filter(|name| bookmark::is_valid_name(name));
+    Ok(valid.map(|name| (name.clone(), Bookmark { target: name, ..Bookmark::default() })).collect())
+}
+
+/// A bookmark from a `.duck` file: a property list with the connection's settings.
+fn duck(file: &Path) -> Result<(String, Bookmark), CliError> {
+    let list =
+        plist::Value::from_file(file).map_err(|error| CliError::other(format!("no .duck file: {error}")))?;
+    let list = list.into_dictionary().ok_or_else(|| CliError::other("no .duck file"))?;
+    let text = |key: &str| list.get(key).and_then(plist::Value::as_string).map(str::to_owned);
+    let protocol = text("Protocol").unwrap_or_default();
+    if !protocol.eq_ignore_ascii_case("sftp") {
+        let text = format!("its protocol is {protocol:?}; only SFTP bookmarks can be imported");
+        return Err(CliError::other(text));
+    }
+    let host = text("Hostname").ok_or_else(|| CliError::other("it names no host"))?;
+    let user = text("Username").map_or_else(String::new, |user| format!("{user}@"));
+    let path = text("Path").unwrap_or_default();
+    let port = match list.get("Port") {
+        Some(plist::Value::String(port)) => port.parse().ok(),
+        Some(plist::Value::Integer(port)) => port.as_unsigned().and_then(|port| u16::try_from(port).ok()),
+        _ => None,
+    };
+    let identity = list
+        .get("Private Key File Dictionary")
+        .and_then(|file| file.as_dictionary()?.get("Path")?.as_string().map(str::to_owned))
+        .or_else(|| text("Private Key File"));
+    let identity = identity.map(|path| match path.strip_prefix("~/") {
+        Some(below_home) => crate::config::paths::home().join(below_home),
+        None => PathBuf::from(path),
+    });
+    let read_only = matches!(list.get("Readonly"), Some(plist::Value::Boolean(true)))
+        || text("Readonly").is_some_and(|value| value == "true");
+    let name: String = text("Nickname")
+        .unwrap_or_else(|| host.clone())
+        .chars()
+        .map(|c| if c.is_alphanumeric() || ".-_".contains(c) { c } else { '-' })
+        .collect();
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let target = format!("{user}{host}:{path}");
+    let name = name.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
+    Ok((
+        name,
+        Bookmark {
+            target,
+            port: port.filter(|&port| port != 22),
+            identity,
+            read_only,
+            ..Bookmark::default()
+        },
+    ))
+}

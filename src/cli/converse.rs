@@ -1,0 +1,88 @@
+//! Talking with a daemon until it has done what was asked, or failed.
+
+use std::path::PathBuf;
+
+use super::exit::CliError;
+use super::prompt;
+use crate::daemon::client::{self, Conversation};
+use crate::daemon::protocol::{Event, FailureKind, MountStatus, Request, Secret};
+
+/// What a daemon answered.
+pub(super) enum Answer {
+    /// It did what was asked.
+    Done,
+    /// The mount point answers.
+    Mounted { name: String, mountpoint: PathBuf },
+    /// How things are.
+    Status(Box<MountStatus>),
+}
+
+/// Asks, answers the questions that come back, shows progress unless `quiet`, and waits for the outcome.
+pub(super) fn ask(
+    conversation: &mut Conversation,
+    request: &Request,
+    quiet: bool,
+) -> Result<Answer, CliError> {
+    conversation.say(request)?;
+    wait(conversation, quiet)
+}
+
+/// Waits for the outcome of what was asked.
+pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answer, CliError> {
+    loop {
+        match conversation.next()? {
+            Some(Event::Progress(text)) if quiet => drop(text),
+            Some(Event::Progress(text)) => eprintln!("{text}"),
+            Some(Event::Prompt(question)) => {
+                let answer = prompt::ask(&question.text, question.echo).map(Secret);
+                conversation.say(&Request::Answer { id: question.id, answer })?;
+            }
+            Some(Event::Done) => return Ok(Answer::Done),
+            Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
+            Some(Event::Status(status)) => return Ok(Answer::Status(status)),
+            Some(Event::Failed(failure)) => return Err(failure.into()),
+            None => {
+                let log = crate::config::paths::state();
+                let text = format!("the mount's process ended unexpectedly; its log is in {}", log.display());
+                return Err(CliError::other(text));
+            }
+        }
+    }
+}
+
+/// The mount that is meant: by its name or mount point, or the only one.
+pub(super) fn find(named: Option<&str>) -> Result<(Conversation, MountStatus), CliError> {
+    let mut all = all()?;
+    let Some(named) = named else {
+        return match all.len() {
+            1 => all.pop().ok_or_else(|| CliError::other("nothing is mounted")),
+            0 => Err(CliError::other("nothing is mounted")),
+            _ => {
+                let names: Vec<String> = all.into_iter().map(|(_, status)| status.name).collect();
+                Err(CliError::usage(format!("there are several mounts, name one of: {}", names.join(", "))))
+            }
+        };
+    };
+    let path = std::path::absolute(named).ok();
+    let path = path.map(|path| path.components().collect::<PathBuf>());
+    all.into_iter()
+        .find(|(_, status)| status.name == named || path.as_ref() == Some(&status.mountpoint))
+        .ok_or_else(|| CliError::other(format!("{named} is not mounted; `scaup status` shows what is")))
+}
+
+/// All mounts that answer.
+pub(super) fn all() -> Result<Vec<(Conversation, MountStatus)>, CliError> {
+    let mut mounts = Vec::new();
+    for name in client::names()? {
+        let Ok(mut conversation) = Conversation::with(&name) else { continue };
+        match ask(&mut conversation, &Request::Status, true) {
+            Ok(Answer::Status(status)) => mounts.push((conversation, *status)),
+            Ok(_) => {
+                return Err(CliError::new(FailureKind::Other, "a mount's process answered something else"));
+            }
+            // Ending, or still connecting.
+            Err(_) => {}
+        }
+    }
+    Ok(mounts)
+}

@@ -1,0 +1,60 @@
+//! How commands fail, and the exit code of each kind of failure.
+
+use crate::config::bookmark::BookmarkError;
+use crate::daemon::protocol::{Failure, FailureKind};
+
+/// A command's failure: what failed, on what, and what to try.
+pub(super) struct CliError {
+    pub(super) kind: FailureKind,
+    pub(super) message: String,
+}
+
+/// The exit codes that scripts rely on.
+pub(super) fn code(kind: FailureKind) -> u8 {
+    match kind {
+        FailureKind::Other => 1,
+        FailureKind::Usage => 2,
+        FailureKind::Login => 3,
+        FailureKind::HostKey => 4,
+        FailureKind::Vault => 5,
+        FailureKind::Unreachable => 6,
+        FailureKind::Fuse => 7,
+        FailureKind::Unsaved => 8,
+    }
+}
+
+impl CliError {
+    pub(super) fn new(kind: FailureKind, message: impl std::fmt::Display) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+
+    pub(super) fn usage(message: impl std::fmt::Display) -> Self {
+        Self::new(FailureKind::Usage, message)
+    }
+
+    pub(super) fn other(message: impl std::fmt::Display) -> Self {
+        Self::new(FailureKind::Other, message)
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        Self { kind: failure.kind, message: failure.message }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl From<BookmarkError> for CliError {
+    fn from(error: BookmarkError) -> Self {
+        let kind = match error {
+            BookmarkError::Name(_) => FailureKind::Usage,
+            _ => FailureKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,170 @@
+//! `scaup mount`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::converse::{self, Answer};
+use super::exit::CliError;
+use super::prompt;
+use crate::config::bookmark::{self, Bookmark};
+use crate::config::target::{ServerTarget, Target};
+use crate::config::{mount_options, paths, size};
+use crate::daemon::client::{self, Conversation};
+use crate::daemon::protocol::{MountRequest, Request};
+
+/// The whole budget for cached and unsent content, if none is given.
+const MEMORY: &str = "128M";
+/// How long names and attributes are believed, seconds, if nothing is given.
+const ATTR_TIMEOUT: u64 = 5;
+/// How long an operation waits for a lost server, seconds, if nothing is given.
+const TIMEOUT: u64 = 60;
+
+/// Mount a directory of a server, and unlock the vaults in it.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    scaup mount hq                                 a bookmark\n  \
+    scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
+    scaup mount ~/Nextcloud --vault Private        a local directory (./ or / in front), one vault of it\n\n\
+    Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.")]
+pub(super) struct Arguments {
+    /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
+    target: String,
+    /// Where to mount [default: ~/Scaup/NAME]; made if missing
+    mountpoint: Option<PathBuf>,
+    /// The server's port
+    #[arg(short)]
+    port: Option<u16>,
+    /// The identity file: a private key
+    #[arg(short, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Read this instead of ~/.ssh/config
+    #[arg(short = 'F', value_name = "FILE")]
+    ssh_config: Option<PathBuf>,
+    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none
+    #[arg(short, value_name = "KEY=VALUE,…")]
+    options: Vec<String>,
+    /// Stay in the foreground until unmounted
+    #[arg(short)]
+    foreground: bool,
+    /// Never change anything on the server
+    #[arg(long)]
+    read_only: bool,
+    /// Unlock this vault while mounting, by its path below the directory (`.` for itself); may be repeated
+    #[arg(long, value_name = "PATH")]
+    vault: Vec<String>,
+    /// Never look for vaults
+    #[arg(long, conflicts_with = "vault")]
+    no_vaults: bool,
+    /// A command that prints the passphrase of the key
+    #[arg(long, value_name = "CMD")]
+    passphrase_command: Option<String>,
+    /// A command that prints the one-time code
+    #[arg(long, value_name = "CMD")]
+    otp_command: Option<String>,
+    /// A command that prints the password of the vault named by $SCAUP_VAULT
+    #[arg(long, value_name = "CMD")]
+    vault_password_command: Option<String>,
+    /// The whole budget for cached and unsent content [default: 128M]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// How long names and attributes are believed [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    attr_timeout: Option<u64>,
+    /// How long an operation waits for a lost server before it fails [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Let the log hold clear names
+    #[arg(long)]
+    log_names: bool,
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
+    let (foreground, quiet) = (arguments.foreground, arguments.quiet);
+    let request = resolve(arguments)?;
+    paths::make_private(&paths::state())?;
+    let log = paths::state().join(format!("{}.log", request.name));
+    let (mut conversation, mut daemon) = Conversation::start(&log)?;
+    let mounted = converse::ask(&mut conversation, &Request::Mount(Box::new(request)), quiet);
+    let Answer::Mounted { name, mountpoint } = mounted? else {
+        return Err(CliError::other("the mount's process answered something else"));
+    };
+    if !quiet {
+        eprintln!("{name} is mounted at {}", mountpoint.display());
+    }
+    if !foreground {
+        return Ok(());
+    }
+    let pid = daemon.id();
+    let _forwarding = super::unmount::forward_signals(pid)?;
+    match daemon.wait()?.code() {
+        Some(0) => Ok(()),
+        Some(8) => Err(CliError::new(
+            crate::daemon::protocol::FailureKind::Unsaved,
+            "some content could not be saved and is lost; the log names it",
+        )),
+        _ => Err(CliError::other(format!("the mount's process failed; its log is {}", log.display()))),
+    }
+}
+
+/// From words to a request: bookmarks looked up, defaults filled in, paths made absolute.
+fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
+    let bookmark = bookmark::find(&arguments.target)?;
+    let (text, bookmark_name) = match &bookmark {
+        Some(bookmark) => (bookmark.target.clone(), Some(arguments.target.clone())),
+        None => (arguments.target.clone(), None),
+    };
+    let bookmark = bookmark.unwrap_or_default();
+    let target = Target::parse(&text).map_err(CliError::usage)?;
+    let target = match (target, arguments.port.or(bookmark.port)) {
+        (Target::Server(server), Some(port)) => Target::Server(ServerTarget { port: Some(port), ..server }),
+        (target, _) => target,
+    };
+    let options: Vec<String> = arguments.options.into_iter().chain(bookmark.options.clone()).collect();
+    let options = mount_options::sort(&options).map_err(CliError::usage)?;
+    let name = free_name(&bookmark_name.unwrap_or_else(|| target.name()))?;
+    let mountpoint = match arguments.mountpoint.or(bookmark.mountpoint.clone()) {
+        Some(path) => std::path::absolute(path)?,
+        None => paths::mounts().join(&name),
+    };
+    let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    let Bookmark { vaults, memory, attr_timeout, timeout, .. } = bookmark;
+    let memory = arguments.memory.or(memory).unwrap_or_else(|| MEMORY.to_owned());
+    Ok(MountRequest {
+        name,
+        target,
+        mountpoint: mountpoint.components().collect(),
+        identity: absolute(arguments.identity.or(bookmark.identity))?,
+        ssh_config: absolute(arguments.ssh_config)?,
+        options,
+        read_only: arguments.read_only || bookmark.read_only,
+        vaults: if arguments.vault.is_empty() && !arguments.no_vaults { vaults } else { arguments.vault },
+        no_vaults: arguments.no_vaults,
+        passphrase_command: arguments.passphrase_command.or(bookmark.passphrase_command),
+        otp_command: arguments.otp_command.or(bookmark.otp_command),
+        vault_password_command: arguments.vault_password_command.or(bookmark.vault_password_command),
+        memory: size::parse(&memory).map_err(CliError::usage)?,
+        attr_timeout: arguments.attr_timeout.or(attr_timeout).unwrap_or(ATTR_TIMEOUT),
+        timeout: arguments.timeout.or(timeout).unwrap_or(TIMEOUT).max(1),
+        log_names: arguments.log_names,
+        interactive: prompt::is_possible(),
+    })
+}
+
+/// The name, or with a number behind it if a mount has it already.
+fn free_name(wanted: &str) -> Result<String, CliError> {
+    let clean: String =
+        wanted.chars().map(|c| if c.is_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
+    let clean = clean.trim_start_matches('.').to_owned();
+    let base = if clean.is_empty() { "mount".to_owned() } else { clean };
+    let taken: Vec<String> =
+        client::names()?.into_iter().filter(|name| Conversation::with(name).is_ok()).collect();
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    std::iter::once(base.clone())
+        .chain(numbered)
+        .find(|name| !taken.contains(name))
+        .ok_or_else(|| CliError::other("no free name"))
+}

@@ -1,0 +1,71 @@
+//! `scaup unmount`, and Ctrl-C for a mount in the foreground.
+
+use clap::Args;
+
+use super::converse;
+use super::exit::CliError;
+use crate::daemon::protocol::Request;
+
+/// Save everything and unmount.
+#[derive(Args)]
+#[command(
+    after_help = "Waits until everything is on the server. If something can't be saved it says so, ends with code 8 and\n\
+    leaves the mount as it is."
+)]
+pub(super) struct Arguments {
+    /// The mount's name or mount point
+    #[arg(required_unless_present = "all", value_name = "NAME|MOUNTPOINT")]
+    mount: Option<String>,
+    /// All mounts
+    #[arg(long, conflicts_with = "mount")]
+    all: bool,
+    /// Lose what can't be saved, and unmount even while something in it is open
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
+    let request = Request::Unmount { force: arguments.force };
+    if !arguments.all {
+        let mount = arguments.mount.as_deref().unwrap_or_default();
+        return match converse::find(Some(mount)) {
+            Ok((mut conversation, _)) => converse::ask(&mut conversation, &request, false).map(drop),
+            // A process that died leaves a mount that only says so.
+            Err(error) => match scaup_fuse::clear_stale(std::path::Path::new(mount)) {
+                Ok(true) => Ok(()),
+                _ => Err(error),
+            },
+        };
+    }
+    let mut failed = None;
+    for (mut conversation, status) in converse::all()? {
+        if let Err(error) = converse::ask(&mut conversation, &request, false) {
+            eprintln!("scaup: {}: {}", status.name, error.message);
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Passes SIGINT and SIGTERM on to the daemon, which saves and unmounts on the first, and ends on the second.
+pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliError> {
+    use rustix::process::{Pid, Signal, kill_process};
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let daemon = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let _guard = runtime.enter();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => eprintln!("\nsaving and unmounting; Ctrl-C once more ends at once and loses what is not saved"),
+                _ = terminate.recv() => {}
+            }
+            if let Some(daemon) = daemon {
+                let _ = kill_process(daemon, Signal::TERM);
+            }
+        }
+    });
+    drop(_guard);
+    Ok(runtime)
+}

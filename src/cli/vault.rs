@@ -1,0 +1,223 @@
+//! `scaup unlock`, `scaup lock`, and `scaup vault`.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use scaup_crypto::CipherCombo;
+use zeroize::Zeroizing;
+
+use super::converse;
+use super::exit::CliError;
+use super::prompt;
+use crate::config::mount_options;
+use crate::config::target::{ServerTarget, Target};
+use crate::daemon::protocol::{FailureKind, MountRequest, Request};
+use crate::drive::{VaultState, create_vault, inspect_vault};
+use crate::remote::{Remote, RemotePath};
+
+/// Shortest password for a new vault, in characters: what Cryptomator asks for.
+const PASSWORD_LEN_MIN: usize = 8;
+
+/// Unlock a vault of a mount.
+#[derive(Args)]
+pub(super) struct UnlockArguments {
+    /// The mount's name or mount point [default: the only one]
+    #[arg(value_name = "NAME")]
+    mount: Option<String>,
+    /// The vault's path below the mount [default: the only locked one]
+    vault: Option<String>,
+    /// A command that prints the password
+    #[arg(long, value_name = "CMD")]
+    vault_password_command: Option<String>,
+}
+
+/// Lock a vault of a mount: its keys and its content are forgotten.
+#[derive(Args)]
+pub(super) struct LockArguments {
+    /// The mount's name or mount point [default: the only one]
+    #[arg(value_name = "NAME")]
+    mount: Option<String>,
+    /// The vault's path below the mount [default: the only unlocked one]
+    vault: Option<String>,
+}
+
+/// Make and inspect vaults, without mounting.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make a vault in a new or empty directory
+    Create {
+        #[command(flatten)]
+        place: Place,
+        /// The ciphers: SIV_GCM or SIV_CTRMAC
+        #[arg(long, default_value = "SIV_GCM")]
+        cipher_combo: CipherCombo,
+        /// Encrypted names longer than this many characters are shortened
+        #[arg(long, default_value_t = 220, value_parser = clap::value_parser!(u32).range(36..=220))]
+        shortening_threshold: u32,
+        /// A command that prints the new password
+        #[arg(long, value_name = "CMD")]
+        vault_password_command: Option<String>,
+    },
+    /// Say what a vault is, without its password
+    Info {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where a vault is, and how to get there.
+#[derive(Args)]
+pub(super) struct Place {
+    /// The vault's directory, written like a target of mount
+    path: String,
+    /// The server's port
+    #[arg(short)]
+    port: Option<u16>,
+    /// The identity file: a private key
+    #[arg(short, value_name = "FILE")]
+    identity: Option<std::path::PathBuf>,
+    /// Read this instead of ~/.ssh/config
+    #[arg(short = 'F', value_name = "FILE")]
+    ssh_config: Option<std::path::PathBuf>,
+    /// SSH options by their ssh_config names
+    #[arg(short, value_name = "KEY=VALUE,…")]
+    options: Vec<String>,
+    /// A command that prints the passphrase of the key
+    #[arg(long, value_name = "CMD")]
+    passphrase_command: Option<String>,
+    /// A command that prints the one-time code
+    #[arg(long, value_name = "CMD")]
+    otp_command: Option<String>,
+}
+
+pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
+    let (mut conversation, _) = converse::find(arguments.mount.as_deref())?;
+    let password_command = arguments.vault_password_command;
+    let request = Request::Unlock { vault: arguments.vault, password_command };
+    converse::ask(&mut conversation, &request, false).map(drop)
+}
+
+pub(super) fn lock(arguments: LockArguments) -> Result<(), CliError> {
+    let (mut conversation, _) = converse::find(arguments.mount.as_deref())?;
+    converse::ask(&mut conversation, &Request::Lock { vault: arguments.vault }, false).map(drop)
+}
+
+pub(super) fn run(command: Command) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match command {
+        Command::Create { place, cipher_combo, shortening_threshold, vault_password_command } => {
+            let password = new_password(&place.path, vault_password_command.as_deref())?;
+            runtime.block_on(async {
+                let (remote, path) = place.open().await?;
+                create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold)
+                    .await
+                    .map_err(|error| CliError::new(FailureKind::Vault, error))
+            })?;
+            println!("made a {cipher_combo} vault at {}", place.path);
+            println!("If the password is lost, so is everything in it: keep it in a safe place.");
+            Ok(())
+        }
+        Command::Info { place } => {
+            let status = runtime.block_on(async {
+                let (remote, path) = place.open().await?;
+                inspect_vault(remote.as_ref(), &path)
+                    .await
+                    .map_err(|error| CliError::new(FailureKind::Vault, error))
+            })?;
+            println!("vault:        {}", place.path);
+            if let Some(format) = status.format {
+                println!("format:       {format}");
+            }
+            if let Some(combo) = status.cipher_combo {
+                println!("cipher combo: {combo}");
+            }
+            match status.state {
+                VaultState::Unsupported(reason) => {
+                    Err(CliError::new(FailureKind::Vault, format!("{}: {reason}", place.path)))
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+impl Place {
+    /// The directory around the vault, and the vault's name in it.
+    async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
+        let mut target = Target::parse(&self.path).map_err(CliError::usage)?;
+        let last = match &mut target {
+            Target::Local(path) => {
+                let last = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                path.pop();
+                last
+            }
+            Target::Server(ServerTarget { directory, .. }) => {
+                let trimmed = directory.trim_end_matches('/').to_owned();
+                let (parent, last) = match trimmed.rsplit_once('/') {
+                    Some(("", last)) => ("/".to_owned(), last.to_owned()),
+                    Some((parent, last)) => (parent.to_owned(), last.to_owned()),
+                    None => (String::new(), trimmed.clone()),
+                };
+                *directory = parent;
+                Some(last).filter(|last| !last.is_empty())
+            }
+        };
+        let last =
+            last.ok_or_else(|| CliError::usage(format!("{}: name the vault's directory", self.path)))?;
+        let path = RemotePath::parse(last.as_bytes())
+            .ok_or_else(|| CliError::usage(format!("{last:?} can't be a vault's name")))?;
+        let options = mount_options::sort(&self.options).map_err(CliError::usage)?;
+        if let (Target::Server(server), Some(port)) = (&mut target, self.port) {
+            server.port = Some(port);
+        }
+        let request = MountRequest {
+            name: last,
+            target,
+            mountpoint: std::path::PathBuf::new(),
+            identity: self.identity.clone(),
+            ssh_config: self.ssh_config.clone(),
+            options,
+            read_only: false,
+            vaults: Vec::new(),
+            no_vaults: true,
+            passphrase_command: self.passphrase_command.clone(),
+            otp_command: self.otp_command.clone(),
+            vault_password_command: None,
+            memory: 0,
+            attr_timeout: 0,
+            timeout: 60,
+            log_names: false,
+            interactive: true,
+        };
+        let remote = crate::daemon::connect_here(&request, prompt::ask).await?;
+        Ok((remote, path))
+    }
+}
+
+/// Asks for a new password twice, or takes a command's.
+fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, CliError> {
+    let none = || CliError::new(FailureKind::Vault, "no password was given");
+    let password = match command {
+        Some(command) => {
+            let output =
+                std::process::Command::new("sh").arg("-c").arg(command).env("SCAUP_VAULT", path).output()?;
+            let output = Zeroizing::new(output.stdout);
+            let text = std::str::from_utf8(&output).map_err(CliError::other)?;
+            Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
+        }
+        None => {
+            let first = prompt::ask(&format!("New password for vault {path}: "), false).ok_or_else(none)?;
+            let second = prompt::ask("The same again: ", false).ok_or_else(none)?;
+            if first != second {
+                return Err(CliError::new(FailureKind::Vault, "the two passwords differ; nothing was made"));
+            }
+            first
+        }
+    };
+    if password.chars().count() < PASSWORD_LEN_MIN {
+        let text =
+            format!("the password has to have at least {PASSWORD_LEN_MIN} characters; nothing was made");
+        return Err(CliError::new(FailureKind::Vault, text));
+    }
+    Ok(password)
+}

@@ -1,0 +1,530 @@
+//! `ssh_config(5)`: what the user's and the system's files, and `-o`, say about a host.
+//!
+//! The first value of a keyword wins, and `-o` comes first. Keywords that are not listed in [`resolve`] are skipped.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use scaup_sftp::ssh::{Agent, Destination, StrictHostKeyChecking};
+
+use super::paths;
+
+/// Deepest chain of Include files.
+const INCLUDE_DEPTH_MAX: usize = 16;
+/// Longest chain of jump hosts.
+const JUMPS_MAX: usize = 8;
+
+/// What was asked for, before the files are read.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The host, as the user wrote it.
+    pub host: String,
+    /// The user, if one was named.
+    pub user: Option<String>,
+    /// The port, if one was named.
+    pub port: Option<u16>,
+    /// The identity file, if one was named.
+    pub identity: Option<PathBuf>,
+    /// Read this instead of the usual files.
+    pub config_file: Option<PathBuf>,
+    /// Options by their names here, which come before the files.
+    pub options: Vec<(String, String)>,
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SshConfigError {
+    /// A file that was named can't be read.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A value is not of the form it has to have.
+    #[error("{keyword} {value:?} is not valid")]
+    Value {
+        /// The keyword.
+        keyword: String,
+        /// The value.
+        value: String,
+    },
+    /// Jump hosts that lead in a circle, or too far.
+    #[error("more than {JUMPS_MAX} jump hosts")]
+    TooManyJumps,
+}
+
+/// The values that hold for one host: each keyword's first, and all of those that add up.
+#[derive(Default)]
+struct Values {
+    single: HashMap<String, String>,
+    identities: Vec<String>,
+    certificates: Vec<String>,
+}
+
+impl Values {
+    fn add(&mut self, keyword: &str, value: &str) {
+        match keyword {
+            "identityfile" => self.identities.push(value.to_owned()),
+            "certificatefile" => self.certificates.push(value.to_owned()),
+            _ => {
+                self.single.entry(keyword.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+    }
+
+    fn get(&self, keyword: &str) -> Option<&str> {
+        self.single.get(keyword).map(String::as_str)
+    }
+
+    fn parsed<T>(
+        &self,
+        keyword: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, SshConfigError> {
+        self.get(keyword)
+            .map(|value| {
+                parse(value).ok_or_else(|| SshConfigError::Value {
+                    keyword: keyword.to_owned(),
+                    value: value.to_owned(),
+                })
+            })
+            .transpose()
+    }
+
+    fn flag(&self, keyword: &str) -> Result<Option<bool>, SshConfigError> {
+        self.parsed(keyword, |value| match value.to_ascii_lowercase().as_str() {
+            "yes" | "true" => Some(true),
+            "no" | "false" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn seconds(&self, keyword: &str) -> Result<Option<Duration>, SshConfigError> {
+        self.parsed(keyword, |value| {
+            let (number, unit) = match value.strip_suffix('m') {
+                Some(minutes) => (minutes, 60),
+                None => (value.strip_suffix('s').unwrap_or(value), 1),
+            };
+            Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(unit)?))
+        })
+    }
+}
+
+/// Who asks: what patterns are matched against.
+struct Context<'a> {
+    original_host: &'a str,
+    user: String,
+    local_user: String,
+    home: PathBuf,
+}
+
+/// Works out where to connect to, and how.
+///
+/// # Errors
+///
+/// If a file that was named can't be read, or a value is not valid.
+pub fn resolve(wanted: &Wanted) -> Result<Destination, SshConfigError> {
+    resolve_at_depth(wanted, 0)
+}
+
+fn resolve_at_depth(wanted: &Wanted, depth: usize) -> Result<Destination, SshConfigError> {
+    if depth > JUMPS_MAX {
+        return Err(SshConfigError::TooManyJumps);
+    }
+    let local_user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "root".to_owned());
+    let mut context = Context {
+        original_host: &wanted.host,
+        user: wanted.user.clone().unwrap_or_else(|| local_user.clone()),
+        local_user,
+        home: paths::home(),
+    };
+    let mut values = Values::default();
+    if let Some(user) = &wanted.user {
+        values.add("user", user);
+    }
+    if let Some(port) = wanted.port {
+        values.add("port", &port.to_string());
+    }
+    for (keyword, value) in &wanted.options {
+        values.add(&keyword.to_ascii_lowercase(), value);
+    }
+    if let Some(user) = values.get("user") {
+        context.user = user.to_owned();
+    }
+    match &wanted.config_file {
+        Some(file) if file == Path::new("none") => {}
+        Some(file) => read_file(file, &context, &mut values, 0)
+            .map_err(|source| SshConfigError::File { path: file.clone(), source })?,
+        None => {
+            for file in [context.home.join(".ssh/config"), PathBuf::from("/etc/ssh/ssh_config")] {
+                // One that is missing or not ours to read says nothing.
+                let _ = read_file(&file, &context, &mut values, 0);
+            }
+        }
+    }
+    destination(wanted, &values, &context, depth)
+}
+
+fn destination(
+    wanted: &Wanted,
+    values: &Values,
+    context: &Context<'_>,
+    depth: usize,
+) -> Result<Destination, SshConfigError> {
+    let host =
+        values.get("hostname").map_or_else(|| wanted.host.clone(), |name| name.replace("%h", &wanted.host));
+    let user = values.get("user").unwrap_or(&context.local_user).to_owned();
+    let port =
+        values.parsed("port", |value| value.parse().ok().filter(|&port: &u16| port > 0))?.unwrap_or(22);
+    let expand = |path: &str| expand(path, context, &host, &user);
+    let files = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
+        match values.get(keyword) {
+            Some("none") => Vec::new(),
+            Some(list) => list.split_ascii_whitespace().map(expand).collect(),
+            None => default.iter().map(|path| expand(path)).collect(),
+        }
+    };
+    let strict =
+        values.parsed("stricthostkeychecking", |value| match value.to_ascii_lowercase().as_str() {
+            "yes" => Some(StrictHostKeyChecking::Yes),
+            "no" | "off" => Some(StrictHostKeyChecking::No),
+            "ask" => Some(StrictHostKeyChecking::Ask),
+            "accept-new" => Some(StrictHostKeyChecking::AcceptNew),
+            _ => None,
+        })?;
+    let named = values.identities.iter().filter(|path| *path != "none").map(|path| expand(path));
+    Ok(Destination {
+        port,
+        host_key_alias: values.get("hostkeyalias").map(str::to_owned),
+        user_known_hosts: files("userknownhostsfile", &["~/.ssh/known_hosts", "~/.ssh/known_hosts2"]),
+        global_known_hosts: files(
+            "globalknownhostsfile",
+            &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
+        ),
+        strict_host_key_checking: strict.unwrap_or(StrictHostKeyChecking::Ask),
+        hash_known_hosts: values.flag("hashknownhosts")?.unwrap_or(false),
+        identities: wanted.identity.iter().cloned().chain(named).collect(),
+        default_identities: ["id_ed25519", "id_ecdsa", "id_rsa"]
+            .iter()
+            .map(|name| context.home.join(".ssh").join(name))
+            .collect(),
+        certificates: values.certificates.iter().map(|path| expand(path)).collect(),
+        // A key named on the command line is the one that is meant.
+        identities_only: values.flag("identitiesonly")?.unwrap_or(false) || wanted.identity.is_some(),
+        agent: match values.get("identityagent") {
+            None | Some("SSH_AUTH_SOCK") => Agent::FromEnvironment,
+            Some("none") => Agent::None,
+            Some(variable) if variable.starts_with('$') => {
+                let name = variable.trim_start_matches('$').trim_matches(['{', '}']);
+                std::env::var_os(name).map_or(Agent::None, |path| Agent::Socket(path.into()))
+            }
+            Some(path) => Agent::Socket(expand(path)),
+        },
+        server_alive_interval: values.seconds("serveraliveinterval")?.unwrap_or(Duration::from_secs(5)),
+        server_alive_count_max: values
+            .parsed("serveralivecountmax", |value| value.parse().ok())?
+            .unwrap_or(2),
+        connect_timeout: values.seconds("connecttimeout")?.unwrap_or(Duration::from_secs(15)),
+        jumps: jumps(values.get("proxyjump"), wanted, depth)?,
+        host,
+        user,
+    })
+}
+
+fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Destination>, SshConfigError> {
+    let Some(value) = value.filter(|value| !value.eq_ignore_ascii_case("none")) else {
+        return Ok(Vec::new());
+    };
+    let mut chain: Vec<Destination> = Vec::new();
+    for (index, hop) in value.split(',').enumerate() {
+        let invalid = || SshConfigError::Value { keyword: "proxyjump".to_owned(), value: hop.to_owned() };
+        let hop = hop.trim().trim_start_matches("ssh://");
+        let (user, place) = hop.rsplit_once('@').map_or((None, hop), |(user, place)| (Some(user), place));
+        let (host, port) = match place.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']').ok_or_else(invalid)?;
+                (host, rest.strip_prefix(':'))
+            }
+            None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        };
+        if host.is_empty() || host.starts_with('-') {
+            return Err(invalid());
+        }
+        let port = port.map(|port| port.parse().map_err(|_| invalid())).transpose()?;
+        // What was said for the target alone does not hold for the way there.
+        let shared = [
+            "userknownhostsfile",
+            "globalknownhostsfile",
+            "stricthostkeychecking",
+            "identityagent",
+            "identityfile",
+        ];
+        let options = wanted
+            .options
+            .iter()
+            .filter(|(keyword, _)| shared.contains(&keyword.to_ascii_lowercase().as_str()));
+        let next = Wanted {
+            host: host.to_owned(),
+            user: user.map(str::to_owned),
+            port,
+            identity: wanted.identity.clone(),
+            config_file: wanted.config_file.clone(),
+            options: options.cloned().collect(),
+        };
+        let next = resolve_at_depth(&next, depth + 1)?;
+        // The first hop may itself need others before it.
+        if index == 0 {
+            chain.extend(next.jumps.iter().cloned());
+        }
+        chain.push(Destination { jumps: Vec::new(), ..next });
+        if chain.len() > JUMPS_MAX {
+            return Err(SshConfigError::TooManyJumps);
+        }
+    }
+    Ok(chain)
+}
+
+/// `~`, and the tokens that paths may hold.
+fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf {
+    let home = context.home.to_string_lossy();
+    let path = match path.strip_prefix("~/") {
+        Some(below) => format!("{home}/{below}"),
+        None => path.to_owned(),
+    };
+    let mut expanded = String::new();
+    let mut characters = path.chars();
+    while let Some(c) = characters.next() {
+        if c != '%' {
+            expanded.push(c);
+            continue;
+        }
+        match characters.next() {
+            Some('d') => expanded.push_str(&home),
+            Some('h') => expanded.push_str(host),
+            Some('n') => expanded.push_str(context.original_host),
+            Some('r') => expanded.push_str(user),
+            Some('u') => expanded.push_str(&context.local_user),
+            Some('%') => expanded.push('%'),
+            Some(other) => expanded.extend(['%', other]),
+            None => expanded.push('%'),
+        }
+    }
+    PathBuf::from(expanded)
+}
+
+fn read_file(path: &Path, context: &Context<'_>, values: &mut Values, depth: usize) -> io::Result<()> {
+    let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+    read_text(&text, context, values, depth);
+    Ok(())
+}
+
+fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usize) {
+    let mut holds = true;
+    for line in text.lines() {
+        let Some((keyword, value)) = split_line(line) else { continue };
+        match keyword.as_str() {
+            "host" => holds = matches_list(context.original_host, value.split_ascii_whitespace()),
+            "match" => holds = matches_conditions(&value, context, values),
+            _ if !holds => {}
+            "include" if depth < INCLUDE_DEPTH_MAX => {
+                for pattern in value.split_ascii_whitespace() {
+                    for file in included(pattern, context) {
+                        let _ = read_file(&file, context, values, depth + 1);
+                    }
+                }
+            }
+            keyword => values.add(keyword, &value),
+        }
+    }
+}
+
+/// The keyword in lower case, and its value without quotes; separated by blanks, or by one `=`.
+fn split_line(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return None;
+    }
+    let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=')?;
+    let (keyword, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let value = rest.strip_prefix('=').unwrap_or(rest).trim();
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    Some((keyword.to_ascii_lowercase(), value.to_owned()))
+}
+
+fn matches_list<'a>(text: &str, patterns: impl Iterator<Item = &'a str>) -> bool {
+    let mut found = false;
+    for pattern in patterns {
+        match pattern.strip_prefix('!') {
+            Some(negated) if matches_pattern(text, negated) => return false,
+            Some(_) => {}
+            None => found |= matches_pattern(text, pattern),
+        }
+    }
+    found
+}
+
+/// `Match`: all conditions have to hold. Those that would run a command or need the final host name do not.
+fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) -> bool {
+    let mut words = conditions.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        let (negated, criterion) = word.strip_prefix('!').map_or((false, word), |word| (true, word));
+        let criterion = criterion.to_ascii_lowercase();
+        if criterion == "all" {
+            if negated {
+                return false;
+            }
+            continue;
+        }
+        let Some(patterns) = words.next() else { return false };
+        let host = values.get("hostname").unwrap_or(context.original_host);
+        let text = match criterion.as_str() {
+            "host" => host,
+            "originalhost" => context.original_host,
+            "user" => values.get("user").unwrap_or(&context.user),
+            "localuser" => &context.local_user,
+            _ => return false,
+        };
+        if matches_list(text, patterns.split(',')) == negated {
+            return false;
+        }
+    }
+    true
+}
+
+/// The files that an Include names: relative to `~/.ssh`, with patterns in the last part.
+fn included(pattern: &str, context: &Context<'_>) -> Vec<PathBuf> {
+    let path = match pattern.strip_prefix("~/") {
+        Some(below) => context.home.join(below),
+        None if pattern.starts_with('/') => PathBuf::from(pattern),
+        None => context.home.join(".ssh").join(pattern),
+    };
+    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !last.contains(['*', '?']) {
+        return vec![path];
+    }
+    let Some(entries) = path.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| matches_pattern(&entry.file_name().to_string_lossy(), &last))
+        .map(|entry| entry.path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Matches `*` (any text) and `?` (any character), case by case.
+fn matches_pattern(text: &str, pattern: &str) -> bool {
+    match (text.chars().next(), pattern.chars().next()) {
+        (None, None) => true,
+        (_, Some('*')) => {
+            let behind = pattern.split_at(1).1;
+            text.char_indices()
+                .map(|(at, _)| at)
+                .chain([text.len()])
+                .any(|at| matches_pattern(text.split_at(at).1, behind))
+        }
+        (Some(c), Some(p)) if p == '?' || c.eq_ignore_ascii_case(&p) => {
+            matches_pattern(text.split_at(c.len_utf8()).1, pattern.split_at(p.len_utf8()).1)
+        }
+        _ => false,
+    }
+}
+
+/// The hosts that a file names without patterns, in its order.
+///
+/// # Errors
+///
+/// If the file can't be read.
+pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
+    let text =
+        std::fs::read(file).map_err(|source| SshConfigError::File { path: file.to_owned(), source })?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut names: Vec<String> = Vec::new();
+    for (keyword, value) in text.lines().filter_map(split_line) {
+        if keyword == "host" {
+            for name in value.split_ascii_whitespace() {
+                if !name.contains(['*', '?', '!']) && !names.iter().any(|known| known == name) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn resolved(config: &str, host: &str) -> Destination {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let wanted =
+            Wanted { host: host.to_owned(), config_file: Some(file.path().to_owned()), ..Wanted::default() };
+        resolve(&wanted).unwrap()
+    }
+
+    #[test]
+    fn the_first_value_wins_and_patterns_choose() {
+        let config = "Port 2200\nHost hq !not-this\n  HostName = %h.example.org\n\tUser\talice\nHost *\n  User bob\n  Port 1\n";
+        let hq = resolved(config, "hq");
+        assert_eq!((hq.host.as_str(), hq.user.as_str(), hq.port), ("hq.example.org", "alice", 2200));
+        assert_eq!(resolved(config, "else").user, "bob");
+    }
+
+    #[test]
+    fn negated_patterns_and_match_blocks() {
+        let config = "Host *.org !bad.org\n  User a\nMatch host \"x\"\nMatch originalhost x user root\n  Port 5\nMatch exec true\n  Port 6\nMatch all\n  Port 7\n";
+        assert_eq!(resolved(config, "good.org").user, "a");
+        assert_ne!(resolved(config, "bad.org").user, "a");
+        assert_eq!(resolved(config, "good.org").port, 7);
+    }
+
+    #[test]
+    fn identities_add_up_and_the_agent_can_be_chosen() {
+        let config = "IdentityFile %d/one\nIdentityFile \"/two\"\nIdentitiesOnly yes\nIdentityAgent none\n";
+        let found = resolved(config, "h");
+        assert_eq!(found.identities, [paths::home().join("one"), PathBuf::from("/two")]);
+        assert!(found.identities_only);
+        assert_eq!(found.agent, Agent::None);
+    }
+
+    #[test]
+    fn jumps_are_resolved_like_hosts_and_bounded() {
+        let config = "Host inner\n  ProxyJump me@outer:99,second\nHost outer\n  HostName gate.example\nHost circle\n  ProxyJump circle\n";
+        let found = resolved(config, "inner");
+        assert_eq!(found.jumps.len(), 2);
+        let [outer, second] = &found.jumps[..] else { unreachable!() };
+        assert_eq!((outer.host.as_str(), outer.user.as_str(), outer.port), ("gate.example", "me", 99));
+        assert_eq!(second.host, "second");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let wanted =
+            Wanted { host: "circle".into(), config_file: Some(file.path().into()), ..Wanted::default() };
+        assert!(matches!(resolve(&wanted), Err(SshConfigError::TooManyJumps)));
+    }
+
+    #[test]
+    fn includes_are_read_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.conf"), "Port 42\n").unwrap();
+        let config = format!("Include {}/*.conf\nPort 1\n", directory.path().display());
+        assert_eq!(resolved(&config, "h").port, 42);
+    }
+
+    #[test]
+    fn hosts_without_patterns_can_be_listed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "Host a b *.c\nHost a\nHost=d\n").unwrap();
+        assert_eq!(host_names(file.path()).unwrap(), ["a", "b", "d"]);
+    }
+}

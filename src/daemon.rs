@@ -1,0 +1,16 @@
+//! One process per mount: connects, asks, mounts, answers its control socket, and ends cleanly.
+//!
+//! It never reads a terminal. Whatever needs a person goes as a prompt to the front end that is attached (`link`), after the
+//! commands the user named had their turn (`prompts`).
+
+pub mod client;
+mod link;
+mod prompts;
+pub mod protocol;
+mod remote;
+mod serve;
+mod status;
+mod vaults;
+
+pub use remote::connect_here;
+pub use serve::run;

@@ -1,0 +1,102 @@
+//! From a request to the server, or to the directory of this machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use scaup_sftp::ssh::{self, Cancelled, ConnectError, Interaction, Progress, Question};
+use zeroize::Zeroizing;
+
+use super::protocol::{Failure, FailureKind, MountRequest};
+use crate::config::ssh_config;
+use crate::config::target::Target;
+use crate::remote::Remote;
+use crate::remote::local::LocalRemote;
+use crate::remote::sftp::SftpRemote;
+
+/// Connects, logs in where that is needed, and opens the directory.
+pub(super) async fn connect(
+    request: &MountRequest,
+    interaction: Arc<dyn Interaction>,
+) -> Result<Arc<dyn Remote>, Failure> {
+    let server = match &request.target {
+        Target::Local(path) => {
+            let opened = LocalRemote::open(path);
+            let failed = |error| Failure::new(FailureKind::Other, format!("{}: {error}", path.display()));
+            return opened.map(|remote| Arc::new(remote) as Arc<dyn Remote>).map_err(failed);
+        }
+        Target::Server(server) => server,
+    };
+    let wanted = ssh_config::Wanted {
+        host: server.host.clone(),
+        user: server.user.clone(),
+        port: server.port,
+        identity: request.identity.clone(),
+        config_file: request.ssh_config.clone(),
+        options: request.options.ssh.clone(),
+    };
+    let destination =
+        ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
+    let session = ssh::connect(&destination, &interaction).await.map_err(|error| login_failure(&error))?;
+    let timeout = Duration::from_secs(request.timeout);
+    let remote = SftpRemote::open(session, server.directory.as_bytes(), timeout).await;
+    remote
+        .map(|remote| Arc::new(remote) as Arc<dyn Remote>)
+        .map_err(|error| Failure::new(FailureKind::Other, format!("{}: {error}", request.target)))
+}
+
+fn login_failure(error: &ConnectError) -> Failure {
+    let kind = match error {
+        ConnectError::Unreachable { .. } => FailureKind::Unreachable,
+        ConnectError::HostKey { .. } => FailureKind::HostKey,
+        ConnectError::Refused { .. } | ConnectError::Cancelled { .. } => FailureKind::Login,
+        ConnectError::Protocol { .. } => FailureKind::Other,
+    };
+    Failure::new(kind, error)
+}
+
+/// Asks by a function of this process: for commands that work without a daemon.
+struct Here {
+    ask: fn(&str, bool) -> Option<Zeroizing<String>>,
+    passphrase_command: Option<String>,
+    otp_command: Option<String>,
+}
+
+#[async_trait]
+impl Interaction for Here {
+    async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
+        let (ask, text) = (self.ask, question.text());
+        let command = match &question {
+            Question::Passphrase { .. } => self.passphrase_command.as_deref(),
+            Question::Prompt { .. } => self.otp_command.as_deref(),
+            _ => None,
+        };
+        if let Some(command) = command {
+            return super::prompts::run(command, &text, None).await.ok_or(Cancelled);
+        }
+        let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
+        let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
+        asked.ok().flatten().ok_or(Cancelled)
+    }
+
+    fn progress(&self, progress: Progress) {
+        tracing::debug!(%progress, "connecting");
+    }
+}
+
+/// Like [`connect`], asking by `ask` in this process.
+///
+/// # Errors
+///
+/// As for mounting.
+pub async fn connect_here(
+    request: &MountRequest,
+    ask: fn(&str, bool) -> Option<Zeroizing<String>>,
+) -> Result<Arc<dyn Remote>, Failure> {
+    let here = Here {
+        ask,
+        passphrase_command: request.passphrase_command.clone(),
+        otp_command: request.otp_command.clone(),
+    };
+    connect(request, Arc::new(here)).await
+}

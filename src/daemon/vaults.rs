@@ -1,0 +1,162 @@
+//! Unlocking and locking the vaults of a mount: whose password is asked for, and how often.
+
+use super::link::Link;
+use super::prompts::Prompts;
+use super::protocol::{Event, Failure, FailureKind, MountRequest};
+use super::status::shown;
+use crate::drive::{Drive, VaultError, VaultState};
+use crate::remote::RemotePath;
+
+/// How often a password may be wrong.
+const ATTEMPTS: u32 = 3;
+
+/// What became of a vault.
+enum Outcome {
+    Unlocked,
+    /// Nobody gave a password.
+    NoPassword,
+}
+
+/// Unlocks, while mounting, the vaults that were named, or else those that are found.
+pub(super) async fn unlock_at_mount(
+    drive: &Drive,
+    request: &MountRequest,
+    prompts: &Prompts,
+    link: &Link,
+) -> Result<(), Failure> {
+    if request.no_vaults {
+        return Ok(());
+    }
+    for named in &request.vaults {
+        let path = parse(named)?;
+        if let Outcome::NoPassword = unlock_asking(drive, &path, prompts, link).await? {
+            let text = format!("vault {named}: no password was given, so nothing was mounted");
+            return Err(Failure::new(FailureKind::Vault, text));
+        }
+    }
+    if !request.vaults.is_empty() {
+        return Ok(());
+    }
+    for vault in drive.find_vaults().await.map_err(failure)? {
+        let path = shown(&vault.path);
+        match vault.state {
+            VaultState::Locked => {
+                link.tell(Event::Progress(format!("vault {path} found")));
+                if !request.interactive && !prompts.has_vault_password() {
+                    continue;
+                }
+                if let Outcome::NoPassword = unlock_asking(drive, &vault.path, prompts, link).await? {
+                    link.tell(Event::Progress(format!("vault {path} stays locked")));
+                }
+            }
+            VaultState::Unsupported(reason) => link.tell(Event::Progress(format!("vault {path}: {reason}"))),
+            VaultState::Unlocked => {}
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a vault's password until it is right, three times at most. An empty answer leaves it locked.
+async fn unlock_asking(
+    drive: &Drive,
+    path: &RemotePath,
+    prompts: &Prompts,
+    link: &Link,
+) -> Result<Outcome, Failure> {
+    for attempt in 1..=ATTEMPTS {
+        let Some(password) = prompts.vault_password(&shown(path)).await else {
+            return Ok(Outcome::NoPassword);
+        };
+        if password.is_empty() {
+            return Ok(Outcome::NoPassword);
+        }
+        match drive.unlock(path, &password).await {
+            Ok(()) => {
+                link.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
+                return Ok(Outcome::Unlocked);
+            }
+            Err(VaultError::WrongPassword(_)) if attempt < ATTEMPTS => {
+                link.tell(Event::Progress(format!("wrong password for vault {}", shown(path))));
+            }
+            Err(error) => return Err(failure(error)),
+        }
+    }
+    Ok(Outcome::NoPassword)
+}
+
+/// Unlocks on a front end's request.
+pub(super) async fn unlock(
+    drive: &Drive,
+    vault: Option<&str>,
+    prompts: &Prompts,
+    link: &Link,
+) -> Result<(), Failure> {
+    let path = choose(drive, vault, &VaultState::Locked)?;
+    match unlock_asking(drive, &path, prompts, link).await? {
+        Outcome::Unlocked => Ok(()),
+        Outcome::NoPassword => {
+            Err(Failure::new(FailureKind::Vault, format!("vault {}: no password was given", shown(&path))))
+        }
+    }
+}
+
+/// Locks on a front end's request.
+pub(super) async fn lock(drive: &Drive, vault: Option<&str>) -> Result<(), Failure> {
+    let path = choose(drive, vault, &VaultState::Unlocked)?;
+    drive.lock(&path).await.map_err(failure)
+}
+
+/// The vault that is meant: the named one, or the only one in `state`.
+fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<RemotePath, Failure> {
+    if let Some(named) = named {
+        return parse(named);
+    }
+    let candidates: Vec<RemotePath> =
+        drive.vaults().into_iter().filter(|vault| vault.state == *state).map(|vault| vault.path).collect();
+    let word = if *state == VaultState::Locked { "locked" } else { "unlocked" };
+    match <[RemotePath; 1]>::try_from(candidates) {
+        Ok([only]) => Ok(only),
+        Err(none) if none.is_empty() => Err(Failure::new(
+            FailureKind::Vault,
+            format!("there is no {word} vault; `scaup status` shows all"),
+        )),
+        Err(several) => {
+            let names: Vec<String> = several.iter().map(shown).collect();
+            let text = format!("there are several {word} vaults, name one of: {}", names.join(", "));
+            Err(Failure::new(FailureKind::Vault, text))
+        }
+    }
+}
+
+fn parse(named: &str) -> Result<RemotePath, Failure> {
+    RemotePath::parse(named.as_bytes()).ok_or_else(|| {
+        Failure::new(FailureKind::Vault, format!("{named:?} is no path of a vault below the mount"))
+    })
+}
+
+/// A vault's failure, for people: paths as they write them.
+pub(super) fn failure(error: VaultError) -> Failure {
+    let (kind, text) = match error {
+        VaultError::WrongPassword(path) => {
+            (FailureKind::Vault, format!("wrong password for vault {}", shown(&path)))
+        }
+        VaultError::NotAVault(path) => (
+            FailureKind::Vault,
+            format!(
+                "no vault at {}: a vault is a directory with vault.cryptomator (or masterkey.cryptomator) and d in it",
+                shown(&path)
+            ),
+        ),
+        VaultError::Refused { path, reason } => {
+            (FailureKind::Vault, format!("vault {}: {reason}", shown(&path)))
+        }
+        VaultError::Remote { path, source } => {
+            (FailureKind::Other, format!("vault {}: {source}", shown(&path)))
+        }
+        VaultError::Unsaved(unsaved) => (
+            FailureKind::Unsaved,
+            format!("{} files are not saved on the server yet; `scaup status` says why", unsaved.files),
+        ),
+    };
+    Failure::new(kind, text)
+}
