@@ -30,7 +30,7 @@ pub(super) fn ask(
 /// Waits for the outcome of what was asked.
 pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answer, CliError> {
     loop {
-        match conversation.next()? {
+        match conversation.hear()? {
             Some(Event::Progress(text)) if quiet => drop(text),
             Some(Event::Progress(text)) => eprintln!("{text}"),
             Some(Event::Prompt(question)) => {

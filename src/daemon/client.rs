@@ -94,7 +94,7 @@ impl Conversation {
     /// # Errors
     ///
     /// If what it says is not understood.
-    pub fn next(&mut self) -> io::Result<Option<Event>> {
+    pub fn hear(&mut self) -> io::Result<Option<Event>> {
         let mut line = String::new();
         if self.read.read_line(&mut line)? == 0 {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! The life of a daemon: from the first request to the last file saved.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub fn run() -> io::Result<u8> {
     protect_memory();
     // It has a session of its own, so that neither the terminal's Ctrl-C nor its end reach it.
     let _ = rustix::process::setsid();
-    let stream = OwnedFd::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let stream = io::stdin().as_fd().try_clone_to_owned()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = runtime.block_on(async {
         let stream = std::os::unix::net::UnixStream::from(stream);

@@ -36,7 +36,7 @@ const COPY_FOR_CUT_MAX: u64 = 4 * 1024 * 1024;
 const LENGTH_MAX: u64 = 1 << 62;
 
 /// Zeros are written in pieces of this length.
-const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl File {
     /// A new file: content that has no name yet. It gets its name at the first commit.

@@ -92,7 +92,7 @@ async fn connect_one(
             // The person takes their time with no connection waiting; then it is made anew, with exactly this key.
             (Err(_), Some(Seen::Unknown(key))) if confirmed.is_none() => {
                 confirm(destination, &key, interaction.as_ref()).await?;
-                confirmed = Some(key);
+                confirmed = Some(*key);
             }
             (Err(error), _) => {
                 let reason = error.to_string();
@@ -177,7 +177,7 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
 
 /// What was found about the server's key when it was not accepted.
 enum Seen {
-    Unknown(PublicKey),
+    Unknown(Box<PublicKey>),
     Refused(HostKeyProblem),
 }
 
@@ -212,7 +212,7 @@ impl Client {
             Verdict::Unknown if self.confirmed.as_ref().is_some_and(|ok| ok.key_data() == key.key_data()) => {
                 Ok(())
             }
-            Verdict::Unknown => Err(Seen::Unknown(key.clone())),
+            Verdict::Unknown => Err(Seen::Unknown(Box::new(key.clone()))),
         }
     }
 }
