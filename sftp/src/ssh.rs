@@ -16,4 +16,4 @@ pub use connect::connect;
 pub use destination::{Agent, Destination, StrictHostKeyChecking};
 pub use error::{ConnectError, HostKeyProblem};
 pub use interaction::{Cancelled, Interaction, Progress, Question};
-pub use session::Session;
+pub use session::{ChannelError, Session};

@@ -84,7 +84,7 @@ impl Interaction for Here {
     }
 }
 
-/// Like [`connect`], asking by `ask` in this process.
+/// Connects for a command that works without a daemon, asking by `ask` in this process.
 ///
 /// # Errors
 ///
