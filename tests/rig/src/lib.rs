@@ -1,1 +1,25 @@
-//! Skeleton.
+//! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that
+//! Cryptomator's own libraries wrote ([`Fixture`]), and the program under test with a home of its own ([`Scaup`]).
+//!
+//! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
+//! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
+
+// A test support crate: panicking is how it reports.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod account;
+mod fixtures;
+mod install;
+mod keys;
+mod process;
+mod scaup;
+mod sshd;
+mod within;
+
+pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable, Special};
+pub use install::{need, need_root};
+pub use keys::{Key, KeyKind};
+pub use process::run;
+pub use scaup::{Answers, Mount, MountCommand, Scaup};
+pub use sshd::{KeyboardInteractive, Sshd, SshdBuilder};
+pub use within::{eventually, within};
