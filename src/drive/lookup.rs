@@ -303,8 +303,12 @@ impl Drive {
             modified,
             changed: later(modified, node.changed),
         };
-        let age = node.fetched.map_or(Duration::ZERO, |at| at.elapsed());
-        TimedAttributes { attributes, ttl: self.options.attr_timeout.saturating_sub(age) }
+        // What is not saved yet changes when the server has it, and costs nothing to ask for again.
+        let ttl = match node.fetched {
+            Some(at) if unsaved.is_none() => self.options.attr_timeout.saturating_sub(at.elapsed()),
+            _ => Duration::ZERO,
+        };
+        TimedAttributes { attributes, ttl }
     }
 
     /// What was found, before it is a node.
