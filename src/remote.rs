@@ -95,6 +95,14 @@ impl RemotePath {
         &self.0
     }
 
+    /// Where this path lies when `from`, it or a directory above it, becomes `to`; `None` if it stays where it is.
+    #[must_use]
+    pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+        let rest = self.0.strip_prefix(from.0.as_slice())?;
+        let is_below = rest.is_empty() || rest.starts_with(b"/") || from.is_root();
+        is_below.then(|| Self([to.0.as_slice(), rest].concat()))
+    }
+
     /// Whether this is the mounted directory itself.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -187,6 +195,15 @@ pub enum RemoteOpen {
     CreateNew(u16),
 }
 
+/// Who waits for what is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadPriority {
+    /// A program.
+    Demand,
+    /// Nobody yet: it goes only when nobody else wants the road.
+    Ahead,
+}
+
 /// Capacity of the server's file system, as `statvfs(3)` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteStatistics {
@@ -258,6 +275,9 @@ pub enum RemoteError {
     /// The connection is gone.
     #[error("connection to the server lost: {0}")]
     Disconnected(String),
+    /// The file that was open is not there any more, or another one has its name.
+    #[error("the file was replaced on the server while the connection was lost")]
+    Replaced,
     /// The server answered against the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -286,7 +306,7 @@ pub trait Remote: Send + Sync + 'static {
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].
     async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
         let file = self.open(path, RemoteOpen::Read).await?;
-        let content = file.read_at(0, limit + 1).await;
+        let content = file.read_at(0, limit + 1, ReadPriority::Demand).await;
         file.close().await?;
         let content = content?;
         if content.len() > limit {
@@ -314,18 +334,24 @@ pub trait Remote: Send + Sync + 'static {
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError>;
     /// Traffic so far.
     fn counters(&self) -> RemoteCounters;
+    /// Whether the server can be asked now. While it can't, what is known of it is all there is.
+    fn is_reachable(&self) -> bool {
+        true
+    }
 }
 
 /// An open file on the server.
 ///
 /// Calls are carried out in the order in which they are first polled, though answers may come in any order: an extension of a
-/// file that is cut short is cut at its end.
+/// file that is cut short is cut at its end. Only the writes to a new file before its first `fsync` come in any order: nobody should see it
+/// under its final name before that.
 ///
 /// Dropping it closes it in the background; `close` reports whether that went well.
 #[async_trait]
 pub trait RemoteFile: Send + Sync + 'static {
     /// Reads `length` bytes from `offset`, of any length: the implementation splits and gathers. Fewer come only at the end of the file.
-    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError>;
+    async fn read_at(&self, offset: u64, length: usize, priority: ReadPriority)
+    -> Result<Bytes, RemoteError>;
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError>;
     /// Attributes of the open file, even after it was renamed or removed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{self, Cancelled, ConnectError, Interaction, Progress, Question};
+use scaup_sftp::ssh::{self, Cancelled, ConnectError, Destination, Interaction, Progress, Question, Session};
 use zeroize::Zeroizing;
 
 use super::protocol::{Failure, FailureKind, MountRequest};
@@ -12,7 +12,7 @@ use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::remote::Remote;
 use crate::remote::local::LocalRemote;
-use crate::remote::sftp::SftpRemote;
+use crate::remote::sftp::{ConnectFailure, Connector, SftpRemote};
 
 /// Connects, logs in where that is needed, and opens the directory.
 pub(super) async fn connect(
@@ -39,10 +39,31 @@ pub(super) async fn connect(
         ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
     let session = ssh::connect(&destination, &interaction).await.map_err(|error| login_failure(&error))?;
     let timeout = Duration::from_secs(request.timeout);
-    let remote = SftpRemote::open(session, server.directory.as_bytes(), timeout).await;
+    let login = Arc::new(Login { destination, interaction });
+    let remote = SftpRemote::open(session, server.directory.as_bytes(), login, timeout).await;
     remote
         .map(|remote| Arc::new(remote) as Arc<dyn Remote>)
         .map_err(|error| Failure::new(FailureKind::Other, format!("{}: {error}", request.target)))
+}
+
+/// The login of this mount, to be made again when the connection is lost.
+struct Login {
+    destination: Destination,
+    interaction: Arc<dyn Interaction>,
+}
+
+#[async_trait]
+impl Connector for Login {
+    async fn connect(&self) -> Result<Session, ConnectFailure> {
+        ssh::connect(&self.destination, &self.interaction).await.map_err(|error| match error {
+            ConnectError::Refused { .. } | ConnectError::Cancelled { .. } | ConnectError::HostKey { .. } => {
+                ConnectFailure::Refused(error.to_string())
+            }
+            ConnectError::Unreachable { .. } | ConnectError::Protocol { .. } => {
+                ConnectFailure::Unreachable(error.to_string())
+            }
+        })
+    }
 }
 
 fn login_failure(error: &ConnectError) -> Failure {

@@ -80,7 +80,7 @@ impl From<DriveError> for Errno {
     fn from(error: DriveError) -> Self {
         let errno = match error {
             DriveError::NotFound | DriveError::Remote(RemoteError::NotFound) => System::NOENT,
-            DriveError::Stale => System::STALE,
+            DriveError::Stale | DriveError::Remote(RemoteError::Replaced) => System::STALE,
             DriveError::Exists | DriveError::Remote(RemoteError::Exists) => System::EXIST,
             DriveError::NotADirectory | DriveError::Remote(RemoteError::NotADirectory) => System::NOTDIR,
             DriveError::IsADirectory | DriveError::Remote(RemoteError::IsADirectory) => System::ISDIR,

@@ -19,7 +19,7 @@ use super::codec::{CHUNK_LEN, Codec};
 use super::error::DriveError;
 use super::location::Location;
 use super::uploader::Uploader;
-use crate::remote::{RemoteAttributes, RemoteFile, RemoteOpen, RemotePath};
+use crate::remote::{ReadPriority, RemoteAttributes, RemoteFile, RemoteOpen, RemotePath};
 
 /// How a file on the server looked: what tells whether somebody else changed it since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +179,7 @@ impl File {
         let how = if writable { RemoteOpen::ReadWrite } else { RemoteOpen::Read };
         let file = drive.remote.open(&location.file_path(), how).await?;
         let first = usize::try_from(location.first_read_len()).unwrap_or(usize::MAX);
-        let (attributes, head) = futures::join!(file.stat(), file.read_at(0, first));
+        let (attributes, head) = futures::join!(file.stat(), file.read_at(0, first, ReadPriority::Demand));
         let (attributes, head) = (attributes?, head?);
         let base = Base::from(attributes);
         let content = match known {
@@ -377,7 +377,7 @@ impl File {
                     Claim::Load(promise) => {
                         let waiting = promise.wait();
                         if run.last().is_some_and(|last| last.number() + 1 != number) {
-                            fetch(drive, state, codec, std::mem::take(&mut run));
+                            fetch(drive, state, codec, std::mem::take(&mut run), ReadPriority::Demand);
                         }
                         run.push(promise);
                         Part::Coming(waiting)
@@ -386,7 +386,7 @@ impl File {
             };
             parts.push(part);
         }
-        fetch(drive, state, codec, run);
+        fetch(drive, state, codec, run, ReadPriority::Demand);
         let mut chunks = Vec::with_capacity(parts.len());
         for part in parts {
             chunks.push(match part {
@@ -410,16 +410,16 @@ impl File {
             let Claim::Load(promise) = drive.cache.claim(state.key(number)) else { continue };
             let full = run.len() >= super::readahead::GROUP_CHUNKS;
             if full || run.last().is_some_and(|last| last.number() + 1 != number) {
-                fetch(drive, &state, codec, std::mem::take(&mut run));
+                fetch(drive, &state, codec, std::mem::take(&mut run), ReadPriority::Ahead);
             }
             run.push(promise);
         }
-        fetch(drive, &state, codec, run);
+        fetch(drive, &state, codec, run, ReadPriority::Ahead);
     }
 }
 
 /// Fetches and decrypts one run of adjacent chunks in the background.
-fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>) {
+fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, priority: ReadPriority) {
     let Some(first) = run.first().map(Promise::number) else { return };
     let lengths: Vec<u64> = run.iter().map(|promise| state.stored_chunk_len(promise.number())).collect();
     let (file, codec) = (Arc::clone(state.backing.file()), Arc::clone(codec));
@@ -432,7 +432,7 @@ fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>) {
             })
             .collect();
         let total = stored_lengths.iter().sum();
-        let read = file.read_at(codec.offset(first), total).await;
+        let read = file.read_at(codec.offset(first), total, priority).await;
         let mut rest = match read {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -460,7 +460,7 @@ async fn check_end(file: &dyn RemoteFile, codec: &Codec, length: u64, size: u64)
         return Ok(());
     }
     let extra = usize::try_from(size - end).map_err(|_| DriveError::TooLarge)?;
-    let chunk = file.read_at(end, extra).await?;
+    let chunk = file.read_at(end, extra, ReadPriority::Demand).await?;
     codec.decode(length / CHUNK_LEN, chunk).map(|_| ())
 }
 

@@ -6,17 +6,18 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use bytes::Bytes;
+use russh::Channel;
+use russh::client::Msg;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::error::{SftpError, StatusCode};
 use super::packet::{self, Reply, Request, kind};
-
-/// Content in flight, bytes: one bandwidth-delay product of 1 Gbit/s over 128 ms.
-const CONTENT_IN_FLIGHT: usize = 16 * 1024 * 1024;
+use super::road::{Budget, Priority, Road};
+use super::wire::{self, Outgoing, Packets};
 
 /// Requests without content in flight: OpenSSH answers bursts of this depth best.
 const REQUESTS_IN_FLIGHT: usize = 128;
@@ -32,8 +33,10 @@ type Outcome = Result<Reply, SftpError>;
 struct Pending {
     waiting: HashMap<u32, oneshot::Sender<Outcome>>,
     next_id: u32,
-    /// Why the channel is gone.
-    dead: Option<SftpError>,
+}
+
+fn closed() -> SftpError {
+    SftpError::Disconnected("the channel is closed".to_owned())
 }
 
 /// Counters of one lane.
@@ -56,14 +59,23 @@ pub struct Lane {
 pub(super) struct Shared {
     outgoing: mpsc::UnboundedSender<Bytes>,
     pending: Mutex<Pending>,
+    /// Why the channel is gone.
+    dead: watch::Sender<Option<SftpError>>,
     timeout: Duration,
-    content: Semaphore,
+    road: Arc<Road>,
     requests: Semaphore,
     extensions: HashSet<Bytes>,
     limits: Mutex<Limits>,
-    count_requests: AtomicU64,
-    bytes_received: Arc<AtomicU64>,
-    bytes_sent: Arc<AtomicU64>,
+    /// Bytes of content that were sent and are not acknowledged.
+    unacknowledged: AtomicU64,
+    traffic: Arc<Traffic>,
+}
+
+#[derive(Default)]
+struct Traffic {
+    requests: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 /// What the server says it takes (`limits@openssh.com`).
@@ -84,23 +96,44 @@ impl Lane {
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         timeout: Duration,
     ) -> Result<Self, SftpError> {
-        let (read, mut write) = tokio::io::split(stream);
-        let mut read = BufReader::with_capacity(256 * 1024, read);
-        let lost = |error: std::io::Error| SftpError::Disconnected(error.to_string());
+        Self::greet(wire::of_stream(stream), Arc::default(), timeout).await
+    }
+
+    /// Greets the server on a channel of an SSH connection, whose lanes all share its `road`.
+    ///
+    /// # Errors
+    ///
+    /// If the server is silent, or speaks something else.
+    pub async fn on_channel(
+        channel: Channel<Msg>,
+        road: Arc<Road>,
+        timeout: Duration,
+    ) -> Result<Self, SftpError> {
+        Self::greet(wire::of_channel(channel), road, timeout).await
+    }
+
+    async fn greet(
+        (mut packets, mut outgoing): (Packets, Outgoing),
+        road: Arc<Road>,
+        timeout: Duration,
+    ) -> Result<Self, SftpError> {
+        let asked = Instant::now();
         let greet = async {
-            write.write_all(&packet::init()).await.map_err(lost)?;
-            write.flush().await.map_err(lost)?;
-            packet::decode_version(receive(&mut read).await?)
+            outgoing.send(packet::init()).await?;
+            packet::decode_version(packets.next().await?)
         };
         let extensions =
             tokio::time::timeout(timeout, greet).await.map_err(|_| SftpError::Timeout(timeout))??;
-        let (outgoing, queue) = mpsc::unbounded_channel();
-        let (bytes_received, bytes_sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        // The server starts its program first, so this took longer than a round trip: better than to know nothing.
+        road.note_round_trip(asked.elapsed());
+        let (sender, queue) = mpsc::unbounded_channel();
+        let traffic = Arc::<Traffic>::default();
         let shared = Arc::new(Shared {
-            outgoing,
-            pending: Mutex::new(Pending { waiting: HashMap::new(), next_id: 0, dead: None }),
+            outgoing: sender,
+            pending: Mutex::new(Pending { waiting: HashMap::new(), next_id: 0 }),
+            dead: watch::Sender::new(None),
             timeout,
-            content: Semaphore::new(CONTENT_IN_FLIGHT),
+            road,
             requests: Semaphore::new(REQUESTS_IN_FLIGHT),
             extensions: extensions.into_iter().collect(),
             limits: Mutex::new(Limits {
@@ -108,12 +141,11 @@ impl Lane {
                 write_len: LENGTH_UNKNOWN,
                 open_handles: None,
             }),
-            count_requests: AtomicU64::new(0),
-            bytes_received: Arc::clone(&bytes_received),
-            bytes_sent: Arc::clone(&bytes_sent),
+            unacknowledged: AtomicU64::new(0),
+            traffic: Arc::clone(&traffic),
         });
-        tokio::spawn(write_all(write, queue, bytes_sent, Arc::downgrade(&shared)));
-        tokio::spawn(read_all(read, bytes_received, Arc::downgrade(&shared)));
+        tokio::spawn(write_all(outgoing, queue, Arc::clone(&traffic), Arc::downgrade(&shared)));
+        tokio::spawn(read_all(packets, traffic, Arc::downgrade(&shared)));
         let lane = Self { shared };
         lane.ask_limits().await?;
         Ok(lane)
@@ -159,11 +191,33 @@ impl Lane {
     /// What went over it so far.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {
+        let Traffic { requests, received, sent } = self.shared.traffic.as_ref();
         LaneCounters {
-            requests: self.shared.count_requests.load(Ordering::Relaxed),
-            bytes_received: self.shared.bytes_received.load(Ordering::Relaxed),
-            bytes_sent: self.shared.bytes_sent.load(Ordering::Relaxed),
+            requests: requests.load(Ordering::Relaxed),
+            bytes_received: received.load(Ordering::Relaxed),
+            bytes_sent: sent.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes of content that were sent and are not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> u64 {
+        self.shared.unacknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the lane is gone, and answers why.
+    pub async fn ended(&self) -> SftpError {
+        let mut dead = self.shared.dead.subscribe();
+        match dead.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_else(closed),
+            Err(_) => closed(),
+        }
+    }
+
+    /// Whether both are the same lane.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Sends a request that carries no content, and waits for its reply. A refusal comes as an error.
@@ -173,36 +227,85 @@ impl Lane {
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
         let _permit = self.shared.requests.acquire().await;
-        self.exchange(kind, build).await
+        let sent = Instant::now();
+        let reply = self.shared.exchange(kind, build).await;
+        if matches!(reply, Ok(_) | Err(SftpError::Status { .. })) {
+            self.shared.road.note_round_trip(sent.elapsed());
+        }
+        reply
     }
 
-    /// Sends a request that carries or asks for `length` bytes of content, and waits for its reply.
-    pub(super) async fn content_request(
+    /// Asks for `length` bytes of content. A refusal comes as an error.
+    pub(super) async fn request_content(
         &self,
-        kind: u8,
+        length: usize,
+        priority: Priority,
+        build: impl FnOnce(Request) -> Request,
+    ) -> Result<Reply, SftpError> {
+        self.with_content(&self.shared.road.down, length, priority, kind::READ, build).await
+    }
+
+    /// Sends `length` bytes of content, and waits for its acknowledgement. A refusal comes as an error.
+    pub(super) async fn send_content(
+        &self,
         length: usize,
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
-        let weight = u32::try_from(length.clamp(1, CONTENT_IN_FLIGHT)).unwrap_or(1);
-        let _permit = self.shared.content.acquire_many(weight).await;
-        self.exchange(kind, build).await
+        let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
+        self.with_content(&self.shared.road.up, length, Priority::Demand, kind::WRITE, build).await
     }
 
-    async fn exchange(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
-        let answer = self.shared.send(kind, build)?;
-        let timeout = self.shared.timeout;
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(Ok(Reply::Status { code, message }))) if code != StatusCode::Ok => {
-                Err(SftpError::Status { code, message })
-            }
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(self.shared.why_dead()),
-            Err(_) => Err(SftpError::Timeout(timeout)),
+    async fn with_content(
+        &self,
+        budget: &Arc<Budget>,
+        length: usize,
+        priority: Priority,
+        kind: u8,
+        build: impl FnOnce(Request) -> Request,
+    ) -> Result<Reply, SftpError> {
+        let permit = budget.acquire(length as u64, priority).await;
+        let sent = Instant::now();
+        let reply = self.shared.exchange(kind, build).await;
+        if matches!(reply, Ok(_) | Err(SftpError::Status { .. })) {
+            self.shared.road.note_round_trip(sent.elapsed());
+            permit.arrived();
         }
+        reply
+    }
+}
+
+/// Counts bytes as not acknowledged while it lives.
+struct Unacknowledged<'a> {
+    shared: &'a Shared,
+    bytes: u64,
+}
+
+impl<'a> Unacknowledged<'a> {
+    fn count(shared: &'a Shared, bytes: u64) -> Self {
+        shared.unacknowledged.fetch_add(bytes, Ordering::Relaxed);
+        Self { shared, bytes }
+    }
+}
+
+impl Drop for Unacknowledged<'_> {
+    fn drop(&mut self) {
+        self.shared.unacknowledged.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Shared {
+    async fn exchange(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
+        let answer = self.send(kind, build)?;
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(Ok(Reply::Status { code, message }))) if code != StatusCode::Ok => {
+                Err(SftpError::Status { code, message })
+            }
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(self.why_dead()),
+            Err(_) => Err(SftpError::Timeout(self.timeout)),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,8 +318,8 @@ impl Shared {
     ) -> Result<oneshot::Receiver<Outcome>, SftpError> {
         let (sender, receiver) = oneshot::channel();
         let mut pending = self.lock();
-        if let Some(dead) = &pending.dead {
-            return Err(dead.clone());
+        if let Some(why) = &*self.dead.borrow() {
+            return Err(why.clone());
         }
         // An id that a silent server still owes a reply for is not given again.
         let mut id = pending.next_id;
@@ -227,24 +330,23 @@ impl Shared {
         pending.waiting.insert(id, sender);
         // Handed over under the lock: requests leave in the order of the calls.
         let packet = build(Request::new(kind, id)).finish();
-        self.count_requests.fetch_add(1, Ordering::Relaxed);
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         if self.outgoing.send(packet).is_err() {
             pending.waiting.remove(&id);
-            return Err(SftpError::Disconnected("the channel is closed".to_owned()));
+            return Err(closed());
         }
         Ok(receiver)
     }
 
     fn why_dead(&self) -> SftpError {
-        let unknown = || SftpError::Disconnected("the channel is closed".to_owned());
-        self.lock().dead.clone().unwrap_or_else(unknown)
+        self.dead.borrow().clone().unwrap_or_else(closed)
     }
 
     fn die(&self, why: SftpError) {
         let mut pending = self.lock();
-        let why = pending.dead.get_or_insert(why).clone();
+        self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
         for (_, waiting) in pending.waiting.drain() {
-            let _ = waiting.send(Err(why.clone()));
+            let _ = waiting.send(Err(self.why_dead()));
         }
     }
 
@@ -267,38 +369,29 @@ impl Shared {
 }
 
 async fn write_all(
-    mut write: impl AsyncWrite + Unpin,
+    mut outgoing: Outgoing,
     mut queue: mpsc::UnboundedReceiver<Bytes>,
-    sent: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
     shared: std::sync::Weak<Shared>,
 ) {
     while let Some(packet) = queue.recv().await {
-        let written = async {
-            write.write_all(&packet).await?;
-            // What is queued behind goes along.
-            if queue.is_empty() { write.flush().await } else { Ok(()) }
-        };
-        sent.fetch_add(packet.len() as u64, Ordering::Relaxed);
-        if let Err(error) = written.await {
+        traffic.sent.fetch_add(packet.len() as u64, Ordering::Relaxed);
+        if let Err(error) = outgoing.send(packet).await {
             if let Some(shared) = shared.upgrade() {
-                shared.die(SftpError::Disconnected(error.to_string()));
+                shared.die(error);
             }
             return;
         }
     }
-    let _ = write.shutdown().await;
+    outgoing.end().await;
 }
 
-async fn read_all(
-    mut read: impl AsyncRead + Unpin,
-    received: Arc<AtomicU64>,
-    shared: std::sync::Weak<Shared>,
-) {
+async fn read_all(mut packets: Packets, traffic: Arc<Traffic>, shared: std::sync::Weak<Shared>) {
     loop {
-        let packet = receive(&mut read).await;
+        let packet = packets.next().await;
         let Some(shared) = shared.upgrade() else { return };
         let delivered = packet.and_then(|packet| {
-            received.fetch_add(packet.len() as u64 + 4, Ordering::Relaxed);
+            traffic.received.fetch_add(packet.len() as u64 + 4, Ordering::Relaxed);
             let (id, reply) = packet::decode(packet)?;
             shared.deliver(id, reply)
         });
@@ -307,26 +400,4 @@ async fn read_all(
             return;
         }
     }
-}
-
-/// Receives one packet, without its length.
-async fn receive(read: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, SftpError> {
-    let lost = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => {
-            SftpError::Disconnected("the server closed the channel".to_owned())
-        }
-        _ => SftpError::Disconnected(error.to_string()),
-    };
-    let length = read.read_u32().await.map_err(lost)? as usize;
-    if length == 0 || length > packet::PACKET_MAX {
-        return Err(SftpError::Protocol(format!("a packet of {length} bytes")));
-    }
-    let mut packet = BytesMut::with_capacity(length);
-    while packet.len() < length {
-        let mut rest = (&mut *read).take((length - packet.len()) as u64);
-        if rest.read_buf(&mut packet).await.map_err(lost)? == 0 {
-            return Err(SftpError::Disconnected("the server closed the channel inside a packet".to_owned()));
-        }
-    }
-    Ok(packet.freeze())
 }

@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use super::error::{SftpError, StatusCode};
 use super::lane::{Lane, Shared};
 use super::packet::{Attributes, NameEntry, Reply, SetAttributes, decode_numbers, kind};
+use super::road::Priority;
 
 /// Names in one directory that are taken from a server.
 const NAMES_MAX: usize = 2_000_000;
@@ -131,13 +132,20 @@ impl Lane {
     /// # Errors
     ///
     /// As all requests.
-    pub async fn read_at(&self, handle: &FileHandle, offset: u64, length: usize) -> Result<Bytes, SftpError> {
+    pub async fn read_at(
+        &self,
+        handle: &FileHandle,
+        offset: u64,
+        length: usize,
+        priority: Priority,
+    ) -> Result<Bytes, SftpError> {
         let piece = self.limits().read_len as usize;
         if length <= piece {
-            return self.read_piece(handle, offset, length).await;
+            return self.read_piece(handle, offset, length, priority).await;
         }
         let pieces = (0..length).step_by(piece).map(|start| {
-            self.read_piece(handle, offset.saturating_add(start as u64), piece.min(length - start))
+            let at = offset.saturating_add(start as u64);
+            self.read_piece(handle, at, piece.min(length - start), priority)
         });
         let pieces = try_join_all(pieces).await?;
         let mut whole = BytesMut::with_capacity(length);
@@ -152,13 +160,20 @@ impl Lane {
     }
 
     /// Reads one piece, asking again for what a short answer leaves out.
-    async fn read_piece(&self, handle: &FileHandle, offset: u64, length: usize) -> Result<Bytes, SftpError> {
-        let mut first = match self.read_once(handle, offset, length).await? {
+    async fn read_piece(
+        &self,
+        handle: &FileHandle,
+        offset: u64,
+        length: usize,
+        priority: Priority,
+    ) -> Result<Bytes, SftpError> {
+        let mut first = match self.read_once(handle, offset, length, priority).await? {
             Some(data) => data,
             None => return Ok(Bytes::new()),
         };
         while first.len() < length {
-            let rest = self.read_once(handle, offset + first.len() as u64, length - first.len()).await?;
+            let (at, missing) = (offset.saturating_add(first.len() as u64), length - first.len());
+            let rest = self.read_once(handle, at, missing, priority).await?;
             let Some(rest) = rest else { break };
             first = [first, rest].concat().into();
         }
@@ -170,12 +185,11 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
+        priority: Priority,
     ) -> Result<Option<Bytes>, SftpError> {
         let asked = u32::try_from(length).unwrap_or(u32::MAX);
         let reply = self
-            .content_request(kind::READ, length, |request| {
-                request.string(&handle.bytes).u64(offset).u32(asked)
-            })
+            .request_content(length, priority, |request| request.string(&handle.bytes).u64(offset).u32(asked))
             .await;
         match reply {
             Ok(Reply::Data(data)) if data.len() > length => {
@@ -205,9 +219,7 @@ impl Lane {
 
     async fn write_piece(&self, handle: &FileHandle, offset: u64, data: Bytes) -> Result<(), SftpError> {
         let reply = self
-            .content_request(kind::WRITE, data.len(), |request| {
-                request.string(&handle.bytes).u64(offset).string(&data)
-            })
+            .send_content(data.len(), |request| request.string(&handle.bytes).u64(offset).string(&data))
             .await?;
         done(&reply, "WRITE")
     }

@@ -1,5 +1,7 @@
 //! Going through the methods of authentication (RFC 4252), in whatever order the server wants.
 
+use std::sync::{Mutex, PoisonError};
+
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
@@ -47,7 +49,8 @@ struct Login<'a> {
     handle: &'a mut Handle<Client>,
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
-    agent: Option<AnyAgent>,
+    /// Only ever used by its one owner; behind a lock since its stream can't be shared, and a login may move between threads.
+    agent: Option<Mutex<AnyAgent>>,
     identities: std::vec::IntoIter<Identity>,
     offers: usize,
     tried: Vec<&'static str>,
@@ -61,6 +64,7 @@ pub(super) async fn log_in(
 ) -> Result<(), ConnectError> {
     let mut agent = keys::agent(destination).await;
     let identities = keys::identities(destination, agent.as_mut()).await.into_iter();
+    let agent = agent.map(Mutex::new);
     let login = Login { handle, destination, interaction, agent, identities, offers: 0, tried: Vec::new() };
     login.run().await
 }
@@ -185,6 +189,7 @@ impl Login<'_> {
     async fn offer_from_agent(&mut self, held: AgentIdentity) -> Result<Option<Step>, ConnectError> {
         let hash = self.rsa_hash().await;
         let Some(agent) = self.agent.as_mut() else { return Ok(None) };
+        let agent = agent.get_mut().unwrap_or_else(PoisonError::into_inner);
         let user = self.destination.user.clone();
         let signed = match held {
             AgentIdentity::PublicKey { key, .. } => {

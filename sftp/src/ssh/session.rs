@@ -34,6 +34,12 @@ impl Session {
         Self { handle: Arc::new(handle), _through: through.map(Arc::new) }
     }
 
+    /// Whether the connection is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
     /// Opens a channel that leads to the server's SFTP subsystem.
     ///
     /// # Errors

@@ -1,0 +1,133 @@
+//! The bytes of one lane: whole packets in, pieces of any length out of what carries them.
+//!
+//! An SSH channel hands its messages over as they came, so a packet is copied once, into its own memory. Any other stream
+//! (a server over a pipe) is read in pieces first.
+
+use bytes::{Buf, Bytes, BytesMut};
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::error::SftpError;
+use super::packet::PACKET_MAX;
+
+/// Bytes that are read from a stream at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Where bytes come from.
+pub(super) enum Incoming {
+    /// An SSH channel.
+    Channel(ChannelReadHalf),
+    /// Any stream.
+    Stream(Box<dyn AsyncRead + Send + Unpin>),
+}
+
+/// Where bytes go to.
+pub(super) enum Outgoing {
+    /// An SSH channel; waits for the server's window by itself.
+    Channel(ChannelWriteHalf<Msg>),
+    /// Any stream.
+    Stream(Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+/// Takes a channel apart.
+pub(super) fn of_channel(channel: Channel<Msg>) -> (Packets, Outgoing) {
+    let (read, write) = channel.split();
+    (Packets::new(Incoming::Channel(read)), Outgoing::Channel(write))
+}
+
+/// Takes a stream apart.
+pub(super) fn of_stream(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> (Packets, Outgoing) {
+    let (read, write) = tokio::io::split(stream);
+    let (read, write) = (Box::new(read), Box::new(write));
+    (Packets::new(Incoming::Stream(read)), Outgoing::Stream(write))
+}
+
+fn lost(error: impl std::fmt::Display) -> SftpError {
+    SftpError::Disconnected(error.to_string())
+}
+
+impl Incoming {
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, SftpError> {
+        match self {
+            Self::Channel(channel) => loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Data { data }) => return Ok(Some(data)),
+                    Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Ok(None),
+                    // Window adjustments, the server's exit status, and what it writes to its standard error.
+                    Some(_) => {}
+                }
+            },
+            Self::Stream(stream) => {
+                let mut piece = BytesMut::with_capacity(PIECE);
+                let count = stream.read_buf(&mut piece).await.map_err(lost)?;
+                Ok((count > 0).then(|| piece.freeze()))
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    /// Sends all of `packet`.
+    pub(super) async fn send(&mut self, packet: Bytes) -> Result<(), SftpError> {
+        match self {
+            Self::Channel(channel) => channel.data_bytes(packet).await.map_err(lost),
+            Self::Stream(stream) => {
+                stream.write_all(&packet).await.map_err(lost)?;
+                stream.flush().await.map_err(lost)
+            }
+        }
+    }
+
+    /// Says that nothing more comes.
+    pub(super) async fn end(mut self) {
+        // The lane is given up: whether the server hears of it changes nothing.
+        let _ = match &mut self {
+            Self::Channel(channel) => channel.close().await.map_err(lost),
+            Self::Stream(stream) => stream.shutdown().await.map_err(lost),
+        };
+    }
+}
+
+/// Whole packets out of pieces.
+pub(super) struct Packets {
+    incoming: Incoming,
+    rest: Bytes,
+}
+
+impl Packets {
+    fn new(incoming: Incoming) -> Self {
+        Self { incoming, rest: Bytes::new() }
+    }
+
+    /// The next packet, without its length.
+    pub(super) async fn next(&mut self) -> Result<Bytes, SftpError> {
+        let length = self.take(4, "the server closed the channel").await?.get_u32() as usize;
+        if length == 0 || length > PACKET_MAX {
+            return Err(SftpError::Protocol(format!("a packet of {length} bytes")));
+        }
+        self.take(length, "the server closed the channel inside a packet").await
+    }
+
+    /// Exactly `length` bytes.
+    async fn take(&mut self, length: usize, otherwise: &str) -> Result<Bytes, SftpError> {
+        if self.rest.len() >= length {
+            return Ok(self.rest.split_to(length));
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&std::mem::take(&mut self.rest));
+        loop {
+            let Some(mut piece) = self.incoming.next().await? else {
+                return Err(SftpError::Disconnected(otherwise.to_owned()));
+            };
+            let missing = length - whole.len();
+            if piece.len() >= missing {
+                whole.extend_from_slice(&piece.split_to(missing));
+                self.rest = piece;
+                return Ok(whole.freeze());
+            }
+            whole.extend_from_slice(&piece);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One login, and the lanes on it: one for names and attributes, one for content, and up to eight more for uploads, since the
+//! server's own window caps what one lane carries upwards (OpenSSH's is 2 MiB: 26 MB/s over 80 ms).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use scaup_sftp::client::{Lane, LaneCounters, Road, SftpError};
+use scaup_sftp::ssh::Session;
+
+use super::reasons::{from_wire, plain};
+use crate::remote::{RemoteError, RemoteKind, RemotePath};
+
+/// Lanes for uploads beside the one for content. With the two others they stay within OpenSSH's `MaxSessions 10`.
+const UPLOAD_LANES_MAX: usize = 7;
+
+/// One connection.
+pub(super) struct Connection {
+    /// Which one this is, counted from 0.
+    pub(super) generation: u64,
+    pub(super) names: Lane,
+    pub(super) content: Lane,
+    /// The mounted directory's absolute path, without a slash at its end.
+    root: Bytes,
+    road: Arc<Road>,
+    timeout: Duration,
+    uploads: Mutex<Vec<Lane>>,
+    uploads_refused: AtomicBool,
+    session: Session,
+}
+
+fn no_channel(error: impl std::fmt::Display) -> RemoteError {
+    RemoteError::Failure(format!("SFTP: {error}"))
+}
+
+impl Connection {
+    /// Opens the lanes and the directory (empty: the login directory) on a server that one is logged in to.
+    pub(super) async fn open(
+        session: Session,
+        directory: &[u8],
+        timeout: Duration,
+        generation: u64,
+    ) -> Result<Self, RemoteError> {
+        let road = Arc::<Road>::default();
+        let lane = async || {
+            let channel = session.open_sftp_channel().await.map_err(no_channel)?;
+            Lane::on_channel(channel, Arc::clone(&road), timeout).await.map_err(plain)
+        };
+        let names = async {
+            let names = lane().await?;
+            let root = open_directory(&names, directory).await?;
+            Ok::<_, RemoteError>((names, root))
+        };
+        let (names, content) = futures::join!(names, lane());
+        let (names, root) = names?;
+        // A server that allows one channel only (`MaxSessions 1`) has one lane for both.
+        let content = content.unwrap_or_else(|error| {
+            tracing::info!(%error, "the server allows one channel only");
+            names.clone()
+        });
+        Ok(Self {
+            generation,
+            names,
+            content,
+            root,
+            road,
+            timeout,
+            uploads: Mutex::default(),
+            uploads_refused: AtomicBool::new(false),
+            session,
+        })
+    }
+
+    /// The absolute path of a place in the mounted directory.
+    pub(super) fn whole_path(&self, path: &RemotePath) -> Vec<u8> {
+        let mut whole = self.root.to_vec();
+        if !path.is_root() || whole.is_empty() {
+            whole.push(b'/');
+        }
+        whole.extend_from_slice(path.as_bytes());
+        whole
+    }
+
+    /// The absolute path of the mounted directory.
+    pub(super) fn directory(&self) -> Vec<u8> {
+        self.whole_path(&RemotePath::root())
+    }
+
+    /// Waits until a lane that is needed is gone.
+    pub(super) async fn lost(&self) -> SftpError {
+        tokio::select! {
+            why = self.names.ended() => why,
+            why = self.content.ended() => why,
+        }
+    }
+
+    fn lock_uploads(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The upload lane of that number, opened if it is not; `None` if the server opens no more, or it is one too many.
+    pub(super) async fn upload_lane(&self, number: usize) -> Option<Lane> {
+        if let Some(lane) = self.lock_uploads().get(number) {
+            return Some(lane.clone());
+        }
+        if number >= UPLOAD_LANES_MAX || self.uploads_refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let opened = async {
+            let channel = self.session.open_sftp_channel().await.map_err(no_channel)?;
+            Lane::on_channel(channel, Arc::clone(&self.road), self.timeout).await.map_err(plain)
+        };
+        match opened.await {
+            Ok(lane) => {
+                self.lock_uploads().push(lane.clone());
+                Some(lane)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the server opens no more channels");
+                self.uploads_refused.store(true, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// What went over all lanes.
+    pub(super) fn counters(&self) -> LaneCounters {
+        let uploads = self.lock_uploads();
+        let same = self.names.is_same(&self.content);
+        let lanes = [&self.names].into_iter().chain((!same).then_some(&self.content)).chain(uploads.iter());
+        lanes.map(Lane::counters).fold(LaneCounters::default(), |sum, lane| LaneCounters {
+            requests: sum.requests + lane.requests,
+            bytes_received: sum.bytes_received + lane.bytes_received,
+            bytes_sent: sum.bytes_sent + lane.bytes_sent,
+        })
+    }
+}
+
+/// The absolute path of a directory, which has to be one.
+async fn open_directory(names: &Lane, directory: &[u8]) -> Result<Bytes, RemoteError> {
+    // What is below it counts, so a link in the last place is followed.
+    let inside = if directory.is_empty() { b".".to_vec() } else { [directory, b"/."].concat() };
+    let (path, attributes) = futures::join!(names.realpath(&inside), names.lstat(&inside));
+    match attributes {
+        Ok(attributes) if from_wire(&attributes).kind == RemoteKind::Directory => {}
+        Ok(_) => return Err(RemoteError::NotADirectory),
+        Err(error) => {
+            // A file is no directory to look into: the server says so in its own way.
+            let is_there = names.lstat(directory).await.is_ok();
+            return Err(if is_there { RemoteError::NotADirectory } else { plain(error) });
+        }
+    }
+    let path = path.map_err(plain)?;
+    Ok(if path.as_ref() == b"/" { Bytes::new() } else { path })
+}
+
+/// Adds up what connections carried that are gone.
+#[derive(Default)]
+pub(super) struct PastTraffic {
+    requests: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl PastTraffic {
+    pub(super) fn add(&self, counters: LaneCounters) {
+        self.requests.fetch_add(counters.requests, Ordering::Relaxed);
+        self.received.fetch_add(counters.bytes_received, Ordering::Relaxed);
+        self.sent.fetch_add(counters.bytes_sent, Ordering::Relaxed);
+    }
+
+    pub(super) fn with(&self, counters: LaneCounters) -> LaneCounters {
+        LaneCounters {
+            requests: counters.requests + self.requests.load(Ordering::Relaxed),
+            bytes_received: counters.bytes_received + self.received.load(Ordering::Relaxed),
+            bytes_sent: counters.bytes_sent + self.sent.load(Ordering::Relaxed),
+        }
+    }
+}

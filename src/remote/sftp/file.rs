@@ -1,0 +1,398 @@
+//! An open file on the server. It outlives the connection it was opened on: on the next one it is opened again by its path, after
+//! a look whether it is still the same file.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use scaup_sftp::client::{FileHandle, Lane, OpenFlags, Priority, SetAttributes, SftpError, StatusCode};
+
+use super::connection::Connection;
+use super::link::Link;
+use super::reasons::{exists, from_wire, plain, to_wire, why_not_made, why_not_written, with_mode};
+use super::retry::retry;
+use crate::remote::{
+    ReadPriority, RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath,
+    RemoteSetAttributes,
+};
+
+/// Unacknowledged bytes on every lane of a file from which on one more lane is worth its round trips: half of OpenSSH's window.
+const LANE_BUSY: u64 = 1024 * 1024;
+
+/// Bytes from the beginning that tell one file from another that took its place: the header of a vault file, whose nonce is unique.
+const HEAD_LEN: usize = 64;
+
+/// A handle, and the lane it belongs to.
+struct Open {
+    lane: Lane,
+    handle: FileHandle,
+}
+
+/// The handles of one file on one connection.
+struct Opened {
+    generation: u64,
+    first: Arc<Open>,
+    /// More handles of the same file on upload lanes.
+    more: Mutex<Vec<Arc<Open>>>,
+    opening_more: AtomicBool,
+}
+
+/// What is known of the file, to recognize it after a reconnection.
+#[derive(Default)]
+struct Identity {
+    /// How it looked when it was last looked at, while nobody here had changed it.
+    attributes: Option<RemoteAttributes>,
+    /// Its first bytes, as they were read.
+    head: Option<Bytes>,
+    /// This mount wrote to it: size and time say nothing any more.
+    changed: bool,
+}
+
+/// One open file.
+pub(super) struct SftpFile {
+    link: Arc<Link>,
+    how: RemoteOpen,
+    /// Where it lies; `None` once its name was removed.
+    path: Mutex<Option<RemotePath>>,
+    opened: tokio::sync::Mutex<Option<Arc<Opened>>>,
+    identity: Mutex<Identity>,
+    /// Whether its writes may be carried out in any order: nobody sees a new file before it is whole.
+    striped: AtomicBool,
+}
+
+/// All open files, so that they hear of their names' changes.
+#[derive(Default)]
+pub(super) struct OpenFiles(Mutex<Vec<Weak<SftpFile>>>);
+
+impl OpenFiles {
+    fn add(&self, file: &Arc<SftpFile>) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|file| file.strong_count() > 0);
+        files.push(Arc::downgrade(file));
+    }
+
+    fn all(&self) -> Vec<Arc<SftpFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// `from` is called `to` now, and everything in it lies there.
+    pub(super) fn renamed(&self, from: &RemotePath, to: &RemotePath) {
+        for file in self.all() {
+            let mut path = file.lock_path();
+            let Some(old) = path.as_ref() else { continue };
+            if old == to {
+                // What had the name was replaced.
+                *path = None;
+            } else if let Some(moved) = old.moved(from, to) {
+                *path = Some(moved);
+            }
+        }
+    }
+
+    /// The name is gone.
+    pub(super) fn removed(&self, gone: &RemotePath) {
+        for file in self.all() {
+            let mut path = file.lock_path();
+            if path.as_ref() == Some(gone) {
+                *path = None;
+            }
+        }
+    }
+}
+
+fn flags_of(how: RemoteOpen) -> (OpenFlags, SetAttributes) {
+    match how {
+        RemoteOpen::Read => (OpenFlags::Read, SetAttributes::default()),
+        RemoteOpen::ReadWrite => (OpenFlags::ReadWrite, SetAttributes::default()),
+        RemoteOpen::CreateNew(mode) => (OpenFlags::CreateNew, with_mode(mode)),
+    }
+}
+
+/// Opens a file for the first time.
+pub(super) async fn open(
+    link: &Arc<Link>,
+    files: &OpenFiles,
+    path: &RemotePath,
+    how: RemoteOpen,
+) -> Result<Arc<SftpFile>, RemoteError> {
+    let opened = retry(link, |connection, again| {
+        Box::pin(async move { open_on(&connection, path, how, again).await })
+    })
+    .await?;
+    let file = Arc::new(SftpFile {
+        link: Arc::clone(link),
+        how,
+        path: Mutex::new(Some(path.clone())),
+        opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
+        identity: Mutex::default(),
+        striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_))),
+    });
+    files.add(&file);
+    Ok(file)
+}
+
+async fn open_on(
+    connection: &Connection,
+    path: &RemotePath,
+    how: RemoteOpen,
+    again: bool,
+) -> Result<Opened, RemoteError> {
+    let whole = connection.whole_path(path);
+    let (flags, attributes) = flags_of(how);
+    let handle = match connection.content.open_file(&whole, flags, &attributes).await {
+        Ok(handle) => handle,
+        // New names are made up here: one that exists after a cut was made by the attempt that was cut.
+        Err(error) if flags == OpenFlags::CreateNew => {
+            let why = why_not_made(&connection.names, &whole, error).await;
+            if !(again && why == RemoteError::Exists) {
+                return Err(why);
+            }
+            connection.content.open_file(&whole, OpenFlags::ReadWrite, &attributes).await.map_err(plain)?
+        }
+        Err(error) if error.code() == Some(StatusCode::Failure) => {
+            return Err(match exists(&connection.names, &whole).await {
+                Some(RemoteKind::Directory) => RemoteError::IsADirectory,
+                _ => plain(error),
+            });
+        }
+        Err(error) => return Err(plain(error)),
+    };
+    if let RemoteOpen::CreateNew(mode) = how {
+        // The server's umask took bits away. Only where it shows is the mode set once more.
+        const SERVER_UMASK_MAY_TAKE: u16 = 0o077;
+        if mode & SERVER_UMASK_MAY_TAKE != 0 {
+            connection.content.set_open_attributes(&handle, &with_mode(mode)).await.map_err(plain)?;
+        }
+    }
+    Ok(Opened {
+        generation: connection.generation,
+        first: Arc::new(Open { lane: connection.content.clone(), handle }),
+        more: Mutex::default(),
+        opening_more: AtomicBool::new(false),
+    })
+}
+
+impl SftpFile {
+    fn lock_path(&self) -> MutexGuard<'_, Option<RemotePath>> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handles on `connection`, opened again if they belong to a former one.
+    async fn on(&self, connection: &Connection) -> Result<Arc<Opened>, RemoteError> {
+        let mut opened = self.opened.lock().await;
+        if let Some(opened) = opened.as_ref().filter(|opened| opened.generation == connection.generation) {
+            return Ok(Arc::clone(opened));
+        }
+        let gone = || RemoteError::Replaced;
+        let path = self.lock_path().clone().ok_or_else(gone)?;
+        let how = match self.how {
+            RemoteOpen::Read => RemoteOpen::Read,
+            RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) => RemoteOpen::ReadWrite,
+        };
+        let again = match open_on(connection, &path, how, true).await {
+            Ok(again) => again,
+            Err(RemoteError::NotFound) => return Err(gone()),
+            Err(error) => return Err(error),
+        };
+        self.recognize(&again.first).await?;
+        let again = Arc::new(again);
+        *opened = Some(Arc::clone(&again));
+        Ok(again)
+    }
+
+    /// Fails unless the file is the one that was open before.
+    async fn recognize(&self, open: &Open) -> Result<(), RemoteError> {
+        let (attributes, head, changed) = {
+            let identity = self.lock_identity();
+            (identity.attributes, identity.head.clone(), identity.changed)
+        };
+        if let Some(known) = attributes
+            && !changed
+        {
+            let now = from_wire(&open.lane.fstat(&open.handle).await.map_err(plain)?);
+            if (now.size, now.modified) != (known.size, known.modified) {
+                return Err(RemoteError::Replaced);
+            }
+        }
+        if let Some(head) = head {
+            let now =
+                open.lane.read_at(&open.handle, 0, head.len(), Priority::Demand).await.map_err(plain)?;
+            if now != head {
+                return Err(RemoteError::Replaced);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_attributes(&self, attributes: RemoteAttributes) {
+        self.lock_identity().attributes = Some(attributes);
+    }
+
+    /// Something is about to be written at `offset`.
+    fn note_change(&self, offset: u64) {
+        let mut identity = self.lock_identity();
+        identity.changed = true;
+        if offset < HEAD_LEN as u64 {
+            identity.head = None;
+        }
+    }
+
+    /// Runs something on the file, and once more on the next connection if this one is lost meanwhile.
+    async fn retry<T: Send>(
+        &self,
+        operation: impl for<'a> Fn(&'a Connection, &'a Arc<Opened>) -> BoxFuture<'a, Result<T, SftpError>>
+        + Send
+        + Sync,
+    ) -> Result<T, RemoteError> {
+        let operation = &operation;
+        retry(&self.link, move |connection, _| {
+            Box::pin(async move {
+                let opened = self.on(&connection).await?;
+                match operation(&connection, &opened).await {
+                    Ok(done) => Ok(done),
+                    Err(error) => {
+                        Err(why_not_written(&connection.names, &connection.directory(), error).await)
+                    }
+                }
+            })
+        })
+        .await
+    }
+
+    /// The handle to write with. When all its lanes have enough to do, one more is opened meanwhile.
+    fn writer(&self, connection: &Arc<Connection>, opened: &Arc<Opened>) -> Arc<Open> {
+        if !self.striped.load(Ordering::Acquire) {
+            return Arc::clone(&opened.first);
+        }
+        let least = opened.least_busy();
+        if least.lane.unacknowledged() >= LANE_BUSY
+            && !opened.opening_more.swap(true, Ordering::AcqRel)
+            && let Some(path) = self.lock_path().clone()
+        {
+            tokio::spawn(open_more(Arc::clone(connection), Arc::clone(opened), path));
+        }
+        least
+    }
+}
+
+impl Opened {
+    fn lock_more(&self) -> MutexGuard<'_, Vec<Arc<Open>>> {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handle whose lane has the least to do.
+    fn least_busy(&self) -> Arc<Open> {
+        let more = self.lock_more();
+        let least = more.iter().chain([&self.first]).min_by_key(|open| open.lane.unacknowledged());
+        Arc::clone(least.unwrap_or(&self.first))
+    }
+}
+
+/// Opens one more handle of a file, on the next upload lane.
+async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: RemotePath) {
+    let number = opened.lock_more().len();
+    let Some(lane) = connection.upload_lane(number).await else { return };
+    let whole = connection.whole_path(&path);
+    match lane.open_file(&whole, OpenFlags::ReadWrite, &SetAttributes::default()).await {
+        Ok(handle) => {
+            opened.lock_more().push(Arc::new(Open { lane, handle }));
+            opened.opening_more.store(false, Ordering::Release);
+        }
+        // It may have its final name already. What it has is enough.
+        Err(error) => tracing::debug!(%error, "no further lane for a file"),
+    }
+}
+
+#[async_trait]
+impl RemoteFile for SftpFile {
+    async fn read_at(
+        &self,
+        offset: u64,
+        length: usize,
+        priority: ReadPriority,
+    ) -> Result<Bytes, RemoteError> {
+        let priority = match priority {
+            ReadPriority::Demand => Priority::Demand,
+            ReadPriority::Ahead => Priority::Ahead,
+        };
+        let read = self
+            .retry(move |_, opened| {
+                let open = Arc::clone(&opened.first);
+                Box::pin(async move { open.lane.read_at(&open.handle, offset, length, priority).await })
+            })
+            .await?;
+        if offset == 0 {
+            let mut identity = self.lock_identity();
+            if !identity.changed {
+                identity.head = Some(read.slice(..read.len().min(HEAD_LEN)));
+            }
+        }
+        Ok(read)
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
+        self.note_change(offset);
+        retry(&self.link, |connection, _| {
+            let data = data.clone();
+            Box::pin(async move {
+                let opened = self.on(&connection).await?;
+                let open = self.writer(&connection, &opened);
+                match open.lane.write_at(&open.handle, offset, &data).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        Err(why_not_written(&connection.names, &connection.directory(), error).await)
+                    }
+                }
+            })
+        })
+        .await
+    }
+
+    async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {
+        let attributes = self
+            .retry(|_, opened| {
+                let open = Arc::clone(&opened.first);
+                Box::pin(async move { open.lane.fstat(&open.handle).await })
+            })
+            .await?;
+        let attributes = from_wire(&attributes);
+        self.note_attributes(attributes);
+        Ok(attributes)
+    }
+
+    async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        self.note_change(set.size.unwrap_or(HEAD_LEN as u64));
+        let set = to_wire(&set);
+        self.retry(move |_, opened| {
+            let open = Arc::clone(&opened.first);
+            Box::pin(async move { open.lane.set_open_attributes(&open.handle, &set).await })
+        })
+        .await
+    }
+
+    async fn fsync(&self) -> Result<(), RemoteError> {
+        // From here on the file may be seen.
+        self.striped.store(false, Ordering::Release);
+        self.retry(|_, opened| {
+            let open = Arc::clone(&opened.first);
+            opened.lock_more().clear();
+            Box::pin(async move { open.lane.fsync(&open.handle).await })
+        })
+        .await
+    }
+
+    async fn close(&self) -> Result<(), RemoteError> {
+        let Some(opened) = self.opened.lock().await.take() else { return Ok(()) };
+        match opened.first.lane.close(&opened.first.handle).await {
+            // A lost connection has closed it.
+            Ok(()) | Err(SftpError::Disconnected(_)) => Ok(()),
+            Err(error) => Err(plain(error)),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The connection of the present, and how a lost one is made anew.
+//!
+//! One task watches the connection. When it is gone, the task first tries new lanes on the same login (a server's SFTP program may have
+//! died), then logs in again, with growing pauses, until it succeeds or is told that nobody answers. Operations wait meanwhile.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use scaup_sftp::client::LaneCounters;
+use scaup_sftp::ssh::Session;
+use tokio::sync::{Notify, watch};
+
+use super::connection::{Connection, PastTraffic};
+use crate::remote::RemoteError;
+
+/// Pauses between attempts to connect: the first comes at once, then each is twice as long as the one before.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How long new lanes on the same login may take before it is given up.
+const NEW_LANES_MAX: Duration = Duration::from_secs(5);
+
+/// Why there is no connection, and whether trying again by itself makes sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// The server does not answer: it may later.
+    Unreachable(String),
+    /// Somebody has to do something first: nobody answered a question, or the server refused.
+    Refused(String),
+}
+
+impl std::fmt::Display for ConnectFailure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Unreachable(why) | Self::Refused(why)) = self;
+        formatter.write_str(why)
+    }
+}
+
+/// Logs in, as often as it takes.
+#[async_trait]
+pub trait Connector: Send + Sync + 'static {
+    /// Makes a new connection.
+    async fn connect(&self) -> Result<Session, ConnectFailure>;
+}
+
+/// Whether the server can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reachability {
+    /// It can.
+    Connected,
+    /// The connection is lost, and being made anew; why the last attempt failed.
+    Reconnecting(String),
+    /// The connection is lost, and waits for somebody: why.
+    Waiting(String),
+}
+
+#[derive(Clone)]
+enum State {
+    Up(Arc<Connection>),
+    Down,
+}
+
+/// The way to the server, over whatever connection there is.
+pub(super) struct Link {
+    connection: watch::Sender<State>,
+    reachability: watch::Sender<Reachability>,
+    /// Asks for an attempt right now.
+    hurry: Notify,
+    timeout: Duration,
+    past: PastTraffic,
+    reconnects: AtomicU64,
+}
+
+impl Link {
+    /// Takes over the first connection, and watches it for as long as the link is held.
+    pub(super) fn start(
+        first: Connection,
+        session: Session,
+        directory: Bytes,
+        connector: Arc<dyn Connector>,
+        timeout: Duration,
+    ) -> Arc<Self> {
+        let link = Arc::new(Self {
+            connection: watch::Sender::new(State::Up(Arc::new(first))),
+            reachability: watch::Sender::new(Reachability::Connected),
+            hurry: Notify::new(),
+            timeout,
+            past: PastTraffic::default(),
+            reconnects: AtomicU64::new(0),
+        });
+        let keeper = Keeper { link: Arc::downgrade(&link), session, directory, connector, timeout };
+        tokio::spawn(keeper.keep());
+        link
+    }
+
+    /// The connection, waited for if there is none at the moment.
+    pub(super) async fn connection(&self) -> Result<Arc<Connection>, RemoteError> {
+        match self.present() {
+            Some(connection) => Ok(connection),
+            None => self.wait_for(|_| true).await,
+        }
+    }
+
+    /// The connection after the one of that generation, which was found lost.
+    pub(super) async fn connection_after(&self, generation: u64) -> Result<Arc<Connection>, RemoteError> {
+        self.wait_for(|connection| connection.generation > generation).await
+    }
+
+    async fn wait_for(
+        &self,
+        wanted: impl Fn(&Connection) -> bool + Send,
+    ) -> Result<Arc<Connection>, RemoteError> {
+        let mut changes = self.connection.subscribe();
+        let up = changes.wait_for(|state| matches!(state, State::Up(connection) if wanted(connection)));
+        match tokio::time::timeout(self.timeout, up).await {
+            Ok(Ok(state)) => match &*state {
+                State::Up(connection) => Ok(Arc::clone(connection)),
+                State::Down => Err(RemoteError::Disconnected("the connection is lost".to_owned())),
+            },
+            Ok(Err(_)) => Err(RemoteError::Disconnected("the mount is ending".to_owned())),
+            Err(_) => Err(RemoteError::Timeout(self.timeout)),
+        }
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn present(&self) -> Option<Arc<Connection>> {
+        match &*self.connection.borrow() {
+            State::Up(connection) => Some(Arc::clone(connection)),
+            State::Down => None,
+        }
+    }
+
+    pub(super) fn reachability(&self) -> watch::Receiver<Reachability> {
+        self.reachability.subscribe()
+    }
+
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    pub(super) fn reconnects(&self) -> u64 {
+        self.reconnects.load(Ordering::Relaxed)
+    }
+
+    /// What went over this and all former connections.
+    pub(super) fn counters(&self) -> LaneCounters {
+        self.past.with(self.present().map(|connection| connection.counters()).unwrap_or_default())
+    }
+}
+
+/// Keeps a link up.
+struct Keeper {
+    link: Weak<Link>,
+    session: Session,
+    directory: Bytes,
+    connector: Arc<dyn Connector>,
+    timeout: Duration,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        loop {
+            let Some(connection) = self.link.upgrade().and_then(|link| link.present()) else { return };
+            let generation = connection.generation;
+            let why = connection.lost().await;
+            let Some(link) = self.link.upgrade() else { return };
+            tracing::warn!(%why, "the connection is lost");
+            link.past.add(connection.counters());
+            drop(connection);
+            link.connection.send_replace(State::Down);
+            link.reachability.send_replace(Reachability::Reconnecting(why.to_string()));
+            drop(link);
+            let Some(next) = self.reconnect(generation + 1).await else { return };
+            let Some(link) = self.link.upgrade() else { return };
+            link.reconnects.fetch_add(1, Ordering::Relaxed);
+            link.connection.send_replace(State::Up(Arc::new(next)));
+            link.reachability.send_replace(Reachability::Connected);
+            tracing::info!("connected again");
+        }
+    }
+
+    /// Tries until it succeeds; `None` if nobody needs the link any more.
+    async fn reconnect(&mut self, generation: u64) -> Option<Connection> {
+        if !self.session.is_closed() {
+            let again = Connection::open(self.session.clone(), &self.directory, NEW_LANES_MAX, generation);
+            if let Ok(Ok(connection)) = tokio::time::timeout(NEW_LANES_MAX, again).await {
+                return Some(connection);
+            }
+        }
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let began = Instant::now();
+            let failure = match self.connector.connect().await {
+                Ok(session) => {
+                    self.session = session.clone();
+                    match Connection::open(session, &self.directory, self.timeout, generation).await {
+                        Ok(connection) => return Some(connection),
+                        Err(error) => ConnectFailure::Unreachable(error.to_string()),
+                    }
+                }
+                Err(failure) => failure,
+            };
+            tracing::info!(%failure, "no connection yet");
+            let link = self.link.upgrade()?;
+            let may_try = matches!(failure, ConnectFailure::Unreachable(_));
+            link.reachability.send_replace(match failure {
+                ConnectFailure::Unreachable(why) => Reachability::Reconnecting(why),
+                ConnectFailure::Refused(why) => Reachability::Waiting(why),
+            });
+            if may_try {
+                let rest = pause.saturating_sub(began.elapsed());
+                let _ = tokio::time::timeout(rest, link.hurry.notified()).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            } else {
+                link.hurry.notified().await;
+                pause = PAUSE_FIRST;
+            }
+        }
+    }
+}

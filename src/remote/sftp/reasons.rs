@@ -1,0 +1,180 @@
+//! What a server's answers mean: OpenSSH has one (`SSH_FX_FAILURE`) for many reasons, so what failed is looked at once more to say why.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use scaup_sftp::client::{Attributes, Lane, SetAttributes, SftpError, Statistics, StatusCode};
+
+use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteSetAttributes};
+
+/// The error as it stands, with nothing more known.
+pub(super) fn plain(error: SftpError) -> RemoteError {
+    match error {
+        SftpError::Status { code, message } => match code {
+            StatusCode::NoSuchFile => RemoteError::NotFound,
+            StatusCode::PermissionDenied => RemoteError::PermissionDenied,
+            StatusCode::OpUnsupported => RemoteError::Unsupported("the server can't"),
+            // OpenSSH's answer to ENAMETOOLONG and EINVAL.
+            StatusCode::BadMessage => RemoteError::NameTooLong,
+            _ => hinted(&message).unwrap_or(RemoteError::Failure(message)),
+        },
+        SftpError::NotOffered(extension) => RemoteError::Unsupported(extension),
+        SftpError::Timeout(timeout) => RemoteError::Timeout(timeout),
+        SftpError::Disconnected(why) => RemoteError::Disconnected(why),
+        SftpError::Protocol(why) => RemoteError::Protocol(why),
+    }
+}
+
+/// Some servers say more in words than by their codes.
+fn hinted(message: &str) -> Option<RemoteError> {
+    let message = message.to_lowercase();
+    let hints = [
+        ("no space", RemoteError::NoSpace),
+        ("quota", RemoteError::NoSpace),
+        ("read-only", RemoteError::ReadOnly),
+        ("not empty", RemoteError::NotEmpty),
+        ("not a directory", RemoteError::NotADirectory),
+        ("is a directory", RemoteError::IsADirectory),
+    ];
+    hints.into_iter().find_map(|(words, error)| message.contains(words).then_some(error))
+}
+
+/// What a path names now.
+pub(super) async fn exists(lane: &Lane, path: &[u8]) -> Option<RemoteKind> {
+    lane.lstat(path).await.ok().map(|attributes| kind(&attributes))
+}
+
+/// Why making `path` failed.
+pub(super) async fn why_not_made(lane: &Lane, path: &[u8], error: SftpError) -> RemoteError {
+    match error.code() {
+        Some(StatusCode::Failure) if exists(lane, path).await.is_some() => RemoteError::Exists,
+        Some(StatusCode::Failure) => why_not_written(lane, parent(path), error).await,
+        Some(StatusCode::NoSuchFile) => why_not_found(lane, path).await,
+        _ => plain(error),
+    }
+}
+
+fn parent(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        None | Some(0) => b"/",
+        Some(at) => path.get(..at).unwrap_or(b"/"),
+    }
+}
+
+/// A missing name, or one behind something that is no directory.
+async fn why_not_found(lane: &Lane, path: &[u8]) -> RemoteError {
+    match exists(lane, parent(path)).await {
+        Some(RemoteKind::Directory) | None => RemoteError::NotFound,
+        Some(_) => RemoteError::NotADirectory,
+    }
+}
+
+/// A full disk around `directory`, or something else.
+pub(super) async fn why_not_written(lane: &Lane, directory: &[u8], error: SftpError) -> RemoteError {
+    if error.code() == Some(StatusCode::Failure)
+        && let Ok(Statistics { blocks_available: 0, .. }) = lane.statistics(directory).await
+    {
+        return RemoteError::NoSpace;
+    }
+    plain(error)
+}
+
+/// Why `path` can't be listed.
+pub(super) async fn why_not_listed(lane: &Lane, path: &[u8], error: SftpError) -> RemoteError {
+    if error.code() != Some(StatusCode::Failure) {
+        return plain(error);
+    }
+    match exists(lane, path).await {
+        Some(RemoteKind::Directory) | None => plain(error),
+        Some(_) => RemoteError::NotADirectory,
+    }
+}
+
+/// Why `path` can't be removed, as a directory or as anything else.
+pub(super) async fn why_not_removed(
+    lane: &Lane,
+    path: &[u8],
+    error: SftpError,
+    wanted_directory: bool,
+) -> RemoteError {
+    let fails = error.code() == Some(StatusCode::Failure);
+    if !fails && error.code() != Some(StatusCode::PermissionDenied) {
+        return plain(error);
+    }
+    match (wanted_directory, exists(lane, path).await) {
+        (false, Some(RemoteKind::Directory)) => RemoteError::IsADirectory,
+        (true, Some(RemoteKind::Directory)) if fails => match lane.list(path).await {
+            Ok(names) if names.iter().any(|entry| !is_dot(&entry.name)) => RemoteError::NotEmpty,
+            _ => plain(error),
+        },
+        (true, Some(_)) if fails => RemoteError::NotADirectory,
+        _ => plain(error),
+    }
+}
+
+/// Why `from` can't become `to`.
+pub(super) async fn why_not_renamed(lane: &Lane, from: &[u8], to: &[u8], error: SftpError) -> RemoteError {
+    if error.code() == Some(StatusCode::NoSuchFile) && exists(lane, from).await.is_some() {
+        return why_not_found(lane, to).await;
+    }
+    if error.code() != Some(StatusCode::Failure) {
+        return plain(error);
+    }
+    match (exists(lane, from).await, exists(lane, to).await) {
+        (Some(RemoteKind::Directory), Some(RemoteKind::Directory)) => RemoteError::NotEmpty,
+        (Some(RemoteKind::Directory), Some(_)) => RemoteError::NotADirectory,
+        (Some(_), Some(RemoteKind::Directory)) => RemoteError::IsADirectory,
+        _ => why_not_written(lane, parent(to), error).await,
+    }
+}
+
+fn is_dot(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..")
+}
+
+/// The kind of a node, by the type bits of its mode (`S_IFMT`). A server that leaves them out means files.
+fn kind(attributes: &Attributes) -> RemoteKind {
+    match attributes.permissions.unwrap_or(0) & 0o170_000 {
+        0o040_000 => RemoteKind::Directory,
+        0o120_000 => RemoteKind::Symlink,
+        0o010_000 => RemoteKind::Fifo,
+        0o140_000 => RemoteKind::Socket,
+        0o020_000 => RemoteKind::CharDevice,
+        0o060_000 => RemoteKind::BlockDevice,
+        _ => RemoteKind::File,
+    }
+}
+
+pub(super) fn from_wire(attributes: &Attributes) -> RemoteAttributes {
+    let (uid, gid) = attributes.owner.unwrap_or_default();
+    let (accessed, modified) = attributes.times.unwrap_or_default();
+    RemoteAttributes {
+        kind: kind(attributes),
+        size: attributes.size.unwrap_or(0),
+        mode: u16::try_from(attributes.permissions.unwrap_or(0) & 0o7777).unwrap_or(0),
+        uid,
+        gid,
+        accessed: UNIX_EPOCH + Duration::from_secs(u64::from(accessed)),
+        modified: UNIX_EPOCH + Duration::from_secs(u64::from(modified)),
+    }
+}
+
+/// Version 3 counts seconds from 1970 to 2106; what lies outside is the nearest it can say.
+fn seconds(time: SystemTime) -> u32 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => u32::try_from(since.as_secs()).unwrap_or(u32::MAX),
+        Err(_) => 0,
+    }
+}
+
+pub(super) fn to_wire(set: &RemoteSetAttributes) -> SetAttributes {
+    SetAttributes {
+        size: set.size,
+        owner: set.owner,
+        permissions: set.mode.map(u32::from),
+        times: set.times.map(|(accessed, modified)| (seconds(accessed), seconds(modified))),
+    }
+}
+
+pub(super) fn with_mode(mode: u16) -> SetAttributes {
+    SetAttributes { permissions: Some(u32::from(mode)), ..SetAttributes::default() }
+}
