@@ -2,7 +2,8 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, Mac};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Sha256, Sha384, Sha512};
 
 use crate::{CipherCombo, Masterkey};
@@ -22,10 +23,15 @@ struct Header {
     alg: String,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The one claim that every format has: what the others mean depends on it.
+#[derive(Deserialize)]
+struct FormatClaim {
+    format: u32,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Claims {
-    format: u32,
     cipher_combo: String,
     shortening_threshold: usize,
 }
@@ -137,16 +143,16 @@ impl UnverifiedConfig {
     /// The format it claims to be.
     #[must_use]
     pub fn claimed_format(&self) -> Option<u32> {
-        self.claims().ok().map(|claims| claims.format)
+        self.claims().ok().map(|FormatClaim { format }| format)
     }
 
     /// The cipher combo it claims to have.
     #[must_use]
     pub fn claimed_cipher_combo(&self) -> Option<String> {
-        self.claims().ok().map(|claims| claims.cipher_combo)
+        self.claims().ok().map(|claims: Claims| claims.cipher_combo)
     }
 
-    fn claims(&self) -> Result<Claims, ConfigError> {
+    fn claims<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         serde_json::from_slice(&self.payload).map_err(|error| ConfigError::Claim(error.to_string()))
     }
 
@@ -166,12 +172,13 @@ impl UnverifiedConfig {
         if !authentic {
             return Err(ConfigError::WrongKey);
         }
-        let Claims { format, cipher_combo, shortening_threshold } = self.claims()?;
+        let FormatClaim { format } = self.claims()?;
         match format {
             FORMAT => {}
             newer if newer > FORMAT => return Err(ConfigError::NewerFormat(newer)),
             older => return Err(ConfigError::InvalidFormat(older)),
         }
+        let Claims { cipher_combo, shortening_threshold } = self.claims()?;
         let cipher_combo = cipher_combo.parse().map_err(|error: crate::UnknownCipherCombo| {
             ConfigError::Claim(format!("{error}; update Scaup"))
         })?;
@@ -232,25 +239,56 @@ mod tests {
     use crate::content::tests::{vector, vector_masterkey};
 
     #[test]
-    fn the_vector_verifies_and_is_written_the_same() {
-        let token = vector("jwt");
-        let config = UnverifiedConfig::parse(token.as_bytes()).unwrap();
-        assert_eq!(config.masterkey_file_name().unwrap(), "masterkey.cryptomator");
-        let config = config.verify(&vector_masterkey()).unwrap();
-        let expected =
-            VaultConfig { format: 8, cipher_combo: CipherCombo::SivGcm, shortening_threshold: 220 };
-        assert_eq!(config, expected);
+    fn the_vector_is_written_the_same() {
+        let config = VaultConfig { format: 8, cipher_combo: CipherCombo::SivGcm, shortening_threshold: 220 };
         let written = config.encode_with_id(&vector_masterkey(), "5415fc6d-073b-4c34-89b7-bc301b58f617");
-        assert_eq!(written.unwrap(), token);
+        assert_eq!(written.unwrap(), vector("jwt"));
+    }
+
+    /// A token with these claims, signed with the keys of the vectors.
+    fn signed(claims: &str) -> UnverifiedConfig {
+        let encode = |part: &[u8]| BASE64URL_NOPAD.encode(part);
+        let header = encode(br#"{"kid":"masterkeyfile:masterkey.cryptomator","alg":"HS256"}"#);
+        let signed = format!("{header}.{}", encode(claims.as_bytes()));
+        let mut mac = crate::masterkey_file::hmac(vector_masterkey().raw());
+        mac.update(signed.as_bytes());
+        let token = format!("{signed}.{}", encode(&mac.finalize().into_bytes()));
+        UnverifiedConfig::parse(token.as_bytes()).unwrap()
     }
 
     #[test]
-    fn a_changed_token_or_another_key_is_refused() {
-        let token = vector("jwt");
-        let changed = token.replacen("eyJqdGki", "eyJqdGkj", 1);
-        for (token, key) in [(&changed, vector_masterkey()), (&token, Masterkey::generate().unwrap())] {
-            let error = UnverifiedConfig::parse(token.as_bytes()).unwrap().verify(&key).unwrap_err();
-            assert_eq!(error, ConfigError::WrongKey);
+    fn what_the_claims_must_say() {
+        let verify = |claims: &str| signed(claims).verify(&vector_masterkey());
+        let good = r#"{"format":8,"cipherCombo":"SIV_GCM","shorteningThreshold":220,"more":[]}"#;
+        assert!(verify(good).is_ok());
+        // A newer format is named as such even if it does without the claims of this one.
+        assert_eq!(verify(r#"{"format":9}"#), Err(ConfigError::NewerFormat(9)));
+        assert_eq!(signed(r#"{"format":9}"#).claimed_format(), Some(9));
+        assert_eq!(verify(&good.replace('8', "7")), Err(ConfigError::InvalidFormat(7)));
+        for (from, to) in [
+            ("SIV_GCM", "siv_gcm"),
+            ("SIV_GCM", "UVF_GCM"),
+            ("220", "27"),
+            ("220", "10241"),
+            ("220", "-1"),
+            ("220", "\"220\""),
+            ("8,", "\"8\","),
+            ("shorteningThreshold", "threshold"),
+            ("cipherCombo", "combo"),
+            ("format", "version"),
+        ] {
+            assert!(matches!(verify(&good.replace(from, to)), Err(ConfigError::Claim(_))), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn only_hmac_with_sha2_is_a_signature() {
+        for algorithm in ["none", "RS256", "hs256", ""] {
+            let header = format!(r#"{{"kid":"masterkeyfile:masterkey.cryptomator","alg":"{algorithm}"}}"#);
+            let token = format!("{}.e30.", BASE64URL_NOPAD.encode(header.as_bytes()));
+            let error =
+                UnverifiedConfig::parse(token.as_bytes()).unwrap().verify(&vector_masterkey()).unwrap_err();
+            assert_eq!(error, ConfigError::Algorithm(algorithm.to_owned()));
         }
     }
 

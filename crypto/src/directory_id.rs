@@ -70,7 +70,10 @@ impl Cryptor {
     #[must_use]
     pub fn content_dir(&self, id: &DirectoryId) -> String {
         // No associated data at all, which is not the same as empty associated data.
-        let encrypted = self.siv().encrypt(std::iter::empty::<&[u8]>(), id.as_bytes()).unwrap_or_default();
+        let encrypted = self
+            .siv()
+            .encrypt(std::iter::empty::<&[u8]>(), id.as_bytes())
+            .unwrap_or_else(|_| unreachable!("AES-SIV takes text of any length"));
         let hash = BASE32.encode(&Sha1::digest(&encrypted));
         let (fan_out, rest) = hash.split_at(2);
         format!("d/{fan_out}/{rest}")
@@ -82,6 +85,6 @@ impl Cryptor {
         let (first, second) = key.split_at_mut(32);
         first.copy_from_slice(self.masterkey.mac_key());
         second.copy_from_slice(self.masterkey.encryption_key());
-        Aes256Siv::new(&(*key).into())
+        Aes256Siv::new((&*key).into())
     }
 }

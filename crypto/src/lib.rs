@@ -56,11 +56,11 @@ impl std::fmt::Debug for Cryptor {
 }
 
 /// The system gave no random bytes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system gave no random bytes: {0}")]
-pub struct RandomError(String);
+pub struct RandomError(#[from] getrandom::Error);
 
 /// Fills `bytes` from the system's random source.
 fn fill_random(bytes: &mut [u8]) -> Result<(), RandomError> {
-    getrandom::fill(bytes).map_err(|error| RandomError(error.to_string()))
+    Ok(getrandom::fill(bytes)?)
 }

@@ -10,11 +10,14 @@ use subtle::ConstantTimeEq;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use crate::masterkey::{KEY_LEN, Masterkey};
+use crate::masterkey::{KEY_LEN, Key, LockedKeys, Masterkey};
 use crate::{RandomError, fill_random};
 
-/// Memory that `scrypt` may need for a vault, bytes: 8 times what Cryptomator's own parameters take.
-const SCRYPT_MEMORY_MAX: u64 = 256 * 1024 * 1024;
+/// Most that scrypt's N times r may be for a vault: 8 times the work of Cryptomator's own parameters, and as much of their
+/// memory, which is 128 bytes for each.
+const SCRYPT_COST_MAX: u64 = 8 * SCRYPT_N as u64 * SCRYPT_R as u64;
+/// Largest block size r, since scrypt needs some memory that depends on it alone.
+const SCRYPT_R_MAX: u32 = 1024;
 
 /// Cost parameter N that new masterkey files get, and its logarithm.
 const SCRYPT_N: u32 = 1 << SCRYPT_LOG_N;
@@ -40,13 +43,12 @@ struct Json {
     version_mac: String,
 }
 
-/// A parsed masterkey file. Nothing in it is believed until it was unlocked.
+/// A parsed masterkey file. Nothing in it is believed until it was unlocked, but what unlocking costs is bounded.
 #[derive(Debug, Clone)]
 pub struct MasterkeyFile {
     version: u32,
     salt: Vec<u8>,
-    cost: u32,
-    block_size: u32,
+    params: Params,
     encryption_key: [u8; WRAPPED_KEY_LEN],
     mac_key: [u8; WRAPPED_KEY_LEN],
     version_mac: Vec<u8>,
@@ -61,14 +63,6 @@ pub enum MasterkeyFileError {
     /// A member holds no base64, or bytes of the wrong number.
     #[error("the masterkey file is damaged ({0} has the wrong form); restore it from its .bkup copy")]
     BadMember(&'static str),
-}
-
-/// Why a masterkey file can't be unlocked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnlockError {
-    /// The password is wrong, or the wrapped keys are damaged: the two look the same.
-    #[error("wrong password")]
-    WrongPassword,
     /// The file asks for an absurd amount of work.
     #[error(
         "the masterkey file asks for scrypt parameters that are not sane (N = {cost}, r = {block_size}); restore it from its .bkup copy"
@@ -79,6 +73,14 @@ pub enum UnlockError {
         /// Block size r.
         block_size: u32,
     },
+}
+
+/// Why a masterkey file can't be unlocked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnlockError {
+    /// The password is wrong, or the wrapped keys are damaged: the two look the same.
+    #[error("wrong password")]
+    WrongPassword,
     /// The version number was changed by somebody who does not know the password.
     #[error("the masterkey file's version number is not authentic; restore it from its .bkup copy")]
     VersionNotAuthentic,
@@ -89,7 +91,7 @@ impl MasterkeyFile {
     ///
     /// # Errors
     ///
-    /// If it is not what Cryptomator writes. Unknown members are ignored.
+    /// If it is not what Cryptomator writes, or would take too long to unlock. Unknown members are ignored.
     pub fn parse(bytes: &[u8]) -> Result<Self, MasterkeyFileError> {
         let json: Json = serde_json::from_slice(bytes)
             .map_err(|error| MasterkeyFileError::Malformed(error.to_string()))?;
@@ -105,8 +107,7 @@ impl MasterkeyFile {
         Ok(Self {
             version: json.version,
             salt: decode(&json.scrypt_salt, "scryptSalt")?,
-            cost: json.scrypt_cost_param,
-            block_size: json.scrypt_block_size,
+            params: bounded_params(json.scrypt_cost_param, json.scrypt_block_size)?,
             encryption_key: key(&json.primary_master_key, "primaryMasterKey")?,
             mac_key: key(&json.hmac_master_key, "hmacMasterKey")?,
             version_mac: decode(&json.version_mac, "versionMac")?,
@@ -125,19 +126,12 @@ impl MasterkeyFile {
     ///
     /// [`UnlockError::WrongPassword`] is worth another try, the others are not.
     pub fn unlock(&self, password: &str) -> Result<Masterkey, UnlockError> {
-        let too_costly = UnlockError::TooCostly { cost: self.cost, block_size: self.block_size };
-        let memory = 128 * u64::from(self.cost) * u64::from(self.block_size);
-        let sane = self.cost > 1 && self.cost.is_power_of_two() && (1..=SCRYPT_MEMORY_MAX).contains(&memory);
-        if !sane {
-            return Err(too_costly);
-        }
-        let log_n = u8::try_from(self.cost.trailing_zeros()).unwrap_or(u8::MAX);
-        let params = Params::new(log_n, self.block_size, 1).map_err(|_| too_costly)?;
-        let kek = derive(password, &self.salt, &params);
-        let mut masterkey = Masterkey::zeros();
-        let (encryption_key, mac_key) = masterkey.halves_mut();
+        let kek = KwAes256::new((&*derive_kek(password, &self.salt, &self.params)).into());
+        let mut keys = LockedKeys::zeros();
+        let [encryption_key, mac_key] = &mut *keys;
         kek.unwrap_key(&self.encryption_key, encryption_key).map_err(|_| UnlockError::WrongPassword)?;
         kek.unwrap_key(&self.mac_key, mac_key).map_err(|_| UnlockError::WrongPassword)?;
+        let masterkey = Masterkey::from_keys(keys);
         if self.version <= LAST_FORMAT_WITH_VERSION
             && !bool::from(version_mac(&masterkey, self.version).ct_eq(&self.version_mac))
         {
@@ -154,43 +148,55 @@ impl MasterkeyFile {
     pub fn create(masterkey: &Masterkey, password: &str, version: u32) -> Result<Vec<u8>, RandomError> {
         let mut salt = [0; 8];
         fill_random(&mut salt)?;
-        Self::create_with_salt(masterkey, password, version, &salt)
+        Ok(Self::create_with_salt(masterkey, password, version, &salt))
     }
 
-    fn create_with_salt(
-        masterkey: &Masterkey,
-        password: &str,
-        version: u32,
-        salt: &[u8],
-    ) -> Result<Vec<u8>, RandomError> {
-        let params =
-            Params::new(SCRYPT_LOG_N, SCRYPT_R, 1).map_err(|error| RandomError(error.to_string()))?;
-        let kek = derive(password, salt, &params);
-        let wrap = |key: &[u8]| {
+    fn create_with_salt(masterkey: &Masterkey, password: &str, version: u32, salt: &[u8]) -> Vec<u8> {
+        let params = Params::new(SCRYPT_LOG_N, SCRYPT_R, 1)
+            .unwrap_or_else(|error| unreachable!("Cryptomator's own parameters: {error}"));
+        let kek = KwAes256::new((&*derive_kek(password, salt, &params)).into());
+        let wrap = |key: &Key| {
             let mut wrapped = [0; WRAPPED_KEY_LEN];
-            kek.wrap_key(key, &mut wrapped).map_err(|error| RandomError(error.to_string()))?;
-            Ok(BASE64.encode(&wrapped))
+            kek.wrap_key(key, &mut wrapped)
+                .unwrap_or_else(|error| unreachable!("a key of the right length: {error}"));
+            BASE64.encode(&wrapped)
         };
         let json = Json {
             version,
             scrypt_salt: BASE64.encode(salt),
             scrypt_cost_param: SCRYPT_N,
             scrypt_block_size: SCRYPT_R,
-            primary_master_key: wrap(masterkey.encryption_key())?,
-            hmac_master_key: wrap(masterkey.mac_key())?,
+            primary_master_key: wrap(masterkey.encryption_key()),
+            hmac_master_key: wrap(masterkey.mac_key()),
             version_mac: BASE64.encode(&version_mac(masterkey, version)),
         };
-        serde_json::to_vec_pretty(&json).map_err(|error| RandomError(error.to_string()))
+        serde_json::to_vec_pretty(&json)
+            .unwrap_or_else(|error| unreachable!("numbers and text are always JSON: {error}"))
+    }
+}
+
+/// Parameters that take neither too much memory nor too much time, checked before any of it is spent.
+fn bounded_params(cost: u32, block_size: u32) -> Result<Params, MasterkeyFileError> {
+    let too_costly = MasterkeyFileError::TooCostly { cost, block_size };
+    let sane = cost > 1
+        && cost.is_power_of_two()
+        && (1..=SCRYPT_R_MAX).contains(&block_size)
+        && u64::from(cost) * u64::from(block_size) <= SCRYPT_COST_MAX;
+    match u8::try_from(cost.trailing_zeros()) {
+        Ok(log_n) if sane => Params::new(log_n, block_size, 1).map_err(|_| too_costly),
+        _ => Err(too_costly),
     }
 }
 
 /// The key that wraps the masterkey: scrypt over the NFC form of the password.
-fn derive(password: &str, salt: &[u8], params: &Params) -> KwAes256 {
-    let password = Zeroizing::new(password.nfc().collect::<String>());
+fn derive_kek(password: &str, salt: &[u8], params: &Params) -> Zeroizing<Key> {
+    // NFC makes UTF-8 at most three times as long. A string that had to grow would leave a copy behind.
+    let mut normalised = Zeroizing::new(String::with_capacity(3 * password.len()));
+    normalised.extend(password.nfc());
     let mut kek = Zeroizing::new([0; KEY_LEN]);
-    // The output length is one that scrypt always allows.
-    let _ = scrypt::scrypt(password.as_bytes(), salt, params, kek.as_mut_slice());
-    KwAes256::new(&(*kek).into())
+    scrypt::scrypt(normalised.as_bytes(), salt, params, kek.as_mut_slice())
+        .unwrap_or_else(|error| unreachable!("an output length that scrypt always allows: {error}"));
+    kek
 }
 
 fn version_mac(masterkey: &Masterkey, version: u32) -> Vec<u8> {
@@ -199,7 +205,7 @@ fn version_mac(masterkey: &Masterkey, version: u32) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// HMAC-SHA256 with a key of any length.
+/// HMAC-SHA256.
 pub(crate) fn hmac(key: &[u8]) -> Hmac<Sha256> {
     <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key)
         .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
@@ -222,7 +228,14 @@ mod tests {
             999,
             &vector_bytes("scrypt.salt"),
         );
-        assert_eq!(String::from_utf8(written.unwrap()).unwrap(), file);
+        assert_eq!(String::from_utf8(written).unwrap(), file);
+    }
+
+    #[test]
+    fn the_kek_matches_the_vector() {
+        let params = bounded_params(SCRYPT_N, SCRYPT_R).unwrap();
+        let kek = derive_kek(&vector("password"), &vector_bytes("scrypt.salt"), &params);
+        assert_eq!(kek.as_slice(), vector_bytes("scrypt.kek"));
     }
 
     #[test]
@@ -245,13 +258,21 @@ mod tests {
     }
 
     #[test]
-    fn absurd_costs_are_refused_before_any_memory_is_taken() {
-        for (cost, block_size) in [(1 << 30, 8), (32767, 8), (0, 8), (1, 8), (32768, 0), (2, 1 << 30)] {
+    fn absurd_costs_are_refused_before_a_password_is_asked_for() {
+        let with = |cost: u32, block_size: u32| {
             let file = vector("masterkey.json")
                 .replace("32768", &cost.to_string())
                 .replace("\"scryptBlockSize\": 8", &format!("\"scryptBlockSize\": {block_size}"));
-            let error = MasterkeyFile::parse(file.as_bytes()).unwrap().unlock("x").unwrap_err();
-            assert_eq!(error, UnlockError::TooCostly { cost, block_size });
+            MasterkeyFile::parse(file.as_bytes())
+        };
+        for (cost, block_size) in
+            [(1 << 30, 8), (1 << 19, 8), (32767, 8), (0, 8), (1, 8), (32768, 0), (2, 1 << 30), (2, 1025)]
+        {
+            let error = with(cost, block_size).unwrap_err();
+            assert_eq!(error, MasterkeyFileError::TooCostly { cost, block_size });
+        }
+        for (cost, block_size) in [(2, 1), (1 << 18, 8), (2, 1024)] {
+            with(cost, block_size).unwrap();
         }
     }
 

@@ -32,7 +32,10 @@ impl Cryptor {
     #[must_use]
     pub fn encrypt_raw_name(&self, name: &str, parent: &DirectoryId) -> EncryptedName {
         // Exactly one associated datum, which is empty in the root.
-        let encrypted = self.siv().encrypt([parent.as_bytes()], name.as_bytes()).unwrap_or_default();
+        let encrypted = self
+            .siv()
+            .encrypt([parent.as_bytes()], name.as_bytes())
+            .unwrap_or_else(|_| unreachable!("AES-SIV takes text of any length"));
         let long = BASE64URL.encode(&encrypted) + REGULAR;
         if long.len() <= self.config.shortening_threshold {
             return EncryptedName { entry: long, long_name: None };
