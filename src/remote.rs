@@ -1,11 +1,12 @@
 //! The interface through which the drive uses the server: positional, async, with typed errors.
 //!
 //! Three implementations: `sftp` (an SSH server), `local` (a directory of this machine) and `memory`
-//! (tests: can delay, cut, read short and fail at the n-th message). Every call ends: each has a deadline of
+//! (tests: can delay, reorder, cut and fail at the n-th message). Every call ends: each has a deadline of
 //! the implementation's own and answers [`RemoteError::Timeout`] after it. A dropped future cancels nothing
 //! on the server, but leaves the connection in order. Paths are relative to the directory that is mounted.
 
 pub mod local;
+pub mod memory;
 pub mod sftp;
 
 use std::fmt;

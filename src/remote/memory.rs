@@ -1,0 +1,845 @@
+//! A server that lives in memory, as a [`Remote`]: the base of model tests and fault injection.
+//!
+//! [`MemoryServer`] is what an SFTP server serves: a tree of inodes that answers as OpenSSH's `sftp-server` does through
+//! `SftpRemote` (which errors, what a rename replaces, handles that outlive their names, times in whole seconds).
+//! Permission bits are kept but bind nobody, as for root. [`MemoryRemote`] is one connection to it, which can be told to
+//! delay messages, to answer them out of order, and to fail or break at the n-th one.
+//!
+//! A message is sent when its future is first polled, and arrives whether or not the future lives on. Messages about one
+//! open file arrive in the order in which they were sent; of others the order is open, as between two lanes.
+//! With `tokio`'s paused time and a fixed delay, the time that passes tells the round trips that were waited for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
+    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+};
+
+/// The unit in which the server's room is counted, bytes.
+const BLOCK: u64 = 4096;
+/// Links followed in one path before the server gives up (`ELOOP`).
+const LINKS_MAX: u32 = 40;
+
+type Number = u64;
+
+#[derive(Clone)]
+enum Content {
+    File(Vec<u8>),
+    Directory(BTreeMap<RemoteName, Number>),
+    Symlink(Vec<u8>),
+}
+
+#[derive(Clone)]
+struct Node {
+    content: Content,
+    mode: u16,
+    owner: (u32, u32),
+    accessed: SystemTime,
+    modified: SystemTime,
+    /// Names and open handles; without any the node is gone.
+    held: u32,
+}
+
+/// Where a path ends: the directory it lies in, its last name, and what has that name.
+struct Resolved {
+    directory: Number,
+    name: RemoteName,
+    node: Option<Number>,
+}
+
+#[derive(Clone)]
+struct Tree {
+    nodes: HashMap<Number, Node>,
+    next: Number,
+    /// How far the server's clock is ahead of ours.
+    ahead: Duration,
+    /// Bytes that all files together may have.
+    room: u64,
+}
+
+const ROOT: Number = 0;
+
+/// OpenSSH has one code for many reasons; what the reason is, `SftpRemote` finds out only where a caller needs it.
+fn failure() -> RemoteError {
+    RemoteError::Failure("Failure".to_owned())
+}
+
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+impl Tree {
+    fn new() -> Self {
+        let mut tree = Self { nodes: HashMap::new(), next: ROOT, ahead: Duration::ZERO, room: 1 << 40 };
+        tree.add(Content::Directory(BTreeMap::new()), 0o755);
+        tree
+    }
+
+    fn now(&self) -> SystemTime {
+        whole_seconds(SystemTime::now() + self.ahead)
+    }
+
+    fn add(&mut self, content: Content, mode: u16) -> Number {
+        let now = self.now();
+        let number = self.next;
+        self.next += 1;
+        let node = Node { content, mode, owner: (1000, 1000), accessed: now, modified: now, held: 1 };
+        self.nodes.insert(number, node);
+        number
+    }
+
+    fn get(&self, number: Number) -> Result<&Node, RemoteError> {
+        self.nodes.get(&number).ok_or_else(failure)
+    }
+
+    fn get_mut(&mut self, number: Number) -> Result<&mut Node, RemoteError> {
+        self.nodes.get_mut(&number).ok_or_else(failure)
+    }
+
+    fn release(&mut self, number: Number) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.held -= 1;
+            if node.held == 0 {
+                self.nodes.remove(&number);
+            }
+        }
+    }
+
+    fn names(&self, number: Number) -> Result<&BTreeMap<RemoteName, Number>, RemoteError> {
+        match &self.get(number)?.content {
+            Content::Directory(names) => Ok(names),
+            _ => Err(RemoteError::NotADirectory),
+        }
+    }
+
+    /// A directory's names, to be changed.
+    fn change(&mut self, number: Number) -> Result<&mut BTreeMap<RemoteName, Number>, RemoteError> {
+        let now = self.now();
+        let node = self.get_mut(number)?;
+        node.modified = now;
+        match &mut node.content {
+            Content::Directory(names) => Ok(names),
+            _ => Err(RemoteError::NotADirectory),
+        }
+    }
+
+    /// Walks to a directory through links. What leads out of the tree is not found.
+    fn walk(&self, from: Number, path: &[u8], links: &mut u32) -> Result<Number, RemoteError> {
+        let mut at = from;
+        // The directories above, for `..`.
+        let mut above = vec![];
+        for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+            if part == b".." {
+                at = above.pop().ok_or(RemoteError::NotFound)?;
+                continue;
+            }
+            let name = RemoteName::parse(part).ok_or(RemoteError::NameTooLong)?;
+            let next = *self.names(at)?.get(&name).ok_or(RemoteError::NotFound)?;
+            let followed = self.follow(at, next, links)?;
+            above.push(at);
+            at = followed;
+        }
+        Ok(at)
+    }
+
+    /// Where a node leads if it is a link, which lies in `directory`.
+    fn follow(&self, directory: Number, node: Number, links: &mut u32) -> Result<Number, RemoteError> {
+        let Content::Symlink(target) = &self.get(node)?.content else { return Ok(node) };
+        *links += 1;
+        if *links > LINKS_MAX || target.starts_with(b"/") {
+            return Err(RemoteError::NotFound);
+        }
+        self.walk(directory, target, links)
+    }
+
+    /// A path without following a link in the last place. What lies behind something that is no directory is a matter of
+    /// `NotADirectory`, which `SftpRemote` tells apart only when names are made: see [`not_found`].
+    fn resolve(&self, path: &RemotePath) -> Result<Resolved, RemoteError> {
+        let (parent, name) = path.split().ok_or_else(failure)?;
+        let directory = self.walk(ROOT, parent.as_bytes(), &mut 0)?;
+        let node = self.names(directory)?.get(&name).copied();
+        Ok(Resolved { directory, name, node })
+    }
+
+    fn existing(&self, path: &RemotePath) -> Result<Number, RemoteError> {
+        if path.is_root() {
+            return Ok(ROOT);
+        }
+        self.resolve(path).map_err(not_found)?.node.ok_or(RemoteError::NotFound)
+    }
+
+    /// Where a new name goes.
+    fn free(&self, path: &RemotePath) -> Result<(Number, RemoteName), RemoteError> {
+        let Resolved { directory, name, node } = self.resolve(path)?;
+        if node.is_some() { Err(RemoteError::Exists) } else { Ok((directory, name)) }
+    }
+
+    fn used(&self) -> u64 {
+        self.nodes.values().map(Node::size).sum()
+    }
+
+    fn attributes(&self, number: Number) -> Result<RemoteAttributes, RemoteError> {
+        let node = self.get(number)?;
+        let kind = match node.content {
+            Content::File(_) => RemoteKind::File,
+            Content::Directory(_) => RemoteKind::Directory,
+            Content::Symlink(_) => RemoteKind::Symlink,
+        };
+        Ok(RemoteAttributes {
+            kind,
+            size: node.size(),
+            mode: node.mode,
+            uid: node.owner.0,
+            gid: node.owner.1,
+            accessed: node.accessed,
+            modified: node.modified,
+        })
+    }
+
+    fn set_attributes(&mut self, number: Number, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        if let Some(size) = set.size {
+            self.resize(number, size)?;
+        }
+        let node = self.get_mut(number)?;
+        if let Some(owner) = set.owner {
+            node.owner = owner;
+        }
+        if let Some(mode) = set.mode {
+            if matches!(node.content, Content::Symlink(_)) {
+                return Err(failure());
+            }
+            node.mode = mode & 0o7777;
+        }
+        if let Some((accessed, modified)) = set.times {
+            (node.accessed, node.modified) = (whole_seconds(accessed), whole_seconds(modified));
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, number: Number, size: u64) -> Result<(), RemoteError> {
+        let length = usize::try_from(size).map_err(|_| failure())?;
+        let (now, room) = (self.now(), self.room.saturating_sub(self.used()));
+        let node = self.get_mut(number)?;
+        let Content::File(bytes) = &mut node.content else { return Err(RemoteError::IsADirectory) };
+        if size > bytes.len() as u64 + room {
+            return Err(RemoteError::NoSpace);
+        }
+        bytes.resize(length, 0);
+        node.modified = now;
+        Ok(())
+    }
+
+    fn write(&mut self, number: Number, offset: u64, data: &[u8]) -> Result<(), RemoteError> {
+        let end = offset.checked_add(data.len() as u64).ok_or_else(failure)?;
+        if end > self.get(number)?.size() {
+            self.resize(number, end)?;
+        }
+        let now = self.now();
+        let node = self.get_mut(number)?;
+        let Content::File(bytes) = &mut node.content else { return Err(failure()) };
+        let range = usize::try_from(offset).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
+        bytes.get_mut(range).ok_or_else(failure)?.copy_from_slice(data);
+        node.modified = now;
+        Ok(())
+    }
+
+    fn read(&self, number: Number, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        let Content::File(bytes) = &self.get(number)?.content else { return Err(failure()) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = start.saturating_add(length).min(bytes.len());
+        Ok(Bytes::copy_from_slice(bytes.get(start..end).unwrap_or_default()))
+    }
+
+    fn open(&mut self, path: &RemotePath, how: RemoteOpen) -> Result<Number, RemoteError> {
+        if let RemoteOpen::CreateNew(mode) = how {
+            let (directory, name) = self.free(path)?;
+            let number = self.add(Content::File(Vec::new()), mode & 0o7777);
+            self.change(directory)?.insert(name, number);
+            self.get_mut(number)?.held += 1;
+            return Ok(number);
+        }
+        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let node = self.get_mut(number)?;
+        // open(2) opens a directory for reading; it is reading that fails.
+        if how == RemoteOpen::ReadWrite && matches!(node.content, Content::Directory(_)) {
+            return Err(RemoteError::IsADirectory);
+        }
+        node.held += 1;
+        Ok(number)
+    }
+
+    fn rmdir(&mut self, path: &RemotePath) -> Result<(), RemoteError> {
+        let Resolved { directory, name, node } = self.resolve(path).map_err(not_found)?;
+        let number = node.ok_or(RemoteError::NotFound)?;
+        if !self.names(number).map_err(not_found)?.is_empty() {
+            return Err(RemoteError::NotEmpty);
+        }
+        self.change(directory)?.remove(&name);
+        self.release(number);
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &RemotePath) -> Result<(), RemoteError> {
+        let Resolved { directory, name, node } = self.resolve(path).map_err(not_found)?;
+        let number = node.ok_or(RemoteError::NotFound)?;
+        if matches!(self.get(number)?.content, Content::Directory(_)) {
+            return Err(RemoteError::IsADirectory);
+        }
+        self.change(directory)?.remove(&name);
+        self.release(number);
+        Ok(())
+    }
+
+    /// rename(2), and what of its errors comes through SFTP.
+    fn rename(&mut self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+        let source = self.resolve(from).map_err(not_found)?;
+        let moved = source.node.ok_or(RemoteError::NotFound)?;
+        let target = self.resolve(to)?;
+        let is_directory =
+            |number| matches!(self.nodes.get(&number), Some(Node { content: Content::Directory(_), .. }));
+        if is_directory(moved)
+            && [to.as_bytes(), b"/"].concat().starts_with(&[from.as_bytes(), b"/"].concat())
+            && from != to
+        {
+            return Err(RemoteError::NameTooLong);
+        }
+        if let Some(replaced) = target.node {
+            match (is_directory(moved), is_directory(replaced)) {
+                _ if moved == replaced => return Ok(()),
+                (true, true) if !self.names(replaced)?.is_empty() => return Err(RemoteError::NotEmpty),
+                (true, false) => return Err(RemoteError::NotFound),
+                (false, true) => return Err(RemoteError::IsADirectory),
+                _ => self.release(replaced),
+            }
+        }
+        self.change(source.directory)?.remove(&source.name);
+        self.change(target.directory)?.insert(target.name, moved);
+        Ok(())
+    }
+
+    fn make(&mut self, path: &RemotePath, content: Content, mode: u16) -> Result<(), RemoteError> {
+        let (directory, name) = self.free(path)?;
+        let number = self.add(content, mode & 0o7777);
+        self.change(directory)?.insert(name, number);
+        Ok(())
+    }
+
+    fn hard_link(&mut self, existing: &RemotePath, new: &RemotePath) -> Result<(), RemoteError> {
+        let number = self.existing(existing)?;
+        let (directory, name) = self.free(new)?;
+        if matches!(self.get(number)?.content, Content::Directory(_)) {
+            return Err(RemoteError::PermissionDenied);
+        }
+        self.change(directory)?.insert(name, number);
+        self.get_mut(number)?.held += 1;
+        Ok(())
+    }
+
+    fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
+        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let names = self.names(number).map_err(not_found)?;
+        names
+            .iter()
+            .map(|(name, &number)| {
+                Ok(RemoteEntry { name: name.clone(), attributes: self.attributes(number)? })
+            })
+            .collect()
+    }
+
+    fn statistics(&self) -> RemoteStatistics {
+        let free = self.room.saturating_sub(self.used()) / BLOCK;
+        RemoteStatistics {
+            block_size: BLOCK,
+            blocks: self.room / BLOCK,
+            blocks_free: free,
+            blocks_available: free,
+            files: 1 << 20,
+            files_free: 1 << 19,
+            name_max: RemoteName::MAX_LEN as u64,
+        }
+    }
+}
+
+impl Node {
+    fn size(&self) -> u64 {
+        match &self.content {
+            Content::File(bytes) | Content::Symlink(bytes) => bytes.len() as u64,
+            Content::Directory(_) => BLOCK,
+        }
+    }
+}
+
+/// `SSH_FX_NO_SUCH_FILE` stands for `ENOTDIR` too.
+fn not_found(error: RemoteError) -> RemoteError {
+    if error == RemoteError::NotADirectory { RemoteError::NotFound } else { error }
+}
+
+/// What a server holds. Clones are the same server.
+#[derive(Clone)]
+pub struct MemoryServer {
+    tree: Arc<Mutex<Tree>>,
+}
+
+impl Default for MemoryServer {
+    fn default() -> Self {
+        Self { tree: Arc::new(Mutex::new(Tree::new())) }
+    }
+}
+
+impl MemoryServer {
+    fn lock(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another server that holds the same.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { tree: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    /// Lets the server's clock jump ahead: what is changed from now on is that much newer.
+    pub fn pass(&self, time: Duration) {
+        self.lock().ahead += time;
+    }
+
+    /// Sets how many bytes all files together may have.
+    pub fn set_room(&self, bytes: u64) {
+        self.lock().room = bytes;
+    }
+
+    /// Bytes that everything on the server takes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// Every path on the server.
+    #[must_use]
+    pub fn paths(&self) -> Vec<RemotePath> {
+        let tree = self.lock();
+        let mut paths = Vec::new();
+        let mut directories = vec![(RemotePath::root(), ROOT)];
+        while let Some((path, number)) = directories.pop() {
+            for (name, &child) in tree.names(number).into_iter().flatten() {
+                let child_path = path.join(name);
+                if tree.names(child).is_ok() {
+                    directories.push((child_path.clone(), child));
+                }
+                paths.push(child_path);
+            }
+        }
+        paths
+    }
+
+    /// The content of a file, without a message.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn content(&self, path: &RemotePath) -> Result<Vec<u8>, RemoteError> {
+        let tree = self.lock();
+        match &tree.get(tree.existing(path)?)?.content {
+            Content::File(bytes) => Ok(bytes.clone()),
+            _ => Err(failure()),
+        }
+    }
+
+    /// Changes the content of a file in place, or makes the file, as a program on the server would.
+    ///
+    /// # Errors
+    ///
+    /// If the path leads nowhere or is no file.
+    pub fn set_content(&self, path: &RemotePath, content: &[u8]) -> Result<(), RemoteError> {
+        let mut tree = self.lock();
+        let number = match tree.existing(path) {
+            Ok(number) => number,
+            Err(RemoteError::NotFound) => {
+                tree.make(path, Content::File(Vec::new()), 0o644)?;
+                tree.existing(path)?
+            }
+            Err(error) => return Err(error),
+        };
+        tree.resize(number, 0)?;
+        tree.write(number, 0, content)
+    }
+}
+
+/// What a message asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum MessageKind {
+    Stat,
+    List,
+    Open,
+    SetAttributes,
+    Mkdir,
+    Rmdir,
+    Remove,
+    Rename,
+    Symlink,
+    Readlink,
+    HardLink,
+    Statistics,
+    ReadFile,
+    WriteFile,
+    StatFile,
+    SetFileAttributes,
+    Fsync,
+    Close,
+}
+
+/// What goes wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered with this error, after it was carried out or without.
+    Answer {
+        /// The answer.
+        error: RemoteError,
+        /// Whether the server did it all the same.
+        applied: bool,
+    },
+    /// The connection breaks at it: no answer comes to this and to earlier messages under way, and later ones are not sent.
+    Cut {
+        /// Whether the message still reached the server.
+        applied: bool,
+    },
+}
+
+/// How long messages take, half of it each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// The shortest round trip.
+    pub least: Duration,
+    /// The longest. If it differs from the shortest, messages overtake each other.
+    pub most: Duration,
+    /// Decides which message takes how long.
+    pub seed: u64,
+}
+
+struct Connection {
+    log: Vec<(MessageKind, RemotePath)>,
+    faults: BTreeMap<usize, Fault>,
+    delay: Option<Delay>,
+    /// Counts connections; odd while there is none.
+    era: u64,
+    counters: RemoteCounters,
+}
+
+impl Connection {
+    fn travel(&self) -> Duration {
+        let Some(Delay { least, most, seed }) = self.delay else { return Duration::ZERO };
+        let spread = u64::try_from((most - least).as_nanos()).unwrap_or(u64::MAX);
+        let drawn = BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, self.log.len()));
+        (least + Duration::from_nanos(drawn.checked_rem(spread).unwrap_or(0))) / 2
+    }
+}
+
+fn cut() -> RemoteError {
+    RemoteError::Disconnected("cut".to_owned())
+}
+
+/// Ends when the last message about a file has arrived.
+type Order = Mutex<Option<oneshot::Receiver<()>>>;
+
+#[derive(Clone)]
+struct Shared {
+    server: MemoryServer,
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// One connection to a [`MemoryServer`]. Open files outlive a cut, as handles do that are opened again by themselves.
+pub struct MemoryRemote {
+    shared: Shared,
+}
+
+impl MemoryRemote {
+    /// Connects to `server`.
+    #[must_use]
+    pub fn connect(server: &MemoryServer) -> Arc<Self> {
+        let connection = Connection {
+            log: Vec::new(),
+            faults: BTreeMap::new(),
+            delay: None,
+            era: 0,
+            counters: RemoteCounters::default(),
+        };
+        let shared = Shared { server: server.clone(), connection: Arc::new(Mutex::new(connection)) };
+        Arc::new(Self { shared })
+    }
+
+    /// The server at the other end.
+    #[must_use]
+    pub fn server(&self) -> &MemoryServer {
+        &self.shared.server
+    }
+
+    /// Sets how long every message takes from now on.
+    pub fn set_delay(&self, delay: Option<Delay>) {
+        self.shared.lock().delay = delay;
+    }
+
+    /// Has something go wrong with the n-th message from now on, from 0.
+    pub fn fault_at(&self, n: usize, fault: Fault) {
+        let mut connection = self.shared.lock();
+        let at = connection.log.len() + n;
+        connection.faults.insert(at, fault);
+    }
+
+    /// Takes back what [`Self::fault_at`] asked for and has not happened.
+    pub fn clear_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// Whether the connection is cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.shared.lock().era % 2 == 1
+    }
+
+    /// Makes the connection anew after a cut.
+    pub fn reconnect(&self) {
+        let mut connection = self.shared.lock();
+        if connection.era % 2 == 1 {
+            connection.era += 1;
+            connection.counters.reconnects += 1;
+        }
+    }
+
+    /// Every message so far, and the path it was about when it was opened.
+    #[must_use]
+    pub fn messages(&self) -> Vec<(MessageKind, RemotePath)> {
+        self.shared.lock().log.clone()
+    }
+
+    /// How many messages of one kind were sent.
+    #[must_use]
+    pub fn count(&self, kind: MessageKind) -> usize {
+        self.shared.lock().log.iter().filter(|(sent, _)| *sent == kind).count()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message. `order` holds it back until the message before it about the same file has arrived.
+    async fn message<T: Send + 'static>(
+        &self,
+        kind: MessageKind,
+        path: &RemotePath,
+        order: Option<&Order>,
+        operation: impl FnOnce(&mut Tree) -> Result<T, RemoteError> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        let (fault, era, travel) = {
+            let mut connection = self.lock();
+            if connection.era % 2 == 1 {
+                return Err(cut());
+            }
+            let era = connection.era;
+            let travel = connection.travel();
+            let at = connection.log.len();
+            connection.log.push((kind, path.clone()));
+            connection.counters.requests += 1;
+            let fault = connection.faults.remove(&at);
+            if matches!(fault, Some(Fault::Cut { .. })) {
+                connection.era += 1;
+            }
+            (fault, era, travel)
+        };
+        let server = self.server.clone();
+        let carry_out = move || {
+            let (answer, applied) = match fault {
+                None => (None, true),
+                Some(Fault::Answer { error, applied }) => (Some(error), applied),
+                Some(Fault::Cut { applied }) => (Some(cut()), applied),
+            };
+            // The tree is unlocked again before an answer is dropped: an open file in it lets go of its node.
+            let done = if applied { Some(operation(&mut server.lock())) } else { None };
+            match (answer, done) {
+                (Some(error), _) => Err(error),
+                (None, Some(done)) => done,
+                (None, None) => Err(failure()),
+            }
+        };
+        if travel.is_zero() {
+            return carry_out();
+        }
+        let (arrived, next) = oneshot::channel::<()>();
+        let before =
+            order.and_then(|order| order.lock().unwrap_or_else(PoisonError::into_inner).replace(next));
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(travel).await;
+            if let Some(before) = before {
+                // It says nothing: that it is gone means that the message has arrived.
+                let _ = before.await;
+            }
+            let answer = carry_out();
+            drop(arrived);
+            tokio::time::sleep(travel).await;
+            answer
+        });
+        let answer = task.await.map_err(|error| RemoteError::Failure(error.to_string()))?;
+        if self.lock().era == era { answer } else { Err(cut()) }
+    }
+}
+
+#[async_trait]
+impl Remote for MemoryRemote {
+    async fn stat(&self, path: &RemotePath) -> Result<RemoteAttributes, RemoteError> {
+        let at = path.clone();
+        let ask = move |tree: &mut Tree| tree.attributes(tree.existing(&at)?);
+        self.shared.message(MessageKind::Stat, path, None, ask).await
+    }
+
+    async fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
+        let at = path.clone();
+        self.shared.message(MessageKind::List, path, None, move |tree| tree.list(&at)).await
+    }
+
+    async fn open(&self, path: &RemotePath, how: RemoteOpen) -> Result<Arc<dyn RemoteFile>, RemoteError> {
+        let (at, server) = (path.clone(), self.shared.server.clone());
+        let open = move |tree: &mut Tree| Ok(Held { number: tree.open(&at, how)?, server });
+        let held = self.shared.message(MessageKind::Open, path, None, open).await?;
+        Ok(Arc::new(MemoryFile {
+            shared: self.shared.clone(),
+            path: path.clone(),
+            held,
+            order: Mutex::default(),
+        }))
+    }
+
+    async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        let at = path.clone();
+        let change = move |tree: &mut Tree| {
+            let number = tree.existing(&at)?;
+            tree.set_attributes(number, set)
+        };
+        self.shared.message(MessageKind::SetAttributes, path, None, change).await
+    }
+
+    async fn mkdir(&self, path: &RemotePath, mode: u16) -> Result<(), RemoteError> {
+        let at = path.clone();
+        let make = move |tree: &mut Tree| tree.make(&at, Content::Directory(BTreeMap::new()), mode);
+        self.shared.message(MessageKind::Mkdir, path, None, make).await
+    }
+
+    async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let at = path.clone();
+        self.shared.message(MessageKind::Rmdir, path, None, move |tree| tree.rmdir(&at)).await
+    }
+
+    async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let at = path.clone();
+        self.shared.message(MessageKind::Remove, path, None, move |tree| tree.remove(&at)).await
+    }
+
+    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+        let (source, target) = (from.clone(), to.clone());
+        let rename = move |tree: &mut Tree| tree.rename(&source, &target);
+        self.shared.message(MessageKind::Rename, from, None, rename).await
+    }
+
+    async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError> {
+        let (at, target) = (path.clone(), target.to_vec());
+        let make = move |tree: &mut Tree| tree.make(&at, Content::Symlink(target), 0o777);
+        self.shared.message(MessageKind::Symlink, path, None, make).await
+    }
+
+    async fn readlink(&self, path: &RemotePath) -> Result<Bytes, RemoteError> {
+        let at = path.clone();
+        let read = move |tree: &mut Tree| match &tree.get(tree.existing(&at)?)?.content {
+            Content::Symlink(target) => Ok(Bytes::copy_from_slice(target)),
+            // EINVAL, which OpenSSH says as it says ENAMETOOLONG.
+            _ => Err(RemoteError::NameTooLong),
+        };
+        self.shared.message(MessageKind::Readlink, path, None, read).await
+    }
+
+    async fn hard_link(&self, existing: &RemotePath, new: &RemotePath) -> Result<(), RemoteError> {
+        let (source, target) = (existing.clone(), new.clone());
+        let link = move |tree: &mut Tree| tree.hard_link(&source, &target);
+        self.shared.message(MessageKind::HardLink, existing, None, link).await
+    }
+
+    async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError> {
+        self.shared.message(MessageKind::Statistics, path, None, |tree| Ok(tree.statistics())).await
+    }
+
+    fn counters(&self) -> RemoteCounters {
+        self.shared.lock().counters
+    }
+}
+
+/// The server's own hold on an open file.
+struct Held {
+    number: Number,
+    server: MemoryServer,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.server.lock().release(self.number);
+    }
+}
+
+struct MemoryFile {
+    shared: Shared,
+    path: RemotePath,
+    held: Held,
+    order: Order,
+}
+
+impl MemoryFile {
+    async fn message<T: Send + 'static>(
+        &self,
+        kind: MessageKind,
+        operation: impl FnOnce(&mut Tree, Number) -> Result<T, RemoteError> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        let number = self.held.number;
+        self.shared.message(kind, &self.path, Some(&self.order), move |tree| operation(tree, number)).await
+    }
+}
+
+#[async_trait]
+impl RemoteFile for MemoryFile {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        let read = self
+            .message(MessageKind::ReadFile, move |tree, number| tree.read(number, offset, length))
+            .await?;
+        self.shared.lock().counters.bytes_received += read.len() as u64;
+        Ok(read)
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
+        let length = data.len() as u64;
+        self.message(MessageKind::WriteFile, move |tree, number| tree.write(number, offset, &data)).await?;
+        self.shared.lock().counters.bytes_sent += length;
+        Ok(())
+    }
+
+    async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {
+        self.message(MessageKind::StatFile, |tree, number| tree.attributes(number)).await
+    }
+
+    async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        self.message(MessageKind::SetFileAttributes, move |tree, number| tree.set_attributes(number, set))
+            .await
+    }
+
+    async fn fsync(&self) -> Result<(), RemoteError> {
+        self.message(MessageKind::Fsync, |_, _| Ok(())).await
+    }
+
+    async fn close(&self) -> Result<(), RemoteError> {
+        self.message(MessageKind::Close, |_, _| Ok(())).await
+    }
+}

@@ -1,0 +1,402 @@
+//! A kernel in miniature: drives a [`Drive`] over memory by paths, counting look-ups as the real one does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use scaup::drive::{Drive, DriveError, DriveOptions, create_vault};
+use scaup::remote::RemotePath;
+use scaup::remote::memory::{MemoryRemote, MemoryServer};
+use scaup_crypto::CipherCombo;
+use scaup_fuse::Filesystem;
+use scaup_fuse::filesystem::{
+    Attributes, Caller, Entry, Errno, FileKind, Handle, Inode, OpenFlags, RenameMode, SetAttributes, SetTime,
+};
+
+pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub const READ: OpenFlags =
+    OpenFlags { read: true, write: false, append: false, truncate: false, exclusive: false };
+pub const READ_WRITE: OpenFlags = OpenFlags { write: true, ..READ };
+pub const APPEND: OpenFlags = OpenFlags { append: true, ..READ_WRITE };
+
+pub const PASSWORD: &str = "correct horse";
+/// Names of 9 bytes and more are shortened in the vaults here.
+pub const THRESHOLD: u32 = 36;
+
+pub type Result<T> = std::result::Result<T, i32>;
+
+fn errno(error: DriveError) -> i32 {
+    Errno::from(error).0
+}
+
+/// What lies at a place of the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    File { content: Bytes, mode: u16 },
+    Directory { mode: u16 },
+    Symlink { target: Bytes },
+    Unreadable { errno: i32 },
+}
+
+/// Where the tests work: the mounted directory, or a vault in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Plain,
+    Gcm,
+    Ctrmac,
+}
+
+impl Place {
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Gcm, Self::Ctrmac];
+
+    pub fn is_vault(self) -> bool {
+        self != Self::Plain
+    }
+
+    /// The directory that the tests work in, on the server.
+    pub fn root(self) -> RemotePath {
+        RemotePath::parse(if self.is_vault() { b"Vault" } else { b"" }).unwrap()
+    }
+
+    /// A server of its own with this place on it, empty. Making a vault is slow on purpose, so each is made once.
+    pub fn server(self) -> MemoryServer {
+        static VAULTS: [OnceLock<MemoryServer>; 2] = [OnceLock::new(), OnceLock::new()];
+        let (vault, combo) = match self {
+            Self::Plain => return MemoryServer::default(),
+            Self::Gcm => (&VAULTS[0], CipherCombo::SivGcm),
+            Self::Ctrmac => (&VAULTS[1], CipherCombo::SivCtrMac),
+        };
+        let make = || {
+            let server = MemoryServer::default();
+            let made = std::thread::scope(|scope| {
+                let make = || {
+                    let remote = MemoryRemote::connect(&server);
+                    let root = self.root();
+                    let making = create_vault(remote.as_ref(), &root, PASSWORD, combo, THRESHOLD);
+                    tokio::runtime::Runtime::new().unwrap().block_on(making)
+                };
+                scope.spawn(make).join().unwrap()
+            });
+            made.unwrap();
+            server
+        };
+        vault.get_or_init(make).fork()
+    }
+}
+
+pub fn options() -> DriveOptions {
+    DriveOptions {
+        read_only: false,
+        vaults: true,
+        memory: 8 << 20,
+        attr_timeout: Duration::from_secs(3600),
+        owner: Some((0, 0)),
+        umask: 0,
+        log_names: true,
+    }
+}
+
+/// A single-threaded runtime whose time passes only while everybody waits.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+/// One mount.
+pub struct Kernel {
+    pub drive: Arc<Drive>,
+    pub remote: Arc<MemoryRemote>,
+    place: Place,
+    looked_up: Mutex<HashMap<Inode, u64>>,
+}
+
+impl Kernel {
+    pub async fn mount(remote: Arc<MemoryRemote>, place: Place, options: DriveOptions) -> Self {
+        let drive = Drive::new(remote.clone(), options);
+        let kernel = Self { drive, remote, place, looked_up: Mutex::default() };
+        kernel.unlock().await;
+        kernel
+    }
+
+    pub async fn unlock(&self) {
+        if self.place.is_vault() {
+            self.drive.unlock(&self.place.root(), PASSWORD).await.unwrap();
+        }
+    }
+
+    pub async fn lookup_in(&self, parent: Inode, name: &str) -> Result<Attributes> {
+        match self.drive.lookup(parent, OsStr::new(name)).await.map_err(errno)? {
+            Entry::Found(found) => {
+                self.count(found.attributes.inode);
+                Ok(found.attributes)
+            }
+            Entry::Missing(_) => Err(ENOENT),
+        }
+    }
+
+    fn count(&self, inode: Inode) {
+        *self.looked_up.lock().unwrap().entry(inode).or_default() += 1;
+    }
+
+    /// Forgets every look-up, except of what programs have open.
+    pub fn forget(&self, open: &[Inode]) {
+        self.looked_up.lock().unwrap().retain(|&inode, &mut count| {
+            let kept = open.contains(&inode);
+            if !kept {
+                self.drive.forget(inode, count);
+            }
+            kept
+        });
+    }
+
+    /// The place that the tests work in.
+    pub async fn root(&self) -> Result<Inode> {
+        if self.place.is_vault() {
+            Ok(self.lookup_in(Inode::ROOT, "Vault").await?.inode)
+        } else {
+            Ok(Inode::ROOT)
+        }
+    }
+
+    pub async fn lookup(&self, path: &str) -> Result<Attributes> {
+        let root = self.root().await?;
+        let mut at = self.drive.getattr(root, None).await.map_err(errno)?.attributes;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            at = self.lookup_in(at.inode, name).await?;
+        }
+        Ok(at)
+    }
+
+    /// The directory a path lies in, and its last name.
+    async fn parent<'a>(&self, path: &'a str) -> Result<(Inode, &'a OsStr)> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Ok((self.lookup(parent).await?.inode, OsStr::new(name)))
+    }
+
+    pub async fn getattr(&self, inode: Inode) -> Result<Attributes> {
+        Ok(self.drive.getattr(inode, None).await.map_err(errno)?.attributes)
+    }
+
+    pub async fn create(&self, path: &str, mode: u16) -> Result<(Inode, Handle)> {
+        let (parent, name) = self.parent(path).await?;
+        let (made, opened) =
+            self.drive.create(parent, name, mode, READ_WRITE, CALLER).await.map_err(errno)?;
+        self.count(made.attributes.inode);
+        Ok((made.attributes.inode, opened.handle))
+    }
+
+    pub async fn open(&self, path: &str, flags: OpenFlags) -> Result<(Inode, Handle)> {
+        let inode = self.lookup(path).await?.inode;
+        Ok((inode, self.drive.open(inode, flags).await.map_err(errno)?.handle))
+    }
+
+    pub async fn write(&self, (inode, handle): (Inode, Handle), offset: u64, data: &[u8]) -> Result<()> {
+        // The kernel hands over at most 1 MiB at a time.
+        for (number, piece) in data.chunks(1 << 20).enumerate() {
+            let offset = offset + (number << 20) as u64;
+            let piece = Bytes::copy_from_slice(piece);
+            self.drive.write(inode, handle, offset, piece, false).await.map_err(errno)?;
+        }
+        Ok(())
+    }
+
+    pub async fn read(&self, (inode, handle): (Inode, Handle), offset: u64, length: u32) -> Result<Bytes> {
+        self.drive.read(inode, handle, offset, length).await.map_err(errno)
+    }
+
+    /// Reads to the end, as `cat` does.
+    pub async fn read_all(&self, open: (Inode, Handle)) -> Result<Bytes> {
+        let mut content = Vec::new();
+        loop {
+            let piece = self.read(open, content.len() as u64, 128 * 1024).await?;
+            if piece.is_empty() {
+                return Ok(content.into());
+            }
+            content.extend_from_slice(&piece);
+        }
+    }
+
+    pub async fn truncate_open(&self, (inode, handle): (Inode, Handle), length: u64) -> Result<()> {
+        let set = SetAttributes { size: Some(length), ..SetAttributes::default() };
+        self.drive.setattr(inode, Some(handle), set, CALLER).await.map(|_| ()).map_err(errno)
+    }
+
+    pub async fn set(&self, path: &str, set: SetAttributes) -> Result<()> {
+        let inode = self.lookup(path).await?.inode;
+        self.drive.setattr(inode, None, set, CALLER).await.map(|_| ()).map_err(errno)
+    }
+
+    pub async fn truncate(&self, path: &str, length: u64) -> Result<()> {
+        self.set(path, SetAttributes { size: Some(length), ..SetAttributes::default() }).await
+    }
+
+    pub async fn chmod(&self, path: &str, mode: u16) -> Result<()> {
+        self.set(path, SetAttributes { mode: Some(mode), ..SetAttributes::default() }).await
+    }
+
+    pub async fn utimens(&self, path: &str, seconds: u64) -> Result<()> {
+        let time = Some(SetTime::At(at(seconds)));
+        self.set(path, SetAttributes { accessed: time, modified: time, ..SetAttributes::default() }).await
+    }
+
+    pub async fn flush(&self, (inode, handle): (Inode, Handle)) -> Result<()> {
+        self.drive.flush(inode, handle).await.map_err(errno)
+    }
+
+    pub async fn fsync(&self, (inode, handle): (Inode, Handle)) -> Result<()> {
+        self.drive.fsync(inode, handle, false).await.map_err(errno)
+    }
+
+    pub async fn release(&self, (inode, handle): (Inode, Handle)) {
+        self.drive.release(inode, handle).await;
+    }
+
+    pub async fn close(&self, open: (Inode, Handle)) -> Result<()> {
+        let flushed = self.flush(open).await;
+        self.release(open).await;
+        flushed
+    }
+
+    /// Makes or replaces a file as `open(O_CREAT | O_TRUNC)`, `write`, `close` do.
+    pub async fn save(&self, path: &str, content: &[u8]) -> Result<()> {
+        let open = match self.lookup(path).await {
+            Ok(_) => {
+                let open = self.open(path, READ_WRITE).await?;
+                if let Err(error) = self.truncate_open(open, 0).await {
+                    self.release(open).await;
+                    return Err(error);
+                }
+                open
+            }
+            Err(ENOENT) => self.create(path, 0o644).await?,
+            Err(error) => return Err(error),
+        };
+        let written = self.write(open, 0, content).await;
+        let closed = self.close(open).await;
+        written.and(closed)
+    }
+
+    pub async fn content(&self, path: &str) -> Result<Bytes> {
+        let open = self.open(path, READ).await?;
+        let content = self.read_all(open).await;
+        self.close(open).await.and(content)
+    }
+
+    pub async fn mkdir(&self, path: &str, mode: u16) -> Result<()> {
+        let (parent, name) = self.parent(path).await?;
+        let made = self.drive.mkdir(parent, name, mode, CALLER).await.map_err(errno)?;
+        self.count(made.attributes.inode);
+        Ok(())
+    }
+
+    pub async fn symlink(&self, path: &str, target: &str) -> Result<()> {
+        let (parent, name) = self.parent(path).await?;
+        let made = self.drive.symlink(parent, name, OsStr::new(target), CALLER).await.map_err(errno)?;
+        self.count(made.attributes.inode);
+        Ok(())
+    }
+
+    pub async fn unlink(&self, path: &str) -> Result<()> {
+        let (parent, name) = self.parent(path).await?;
+        self.drive.unlink(parent, name).await.map_err(errno)
+    }
+
+    pub async fn rmdir(&self, path: &str) -> Result<()> {
+        let (parent, name) = self.parent(path).await?;
+        self.drive.rmdir(parent, name).await.map_err(errno)
+    }
+
+    pub async fn rename(&self, from: &str, to: &str, mode: RenameMode) -> Result<()> {
+        let (parent, name) = self.parent(from).await?;
+        let (new_parent, new_name) = self.parent(to).await?;
+        self.drive.rename(parent, name, new_parent, new_name, mode).await.map_err(errno)
+    }
+
+    /// What a directory lists: names, kinds, and attributes as `readdirplus` hands them out.
+    pub async fn list(&self, directory: Inode) -> Result<Vec<(String, Attributes)>> {
+        let handle = self.drive.opendir(directory).await.map_err(errno)?;
+        let mut listed = Vec::new();
+        loop {
+            let offset = listed.len() as u64;
+            let names = self.drive.readdir(directory, handle, offset, true).await.map_err(errno)?;
+            if names.is_empty() {
+                break;
+            }
+            for entry in names {
+                self.count(entry.attributes.attributes.inode);
+                listed.push((entry.name.into_string().unwrap(), entry.attributes.attributes));
+            }
+        }
+        self.drive.releasedir(directory, handle).await;
+        Ok(listed)
+    }
+
+    /// Everything below the place, with the content of files where `content` says so, as a program that walks it sees it.
+    /// Listing, look-up and attributes have to agree.
+    pub async fn tree(&self, content: bool) -> Result<BTreeMap<String, Seen>> {
+        let mut tree = BTreeMap::new();
+        let mut directories = vec![(String::new(), self.root().await?)];
+        while let Some((path, directory)) = directories.pop() {
+            for (name, listed) in self.list(directory).await? {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                let looked_up = self.lookup_in(directory, &name).await;
+                let looked_up =
+                    looked_up.unwrap_or_else(|error| panic!("{path} is listed, but look-up says {error}"));
+                assert_eq!(shape(&listed), shape(&looked_up), "{path}: listing and look-up");
+                let asked = self.getattr(listed.inode).await;
+                let asked =
+                    asked.unwrap_or_else(|error| panic!("{path} is listed, but getattr says {error}"));
+                assert_eq!(shape(&listed), shape(&asked), "{path}: listing and attributes");
+                let mode = listed.mode;
+                let seen = match listed.kind {
+                    FileKind::Directory => {
+                        directories.push((path.clone(), listed.inode));
+                        Seen::Directory { mode }
+                    }
+                    FileKind::Symlink => match self.drive.readlink(listed.inode).await {
+                        Ok(target) => {
+                            assert_eq!(target.len() as u64, listed.size, "{path}: length of the link");
+                            Seen::Symlink { target }
+                        }
+                        Err(error) => Seen::Unreadable { errno: errno(error) },
+                    },
+                    _ if !content => Seen::File { content: Bytes::new(), mode },
+                    _ => match self.content(&path).await {
+                        Ok(content) => {
+                            assert_eq!(content.len() as u64, listed.size, "{path}: length of the file");
+                            Seen::File { content, mode }
+                        }
+                        Err(errno) => Seen::Unreadable { errno },
+                    },
+                };
+                assert!(tree.insert(path.clone(), seen).is_none(), "{path} is listed twice");
+            }
+        }
+        Ok(tree)
+    }
+}
+
+fn shape(attributes: &Attributes) -> (Inode, FileKind, Option<u64>, u16) {
+    let size = (attributes.kind != FileKind::Directory).then_some(attributes.size);
+    (attributes.inode, attributes.kind, size, attributes.mode)
+}
+
+pub fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// Content that tells where a byte of it came from.
+pub fn pattern(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u64).wrapping_mul(0x9e37_79b9).rotate_right(13) as u8 ^ seed).collect()
+}
+
+pub const ENOENT: i32 = 2;
+pub const EIO: i32 = 5;
+pub const EEXIST: i32 = 17;
+pub const ENOTDIR: i32 = 20;
+pub const EISDIR: i32 = 21;
+pub const ENOSPC: i32 = 28;
+pub const ENOTEMPTY: i32 = 39;
