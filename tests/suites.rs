@@ -1,0 +1,1 @@
+//! Whole test suites of others on a mount.
