@@ -354,7 +354,8 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let made = self.make_file(parent, name, mode).await;
         let (inode, file) = self.reported(parent, made)?;
-        let handle = self.handles.add_file(file, flags);
+        // Closing it saves the new file, even if the program asked for a handle that only reads.
+        let handle = self.handles.add_file(file, OpenFlags { write: true, ..flags });
         Ok((self.counted(inode)?, Opened { handle, keep_cache: false }))
     }
 
@@ -479,8 +480,9 @@ impl Filesystem for Drive {
         self.handles.remove_directory(handle);
     }
 
-    async fn statfs(&self, _inode: Inode) -> Result<FilesystemStatistics, DriveError> {
-        let statistics = self.remote.statistics(&crate::remote::RemotePath::root()).await;
+    async fn statfs(&self, inode: Inode) -> Result<FilesystemStatistics, DriveError> {
+        let path = self.tree.lock().plain_path_around(inode);
+        let statistics = self.remote.statistics(&path).await;
         // A server that can't say shows as neither full nor empty.
         let RemoteStatistics { block_size, blocks, blocks_free, blocks_available, files, files_free, .. } =
             match statistics {

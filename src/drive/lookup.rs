@@ -291,10 +291,15 @@ impl Drive {
             (None, Place::Vault { .. }) => own_ids(),
         };
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
+        // What has no name is nobody else's: no look at the server is needed to know how long it is.
+        let size = match &node.file {
+            Some(file) if node.detached => file.length(),
+            _ => unsaved.map_or(size, |unsaved| unsaved.length),
+        };
         let attributes = Attributes {
             inode,
             kind: file_kind(kind),
-            size: unsaved.map_or(size, |unsaved| unsaved.length),
+            size,
             mode: mode & !self.options.umask,
             links: if node.detached { 0 } else { 1 },
             uid,
@@ -305,7 +310,7 @@ impl Drive {
         };
         // What is not saved yet changes when the server has it, and costs nothing to ask for again.
         let ttl = match node.fetched {
-            Some(at) if unsaved.is_none() => self.options.attr_timeout.saturating_sub(at.elapsed()),
+            Some(at) if unsaved.is_none() && !node.detached => self.options.attr_timeout.saturating_sub(at.elapsed()),
             _ => Duration::ZERO,
         };
         TimedAttributes { attributes, ttl }
@@ -339,6 +344,7 @@ impl Drive {
                 Ok(content_path(&parent.root, &parent.cryptor, id))
             }
             (Directory::Vault(parent), VaultNode::File) => Ok(parent.file_path(entry)),
+            (Directory::Vault(parent), VaultNode::Symlink) => Ok(parent.symlink_path(entry)),
             (Directory::Vault(parent), _) => Ok(parent.content().join(&entry.name)),
             (Directory::Plain(_), _) => Err(DriveError::Stale),
         }

@@ -98,6 +98,14 @@ impl Drive {
         self.sshd.home().join(path)
     }
 
+    /// Unmounts and does something with the server's files before they go.
+    pub(crate) fn unmount_but(self, then: impl FnOnce()) {
+        let Self { mount, scaup, sshd } = self;
+        mount.unmount(&scaup);
+        then();
+        drop(sshd);
+    }
+
     /// Unmounts; fails if something is left behind.
     pub(crate) fn unmount(self) {
         self.mount.unmount(&self.scaup);
