@@ -58,7 +58,12 @@ fn pycryptomator() -> PathBuf {
 /// Compares what the server's vault holds with `expected`, by pycryptomator.
 fn read_back(vault: &Path, expected: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_back.py");
-    run(Command::new(pycryptomator()).arg(script).arg(vault).arg(PASSWORD).arg(expected).env("LC_ALL", "C.UTF-8"));
+    run(Command::new(pycryptomator())
+        .arg(script)
+        .arg(vault)
+        .arg(PASSWORD)
+        .arg(expected)
+        .env("LC_ALL", "C.UTF-8"));
 }
 
 #[test]
@@ -116,7 +121,8 @@ fn vim_saves_and_leaves_nothing_beside() {
     for directory in [drive.vault(), drive.plain()] {
         fs::write(directory.join("letter.txt"), "Dear Alice,\n").unwrap();
         fs::set_permissions(directory.join("letter.txt"), fs::Permissions::from_mode(0o640)).unwrap();
-        for settings in ["set nobackup writebackup backupcopy=auto", "set backup backupcopy=no", "set backupcopy=yes"]
+        for settings in
+            ["set nobackup writebackup backupcopy=auto", "set backup backupcopy=no", "set backupcopy=yes"]
         {
             // vim answers the state of its last message under -es: what counts is what is in the file.
             shell_output(
@@ -127,7 +133,8 @@ fn vim_saves_and_leaves_nothing_beside() {
         let saved = fs::read_to_string(directory.join("letter.txt")).unwrap();
         assert_eq!(saved, "Dear Alice,\nhello\nhello\nhello\n");
         assert_eq!(fs::metadata(directory.join("letter.txt")).unwrap().mode() & 0o777, 0o640);
-        let beside: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let beside: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(beside.iter().all(|name| name == "letter.txt" || name == "letter.txt~"), "{beside:?}");
     }
     drive.unmount();
@@ -140,13 +147,17 @@ fn rsync_transfers_nothing_the_second_time() {
     let source = tempfile::tempdir().unwrap();
     fill(source.path());
     for directory in [drive.vault(), drive.plain()] {
-        let rsync = format!("rsync -rlpt --itemize-changes --modify-window=1 '{}/' .", source.path().display());
+        let rsync =
+            format!("rsync -rlpt --itemize-changes --modify-window=1 '{}/' .", source.path().display());
         assert!(shell(&directory, &rsync).contains("1000000 bytes"));
         assert_eq!(shell(&directory, &rsync), "", "in {}", directory.display());
         shell(&directory, &format!("diff -r --no-dereference '{}' .", source.path().display()));
     }
     let drive = drive.remounted();
-    let rsync = format!("rsync -rlpt --checksum --itemize-changes --modify-window=1 '{}/' .", source.path().display());
+    let rsync = format!(
+        "rsync -rlpt --checksum --itemize-changes --modify-window=1 '{}/' .",
+        source.path().display()
+    );
     assert_eq!(shell(&drive.vault(), &rsync), "");
     drive.unmount();
 }
@@ -161,7 +172,10 @@ fn cp_and_tar_keep_content_modes_and_times() {
         shell(source.path(), &format!("cp -a . '{}'; tar -cf '{0}/all.tar' .", directory.display()));
         shell(&directory, "mkdir out; tar -xf all.tar -C out");
         for copy in [directory.clone(), directory.join("out")] {
-            shell(&copy, &format!("diff -r --no-dereference -x out -x all.tar '{}' .", source.path().display()));
+            shell(
+                &copy,
+                &format!("diff -r --no-dereference -x out -x all.tar '{}' .", source.path().display()),
+            );
             for name in ["run.sh", "a/Grüße aus Köln.txt", "a/b"] {
                 let metadata = fs::metadata(copy.join(name)).unwrap();
                 let original = fs::metadata(source.path().join(name)).unwrap();
@@ -179,7 +193,9 @@ fn sqlite_commits_and_rolls_back() {
     let drive = Drive::mounted();
     for directory in [drive.vault(), drive.plain()] {
         let sql = |sql: &str| shell(&directory, &format!("sqlite3 data.db \"{sql}\""));
-        sql("create table t(n integer, s text); begin; insert into t select value, hex(randomblob(200)) from generate_series(1, 2000); commit;");
+        sql(
+            "create table t(n integer, s text); begin; insert into t select value, hex(randomblob(200)) from generate_series(1, 2000); commit;",
+        );
         sql("begin; delete from t; rollback; begin; update t set s = 'x' where n % 2; commit;");
         assert_eq!(sql("pragma integrity_check; select count(*), sum(s = 'x') from t;"), "ok\n2000|1000\n");
         sql("pragma journal_mode = truncate; vacuum;");
@@ -196,7 +212,8 @@ fn pdf(text: &str) -> Vec<u8> {
     let objects = [
         "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
         "<</Type/Pages/Kids[3 0 R]/Count 1>>".to_owned(),
-        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>".to_owned(),
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>"
+            .to_owned(),
         format!("<</Length {}>>stream\n{content}\nendstream", content.len()),
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>".to_owned(),
     ];
@@ -293,7 +310,8 @@ f.close()
 fn two_processes_append_without_losing_a_line() {
     let drive = Drive::mounted();
     for directory in [drive.vault(), drive.plain()] {
-        let writer = |word: &str| format!("i=0; while [ $i -lt 200 ]; do echo {word} $i >> log; i=$((i+1)); done");
+        let writer =
+            |word: &str| format!("i=0; while [ $i -lt 200 ]; do echo {word} $i >> log; i=$((i+1)); done");
         shell(&directory, &format!("({}) & ({}); wait", writer("one"), writer("two")));
         let log = fs::read_to_string(directory.join("log")).unwrap();
         for word in ["one", "two"] {
@@ -344,7 +362,9 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn at(path: &Path, size: &str) -> Self {
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"]).arg(path));
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"])
+            .arg(path));
         Self(path.to_path_buf())
     }
 }

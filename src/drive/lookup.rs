@@ -64,14 +64,18 @@ impl Drive {
     /// What is known of a name without asking the server: `None` if it has to be asked.
     fn known(&self, parent: Inode, name: &OsStr) -> Result<Option<Option<Inode>>, DriveError> {
         let mut nodes = self.tree.lock();
+        let mut fetched = None;
         if let Some(inode) = nodes.child(parent, name) {
             let node = nodes.get(inode)?;
             if node.is_unsaved() || self.age(node.fetched).is_some() {
                 return Ok(Some(Some(inode)));
             }
+            // What this mount changed since has to be asked for; what is merely old may stand in a newer listing.
+            let Some(at) = node.fetched else { return Ok(None) };
+            fetched = Some(at);
         }
         let Some((listed, names)) = &nodes.get(parent)?.listing else { return Ok(None) };
-        if self.age(Some(*listed)).is_none() {
+        if self.age(Some(*listed)).is_none() || fetched.is_some_and(|at| at > *listed) {
             return Ok(None);
         }
         match names.get(name).cloned() {
@@ -218,6 +222,8 @@ impl Drive {
                 }
                 node.attributes = attributes;
                 node.fetched = Some(Instant::now());
+                let (parent, name) = (node.parent, node.name.clone());
+                nodes.note_attributes(parent, &name, attributes);
                 Ok(self.shown(inode, nodes.get(inode)?))
             }
             Err(error) => {
@@ -310,7 +316,9 @@ impl Drive {
         };
         // What is not saved yet changes when the server has it, and costs nothing to ask for again.
         let ttl = match node.fetched {
-            Some(at) if unsaved.is_none() && !node.detached => self.options.attr_timeout.saturating_sub(at.elapsed()),
+            Some(at) if unsaved.is_none() && !node.detached => {
+                self.options.attr_timeout.saturating_sub(at.elapsed())
+            }
             _ => Duration::ZERO,
         };
         TimedAttributes { attributes, ttl }

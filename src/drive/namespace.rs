@@ -217,6 +217,7 @@ impl Drive {
         self.forget_name(parent, &name, target.inode);
         if let Some(file) = target.file {
             file.unlink(self).await;
+            self.close_if_unused(target.inode);
         }
         Ok(())
     }
@@ -374,8 +375,9 @@ impl Drive {
         };
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
         drop(held);
-        if let Some(file) = replaced.and_then(|replaced| replaced.file) {
+        if let Some(Target { inode, file: Some(file), .. }) = replaced {
             file.unlink(self).await;
+            self.close_if_unused(inode);
         }
         Ok(())
     }

@@ -395,6 +395,15 @@ impl Nodes<'_> {
         Ok(())
     }
 
+    /// Notes what the server says of a name that is listed.
+    pub(super) fn note_attributes(&mut self, parent: Inode, name: &OsStr, attributes: RemoteAttributes) {
+        if let Ok(Node { listing: Some((_, listing)), .. }) = self.get_mut(parent)
+            && let Some(found) = Arc::make_mut(listing).get_mut(name)
+        {
+            found.attributes = attributes;
+        }
+    }
+
     /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.
     pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
         let Ok(node) = self.get_mut(parent) else { return };
