@@ -25,6 +25,7 @@ mod writeback;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -80,6 +81,7 @@ pub struct Drive {
     errors: Mutex<VecDeque<ErrorRecord>>,
     vaults: Mutex<Vec<KnownVault>>,
     invalidate: OnceLock<Arc<dyn Invalidate>>,
+    mountpoint: OnceLock<PathBuf>,
     /// Bytes that programs wrote and the server does not have, of all files.
     unsent: Arc<AtomicU64>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
@@ -101,6 +103,7 @@ impl Drive {
             errors: Mutex::default(),
             vaults: Mutex::default(),
             invalidate: OnceLock::new(),
+            mountpoint: OnceLock::new(),
             unsent: Arc::default(),
             namespace: tokio::sync::RwLock::new(()),
         });
@@ -119,6 +122,13 @@ impl Drive {
     pub fn set_invalidator(&self, invalidate: Arc<dyn Invalidate>) {
         if self.invalidate.set(invalidate).is_err() {
             tracing::warn!("the kernel's side was announced twice");
+        }
+    }
+
+    /// Sets where the mount stands: absolute links that stay below it lead nowhere else. Called once.
+    pub fn set_mountpoint(&self, mountpoint: PathBuf) {
+        if self.mountpoint.set(mountpoint).is_err() {
+            tracing::warn!("the mount point was announced twice");
         }
     }
 
@@ -224,14 +234,15 @@ impl Drive {
         );
     }
 
-    /// Fails at once if the server has no room for `needed` more bytes. A server that can't say is believed to have it.
-    async fn check_room(&self, needed: u64) -> Result<(), DriveError> {
+    /// Fails at once if the server has no room for `needed` more bytes of a file. A server that can't say is believed to have it.
+    async fn check_room(&self, inode: Inode, needed: u64) -> Result<(), DriveError> {
         /// Below this a look is not worth a round trip: the write itself will tell.
         const WORTH_A_LOOK: u64 = 1024 * 1024;
         if needed < WORTH_A_LOOK {
             return Ok(());
         }
-        match self.remote.statistics(&crate::remote::RemotePath::root()).await {
+        let path = self.tree.lock().plain_path_around(inode);
+        match self.remote.statistics(&path).await {
             Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => {
                 Err(DriveError::NoSpace)
             }

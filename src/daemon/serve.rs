@@ -130,6 +130,7 @@ async fn mount(request: MountRequest, link: &Link) -> Result<Daemon, Failure> {
         }
         Err(error) => return Err(Failure::new(FailureKind::Fuse, error)),
     };
+    drive.set_mountpoint(request.mountpoint.clone());
     if let Some(invalidator) = mount.invalidator() {
         drive.set_invalidator(invalidator);
     }

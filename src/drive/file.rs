@@ -148,6 +148,8 @@ pub(super) struct File {
     /// Unsent bytes of all files of the drive; this one's part is in `unsaved`.
     unsent: Arc<AtomicU64>,
     unlinked: AtomicBool,
+    /// The length as programs see it, for when the state is busy.
+    length: AtomicU64,
 }
 
 impl Drop for File {
@@ -161,6 +163,7 @@ impl File {
     pub(super) fn new(drive: &Drive, inode: Inode, state: State) -> Arc<Self> {
         let file = Self {
             inode,
+            length: AtomicU64::new(state.length),
             state: RwLock::new(state),
             unsaved: Mutex::new(None),
             unsent: Arc::clone(&drive.unsent),
@@ -226,12 +229,18 @@ impl File {
         *self.lock_unsaved()
     }
 
+    /// The length as programs see it.
+    pub(super) fn length(&self) -> u64 {
+        self.length.load(Ordering::Relaxed)
+    }
+
     fn lock_unsaved(&self) -> MutexGuard<'_, Option<UnsavedContent>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the copy up to date with the state.
     pub(super) fn note(&self, state: &State) {
+        self.length.store(state.length, Ordering::Relaxed);
         let mut unsaved = self.lock_unsaved();
         let waits = state.uncommitted || !state.dirty.is_empty() || !state.sending.is_empty();
         let (modified, since) = match *unsaved {

@@ -16,7 +16,7 @@ use super::error::DriveError;
 use super::file::File;
 use super::found::{Directory, Place};
 use super::vault::VaultNode;
-use crate::remote::{RemoteKind, RemoteSetAttributes, RemoteStatistics};
+use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 
 /// Names handed out at a time.
 const NAMES_AT_ONCE: usize = 256;
@@ -24,6 +24,24 @@ const NAMES_AT_ONCE: usize = 256;
 impl Drive {
     /// The content of a file, opened if it is not, ready to be written if `writable`. Counts a handle.
     async fn open_file(&self, inode: Inode, writable: bool) -> Result<(Arc<File>, bool), DriveError> {
+        // Counted before the server is asked: what another handle opens and changes meanwhile stays, for this one to share.
+        self.tree.lock().get_mut(inode)?.opens += 1;
+        let opened = self.open_counted(inode, writable).await;
+        if opened.is_err() {
+            self.uncount_handle(inode);
+        }
+        opened
+    }
+
+    /// A handle that was counted is gone.
+    fn uncount_handle(&self, inode: Inode) {
+        if let Ok(node) = self.tree.lock().get_mut(inode) {
+            node.opens = node.opens.saturating_sub(1);
+        }
+        self.close_if_unused(inode);
+    }
+
+    async fn open_counted(&self, inode: Inode, writable: bool) -> Result<(Arc<File>, bool), DriveError> {
         let location = self.location(inode)?;
         let (open, known) = {
             let nodes = self.tree.lock();
@@ -41,7 +59,15 @@ impl Drive {
                 }
                 file
             }
-            None => File::new(self, inode, File::open(self, &location, writable, known).await?),
+            None => {
+                let opened = File::new(self, inode, File::open(self, &location, writable, known).await?);
+                // Somebody else may have opened it at the same time: all handles share one.
+                let shared = Arc::clone(self.tree.lock().get_mut(inode)?.file.get_or_insert(opened));
+                if writable {
+                    shared.make_writable(self, &location).await?;
+                }
+                shared
+            }
         };
         let state = file.state.read().await;
         // A file whose header can't be read can still be given new content.
@@ -53,9 +79,6 @@ impl Drive {
         drop(state);
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
-        // Somebody else may have opened it at the same time: all handles share one.
-        let file = Arc::clone(node.file.get_or_insert(file));
-        node.opens += 1;
         let unchanged = known.is_some_and(|(known, _)| known == content);
         if let Some(base) = stored {
             node.content = Some((content, base));
@@ -77,16 +100,13 @@ impl Drive {
 
     /// A handle is gone.
     async fn close_file(&self, file: &Arc<File>) {
-        if let Ok(node) = self.tree.lock().get_mut(file.inode) {
-            node.opens = node.opens.saturating_sub(1);
-        }
         if file.unsaved().is_some() {
             let _names = self.namespace.read().await;
             if let Err(error) = file.commit(self, false).await {
                 self.report(file.inode, "unsaved", &error);
             }
         }
-        self.close_if_unused(file.inode);
+        self.uncount_handle(file.inode);
     }
 
     async fn truncate(&self, inode: Inode, length: u64) -> Result<(), DriveError> {
@@ -111,10 +131,7 @@ impl Drive {
         let open_elsewhere = self.tree.lock().get(inode).is_ok_and(|node| node.opens > 1);
         // truncate(2) by path has no close to wait for.
         let saved = if result.is_ok() && !open_elsewhere { file.commit(self, false).await } else { Ok(()) };
-        if let Ok(node) = self.tree.lock().get_mut(inode) {
-            node.opens = node.opens.saturating_sub(1);
-        }
-        self.close_if_unused(inode);
+        self.uncount_handle(inode);
         result.and(saved)
     }
 
@@ -182,6 +199,21 @@ impl Drive {
             self.expire(inode);
         }
         Ok(())
+    }
+
+    /// SFTP has no word for a full disk: a write that failed without a reason is explained by a look at the room.
+    async fn explained<T>(&self, inode: Inode, result: Result<T, DriveError>) -> Result<T, DriveError> {
+        /// What a server has left when it could not write one more group of chunks.
+        const NOTHING_LEFT: u64 = 256 * 1024;
+        if let Err(DriveError::Remote(RemoteError::Failure(_))) = &result {
+            let path = self.tree.lock().plain_path_around(inode);
+            if let Ok(room) = self.remote.statistics(&path).await
+                && room.blocks_available.saturating_mul(room.block_size) < NOTHING_LEFT
+            {
+                return Err(DriveError::NoSpace);
+            }
+        }
+        result
     }
 
     fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
@@ -354,7 +386,8 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let made = self.make_file(parent, name, mode).await;
         let (inode, file) = self.reported(parent, made)?;
-        let handle = self.handles.add_file(file, flags);
+        // Closing it saves the new file, even if the program asked for a handle that only reads.
+        let handle = self.handles.add_file(file, OpenFlags { write: true, ..flags });
         Ok((self.counted(inode)?, Opened { handle, keep_cache: false }))
     }
 
@@ -392,6 +425,7 @@ impl Filesystem for Drive {
         let offset = (!open.flags.append || from_page_cache).then_some(offset);
         let _names = self.namespace.read().await;
         let written = open.file.write(self, offset, &data).await;
+        let written = self.explained(inode, written).await;
         self.reported(inode, written)?;
         u32::try_from(data.len()).map_err(|_| DriveError::Invalid)
     }
@@ -403,6 +437,7 @@ impl Filesystem for Drive {
         }
         let _names = self.namespace.read().await;
         let saved = open.file.commit(self, false).await;
+        let saved = self.explained(inode, saved).await;
         self.reported(inode, saved)
     }
 
@@ -410,6 +445,7 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let _names = self.namespace.read().await;
         let saved = open.file.sync(self).await;
+        let saved = self.explained(inode, saved).await;
         self.reported(inode, saved)
     }
 
@@ -479,13 +515,14 @@ impl Filesystem for Drive {
         self.handles.remove_directory(handle);
     }
 
-    async fn statfs(&self, _inode: Inode) -> Result<FilesystemStatistics, DriveError> {
-        let statistics = self.remote.statistics(&crate::remote::RemotePath::root()).await;
+    async fn statfs(&self, inode: Inode) -> Result<FilesystemStatistics, DriveError> {
+        let path = self.tree.lock().plain_path_around(inode);
+        let statistics = self.remote.statistics(&path).await;
         // A server that can't say shows as neither full nor empty.
         let RemoteStatistics { block_size, blocks, blocks_free, blocks_available, files, files_free, .. } =
             match statistics {
                 Ok(statistics) => statistics,
-                Err(crate::remote::RemoteError::Unsupported(_)) => RemoteStatistics {
+                Err(RemoteError::Unsupported(_)) => RemoteStatistics {
                     block_size: 4096,
                     blocks: 1 << 30,
                     blocks_free: 1 << 30,

@@ -64,14 +64,18 @@ impl Drive {
     /// What is known of a name without asking the server: `None` if it has to be asked.
     fn known(&self, parent: Inode, name: &OsStr) -> Result<Option<Option<Inode>>, DriveError> {
         let mut nodes = self.tree.lock();
+        let mut fetched = None;
         if let Some(inode) = nodes.child(parent, name) {
             let node = nodes.get(inode)?;
             if node.is_unsaved() || self.age(node.fetched).is_some() {
                 return Ok(Some(Some(inode)));
             }
+            // What this mount changed since has to be asked for; what is merely old may stand in a newer listing.
+            let Some(at) = node.fetched else { return Ok(None) };
+            fetched = Some(at);
         }
         let Some((listed, names)) = &nodes.get(parent)?.listing else { return Ok(None) };
-        if self.age(Some(*listed)).is_none() {
+        if self.age(Some(*listed)).is_none() || fetched.is_some_and(|at| at > *listed) {
             return Ok(None);
         }
         match names.get(name).cloned() {
@@ -218,6 +222,8 @@ impl Drive {
                 }
                 node.attributes = attributes;
                 node.fetched = Some(Instant::now());
+                let (parent, name) = (node.parent, node.name.clone());
+                nodes.note_attributes(parent, &name, attributes);
                 Ok(self.shown(inode, nodes.get(inode)?))
             }
             Err(error) => {
@@ -291,10 +297,15 @@ impl Drive {
             (None, Place::Vault { .. }) => own_ids(),
         };
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
+        // What has no name is nobody else's: no look at the server is needed to know how long it is.
+        let size = match &node.file {
+            Some(file) if node.detached => file.length(),
+            _ => unsaved.map_or(size, |unsaved| unsaved.length),
+        };
         let attributes = Attributes {
             inode,
             kind: file_kind(kind),
-            size: unsaved.map_or(size, |unsaved| unsaved.length),
+            size,
             mode: mode & !self.options.umask,
             links: if node.detached { 0 } else { 1 },
             uid,
@@ -305,7 +316,9 @@ impl Drive {
         };
         // What is not saved yet changes when the server has it, and costs nothing to ask for again.
         let ttl = match node.fetched {
-            Some(at) if unsaved.is_none() => self.options.attr_timeout.saturating_sub(at.elapsed()),
+            Some(at) if unsaved.is_none() && !node.detached => {
+                self.options.attr_timeout.saturating_sub(at.elapsed())
+            }
             _ => Duration::ZERO,
         };
         TimedAttributes { attributes, ttl }
@@ -339,6 +352,7 @@ impl Drive {
                 Ok(content_path(&parent.root, &parent.cryptor, id))
             }
             (Directory::Vault(parent), VaultNode::File) => Ok(parent.file_path(entry)),
+            (Directory::Vault(parent), VaultNode::Symlink) => Ok(parent.symlink_path(entry)),
             (Directory::Vault(parent), _) => Ok(parent.content().join(&entry.name)),
             (Directory::Plain(_), _) => Err(DriveError::Stale),
         }

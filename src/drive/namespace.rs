@@ -113,8 +113,16 @@ impl Drive {
     }
 
     /// A server could make local programs read and write anywhere by links that lead out of the mount. So outside vaults a link
-    /// may climb only with leading `..`, and not above the mounted directory: behind a name, `..` could start anywhere.
+    /// may climb only with leading `..`, and not above the mounted directory: behind a name, `..` could start anywhere. An
+    /// absolute link has to lead below the mount point.
     pub(super) fn check_contained(&self, directory: Inode, target: &[u8]) -> Result<(), DriveError> {
+        if let Some(mountpoint) = self.mountpoint.get()
+            && let Some(below) = target.strip_prefix(mountpoint.as_os_str().as_bytes())
+            && (below.is_empty() || below.starts_with(b"/"))
+        {
+            let climbs = below.split(|&byte| byte == b'/').any(|name| name == b"..");
+            return if climbs { Err(DriveError::NotPermitted) } else { Ok(()) };
+        }
         let mut names = target.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
         let climbs = names.by_ref().take_while(|name| *name == b"..").count();
         let depth = {
@@ -209,6 +217,7 @@ impl Drive {
         self.forget_name(parent, &name, target.inode);
         if let Some(file) = target.file {
             file.unlink(self).await;
+            self.close_if_unused(target.inode);
         }
         Ok(())
     }
@@ -366,8 +375,9 @@ impl Drive {
         };
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
         drop(held);
-        if let Some(file) = replaced.and_then(|replaced| replaced.file) {
+        if let Some(Target { inode, file: Some(file), .. }) = replaced {
             file.unlink(self).await;
+            self.close_if_unused(inode);
         }
         Ok(())
     }

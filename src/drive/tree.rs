@@ -161,6 +161,18 @@ impl Nodes<'_> {
         }
     }
 
+    /// The nearest plain place: the node itself, or the directory of the vault that it lies in.
+    pub(super) fn plain_path_around(&self, inode: Inode) -> RemotePath {
+        let mut at = inode;
+        loop {
+            match (self.plain_path(at), self.nodes.get(&at)) {
+                (Ok(path), _) => return path,
+                (Err(_), Some(node)) => at = node.parent,
+                (Err(_), None) => return RemotePath::root(),
+            }
+        }
+    }
+
     /// The node's path as the mount shows it, for messages.
     pub(super) fn shown_path(&self, inode: Inode) -> OsString {
         let mut names = Vec::new();
@@ -381,6 +393,15 @@ impl Nodes<'_> {
         node.changed = SystemTime::now();
         self.prune(old_parent);
         Ok(())
+    }
+
+    /// Notes what the server says of a name that is listed.
+    pub(super) fn note_attributes(&mut self, parent: Inode, name: &OsStr, attributes: RemoteAttributes) {
+        if let Ok(Node { listing: Some((_, listing)), .. }) = self.get_mut(parent)
+            && let Some(found) = Arc::make_mut(listing).get_mut(name)
+        {
+            found.attributes = attributes;
+        }
     }
 
     /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.

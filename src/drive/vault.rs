@@ -348,7 +348,7 @@ impl VaultDirectory {
         remote: &dyn Remote,
         entry: &Entry,
     ) -> Result<Vec<u8>, DriveError> {
-        let path = self.content().join(&entry.name).join(&part("symlink.c9r"));
+        let path = self.symlink_path(entry);
         let stored = remote.read_small(&path, SYMLINK_FILE_MAX).await.map_err(|error| match error {
             RemoteError::Protocol(_) => DriveError::damaged("the link's target is unreasonably long"),
             error => error.into(),
@@ -412,7 +412,7 @@ impl VaultDirectory {
     ) -> Result<Found, DriveError> {
         let stored = self.cryptor.encrypt_small(target).map_err(|e| DriveError::Random(e.to_string()))?;
         let entry = self.make_node(remote, name, "symlink.c9r", &stored).await?;
-        let attributes = remote.stat(&self.content().join(&entry.name).join(&part("symlink.c9r"))).await?;
+        let attributes = remote.stat(&self.symlink_path(&entry)).await?;
         let attributes = self.shown_attributes(&VaultNode::Symlink, attributes);
         let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node: VaultNode::Symlink };
         Ok(Found { name: name.as_str().into(), attributes, place })
@@ -452,6 +452,11 @@ impl VaultDirectory {
             });
         }
         Ok(entry)
+    }
+
+    /// Where the target of a symbolic link lies.
+    pub(super) fn symlink_path(&self, entry: &Entry) -> RemotePath {
+        self.content().join(&entry.name).join(&part("symlink.c9r"))
     }
 
     /// Where the bytes of a regular file lie.

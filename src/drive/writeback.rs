@@ -417,7 +417,7 @@ impl File {
             return Ok(());
         }
         let needed = codec.stored_len(length).saturating_sub(codec.stored_len(state.stored_length));
-        drive.check_room(needed).await?;
+        drive.check_room(self.inode, needed).await?;
         while state.length < length {
             let wanted = usize::try_from(length - state.length).unwrap_or(usize::MAX).min(ZEROS.len());
             let at = state.length;

@@ -1,0 +1,419 @@
+//! Real programs on a real mount, and what the vault then holds, read back by a reader that shares no code with us.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use scaup_rig::{Fixture, Sshd, need, run};
+use support::{Drive, PASSWORD, noise, scaup, shell, shell_output};
+
+/// A directory of every kind of thing that a vault can hold.
+fn fill(directory: &Path) {
+    fs::create_dir_all(directory.join("a/b/c")).unwrap();
+    fs::create_dir(directory.join("empty")).unwrap();
+    for length in [0, 1, 32_767, 32_768, 32_769, 65_536, 1_000_000] {
+        fs::write(directory.join(format!("{length} bytes")), noise(length as u64, length)).unwrap();
+    }
+    fs::write(directory.join("a/Grüße aus Köln.txt"), "Hallo").unwrap();
+    fs::write(directory.join("a/b").join("long ".repeat(40)), "a shortened name").unwrap();
+    fs::create_dir(directory.join("d".repeat(200))).unwrap();
+    fs::write(directory.join("d".repeat(200)).join("in it"), "x").unwrap();
+    fs::write(directory.join("run.sh"), "#!/bin/sh\necho it runs\n").unwrap();
+    fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.join("a/b/c/private"), "secret").unwrap();
+    fs::set_permissions(directory.join("a/b/c/private"), fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink("../run.sh", directory.join("a/link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.join("dangling")).unwrap();
+}
+
+/// Python with pycryptomator in a place of its own, made once.
+fn pycryptomator() -> PathBuf {
+    need(&[("python3", "python3")]);
+    let place = PathBuf::from("/var/lib/scaup-test/pycryptomator-1.15");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let lock = File::create(place.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let python = place.join("bin/python3");
+    let works = || {
+        Command::new(&python)
+            .args(["-c", "import pycryptomator.cryptomator"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    if !works() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place));
+        run(Command::new(place.join("bin/pip")).args(["--quiet", "install", "pycryptomator==1.15"]));
+    }
+    python
+}
+
+/// Compares what the server's vault holds with `expected`, by pycryptomator.
+fn read_back(vault: &Path, expected: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_back.py");
+    run(Command::new(pycryptomator())
+        .arg(script)
+        .arg(vault)
+        .arg(PASSWORD)
+        .arg(expected)
+        .env("LC_ALL", "C.UTF-8"));
+}
+
+#[test]
+fn what_programs_write_is_read_back_by_pycryptomator() {
+    let drive = Drive::mounted();
+    let source = tempfile::tempdir().unwrap();
+    fill(source.path());
+    let vault = drive.vault();
+    shell(source.path(), &format!("cp -a . '{}'", vault.display()));
+    // Changes in place, a shrink, an extension, a replacement, and names that move in and out of their shortened form.
+    for directory in [source.path(), &vault] {
+        let file = OpenOptions::new().write(true).open(directory.join("1000000 bytes")).unwrap();
+        file.write_all_at(b"changed in the middle", 500_000).unwrap();
+        file.set_len(700_001).unwrap();
+        drop(file);
+        OpenOptions::new().write(true).open(directory.join("65536 bytes")).unwrap().set_len(200_000).unwrap();
+        fs::write(directory.join("32768 bytes"), "replaced").unwrap();
+        fs::rename(directory.join("1 bytes"), directory.join("short to long ".repeat(15))).unwrap();
+        fs::rename(directory.join("a/b").join("long ".repeat(40)), directory.join("long to short")).unwrap();
+        fs::rename(directory.join("d".repeat(200)), directory.join("a/moved")).unwrap();
+        fs::rename(directory.join("dangling"), directory.join("l".repeat(180))).unwrap();
+    }
+    let on_server = drive.on_server("Vault");
+    drive.unmount_but(|| read_back(&on_server, source.path()));
+}
+
+#[test]
+fn git_clones_and_finds_its_work_tree_clean() {
+    need(&[("git", "git")]);
+    let drive = Drive::mounted();
+    let origin = tempfile::tempdir().unwrap();
+    fill(origin.path());
+    shell(
+        origin.path(),
+        "git init -q -b main .; git add -A; git -c user.name=T -c user.email=t@example.org commit -qm one",
+    );
+    let clone = drive.vault().join("clone");
+    shell(&drive.vault(), &format!("git clone -q --no-hardlinks '{}' clone", origin.path().display()));
+    assert_eq!(shell(&clone, "git status --porcelain"), "");
+    assert_eq!(shell(&clone, "./run.sh"), "it runs\n");
+    shell(&clone, "git fsck --strict 2>/dev/null; echo more >> run.sh; chmod -x run.sh");
+    assert!(shell(&clone, "git diff").contains("old mode 100755"));
+    shell(&clone, "git checkout -q . && git -c gc.auto=0 gc -q && git switch -qc other");
+    let drive = drive.remounted();
+    let clone = drive.vault().join("clone");
+    assert_eq!(shell(&clone, "git status --porcelain"), "");
+    assert_eq!(fs::metadata(clone.join("run.sh")).unwrap().mode() & 0o111, 0o111);
+    drive.unmount();
+}
+
+#[test]
+fn vim_saves_and_leaves_nothing_beside() {
+    need(&[("vim", "vim-tiny")]);
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        fs::write(directory.join("letter.txt"), "Dear Alice,\n").unwrap();
+        fs::set_permissions(directory.join("letter.txt"), fs::Permissions::from_mode(0o640)).unwrap();
+        for settings in
+            ["set nobackup writebackup backupcopy=auto", "set backup backupcopy=no", "set backupcopy=yes"]
+        {
+            // vim answers the state of its last message under -es: what counts is what is in the file.
+            shell_output(
+                &directory,
+                &format!("vim -u NONE -es -c '{settings}' -c 'normal Gohello' -c 'wq' letter.txt </dev/null"),
+            );
+        }
+        let saved = fs::read_to_string(directory.join("letter.txt")).unwrap();
+        assert_eq!(saved, "Dear Alice,\nhello\nhello\nhello\n");
+        assert_eq!(fs::metadata(directory.join("letter.txt")).unwrap().mode() & 0o777, 0o640);
+        let beside: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(beside.iter().all(|name| name == "letter.txt" || name == "letter.txt~"), "{beside:?}");
+    }
+    drive.unmount();
+}
+
+#[test]
+fn rsync_transfers_nothing_the_second_time() {
+    need(&[("rsync", "rsync")]);
+    let drive = Drive::mounted();
+    let source = tempfile::tempdir().unwrap();
+    fill(source.path());
+    for directory in [drive.vault(), drive.plain()] {
+        let rsync =
+            format!("rsync -rlpt --itemize-changes --modify-window=1 '{}/' .", source.path().display());
+        assert!(shell(&directory, &rsync).contains("1000000 bytes"));
+        assert_eq!(shell(&directory, &rsync), "", "in {}", directory.display());
+        shell(&directory, &format!("diff -r --no-dereference '{}' .", source.path().display()));
+    }
+    let drive = drive.remounted();
+    let rsync = format!(
+        "rsync -rlpt --checksum --itemize-changes --modify-window=1 '{}/' .",
+        source.path().display()
+    );
+    assert_eq!(shell(&drive.vault(), &rsync), "");
+    drive.unmount();
+}
+
+#[test]
+fn cp_and_tar_keep_content_modes_and_times() {
+    let drive = Drive::mounted();
+    let source = tempfile::tempdir().unwrap();
+    fill(source.path());
+    shell(source.path(), "touch -d 2001-02-03T04:05:06Z run.sh 'a/Grüße aus Köln.txt' a/b");
+    for directory in [drive.vault(), drive.plain()] {
+        shell(source.path(), &format!("cp -a . '{}'; tar -cf '{0}/all.tar' .", directory.display()));
+        shell(&directory, "mkdir out; tar -xf all.tar -C out");
+        for copy in [directory.clone(), directory.join("out")] {
+            shell(
+                &copy,
+                &format!("diff -r --no-dereference -x out -x all.tar '{}' .", source.path().display()),
+            );
+            for name in ["run.sh", "a/Grüße aus Köln.txt", "a/b"] {
+                let metadata = fs::metadata(copy.join(name)).unwrap();
+                let original = fs::metadata(source.path().join(name)).unwrap();
+                assert_eq!(metadata.mtime(), original.mtime(), "time of {name} in {}", copy.display());
+                assert_eq!(metadata.mode(), original.mode(), "mode of {name} in {}", copy.display());
+            }
+        }
+    }
+    drive.unmount();
+}
+
+#[test]
+fn sqlite_commits_and_rolls_back() {
+    need(&[("sqlite3", "sqlite3")]);
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let sql = |sql: &str| shell(&directory, &format!("sqlite3 data.db \"{sql}\""));
+        sql(
+            "create table t(n integer, s text); begin; insert into t select value, hex(randomblob(200)) from generate_series(1, 2000); commit;",
+        );
+        sql("begin; delete from t; rollback; begin; update t set s = 'x' where n % 2; commit;");
+        assert_eq!(sql("pragma integrity_check; select count(*), sum(s = 'x') from t;"), "ok\n2000|1000\n");
+        sql("pragma journal_mode = truncate; vacuum;");
+    }
+    let drive = drive.remounted();
+    let answer = shell(&drive.vault(), "sqlite3 data.db 'pragma integrity_check; select count(*) from t'");
+    assert_eq!(answer, "ok\n2000\n");
+    drive.unmount();
+}
+
+/// The smallest PDF with one line of text.
+fn pdf(text: &str) -> Vec<u8> {
+    let content = format!("BT /F1 24 Tf 72 700 Td ({text}) Tj ET");
+    let objects = [
+        "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
+        "<</Type/Pages/Kids[3 0 R]/Count 1>>".to_owned(),
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>"
+            .to_owned(),
+        format!("<</Length {}>>stream\n{content}\nendstream", content.len()),
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>".to_owned(),
+    ];
+    let mut pdf = b"%PDF-1.4\n".to_vec();
+    let mut table = String::from("0000000000 65535 f \n");
+    for (number, object) in objects.iter().enumerate() {
+        table.push_str(&format!("{:010} 00000 n \n", pdf.len()));
+        pdf.extend_from_slice(format!("{} 0 obj{object}endobj\n", number + 1).as_bytes());
+    }
+    let at = pdf.len();
+    pdf.extend_from_slice(
+        format!("xref\n0 6\n{table}trailer<</Size 6/Root 1 0 R>>\nstartxref\n{at}\n%%EOF\n").as_bytes(),
+    );
+    pdf
+}
+
+#[test]
+fn a_pdf_opens() {
+    need(&[("pdftotext", "poppler-utils")]);
+    let drive = Drive::mounted();
+    fs::write(drive.vault().join("letter.pdf"), pdf("Dear Alice")).unwrap();
+    let drive = drive.remounted();
+    assert_eq!(shell(&drive.vault(), "pdftotext letter.pdf -").trim(), "Dear Alice");
+    drive.unmount();
+}
+
+#[test]
+fn mv_between_vault_and_plain_folder_copies() {
+    let drive = Drive::mounted();
+    let content = noise(7, 200_000);
+    fs::write(drive.vault().join("file"), &content).unwrap();
+    let error = fs::rename(drive.vault().join("file"), drive.plain().join("file")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{error}");
+    shell(drive.mount.path(), "mv Vault/file plain/file; test ! -e Vault/file");
+    assert_eq!(fs::read(drive.plain().join("file")).unwrap(), content);
+    assert_eq!(fs::read(drive.on_server("plain/file")).unwrap(), content, "it is plain on the server");
+    shell(drive.mount.path(), "mkdir plain/d; mv plain/file plain/d; mv plain/d Vault; test ! -e plain/d");
+    assert_eq!(fs::read(drive.vault().join("d/file")).unwrap(), content);
+    drive.unmount();
+}
+
+#[test]
+fn a_file_beyond_4_gib_is_read_and_written_at_its_end() {
+    const FOUR_GIB: u64 = 4 << 30;
+    let drive = Drive::mounted();
+    let path = drive.plain().join("big");
+    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+    file.set_len(FOUR_GIB + 10).unwrap();
+    file.write_all_at(b"beyond", FOUR_GIB + 1).unwrap();
+    file.sync_all().unwrap();
+    file.seek(SeekFrom::Start(FOUR_GIB - 2)).unwrap();
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).unwrap();
+    assert_eq!(end, b"\0\0\0beyond\0\0\0");
+    assert_eq!(fs::metadata(&path).unwrap().len(), FOUR_GIB + 10);
+    drop(file);
+    // The hole stays one on the server.
+    let on_server = fs::metadata(drive.on_server("plain/big")).unwrap();
+    assert!(on_server.len() == FOUR_GIB + 10 && on_server.blocks() * 512 < 1 << 20);
+    drive.unmount();
+}
+
+#[test]
+fn a_mapped_file_is_written_through() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        fs::write(directory.join("mapped"), vec![b'.'; 100_000]).unwrap();
+        shell(
+            &directory,
+            "python3 -c \"
+import mmap
+f = open('mapped', 'r+b')
+m = mmap.mmap(f.fileno(), 0)
+m[40000:40005] = b'hello'
+m[99999:] = b'!'
+m.flush()
+assert m[40000:40005] == b'hello'
+m.close()
+f.close()
+\"",
+        );
+    }
+    let drive = drive.remounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let content = fs::read(directory.join("mapped")).unwrap();
+        assert_eq!(content.len(), 100_000);
+        assert_eq!(&content[39_999..40_006], b".hello.");
+        assert_eq!(content[99_999], b'!');
+    }
+    drive.unmount();
+}
+
+#[test]
+fn two_processes_append_without_losing_a_line() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let writer =
+            |word: &str| format!("i=0; while [ $i -lt 200 ]; do echo {word} $i >> log; i=$((i+1)); done");
+        shell(&directory, &format!("({}) & ({}); wait", writer("one"), writer("two")));
+        let log = fs::read_to_string(directory.join("log")).unwrap();
+        for word in ["one", "two"] {
+            let lines: Vec<_> = log.lines().filter(|line| line.starts_with(word)).collect();
+            let expected: Vec<String> = (0..200).map(|number| format!("{word} {number}")).collect();
+            assert_eq!(lines, expected, "{word} in {}", directory.display());
+        }
+        assert_eq!(log.lines().count(), 400);
+    }
+    drive.unmount();
+}
+
+#[test]
+fn locks_exclude_other_processes_of_this_machine() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let output = shell(
+            &directory,
+            "touch lock
+            flock lock -c 'flock --nonblock lock -c \"echo broken\" || echo held'
+            flock --nonblock lock -c 'echo free'",
+        );
+        assert_eq!(output, "held\nfree\n");
+        let output = shell(
+            &directory,
+            "python3 -c \"
+import fcntl, os
+f = open('lock', 'r+b')
+fcntl.lockf(f, fcntl.LOCK_EX, 10, 0)
+if os.fork() == 0:
+    g = open('lock', 'r+b')
+    fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 20)
+    try:
+        fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 5)
+    except OSError:
+        os._exit(0)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+\"",
+        );
+        assert_eq!(output, "0\n", "a range is held against another process, its neighbour is free");
+    }
+    drive.unmount();
+}
+
+/// A small file system at `path`, gone with the value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(path: &Path, size: &str) -> Self {
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"])
+            .arg(path));
+        Self(path.to_path_buf())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the server may still stand in it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn an_extension_the_server_has_no_room_for_fails_at_once() {
+    let sshd = Sshd::key_only().start();
+    let disk = sshd.home().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let _disk = SmallDisk::at(&disk, "64m");
+    Fixture::unpack("empty-gcm").copy_vault_to(&disk.join("Vault"));
+    sshd.give(&disk);
+    let scaup = scaup();
+    let mount = scaup
+        .mount_on(&sshd, "")
+        .answering(&scaup_rig::Answers::default().vault(PASSWORD))
+        .args(["--vault", "disk/Vault"])
+        .start();
+    let vault = mount.join("disk/Vault");
+    let size = rustix::fs::statvfs(&vault).unwrap();
+    assert_eq!(size.f_blocks * size.f_frsize, 64 << 20, "statfs tells of the disk that the vault lies on");
+
+    fs::write(vault.join("file"), "content").unwrap();
+    let file = OpenOptions::new().write(true).open(vault.join("file")).unwrap();
+    let no_space = Some(Errno::NOSPC.raw_os_error());
+    let started = Instant::now();
+    assert_eq!(file.set_len(10 << 30).unwrap_err().raw_os_error(), no_space);
+    assert_eq!(file.write_at(b"x", 10 << 30).unwrap_err().raw_os_error(), no_space);
+    assert!(started.elapsed() < Duration::from_secs(20), "not after writing until the disk was full");
+    drop(file);
+    assert_eq!(fs::read_to_string(vault.join("file")).unwrap(), "content");
+    // What fills the disk is told of too, at the latest when the file is closed.
+    let filled = File::create(vault.join("big")).and_then(|mut file| {
+        let block = noise(1, 1 << 20);
+        for _ in 0..100 {
+            file.write_all(&block)?;
+        }
+        file.sync_all()
+    });
+    assert_eq!(filled.unwrap_err().raw_os_error(), no_space);
+    // With room again, nothing is stuck.
+    fs::remove_file(vault.join("big")).unwrap();
+    fs::write(vault.join("after"), "there is room again").unwrap();
+    mount.unmount(&scaup);
+}

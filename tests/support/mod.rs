@@ -1,0 +1,159 @@
+//! What several test files need of a mount and of the server's files.
+
+// Each test file uses a part of it.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, within};
+use sha2::{Digest, Sha256};
+
+/// How long work on a mount may take before it counts as hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The password of all fixtures.
+pub(crate) const PASSWORD: &str = "correct horse battery stäple";
+
+/// The program under test.
+pub(crate) fn scaup() -> Scaup {
+    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
+}
+
+/// SHA-256 in lower case hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All that the program said.
+pub(crate) fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// `length` bytes that no compression or block of zeros hides, the same for the same seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// A server with an empty vault made by Cryptomator in `Vault` and an empty directory `plain`, both mounted.
+pub(crate) struct Drive {
+    pub(crate) mount: Mount,
+    pub(crate) scaup: Scaup,
+    pub(crate) sshd: Sshd,
+}
+
+impl Drive {
+    /// Mounts it, the vault unlocked.
+    pub(crate) fn mounted() -> Self {
+        Self::mounted_with(&[])
+    }
+
+    /// Mounts it with further arguments for `mount`.
+    pub(crate) fn mounted_with(arguments: &[&str]) -> Self {
+        let sshd = Sshd::key_only().start();
+        Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+        fs::create_dir(sshd.home().join("plain")).unwrap();
+        sshd.give(&sshd.home());
+        let scaup = scaup();
+        let mount = mount(&scaup, &sshd, arguments);
+        Self { mount, scaup, sshd }
+    }
+
+    /// Unmounts, and mounts anew: what is read then comes from the server.
+    pub(crate) fn remounted(self) -> Self {
+        let Self { mount: old, scaup, sshd } = self;
+        old.unmount(&scaup);
+        let mount = mount(&scaup, &sshd, &[]);
+        Self { mount, scaup, sshd }
+    }
+
+    /// The vault, decrypted.
+    pub(crate) fn vault(&self) -> PathBuf {
+        self.mount.join("Vault")
+    }
+
+    /// The directory beside it.
+    pub(crate) fn plain(&self) -> PathBuf {
+        self.mount.join("plain")
+    }
+
+    /// A path in the directory that is mounted, as the server has it.
+    pub(crate) fn on_server(&self, path: &str) -> PathBuf {
+        self.sshd.home().join(path)
+    }
+
+    /// Unmounts and does something with the server's files before they go.
+    pub(crate) fn unmount_but(self, then: impl FnOnce()) {
+        let Self { mount, scaup, sshd } = self;
+        mount.unmount(&scaup);
+        then();
+        drop(sshd);
+    }
+
+    /// Unmounts; fails if something is left behind.
+    pub(crate) fn unmount(self) {
+        self.mount.unmount(&self.scaup);
+    }
+}
+
+fn mount(scaup: &Scaup, sshd: &Sshd, arguments: &[&str]) -> Mount {
+    scaup
+        .mount_on(sshd, "")
+        .answering(&Answers::default().vault(PASSWORD))
+        .args(["--vault", "Vault"])
+        .args(arguments)
+        .start()
+}
+
+/// Runs a shell script with `sh -eu` in `directory` with `HOME` there too; panics with all it said if it fails.
+pub(crate) fn shell(directory: &Path, script: &str) -> String {
+    let output = shell_output(directory, script);
+    assert!(output.status.success(), "{script}\nended with {}: {}", output.status, said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Like [`shell`], but failing is an answer too.
+pub(crate) fn shell_output(directory: &Path, script: &str) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-euc", script]).current_dir(directory).env("LC_ALL", "C.UTF-8");
+    within(PATIENCE, move || command.output().unwrap())
+}
+
+/// Everything below `directory`: mode, time of change, and content of each place. Links are not followed.
+pub(crate) fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![directory.to_path_buf()];
+    while let Some(at) = waiting.pop() {
+        let metadata = fs::symlink_metadata(&at).unwrap();
+        let content = if metadata.is_dir() {
+            waiting.extend(fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().path()));
+            String::new()
+        } else if metadata.is_symlink() {
+            sha256(fs::read_link(&at).unwrap().as_os_str().as_bytes())
+        } else {
+            sha256(&fs::read(&at).unwrap())
+        };
+        let relative = at.strip_prefix(directory).unwrap().to_path_buf();
+        found.insert(
+            relative,
+            format!("{:o} {}.{:09} {content}", metadata.mode(), metadata.mtime(), metadata.mtime_nsec()),
+        );
+    }
+    found
+}
