@@ -98,13 +98,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     if !foreground {
         return Ok(());
     }
-    let pid = daemon.id();
-    let _forwarding = super::unmount::forward_signals(pid)?;
+    let _forwarding = super::unmount::forward_signals(daemon.id())?;
+    converse::until_the_end(&mut conversation);
     match daemon.wait()?.code() {
         Some(0) => Ok(()),
         Some(8) => Err(CliError::new(
             crate::daemon::protocol::FailureKind::Unsaved,
-            "some content could not be saved and is lost; the log names it",
+            "what could not be saved is lost",
         )),
         _ => Err(CliError::other(format!("the mount's process failed; its log is {}", log.display()))),
     }
@@ -151,6 +151,7 @@ fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         timeout: arguments.timeout.or(timeout).unwrap_or(TIMEOUT).max(1),
         log_names: arguments.log_names,
         interactive: prompt::is_possible(),
+        foreground: arguments.foreground,
     })
 }
 

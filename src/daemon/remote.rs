@@ -68,17 +68,18 @@ impl Connector for Login {
 
 fn login_failure(error: &ConnectError) -> Failure {
     let kind = match error {
-        ConnectError::Unreachable { .. } => FailureKind::Unreachable,
+        // What answers there is no SSH server that could be talked with.
+        ConnectError::Unreachable { .. } | ConnectError::Protocol { .. } => FailureKind::Unreachable,
         ConnectError::HostKey { .. } => FailureKind::HostKey,
         ConnectError::Refused { .. } | ConnectError::Cancelled { .. } => FailureKind::Login,
-        ConnectError::Protocol { .. } => FailureKind::Other,
     };
     Failure::new(kind, error)
 }
 
-/// Asks by a function of this process: for commands that work without a daemon.
+/// Asks and tells by functions of this process: for commands that work without a daemon.
 struct Here {
-    ask: fn(&str, bool) -> Option<Zeroizing<String>>,
+    ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
+    tell: fn(&str),
     passphrase_command: Option<String>,
     otp_command: Option<String>,
 }
@@ -93,29 +94,31 @@ impl Interaction for Here {
             _ => None,
         };
         if let Some(command) = command {
-            return super::prompts::run(command, &text, None).await.ok_or(Cancelled);
+            return super::prompts::run(command, &text, None).await.map_err(Cancelled);
         }
         let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
         let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
-        asked.ok().flatten().ok_or(Cancelled)
+        asked.unwrap_or_else(|error| Err(error.to_string())).map_err(Cancelled)
     }
 
     fn progress(&self, progress: Progress) {
-        tracing::debug!(%progress, "connecting");
+        (self.tell)(&progress.to_string());
     }
 }
 
-/// Connects for a command that works without a daemon, asking by `ask` in this process.
+/// Connects for a command that works without a daemon, asking by `ask` and telling by `tell` in this process.
 ///
 /// # Errors
 ///
 /// As for mounting.
 pub async fn connect_here(
     request: &MountRequest,
-    ask: fn(&str, bool) -> Option<Zeroizing<String>>,
+    ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
+    tell: fn(&str),
 ) -> Result<Arc<dyn Remote>, Failure> {
     let here = Here {
         ask,
+        tell,
         passphrase_command: request.passphrase_command.clone(),
         otp_command: request.otp_command.clone(),
     };

@@ -84,12 +84,14 @@ pub enum ConnectError {
         reason: String,
     },
     /// Nobody answered a question.
-    #[error("{destination}: no answer was given to: {question}")]
+    #[error("{destination}: no answer to \"{}\": {reason}", .question.trim())]
     Cancelled {
         /// `user@host`.
         destination: String,
         /// The question.
         question: String,
+        /// Why not.
+        reason: String,
     },
     /// The connection broke, or the server speaks otherwise.
     #[error("{destination}: {reason}")]
