@@ -271,6 +271,19 @@ fn methods_in_every_order_the_server_wants() {
 }
 
 #[test]
+fn the_method_that_the_user_prefers() {
+    let scaup = scaup();
+    let sshd = Sshd::key_only().password("s3cret!").authentication_methods("any").start();
+    let (askpass, noted) = password_or_code(&scaup, &sshd, "s3cret!");
+    let option = ["-o", "PreferredAuthentications=password"];
+    comes_in(&scaup, &sshd, scaup.mount_on(&sshd, "").askpass(&askpass).args(option));
+    assert_eq!(prompts(&noted), [format!("({}@{}) Password: ", sshd.user(), sshd.host())]);
+    let option = ["-o", "PreferredAuthentications=gssapi-with-mic"];
+    let output = scaup.mount_on(&sshd, "").askpass(&askpass).args(option).refused();
+    assert_eq!(code(&output), Some(3), "{}", said(&output));
+}
+
+#[test]
 fn two_keys_where_the_server_wants_two() {
     let scaup = scaup();
     let second = Key::generate(&scaup.home().join("second"), KeyKind::EcdsaP256, "");

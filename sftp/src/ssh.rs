@@ -14,7 +14,7 @@ mod pem;
 mod session;
 
 pub use connect::connect;
-pub use destination::{Agent, Destination, StrictHostKeyChecking};
+pub use destination::{Agent, Destination, Method, StrictHostKeyChecking};
 pub use error::{ConnectError, HostKeyProblem};
 pub use interaction::{Cancelled, Interaction, Progress, Question};
 pub use session::{ChannelError, Session};

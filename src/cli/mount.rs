@@ -131,6 +131,11 @@ fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         None => paths::mounts().join(&name),
     };
     let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    // `none` is no file: as for ssh, it means that none is read.
+    let ssh_config = match arguments.ssh_config {
+        Some(none) if none.as_os_str() == "none" => Some(none),
+        file => absolute(file)?,
+    };
     let Bookmark { vaults, memory, attr_timeout, timeout, .. } = bookmark;
     let memory = arguments.memory.or(memory).unwrap_or_else(|| MEMORY.to_owned());
     Ok(MountRequest {
@@ -138,7 +143,7 @@ fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         target,
         mountpoint: mountpoint.components().collect(),
         identity: absolute(arguments.identity.or(bookmark.identity))?,
-        ssh_config: absolute(arguments.ssh_config)?,
+        ssh_config,
         options,
         read_only: arguments.read_only || bookmark.read_only,
         vaults: if arguments.vault.is_empty() && !arguments.no_vaults { vaults } else { arguments.vault },

@@ -67,8 +67,7 @@ async fn serve(stream: UnixStream) -> u8 {
         Ok(code) => code,
         Err(failure) => {
             link.tell(Event::Failed(failure));
-            // The front end reads it and leaves.
-            let _ = tokio::time::timeout(Duration::from_secs(5), link.gone()).await;
+            link.flush().await;
             1
         }
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::destination::{Destination, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
-use super::interaction::{Interaction, Progress, Question};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
 use super::session::Session;
@@ -272,7 +272,11 @@ async fn confirm(
                 Ok(answer) if answer.trim().eq_ignore_ascii_case("yes") || answer.trim() == fingerprint => {
                     Ok(())
                 }
-                _ => Err(refused(HostKeyProblem::NotConfirmed { fingerprint })),
+                Ok(_) => {
+                    let reason = "the answer was neither yes nor the fingerprint".to_owned();
+                    Err(refused(HostKeyProblem::NotConfirmed { fingerprint, reason }))
+                }
+                Err(Cancelled(reason)) => Err(refused(HostKeyProblem::NotConfirmed { fingerprint, reason })),
             }
         }
     }
@@ -288,7 +292,7 @@ fn keep(destination: &Destination, key: &PublicKey) -> Result<Option<PathBuf>, C
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ssh::Agent;
+    use crate::ssh::{Agent, Method};
 
     /// A destination with nothing but a place.
     pub(crate) fn destination(host: &str, port: u16) -> Destination {
@@ -301,6 +305,7 @@ pub(super) mod tests {
             global_known_hosts: Vec::new(),
             strict_host_key_checking: StrictHostKeyChecking::Ask,
             hash_known_hosts: false,
+            methods: Method::ALL.to_vec(),
             identities: Vec::new(),
             default_identities: Vec::new(),
             certificates: Vec::new(),

@@ -36,10 +36,12 @@ pub enum HostKeyProblem {
         fingerprint: String,
     },
     /// The user did not confirm it.
-    #[error("the key {fingerprint} was not confirmed")]
+    #[error("the key {fingerprint} is not known, and was not confirmed: {reason}")]
     NotConfirmed {
         /// The fingerprint of the key that was shown.
         fingerprint: String,
+        /// Why not.
+        reason: String,
     },
     /// The host's certificate is not valid for it.
     #[error("the host's certificate is not valid: {0}")]

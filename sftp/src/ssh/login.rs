@@ -10,7 +10,7 @@ use russh::keys::{Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
 use super::connect::{Client, said};
-use super::destination::Destination;
+use super::destination::{Destination, Method};
 use super::error::ConnectError;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
@@ -92,14 +92,16 @@ impl Login<'_> {
             Step::Partly(methods) | Step::Refused(methods) => methods,
         };
         loop {
-            let step = if methods.contains(&MethodKind::PublicKey) && self.may_offer() {
-                self.offer_key().await?
-            } else if methods.contains(&MethodKind::KeyboardInteractive) {
-                self.answer_prompts().await?
-            } else if methods.contains(&MethodKind::Password) {
-                self.give_password().await?
-            } else {
-                return Err(self.refused(&methods));
+            let method = self.destination.methods.iter().find(|method| match method {
+                Method::PublicKey => methods.contains(&MethodKind::PublicKey) && self.may_offer(),
+                Method::KeyboardInteractive => methods.contains(&MethodKind::KeyboardInteractive),
+                Method::Password => methods.contains(&MethodKind::Password),
+            });
+            let step = match method {
+                Some(Method::PublicKey) => self.offer_key().await?,
+                Some(Method::KeyboardInteractive) => self.answer_prompts().await?,
+                Some(Method::Password) => self.give_password().await?,
+                None => return Err(self.refused(&methods)),
             };
             match step {
                 Some(Step::In) => return Ok(()),
