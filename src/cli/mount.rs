@@ -142,6 +142,7 @@ fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         name,
         target,
         mountpoint: mountpoint.components().collect(),
+        directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
         identity: absolute(arguments.identity.or(bookmark.identity))?,
         ssh_config,
         options,

@@ -174,6 +174,7 @@ impl Place {
             name: last,
             target,
             mountpoint: std::path::PathBuf::new(),
+            directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
             identity: self.identity.clone(),
             ssh_config: self.ssh_config.clone(),
             options,

@@ -31,6 +31,8 @@ pub struct Wanted {
     pub config_file: Option<PathBuf>,
     /// Options by their names here, which come before the files.
     pub options: Vec<(String, String)>,
+    /// Where paths that are not absolute begin.
+    pub directory: PathBuf,
 }
 
 /// Why a configuration can't be used.
@@ -195,7 +197,7 @@ fn destination(
     let user = values.get("user").unwrap_or(&context.local_user).to_owned();
     let port =
         values.parsed("port", |value| value.parse().ok().filter(|&port: &u16| port > 0))?.unwrap_or(22);
-    let expand = |path: &str| expand(path, context, &host, &user);
+    let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
     let files = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
         match values.get(keyword) {
             Some("none") => Vec::new(),
@@ -292,6 +294,7 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
             identity: wanted.identity.clone(),
             config_file: wanted.config_file.clone(),
             options: options.cloned().collect(),
+            directory: wanted.directory.clone(),
         };
         let next = resolve_at_depth(&next, depth + 1)?;
         // The first hop may itself need others before it.

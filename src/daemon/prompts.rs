@@ -1,5 +1,6 @@
 //! Who answers a question: a command that the user named, else the person at the front end.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(super) struct Prompts {
     passphrase_command: Option<String>,
     otp_command: Option<String>,
     vault_password_command: Option<String>,
+    directory: PathBuf,
     last_code: Mutex<Option<Zeroizing<String>>>,
     activity: Arc<Activity>,
 }
@@ -34,6 +36,7 @@ impl Prompts {
             passphrase_command: request.passphrase_command.clone(),
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
+            directory: request.directory.clone(),
             last_code: Mutex::default(),
             activity,
         }
@@ -46,6 +49,7 @@ impl Prompts {
             passphrase_command: self.passphrase_command.clone(),
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
+            directory: self.directory.clone(),
             last_code: Mutex::default(),
             activity: Arc::clone(&self.activity),
         }
@@ -55,7 +59,7 @@ impl Prompts {
     pub(super) async fn vault_password(&self, path: &str) -> Result<Zeroizing<String>, String> {
         let text = format!("Password for vault {path}: ");
         match &self.vault_password_command {
-            Some(command) => run(command, &text, Some(path)).await,
+            Some(command) => run(command, &self.directory, &text, Some(path)).await,
             None => self.person(text, false).await,
         }
     }
@@ -77,11 +81,11 @@ impl Prompts {
             self.next_step().await;
         }
         let mut made = now();
-        let mut code = run(command, text, None).await?;
+        let mut code = run(command, &self.directory, text, None).await?;
         if last.is_some_and(|last| last == code) {
             self.next_step().await;
             made = now();
-            let next = run(command, text, None).await?;
+            let next = run(command, &self.directory, text, None).await?;
             if next == code {
                 return Err("the command gives the code that was sent already".to_owned());
             }
@@ -111,7 +115,9 @@ impl Interaction for Prompts {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
         let text = question.text();
         let answer = match (&question, &self.passphrase_command, &self.otp_command) {
-            (Question::Passphrase { .. }, Some(command), _) => run(command, &text, None).await,
+            (Question::Passphrase { .. }, Some(command), _) => {
+                run(command, &self.directory, &text, None).await
+            }
             // A server that asks for a password this way wants a person, not a code.
             (Question::Prompt { destination, prompt, .. }, _, Some(command))
                 if !prompt.to_lowercase().contains("password") =>
@@ -135,11 +141,16 @@ impl Interaction for Prompts {
 /// words.
 pub(super) async fn run(
     command: &str,
+    directory: &Path,
     prompt: &str,
     vault: Option<&str>,
 ) -> Result<Zeroizing<String>, String> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).env("SCAUP_PROMPT", prompt);
+    // One that is gone by now is none to run in.
+    if directory.is_dir() {
+        shell.current_dir(directory);
+    }
     if let Some(vault) = vault {
         shell.env("SCAUP_VAULT", vault);
     }

@@ -130,6 +130,8 @@ pub struct MountRequest {
     pub target: Target,
     /// Where.
     pub mountpoint: PathBuf,
+    /// Where the user is: commands run there, and paths that are not absolute begin there.
+    pub directory: PathBuf,
     /// The identity file named by the user.
     pub identity: Option<PathBuf>,
     /// Instead of `~/.ssh/config`.

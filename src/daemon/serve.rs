@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub fn run() -> io::Result<u8> {
     protect_memory();
     // It has a session of its own, so that neither the terminal's Ctrl-C nor its end reach it.
     let _ = rustix::process::setsid();
+    // It must not keep the directory busy that it was started in.
+    std::env::set_current_dir("/")?;
     let stream = io::stdin().as_fd().try_clone_to_owned()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = runtime.block_on(async {
@@ -215,8 +217,7 @@ fn make_mountpoint(path: &Path) -> Result<bool, Failure> {
     };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).map_err(failed)?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
             Ok(true)
         }
         // A stale mount says so here; mounting clears it.
