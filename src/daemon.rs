@@ -4,6 +4,7 @@
 //! commands the user named had their turn (`prompts`).
 
 pub mod client;
+mod code_steps;
 mod link;
 mod prompts;
 pub mod protocol;

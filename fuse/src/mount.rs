@@ -150,11 +150,24 @@ fn refused(path: &Path, source: io::Error) -> MountError {
 fn check_mount_point(path: &Path) -> Result<(), MountError> {
     let wrong = |reason: String| MountError::MountPoint { path: path.to_owned(), reason };
     clear_stale(path).map_err(|error| wrong(error.to_string()))?;
+    if is_fuse_mount(path) {
+        return Err(wrong("something is mounted there already".to_owned()));
+    }
     let mut entries = std::fs::read_dir(path).map_err(|error| wrong(error.to_string()))?;
     if entries.next().is_some() {
         return Err(wrong("the directory is not empty; name an empty or a new one".to_owned()));
     }
     Ok(())
+}
+
+/// Whether a FUSE file system is mounted at `path`, by the kernel's own list (proc(5): the mount point is the fifth field, the type
+/// follows a lone hyphen). What systemd or an administrator mounted there may be mounted over.
+fn is_fuse_mount(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let escaped = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
+    mounts.lines().filter(|line| line.split(' ').nth(4) == Some(escaped.as_str())).any(|line| {
+        line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("fuse ") || rest.starts_with("fuse."))
+    })
 }
 
 /// Clears a mount whose process is dead: every access to it says `ENOTCONN`. Answers whether there was one.

@@ -1,6 +1,6 @@
 //! SSH login: the server's key is checked, the user proves who they are, and channels are opened on the one connection.
 //!
-//! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `agent`
+//! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `pem`
 //! where identities come from, `login` how the methods of authentication are gone through, `session` what stands afterwards.
 
 mod connect;
@@ -10,10 +10,11 @@ mod interaction;
 mod keys;
 mod known_hosts;
 mod login;
+mod pem;
 mod session;
 
 pub use connect::connect;
-pub use destination::{Agent, Destination, StrictHostKeyChecking};
+pub use destination::{Agent, Destination, Method, StrictHostKeyChecking};
 pub use error::{ConnectError, HostKeyProblem};
 pub use interaction::{Cancelled, Interaction, Progress, Question};
 pub use session::{ChannelError, Session};

@@ -50,6 +50,15 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
     }
 }
 
+/// Shows what a daemon has to say until it ends.
+pub(super) fn until_the_end(conversation: &mut Conversation) {
+    while let Ok(Some(event)) = conversation.hear() {
+        if let Event::Progress(text) = event {
+            eprintln!("{text}");
+        }
+    }
+}
+
 /// The mount that is meant: by its name or mount point, or the only one.
 pub(super) fn find(named: Option<&str>) -> Result<(Conversation, MountStatus), CliError> {
     let mut all = all()?;

@@ -98,13 +98,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     if !foreground {
         return Ok(());
     }
-    let pid = daemon.id();
-    let _forwarding = super::unmount::forward_signals(pid)?;
+    let _forwarding = super::unmount::forward_signals(daemon.id())?;
+    converse::until_the_end(&mut conversation);
     match daemon.wait()?.code() {
         Some(0) => Ok(()),
         Some(8) => Err(CliError::new(
             crate::daemon::protocol::FailureKind::Unsaved,
-            "some content could not be saved and is lost; the log names it",
+            "what could not be saved is lost",
         )),
         _ => Err(CliError::other(format!("the mount's process failed; its log is {}", log.display()))),
     }
@@ -131,14 +131,20 @@ fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         None => paths::mounts().join(&name),
     };
     let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    // `none` is no file: as for ssh, it means that none is read.
+    let ssh_config = match arguments.ssh_config {
+        Some(none) if none.as_os_str() == "none" => Some(none),
+        file => absolute(file)?,
+    };
     let Bookmark { vaults, memory, attr_timeout, timeout, .. } = bookmark;
     let memory = arguments.memory.or(memory).unwrap_or_else(|| MEMORY.to_owned());
     Ok(MountRequest {
         name,
         target,
         mountpoint: mountpoint.components().collect(),
+        directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
         identity: absolute(arguments.identity.or(bookmark.identity))?,
-        ssh_config: absolute(arguments.ssh_config)?,
+        ssh_config,
         options,
         read_only: arguments.read_only || bookmark.read_only,
         vaults: if arguments.vault.is_empty() && !arguments.no_vaults { vaults } else { arguments.vault },
@@ -151,6 +157,7 @@ fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         timeout: arguments.timeout.or(timeout).unwrap_or(TIMEOUT).max(1),
         log_names: arguments.log_names,
         interactive: prompt::is_possible(),
+        foreground: arguments.foreground,
     })
 }
 

@@ -2,14 +2,21 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+/// What Ctrl-C sends.
+const INTERRUPT: u8 = 0x03;
+
+/// Longest line a terminal takes (`MAX_CANON` of Linux), bytes.
+const LINE_MAX: usize = 4096;
 
 /// Where questions go.
 enum Way {
-    Terminal,
+    Terminal(File),
     Program(OsString),
     Nowhere,
 }
@@ -17,13 +24,13 @@ enum Way {
 fn way() -> Way {
     let program = std::env::var_os("SSH_ASKPASS").filter(|program| !program.is_empty());
     let require = std::env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
-    let terminal = File::options().read(true).write(true).open("/dev/tty").is_ok();
+    let terminal = File::options().read(true).write(true).open("/dev/tty").ok();
     match (require.as_str(), program, terminal) {
         ("force" | "prefer", Some(program), _) => Way::Program(program),
         ("force", None, _) => Way::Nowhere,
-        (_, _, true) => Way::Terminal,
-        ("never", _, false) | (_, None, false) => Way::Nowhere,
-        (_, Some(program), false) => Way::Program(program),
+        (_, _, Some(terminal)) => Way::Terminal(terminal),
+        ("never", _, None) | (_, None, None) => Way::Nowhere,
+        (_, Some(program), None) => Way::Program(program),
     }
 }
 
@@ -32,17 +39,12 @@ pub(super) fn is_possible() -> bool {
     !matches!(way(), Way::Nowhere)
 }
 
-/// Asks, showing `text` word for word. `None` if nobody answers.
-pub(super) fn ask(text: &str, echo: bool) -> Option<Zeroizing<String>> {
+/// Asks, showing `text` word for word. An error says why nobody answers.
+pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     match way() {
-        Way::Terminal if echo => read_line(text),
-        Way::Terminal => {
-            let mut terminal = File::options().write(true).open("/dev/tty").ok()?;
-            terminal.write_all(shown(text).as_bytes()).ok()?;
-            rpassword::read_password().ok().map(Zeroizing::new)
-        }
+        Way::Terminal(terminal) => read_line(terminal, text, echo),
         Way::Program(program) => run(&program, text),
-        Way::Nowhere => None,
+        Way::Nowhere => Err("there is no terminal, and no program named by SSH_ASKPASS".to_owned()),
     }
 }
 
@@ -51,23 +53,62 @@ fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
-fn read_line(text: &str) -> Option<Zeroizing<String>> {
-    let mut terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
-    terminal.write_all(shown(text).as_bytes()).ok()?;
-    let mut line = Zeroizing::new(String::new());
-    match BufReader::new(terminal).read_line(&mut line) {
-        Ok(1..) => Some(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned())),
-        _ => None,
+/// The terminal's settings before a question, put back when this is dropped.
+struct Restored<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> Restored<'a> {
+    /// Makes Ctrl-C end the line instead of this process, which could not put the settings back then.
+    fn change(terminal: &'a File, echo: bool) -> rustix::io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut during = before.clone();
+        during.local_modes.remove(LocalModes::ISIG);
+        during.local_modes.set(LocalModes::ECHO, echo);
+        during.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
+        // What was typed before the question is no answer to it.
+        tcsetattr(terminal, OptionalActions::Flush, &during)?;
+        Ok(Self { terminal, before })
     }
 }
 
-fn run(program: &OsString, text: &str) -> Option<Zeroizing<String>> {
-    let output =
-        Command::new(program).arg(text).stdin(Stdio::null()).stderr(Stdio::inherit()).output().ok()?;
+impl Drop for Restored<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+    let failed = |error: std::io::Error| format!("the terminal can't be used: {error}");
+    let file = terminal.try_clone().map_err(failed)?;
+    let changed = Restored::change(&file, echo).map_err(|error| failed(error.into()))?;
+    terminal.write_all(shown(text).as_bytes()).map_err(failed)?;
+    let mut line = Zeroizing::new(vec![0; LINE_MAX]);
+    // The terminal hands over one line at a time.
+    let len = terminal.read(&mut line).map_err(failed)?;
+    let line = line.get(..len).unwrap_or_default();
+    drop(changed);
+    let answer = match line.strip_suffix(b"\n") {
+        Some(answer) if echo => Some(answer),
+        answer => {
+            // The line's end was not shown, or there was none.
+            terminal.write_all(b"\n").map_err(failed)?;
+            answer
+        }
+    };
+    let answer = answer.ok_or("it was cancelled")?;
+    let answer = std::str::from_utf8(answer).map_err(|_| "the answer is not UTF-8".to_owned())?;
+    Ok(Zeroizing::new(answer.trim_end_matches('\r').to_owned()))
+}
+
+fn run(program: &OsString, text: &str) -> Result<Zeroizing<String>, String> {
+    let output = Command::new(program).arg(text).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("SSH_ASKPASS {}: {error}", program.display()))?;
     let bytes = Zeroizing::new(output.stdout);
     if !output.status.success() {
-        return None;
+        return Err("it was cancelled".to_owned());
     }
-    let text = std::str::from_utf8(&bytes).ok()?;
-    Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+    let text = std::str::from_utf8(&bytes).map_err(|_| "the answer is not UTF-8".to_owned())?;
+    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::converse;
 use super::exit::CliError;
+use crate::daemon::client::Conversation;
 use crate::daemon::protocol::Request;
 
 /// Save everything and unmount.
@@ -29,7 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     if !arguments.all {
         let mount = arguments.mount.as_deref().unwrap_or_default();
         return match converse::find(Some(mount)) {
-            Ok((mut conversation, _)) => converse::ask(&mut conversation, &request, false).map(drop),
+            Ok((mut conversation, _)) => unmount(&mut conversation, &request),
             // A process that died leaves a mount that only says so.
             Err(error) => match scaup_fuse::clear_stale(std::path::Path::new(mount)) {
                 Ok(true) => Ok(()),
@@ -39,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     }
     let mut failed = None;
     for (mut conversation, status) in converse::all()? {
-        if let Err(error) = converse::ask(&mut conversation, &request, false) {
+        if let Err(error) = unmount(&mut conversation, &request) {
             eprintln!("scaup: {}: {}", status.name, error.message);
             failed = Some(error);
         }
@@ -47,19 +48,28 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Passes SIGINT and SIGTERM on to the daemon, which saves and unmounts on the first, and ends on the second.
+/// Returns when the daemon has ended: then its name and mount point are free again.
+fn unmount(conversation: &mut Conversation, request: &Request) -> Result<(), CliError> {
+    converse::ask(conversation, request, false)?;
+    converse::until_the_end(conversation);
+    Ok(())
+}
+
+/// Passes SIGINT, SIGTERM and SIGHUP on to the daemon, which saves and unmounts on the first, and ends on the second.
 pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliError> {
     use rustix::process::{Pid, Signal, kill_process};
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let daemon = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let _guard = runtime.enter();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     runtime.spawn(async move {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => eprintln!("\nsaving and unmounting; Ctrl-C once more ends at once and loses what is not saved"),
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
             if let Some(daemon) = daemon {
                 let _ = kill_process(daemon, Signal::TERM);

@@ -174,6 +174,7 @@ impl Place {
             name: last,
             target,
             mountpoint: std::path::PathBuf::new(),
+            directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
             identity: self.identity.clone(),
             ssh_config: self.ssh_config.clone(),
             options,
@@ -188,15 +189,16 @@ impl Place {
             timeout: 60,
             log_names: false,
             interactive: true,
+            foreground: true,
         };
-        let remote = crate::daemon::connect_here(&request, prompt::ask).await?;
+        let remote = crate::daemon::connect_here(&request, prompt::ask, |text| eprintln!("{text}")).await?;
         Ok((remote, path))
     }
 }
 
 /// Asks for a new password twice, or takes a command's.
 fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, CliError> {
-    let none = || CliError::new(FailureKind::Vault, "no password was given");
+    let none = |reason| CliError::new(FailureKind::Vault, format!("no password was given: {reason}"));
     let password = match command {
         Some(command) => {
             let output =
@@ -206,8 +208,8 @@ fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, 
             Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
         }
         None => {
-            let first = prompt::ask(&format!("New password for vault {path}: "), false).ok_or_else(none)?;
-            let second = prompt::ask("The same again: ", false).ok_or_else(none)?;
+            let first = prompt::ask(&format!("New password for vault {path}: "), false).map_err(none)?;
+            let second = prompt::ask("The same again: ", false).map_err(none)?;
             if first != second {
                 return Err(CliError::new(FailureKind::Vault, "the two passwords differ; nothing was made"));
             }

@@ -49,6 +49,9 @@ const IGNORED: [&str; 17] = [
     "reconnect",
 ];
 
+/// Options for the mount that stand without a value.
+const WORDS: [&str; 3] = ["ro", "allow_other", "noexec"];
+
 /// Options of `ssh_config(5)` that are understood.
 const SSH: [&str; 17] = [
     "user",
@@ -78,13 +81,23 @@ const SSH: [&str; 17] = [
 pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
     let mut sorted = SortedOptions::default();
     let options = values.iter().flat_map(|value| value.split(',')).filter(|option| !option.is_empty());
+    let mut last_is_jump = false;
     for option in options {
         let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
         let number = |radix| {
             let value = value.unwrap_or_default();
             u32::from_str_radix(value, radix).map_err(|_| format!("option {key}={value}: not a number"))
         };
+        let is_jump = key.eq_ignore_ascii_case("proxyjump");
         match (key, value) {
+            // ProxyJump's own value is a list with commas: what follows it and is no option is its next jump.
+            (jump, None) if last_is_jump && !WORDS.contains(&jump) && !IGNORED.contains(&jump) => {
+                if let Some((_, jumps)) = sorted.ssh.last_mut() {
+                    jumps.push(',');
+                    jumps.push_str(jump);
+                }
+                continue;
+            }
             ("ro", None) => sorted.read_only = true,
             ("allow_other", None) => sorted.allow_other = true,
             ("noexec", None) => sorted.no_exec = true,
@@ -99,8 +112,12 @@ pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
             (key, Some(value)) if SSH.contains(&key.to_ascii_lowercase().as_str()) => {
                 sorted.ssh.push((key.to_owned(), value.to_owned()));
             }
+            _ if key.eq_ignore_ascii_case("proxycommand") => {
+                return Err("option ProxyCommand is not supported; use ProxyJump".to_owned());
+            }
             _ => return Err(format!("unknown option -o {option}; see `scaup mount --help`")),
         }
+        last_is_jump = is_jump;
     }
     Ok(sorted)
 }

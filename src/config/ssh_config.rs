@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use scaup_sftp::ssh::{Agent, Destination, StrictHostKeyChecking};
+use scaup_sftp::ssh::{Agent, Destination, Method, StrictHostKeyChecking};
 
 use super::paths;
 
@@ -31,6 +31,8 @@ pub struct Wanted {
     pub config_file: Option<PathBuf>,
     /// Options by their names here, which come before the files.
     pub options: Vec<(String, String)>,
+    /// Where paths that are not absolute begin.
+    pub directory: PathBuf,
 }
 
 /// Why a configuration can't be used.
@@ -52,6 +54,9 @@ pub enum SshConfigError {
         /// The value.
         value: String,
     },
+    /// Something that would lead elsewhere if it were passed over.
+    #[error("ProxyCommand is not supported; if it goes through another SSH server, name that with ProxyJump")]
+    ProxyCommand,
     /// Jump hosts that lead in a circle, or too far.
     #[error("more than {JUMPS_MAX} jump hosts")]
     TooManyJumps,
@@ -68,10 +73,18 @@ struct Values {
 impl Values {
     fn add(&mut self, keyword: &str, value: &str) {
         match keyword {
-            "identityfile" => self.identities.push(value.to_owned()),
-            "certificatefile" => self.certificates.push(value.to_owned()),
-            _ => {
+            "identityfile" => self.identities.extend(words(value)),
+            "certificatefile" => self.certificates.extend(words(value)),
+            // The first of the two wins.
+            "proxycommand" if self.single.contains_key("proxyjump") => {}
+            "proxyjump" if self.single.contains_key("proxycommand") => {}
+            "userknownhostsfile" | "globalknownhostsfile" | "proxycommand" => {
                 self.single.entry(keyword.to_owned()).or_insert_with(|| value.to_owned());
+            }
+            // What takes one word.
+            _ => {
+                let word = || words(value).into_iter().next().unwrap_or_default();
+                self.single.entry(keyword.to_owned()).or_insert_with(word);
             }
         }
     }
@@ -176,16 +189,19 @@ fn destination(
     context: &Context<'_>,
     depth: usize,
 ) -> Result<Destination, SshConfigError> {
+    if values.get("proxycommand").is_some_and(|command| !command.eq_ignore_ascii_case("none")) {
+        return Err(SshConfigError::ProxyCommand);
+    }
     let host =
         values.get("hostname").map_or_else(|| wanted.host.clone(), |name| name.replace("%h", &wanted.host));
     let user = values.get("user").unwrap_or(&context.local_user).to_owned();
     let port =
         values.parsed("port", |value| value.parse().ok().filter(|&port: &u16| port > 0))?.unwrap_or(22);
-    let expand = |path: &str| expand(path, context, &host, &user);
+    let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
     let files = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
         match values.get(keyword) {
             Some("none") => Vec::new(),
-            Some(list) => list.split_ascii_whitespace().map(expand).collect(),
+            Some(list) => words(list).iter().map(|path| expand(path)).collect(),
             None => default.iter().map(|path| expand(path)).collect(),
         }
     };
@@ -208,6 +224,9 @@ fn destination(
         ),
         strict_host_key_checking: strict.unwrap_or(StrictHostKeyChecking::Ask),
         hash_known_hosts: values.flag("hashknownhosts")?.unwrap_or(false),
+        methods: values
+            .get("preferredauthentications")
+            .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect()),
         identities: wanted.identity.iter().cloned().chain(named).collect(),
         default_identities: ["id_ed25519", "id_ecdsa", "id_rsa"]
             .iter()
@@ -275,6 +294,7 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
             identity: wanted.identity.clone(),
             config_file: wanted.config_file.clone(),
             options: options.cloned().collect(),
+            directory: wanted.directory.clone(),
         };
         let next = resolve_at_depth(&next, depth + 1)?;
         // The first hop may itself need others before it.
@@ -287,6 +307,16 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
         }
     }
     Ok(chain)
+}
+
+/// A method by its name; `None` for those that are not supported here, such as `gssapi-with-mic`.
+fn method(name: &str) -> Option<Method> {
+    match name.trim() {
+        "publickey" => Some(Method::PublicKey),
+        "keyboard-interactive" => Some(Method::KeyboardInteractive),
+        "password" => Some(Method::Password),
+        _ => None,
+    }
 }
 
 /// `~`, and the tokens that paths may hold.
@@ -328,12 +358,12 @@ fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usiz
     for line in text.lines() {
         let Some((keyword, value)) = split_line(line) else { continue };
         match keyword.as_str() {
-            "host" => holds = matches_list(context.original_host, value.split_ascii_whitespace()),
+            "host" => holds = matches_list(context.original_host, words(&value).iter().map(String::as_str)),
             "match" => holds = matches_conditions(&value, context, values),
             _ if !holds => {}
             "include" if depth < INCLUDE_DEPTH_MAX => {
-                for pattern in value.split_ascii_whitespace() {
-                    for file in included(pattern, context) {
+                for pattern in words(&value) {
+                    for file in included(&pattern, context) {
                         let _ = read_file(&file, context, values, depth + 1);
                     }
                 }
@@ -343,7 +373,22 @@ fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usiz
     }
 }
 
-/// The keyword in lower case, and its value without quotes; separated by blanks, or by one `=`.
+/// The words of a value: separated by blanks, unless these stand in quotes; up to a comment.
+fn words(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = value.trim_start();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let (word, behind) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_at(rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len())),
+        };
+        words.push(word.to_owned());
+        rest = behind.trim_start();
+    }
+    words
+}
+
+/// The keyword in lower case, and its value as it stands; separated by blanks, or by one `=`.
 fn split_line(line: &str) -> Option<(String, String)> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
@@ -353,7 +398,6 @@ fn split_line(line: &str) -> Option<(String, String)> {
     let (keyword, rest) = line.split_at(end);
     let rest = rest.trim_start();
     let value = rest.strip_prefix('=').unwrap_or(rest).trim();
-    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
     Some((keyword.to_ascii_lowercase(), value.to_owned()))
 }
 
@@ -371,9 +415,9 @@ fn matches_list<'a>(text: &str, patterns: impl Iterator<Item = &'a str>) -> bool
 
 /// `Match`: all conditions have to hold. Those that would run a command or need the final host name do not.
 fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) -> bool {
-    let mut words = conditions.split_ascii_whitespace();
+    let mut words = words(conditions).into_iter();
     while let Some(word) = words.next() {
-        let (negated, criterion) = word.strip_prefix('!').map_or((false, word), |word| (true, word));
+        let (negated, criterion) = word.strip_prefix('!').map_or((false, word.as_str()), |word| (true, word));
         let criterion = criterion.to_ascii_lowercase();
         if criterion == "all" {
             if negated {
@@ -450,9 +494,9 @@ pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
     let mut names: Vec<String> = Vec::new();
     for (keyword, value) in text.lines().filter_map(split_line) {
         if keyword == "host" {
-            for name in value.split_ascii_whitespace() {
-                if !name.contains(['*', '?', '!']) && !names.iter().any(|known| known == name) {
-                    names.push(name.to_owned());
+            for name in words(&value) {
+                if !name.contains(['*', '?', '!']) && !names.contains(&name) {
+                    names.push(name);
                 }
             }
         }

@@ -14,32 +14,45 @@ use super::protocol::{Event, Prompt, Request, Secret};
 /// Longest line that is read from a front end, bytes.
 const LINE_MAX: u64 = 1024 * 1024;
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Option<Secret>>>>>;
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Secret, String>>>>>;
+
+/// What is to be sent.
+enum Outgoing {
+    Event(Event),
+    /// Everything before it was sent.
+    Mark(oneshot::Sender<()>),
+}
 
 /// One front end. Clones talk to the same one.
 #[derive(Clone)]
 pub(super) struct Link {
-    events: mpsc::UnboundedSender<Event>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
     waiting: Waiting,
     next_prompt: Arc<AtomicU64>,
     gone: watch::Receiver<bool>,
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Option<Secret>>>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Secret, String>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Link {
     /// Takes over a stream. Requests other than answers come out of the receiver, which ends when the front end is gone.
     pub(super) fn start(stream: UnixStream) -> (Self, mpsc::UnboundedReceiver<Request>) {
-        let (events, mut outgoing) = mpsc::unbounded_channel::<Event>();
+        let (outgoing, mut sending) = mpsc::unbounded_channel::<Outgoing>();
         let (requests, incoming) = mpsc::unbounded_channel();
         let (left, gone) = watch::channel(false);
         let waiting = Waiting::default();
         let (read, mut write) = stream.into_split();
         tokio::spawn(async move {
-            while let Some(event) = outgoing.recv().await {
-                let Ok(mut line) = serde_json::to_vec(&event) else { continue };
+            while let Some(next) = sending.recv().await {
+                let mut line = match next {
+                    Outgoing::Event(event) => serde_json::to_vec(&event).unwrap_or_default(),
+                    Outgoing::Mark(reached) => {
+                        let _ = reached.send(());
+                        continue;
+                    }
+                };
                 line.push(b'\n');
                 if write.write_all(&line).await.is_err() {
                     return;
@@ -74,12 +87,19 @@ impl Link {
             left.send_replace(true);
             lock(&answered).clear();
         });
-        (Self { events, waiting, next_prompt: Arc::default(), gone }, incoming)
+        (Self { outgoing, waiting, next_prompt: Arc::default(), gone }, incoming)
     }
 
     /// Tells the front end something.
     pub(super) fn tell(&self, event: Event) {
-        let _ = self.events.send(event);
+        let _ = self.outgoing.send(Outgoing::Event(event));
+    }
+
+    /// Waits until everything told so far is with the front end, or it is gone.
+    pub(super) async fn flush(&self) {
+        let (mark, reached) = oneshot::channel();
+        let _ = self.outgoing.send(Outgoing::Mark(mark));
+        let _ = reached.await;
     }
 
     /// Waits until the front end is gone.
@@ -87,15 +107,16 @@ impl Link {
         let _ = self.gone.clone().wait_for(|&gone| gone).await;
     }
 
-    /// Asks a person, who may take as long as they like. `None` if nobody answers.
-    pub(super) async fn ask(&self, text: String, echo: bool) -> Option<Zeroizing<String>> {
+    /// Asks a person, who may take as long as they like; an error says why nobody answers.
+    pub(super) async fn ask(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        let nobody = || "whoever could be asked is gone".to_owned();
         let id = self.next_prompt.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);
         if *self.gone.borrow() {
-            return None;
+            return Err(nobody());
         }
         self.tell(Event::Prompt(Prompt { id, text, echo }));
-        answer.await.ok().flatten().map(|secret| secret.0)
+        answer.await.unwrap_or_else(|_| Err(nobody())).map(|secret| secret.0)
     }
 }

@@ -15,7 +15,7 @@ pub enum Request {
     Mount(Box<MountRequest>),
     /// Say how things are.
     Status,
-    /// Save everything and end; with `force` even if something can't be saved.
+    /// Save everything and end; with `force` even if something can't be saved. One that does not stand yet is given up.
     Unmount {
         /// Lose what can't be saved, and let go even while something is open.
         force: bool,
@@ -32,12 +32,12 @@ pub enum Request {
         /// The vault's path.
         vault: Option<String>,
     },
-    /// The answer to a [`Event::Prompt`]; `None` if nobody gives one.
+    /// The answer to a [`Event::Prompt`], or why there is none.
     Answer {
         /// The prompt's number.
         id: u64,
         /// What was typed.
-        answer: Option<Secret>,
+        answer: Result<Secret, String>,
     },
 }
 
@@ -130,6 +130,8 @@ pub struct MountRequest {
     pub target: Target,
     /// Where.
     pub mountpoint: PathBuf,
+    /// Where the user is: commands run there, and paths that are not absolute begin there.
+    pub directory: PathBuf,
     /// The identity file named by the user.
     pub identity: Option<PathBuf>,
     /// Instead of `~/.ssh/config`.
@@ -158,6 +160,8 @@ pub struct MountRequest {
     pub log_names: bool,
     /// Whether a person can be asked: without one, vaults that nobody named are left locked.
     pub interactive: bool,
+    /// Whether the mount ends with the front end that asked for it.
+    pub foreground: bool,
 }
 
 /// What the daemon is doing.

@@ -1,5 +1,6 @@
 //! From a request to the server, or to the directory of this machine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use zeroize::Zeroizing;
 use super::protocol::{Failure, FailureKind, MountRequest};
 use crate::config::ssh_config;
 use crate::config::target::Target;
-use crate::remote::Remote;
 use crate::remote::local::LocalRemote;
 use crate::remote::sftp::{ConnectFailure, Connector, SftpRemote};
+use crate::remote::{Remote, RemoteError};
 
 /// Connects, logs in where that is needed, and opens the directory.
 pub(super) async fn connect(
@@ -34,6 +35,7 @@ pub(super) async fn connect(
         identity: request.identity.clone(),
         config_file: request.ssh_config.clone(),
         options: request.options.ssh.clone(),
+        directory: request.directory.clone(),
     };
     let destination =
         ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
@@ -41,9 +43,14 @@ pub(super) async fn connect(
     let timeout = Duration::from_secs(request.timeout);
     let login = Arc::new(Login { destination, interaction });
     let remote = SftpRemote::open(session, server.directory.as_bytes(), login, timeout).await;
-    remote
-        .map(|remote| Arc::new(remote) as Arc<dyn Remote>)
-        .map_err(|error| Failure::new(FailureKind::Other, format!("{}: {error}", request.target)))
+    remote.map(|remote| Arc::new(remote) as Arc<dyn Remote>).map_err(|error| {
+        // A shell without SFTP behind it ends at once.
+        let hint = match error {
+            RemoteError::Disconnected(_) => "; is SFTP switched on there for this user?",
+            _ => "",
+        };
+        Failure::new(FailureKind::Other, format!("{}: {error}{hint}", request.target))
+    })
 }
 
 /// The login of this mount, to be made again when the connection is lost.
@@ -68,17 +75,19 @@ impl Connector for Login {
 
 fn login_failure(error: &ConnectError) -> Failure {
     let kind = match error {
-        ConnectError::Unreachable { .. } => FailureKind::Unreachable,
+        // What answers there is no SSH server that could be talked with.
+        ConnectError::Unreachable { .. } | ConnectError::Protocol { .. } => FailureKind::Unreachable,
         ConnectError::HostKey { .. } => FailureKind::HostKey,
         ConnectError::Refused { .. } | ConnectError::Cancelled { .. } => FailureKind::Login,
-        ConnectError::Protocol { .. } => FailureKind::Other,
     };
     Failure::new(kind, error)
 }
 
-/// Asks by a function of this process: for commands that work without a daemon.
+/// Asks and tells by functions of this process: for commands that work without a daemon.
 struct Here {
-    ask: fn(&str, bool) -> Option<Zeroizing<String>>,
+    ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
+    tell: fn(&str),
+    directory: PathBuf,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
 }
@@ -93,29 +102,32 @@ impl Interaction for Here {
             _ => None,
         };
         if let Some(command) = command {
-            return super::prompts::run(command, &text, None).await.ok_or(Cancelled);
+            return super::prompts::run(command, &self.directory, &text, None).await.map_err(Cancelled);
         }
         let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
         let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
-        asked.ok().flatten().ok_or(Cancelled)
+        asked.unwrap_or_else(|error| Err(error.to_string())).map_err(Cancelled)
     }
 
     fn progress(&self, progress: Progress) {
-        tracing::debug!(%progress, "connecting");
+        (self.tell)(&progress.to_string());
     }
 }
 
-/// Connects for a command that works without a daemon, asking by `ask` in this process.
+/// Connects for a command that works without a daemon, asking by `ask` and telling by `tell` in this process.
 ///
 /// # Errors
 ///
 /// As for mounting.
 pub async fn connect_here(
     request: &MountRequest,
-    ask: fn(&str, bool) -> Option<Zeroizing<String>>,
+    ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
+    tell: fn(&str),
 ) -> Result<Arc<dyn Remote>, Failure> {
     let here = Here {
         ask,
+        tell,
+        directory: request.directory.clone(),
         passphrase_command: request.passphrase_command.clone(),
         otp_command: request.otp_command.clone(),
     };

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, RwLock};
 
 use super::client::socket_path;
 use super::link::Link;
@@ -19,7 +19,11 @@ use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Req
 use super::remote::connect;
 use super::status::Activity;
 use super::vaults;
-use crate::drive::{Drive, DriveOptions};
+use crate::config::size;
+use crate::drive::{Drive, DriveOptions, Unsaved};
+
+/// How long front ends may take to hear the last answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How long ending may take before what can't be saved is given up, when nobody can be asked.
 const LAST_TRIES: Duration = Duration::from_secs(60);
@@ -33,6 +37,8 @@ pub fn run() -> io::Result<u8> {
     protect_memory();
     // It has a session of its own, so that neither the terminal's Ctrl-C nor its end reach it.
     let _ = rustix::process::setsid();
+    // It must not keep the directory busy that it was started in.
+    std::env::set_current_dir("/")?;
     let stream = io::stdin().as_fd().try_clone_to_owned()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = runtime.block_on(async {
@@ -59,31 +65,92 @@ fn protect_memory() {
 async fn serve(stream: UnixStream) -> u8 {
     let (link, mut requests) = Link::start(stream);
     let Some(Request::Mount(request)) = requests.recv().await else { return 1 };
-    match start(*request, &link).await {
-        Ok(daemon) => {
-            let name = daemon.request.name.clone();
-            let mountpoint = daemon.request.mountpoint.clone();
-            link.tell(Event::Mounted { name, mountpoint });
-            daemon.live().await
-        }
+    match live(*request, &link).await {
+        Ok(code) => code,
         Err(failure) => {
             link.tell(Event::Failed(failure));
-            // The front end reads it and leaves.
-            let _ = tokio::time::timeout(Duration::from_secs(5), link.gone()).await;
+            link.flush().await;
             1
         }
     }
 }
 
-/// A mount that stands.
+/// SIGTERM, SIGINT and SIGHUP: each asks for the end.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(signal);
+        Ok(Self([terminate?, interrupt?, hangup?]))
+    }
+
+    async fn next(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// From connecting to the last file saved; answers the exit code.
+async fn live(request: MountRequest, link: &Link) -> Result<u8, Failure> {
+    let other = |error: io::Error| Failure::new(FailureKind::Other, error);
+    let mut signals = Signals::new().map_err(other)?;
+    let (listener, socket) = listen(&request.name)?;
+    let activity = Activity::new();
+    let daemon = Arc::new(Daemon {
+        prompts: Prompts::new(link.clone(), &request, Arc::clone(&activity)),
+        request,
+        activity,
+        standing: OnceLock::new(),
+        given_up: Notify::new(),
+        conversations: RwLock::new(()),
+    });
+    let front_ends = tokio::spawn(Arc::clone(&daemon).receive(listener));
+    let cancelled = || Failure::new(FailureKind::Other, "given up before it was mounted");
+    // The front end may leave meanwhile: then nothing stays.
+    let mounted = tokio::select! {
+        mounted = daemon.mount(link) => mounted,
+        () = link.gone() => Err(cancelled()),
+        () = daemon.given_up.notified() => Err(cancelled()),
+        () = signals.next() => Err(cancelled()),
+    };
+    let code = match mounted {
+        Ok(standing) => {
+            let standing = daemon.standing.get_or_init(|| standing);
+            daemon.activity.set(MountState::Connected);
+            let (name, mountpoint) = (daemon.request.name.clone(), daemon.request.mountpoint.clone());
+            link.tell(Event::Mounted { name, mountpoint });
+            Ok(daemon.until_the_end(standing, link, &mut signals).await)
+        }
+        Err(failure) => Err(failure),
+    };
+    // The name is free again before any front end hears of the end.
+    front_ends.abort();
+    drop(socket);
+    let _ = tokio::time::timeout(LAST_WORDS, daemon.conversations.write()).await;
+    code
+}
+
+/// One mount, from the first request on.
 struct Daemon {
     request: MountRequest,
-    drive: Arc<Drive>,
-    mount: Mutex<Mount>,
     prompts: Prompts,
     activity: Arc<Activity>,
-    listener: UnixListener,
-    socket: SocketFile,
+    standing: OnceLock<Standing>,
+    /// A front end does not want it any more.
+    given_up: Notify,
+    /// Held for reading while a front end is being answered.
+    conversations: RwLock<()>,
+}
+
+/// What there is once the mount stands.
+struct Standing {
+    drive: Arc<Drive>,
+    mount: Mutex<Mount>,
     made_mountpoint: bool,
 }
 
@@ -96,55 +163,6 @@ impl Drop for SocketFile {
             tracing::warn!(%error, "left a socket behind");
         }
     }
-}
-
-/// Connects, unlocks, mounts. The front end may leave meanwhile: then nothing stays.
-async fn start(request: MountRequest, link: &Link) -> Result<Daemon, Failure> {
-    tokio::select! {
-        started = mount(request, link) => started,
-        () = link.gone() => Err(Failure::new(FailureKind::Other, "cancelled")),
-    }
-}
-
-async fn mount(request: MountRequest, link: &Link) -> Result<Daemon, Failure> {
-    let activity = Activity::new();
-    let (listener, socket) = listen(&request.name)?;
-    let prompts = Prompts::new(link.clone(), &request, Arc::clone(&activity));
-    let prompts_for_login = Arc::new(prompts.for_front_end(link.clone(), None));
-    let remote = connect(&request, prompts_for_login).await?;
-    let drive = Drive::new(remote, drive_options(&request));
-    vaults::unlock_at_mount(&drive, &request, &prompts, link).await?;
-    let made_mountpoint = make_mountpoint(&request.mountpoint)?;
-    let mounted = {
-        let (drive, request) = (Arc::clone(&drive), request.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let options = mount_options(&request);
-        tokio::task::spawn_blocking(move || scaup_fuse::mount(drive, &request.mountpoint, &options, runtime))
-            .await
-    };
-    let mount = match mounted {
-        Ok(Ok(mount)) => mount,
-        Ok(Err(error)) => {
-            remove_mountpoint(&request.mountpoint, made_mountpoint);
-            return Err(fuse_failure(&error));
-        }
-        Err(error) => return Err(Failure::new(FailureKind::Fuse, error)),
-    };
-    drive.set_mountpoint(request.mountpoint.clone());
-    if let Some(invalidator) = mount.invalidator() {
-        drive.set_invalidator(invalidator);
-    }
-    activity.set(MountState::Connected);
-    Ok(Daemon {
-        request,
-        drive,
-        mount: Mutex::new(mount),
-        prompts,
-        activity,
-        listener,
-        socket,
-        made_mountpoint,
-    })
 }
 
 fn fuse_failure(error: &MountError) -> Failure {
@@ -199,8 +217,7 @@ fn make_mountpoint(path: &Path) -> Result<bool, Failure> {
     };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).map_err(failed)?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
             Ok(true)
         }
         // A stale mount says so here; mounting clears it.
@@ -218,77 +235,82 @@ fn remove_mountpoint(path: &Path, made: bool) {
 enum End {
     /// The mount is gone already.
     Unmounted,
-    /// A signal asks for it.
-    Signal,
+    /// A signal asks for it, or the front end that it should end with is gone.
+    Asked,
 }
 
 impl Daemon {
-    /// Serves front ends until the mount ends; answers the exit code.
-    async fn live(self) -> u8 {
-        let daemon = Arc::new(self);
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-            tracing::error!("signals can't be received");
-            return 1;
+    /// Connects, unlocks, mounts.
+    async fn mount(&self, link: &Link) -> Result<Standing, Failure> {
+        let request = &self.request;
+        let prompts_for_login = Arc::new(self.prompts.for_front_end(link.clone(), None));
+        let remote = connect(request, prompts_for_login).await?;
+        let drive = Drive::new(remote, drive_options(request));
+        vaults::unlock_at_mount(&drive, request, &self.prompts, link).await?;
+        let made_mountpoint = make_mountpoint(&request.mountpoint)?;
+        let mounted = {
+            let (drive, path) = (Arc::clone(&drive), request.mountpoint.clone());
+            let runtime = tokio::runtime::Handle::current();
+            let options = mount_options(request);
+            tokio::task::spawn_blocking(move || scaup_fuse::mount(drive, &path, &options, runtime)).await
         };
-        let unmounted = {
-            let mount = daemon.mount.lock().await;
-            mount.ended()
-        };
-        let end = loop {
-            tokio::select! {
-                () = unmounted.wait() => break End::Unmounted,
-                _ = terminate.recv() => break End::Signal,
-                _ = interrupt.recv() => break End::Signal,
-                accepted = daemon.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let daemon = Arc::clone(&daemon);
-                        tokio::spawn(async move { daemon.converse(stream).await });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a front end could not be received");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
+        let mount = match mounted {
+            Ok(Ok(mount)) => mount,
+            Ok(Err(error)) => {
+                remove_mountpoint(&request.mountpoint, made_mountpoint);
+                return Err(fuse_failure(&error));
             }
+            Err(error) => return Err(Failure::new(FailureKind::Fuse, error)),
         };
-        daemon.activity.set(MountState::Unmounting);
-        let code = daemon.finish(&end, &mut terminate, &mut interrupt).await;
-        remove_mountpoint(&daemon.request.mountpoint, daemon.made_mountpoint);
-        // Front ends that still wait hear of the end by the closed connection.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let _ = &daemon.socket;
-        code
+        drive.set_mountpoint(request.mountpoint.clone());
+        if let Some(invalidator) = mount.invalidator() {
+            drive.set_invalidator(invalidator);
+        }
+        Ok(Standing { drive, mount: Mutex::new(mount), made_mountpoint })
     }
 
-    /// Saves everything, trying for a while, and unmounts.
-    async fn finish(&self, end: &End, terminate: &mut Signal, interrupt: &mut Signal) -> u8 {
-        let save = async {
-            let deadline = tokio::time::Instant::now() + LAST_TRIES;
-            loop {
-                let unsaved = self.drive.save_all().await;
-                if unsaved.files == 0 || tokio::time::Instant::now() > deadline {
-                    return unsaved;
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+    /// Waits until the mount ends, or something asks for its end; saves and unmounts. Answers the exit code.
+    async fn until_the_end(&self, standing: &Standing, link: &Link, signals: &mut Signals) -> u8 {
+        let unmounted = standing.mount.lock().await.ended();
+        let end = tokio::select! {
+            () = unmounted.wait() => End::Unmounted,
+            () = signals.next() => End::Asked,
+            () = link.gone(), if self.request.foreground => End::Asked,
         };
+        self.activity.set(MountState::Unmounting);
         let unsaved = tokio::select! {
-            unsaved = save => unsaved,
+            unsaved = save(&standing.drive, link) => unsaved,
             // A second one: the user means it.
-            _ = interrupt.recv() => self.drive.unsaved(),
-            _ = terminate.recv() => self.drive.unsaved(),
+            () = signals.next() => standing.drive.unsaved(),
         };
-        if matches!(end, End::Signal)
-            && let Err(error) = self.mount.lock().await.unmount(true)
+        if matches!(end, End::Asked)
+            && let Err(error) = standing.mount.lock().await.unmount(true)
         {
             tracing::error!(%error, "unmounting failed");
         }
-        if unsaved.files > 0 {
-            tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");
-            return 8;
+        remove_mountpoint(&self.request.mountpoint, standing.made_mountpoint);
+        if unsaved.files == 0 {
+            return 0;
         }
-        0
+        link.tell(Event::Progress(format!("lost: {}", shown(unsaved))));
+        link.flush().await;
+        tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");
+        8
+    }
+
+    /// Takes front ends in.
+    async fn receive(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(Arc::clone(&self).converse(stream));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a front end could not be received");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
     }
 
     /// Answers one front end.
@@ -300,54 +322,66 @@ impl Daemon {
         }
         let (link, mut requests) = Link::start(stream);
         while let Some(request) = requests.recv().await {
-            let event = match self.obey(request, &link).await {
-                Ok(event) => event,
-                Err(failure) => Event::Failed(failure),
-            };
+            let _answering = self.conversations.read().await;
+            let event = self.obey(request, &link).await.unwrap_or_else(Event::Failed);
             link.tell(event);
+            link.flush().await;
         }
     }
 
     async fn obey(&self, request: Request, link: &Link) -> Result<Event, Failure> {
-        match request {
-            Request::Status => {
-                Ok(Event::Status(Box::new(self.activity.status(&self.request, Some(&self.drive)))))
+        let standing = self.standing.get();
+        let request = match (request, standing) {
+            (Request::Status, _) => {
+                let drive = standing.map(|standing| standing.drive.as_ref());
+                return Ok(Event::Status(Box::new(self.activity.status(&self.request, drive))));
             }
+            (Request::Unmount { .. }, None) => {
+                self.given_up.notify_one();
+                return Ok(Event::Done);
+            }
+            (request, _) => request,
+        };
+        let name = &self.request.name;
+        let standing =
+            standing.ok_or_else(|| Failure::new(FailureKind::Other, format!("{name} is not mounted yet")))?;
+        match request {
             Request::Unlock { vault, password_command } => {
                 let prompts = self.prompts.for_front_end(link.clone(), password_command);
-                vaults::unlock(&self.drive, vault.as_deref(), &prompts, link).await.map(|()| Event::Done)
+                vaults::unlock(&standing.drive, vault.as_deref(), &prompts, link).await.map(|()| Event::Done)
             }
             Request::Lock { vault } => {
-                vaults::lock(&self.drive, vault.as_deref()).await.map(|()| Event::Done)
+                vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)
             }
-            Request::Unmount { force } => self.unmount(force, link).await.map(|()| Event::Done),
-            Request::Mount(_) | Request::Answer { .. } => {
+            Request::Unmount { force } => self.unmount(standing, force, link).await.map(|()| Event::Done),
+            Request::Status | Request::Mount(_) | Request::Answer { .. } => {
                 Err(Failure::new(FailureKind::Usage, "not something to ask of a mount that stands"))
             }
         }
     }
 
     /// Saves and unmounts, or says what stands against it and goes on.
-    async fn unmount(&self, force: bool, link: &Link) -> Result<(), Failure> {
-        let waiting = self.drive.unsaved();
+    async fn unmount(&self, standing: &Standing, force: bool, link: &Link) -> Result<(), Failure> {
+        let waiting = standing.drive.unsaved();
         if waiting.files > 0 {
-            let text = format!("saving {} files, {} bytes", waiting.files, waiting.bytes);
-            link.tell(Event::Progress(text));
+            link.tell(Event::Progress(format!("saving {}", shown(waiting))));
         }
         self.activity.set(MountState::Unmounting);
-        let unsaved = self.drive.save_all().await;
+        let goes_on = |kind, text: String| {
+            self.activity.set(MountState::Connected);
+            Failure::new(kind, text)
+        };
+        let unsaved = standing.drive.save_all().await;
         if unsaved.files > 0 {
-            let lost =
-                format!("{} files ({} bytes) can't be saved on the server", unsaved.files, unsaved.bytes);
+            let lost = format!("{} can't be saved on the server", shown(unsaved));
             if !force {
-                self.activity.set(MountState::Connected);
-                let text =
-                    format!("{lost}; `scaup status {}` says why, --force loses them", self.request.name);
-                return Err(Failure::new(FailureKind::Unsaved, text));
+                let name = &self.request.name;
+                let text = format!("{lost}; `scaup status {name}` says why, --force loses them");
+                return Err(goes_on(FailureKind::Unsaved, text));
             }
-            link.tell(Event::Progress(format!("{lost}; they are lost")));
+            link.tell(Event::Progress(format!("{lost}: lost")));
         }
-        let mut mount = self.mount.lock().await;
+        let mut mount = standing.mount.lock().await;
         match mount.unmount(force) {
             Ok(()) => {
                 let ended = mount.ended();
@@ -357,16 +391,34 @@ impl Daemon {
                 Ok(())
             }
             Err(UnmountError::Busy(path)) => {
-                self.activity.set(MountState::Connected);
                 let users = super::status::users_of(&path);
                 let text =
                     format!("{} is in use{users}; close it and try again, or use --force", path.display());
-                Err(Failure::new(FailureKind::Other, text))
+                Err(goes_on(FailureKind::Other, text))
             }
-            Err(error) => {
-                self.activity.set(MountState::Connected);
-                Err(Failure::new(FailureKind::Other, error))
-            }
+            Err(error) => Err(goes_on(FailureKind::Other, error.to_string())),
         }
     }
+}
+
+/// Saves everything, trying for a while; answers what could not be saved.
+async fn save(drive: &Drive, link: &Link) -> Unsaved {
+    let waiting = drive.unsaved();
+    if waiting.files > 0 {
+        link.tell(Event::Progress(format!("saving {}", shown(waiting))));
+    }
+    let deadline = tokio::time::Instant::now() + LAST_TRIES;
+    loop {
+        let unsaved = drive.save_all().await;
+        if unsaved.files == 0 || tokio::time::Instant::now() > deadline {
+            return unsaved;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What is not saved, for people.
+fn shown(unsaved: Unsaved) -> String {
+    let files = if unsaved.files == 1 { "file" } else { "files" };
+    format!("{} {files}, {}", unsaved.files, size::show(unsaved.bytes))
 }

@@ -13,8 +13,8 @@ const ATTEMPTS: u32 = 3;
 /// What became of a vault.
 enum Outcome {
     Unlocked,
-    /// Nobody gave a password.
-    NoPassword,
+    /// Nobody gave a password, for this reason.
+    NoPassword(String),
 }
 
 /// Unlocks, while mounting, the vaults that were named, or else those that are found.
@@ -29,8 +29,8 @@ pub(super) async fn unlock_at_mount(
     }
     for named in &request.vaults {
         let path = parse(named)?;
-        if let Outcome::NoPassword = unlock_asking(drive, &path, prompts, link).await? {
-            let text = format!("vault {named}: no password was given, so nothing was mounted");
+        if let Outcome::NoPassword(reason) = unlock_asking(drive, &path, prompts, link).await? {
+            let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
             return Err(Failure::new(FailureKind::Vault, text));
         }
     }
@@ -45,8 +45,8 @@ pub(super) async fn unlock_at_mount(
                 if !request.interactive && !prompts.has_vault_password() {
                     continue;
                 }
-                if let Outcome::NoPassword = unlock_asking(drive, &vault.path, prompts, link).await? {
-                    link.tell(Event::Progress(format!("vault {path} stays locked")));
+                if let Outcome::NoPassword(reason) = unlock_asking(drive, &vault.path, prompts, link).await? {
+                    link.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
                 }
             }
             VaultState::Unsupported(reason) => link.tell(Event::Progress(format!("vault {path}: {reason}"))),
@@ -63,13 +63,15 @@ async fn unlock_asking(
     prompts: &Prompts,
     link: &Link,
 ) -> Result<Outcome, Failure> {
-    for attempt in 1..=ATTEMPTS {
-        let Some(password) = prompts.vault_password(&shown(path)).await else {
-            return Ok(Outcome::NoPassword);
+    let mut attempt = 1;
+    loop {
+        let password = match prompts.vault_password(&shown(path)).await {
+            Ok(password) if password.is_empty() => {
+                return Ok(Outcome::NoPassword("the answer was empty".to_owned()));
+            }
+            Ok(password) => password,
+            Err(reason) => return Ok(Outcome::NoPassword(reason)),
         };
-        if password.is_empty() {
-            return Ok(Outcome::NoPassword);
-        }
         match drive.unlock(path, &password).await {
             Ok(()) => {
                 link.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
@@ -77,11 +79,11 @@ async fn unlock_asking(
             }
             Err(VaultError::WrongPassword(_)) if attempt < ATTEMPTS => {
                 link.tell(Event::Progress(format!("wrong password for vault {}", shown(path))));
+                attempt += 1;
             }
             Err(error) => return Err(failure(error)),
         }
     }
-    Ok(Outcome::NoPassword)
 }
 
 /// Unlocks on a front end's request.
@@ -94,8 +96,9 @@ pub(super) async fn unlock(
     let path = choose(drive, vault, &VaultState::Locked)?;
     match unlock_asking(drive, &path, prompts, link).await? {
         Outcome::Unlocked => Ok(()),
-        Outcome::NoPassword => {
-            Err(Failure::new(FailureKind::Vault, format!("vault {}: no password was given", shown(&path))))
+        Outcome::NoPassword(reason) => {
+            let text = format!("vault {}: no password was given ({reason})", shown(&path));
+            Err(Failure::new(FailureKind::Vault, text))
         }
     }
 }

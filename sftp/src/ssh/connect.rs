@@ -1,6 +1,7 @@
 //! From a destination to a session: the socket, the key exchange, the server's key, the login; through other servers if need be.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio::net::TcpStream;
 
 use super::destination::{Destination, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
-use super::interaction::{Interaction, Progress, Question};
-use super::known_hosts::{KnownHost, Verdict, record};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
 use super::session::Session;
 
@@ -80,9 +81,10 @@ async fn connect_one(
         match (connected, seen) {
             (Ok(mut handle), _) => {
                 if let Some(key) = confirmed {
-                    keep(destination, &key)?;
+                    let file = keep(destination, &key)?;
+                    let host = destination.known_host_name();
+                    interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
-                interaction.progress(Progress::HostKeyAccepted);
                 log_in(&mut handle, destination, interaction.as_ref()).await?;
                 return Ok(Session::new(handle, through));
             }
@@ -196,10 +198,14 @@ impl Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => key,
             PublicKeyOrCertificate::Certificate(certificate) => {
                 let name = self.destination.host_key_alias.as_ref().unwrap_or(&self.destination.host);
-                return self
-                    .known
-                    .judge_certificate(certificate, &name.to_lowercase())
-                    .map_err(|reason| Seen::Refused(HostKeyProblem::Certificate(reason)));
+                match self.known.judge_certificate(certificate, &name.to_lowercase()) {
+                    CertificateVerdict::Valid => return Ok(()),
+                    CertificateVerdict::Invalid(reason) => {
+                        return Err(Seen::Refused(HostKeyProblem::Certificate(reason)));
+                    }
+                    // Of an authority that nobody trusts: as good as the key in it (as for OpenSSH).
+                    CertificateVerdict::Untrusted => &PublicKey::from(certificate.public_key().clone()),
+                }
             }
         };
         let fingerprint = || key.fingerprint(HashAlg::Sha256).to_string();
@@ -231,10 +237,17 @@ impl Handler for Client {
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Self::Error> {
-        let text: String = banner.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
-        self.interaction.progress(Progress::Banner(text.trim_end().to_owned()));
+        if let Some(said) = said(banner) {
+            self.interaction.progress(said);
+        }
         Ok(())
     }
+}
+
+/// A server's words: bounded, and without what plays with a terminal.
+pub(super) fn said(words: &str) -> Option<Progress> {
+    let text: String = words.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
+    Some(Progress::Said(text.trim().to_owned())).filter(|_| !text.trim().is_empty())
 }
 
 /// Decides about an unknown key.
@@ -259,13 +272,17 @@ async fn confirm(
                 Ok(answer) if answer.trim().eq_ignore_ascii_case("yes") || answer.trim() == fingerprint => {
                     Ok(())
                 }
-                _ => Err(refused(HostKeyProblem::NotConfirmed { fingerprint })),
+                Ok(_) => {
+                    let reason = "the answer was neither yes nor the fingerprint".to_owned();
+                    Err(refused(HostKeyProblem::NotConfirmed { fingerprint, reason }))
+                }
+                Err(Cancelled(reason)) => Err(refused(HostKeyProblem::NotConfirmed { fingerprint, reason })),
             }
         }
     }
 }
 
-fn keep(destination: &Destination, key: &PublicKey) -> Result<(), ConnectError> {
+fn keep(destination: &Destination, key: &PublicKey) -> Result<Option<PathBuf>, ConnectError> {
     record(destination, key).map_err(|(file, reason)| ConnectError::HostKey {
         host: destination.known_host_name(),
         problem: HostKeyProblem::NotRecorded { file, reason },
@@ -275,7 +292,7 @@ fn keep(destination: &Destination, key: &PublicKey) -> Result<(), ConnectError> 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ssh::Agent;
+    use crate::ssh::{Agent, Method};
 
     /// A destination with nothing but a place.
     pub(crate) fn destination(host: &str, port: u16) -> Destination {
@@ -288,6 +305,7 @@ pub(super) mod tests {
             global_known_hosts: Vec::new(),
             strict_host_key_checking: StrictHostKeyChecking::Ask,
             hash_known_hosts: false,
+            methods: Method::ALL.to_vec(),
             identities: Vec::new(),
             default_identities: Vec::new(),
             certificates: Vec::new(),

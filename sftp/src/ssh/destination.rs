@@ -16,6 +16,22 @@ pub enum StrictHostKeyChecking {
     No,
 }
 
+/// A method of authentication (RFC 4252, RFC 4256).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `publickey`.
+    PublicKey,
+    /// `keyboard-interactive`.
+    KeyboardInteractive,
+    /// `password`.
+    Password,
+}
+
+impl Method {
+    /// All, in the order in which they are tried unless the user prefers another.
+    pub const ALL: [Self; 3] = [Self::PublicKey, Self::KeyboardInteractive, Self::Password];
+}
+
 /// Where the agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Agent {
@@ -46,6 +62,8 @@ pub struct Destination {
     pub strict_host_key_checking: StrictHostKeyChecking,
     /// Whether new entries hide the host's name.
     pub hash_known_hosts: bool,
+    /// The methods that may be tried, in order of preference.
+    pub methods: Vec<Method>,
     /// Identity files that the user named, in order.
     pub identities: Vec<PathBuf>,
     /// Identity files to try if none was named.

@@ -36,10 +36,12 @@ pub enum HostKeyProblem {
         fingerprint: String,
     },
     /// The user did not confirm it.
-    #[error("the key {fingerprint} was not confirmed")]
+    #[error("the key {fingerprint} is not known, and was not confirmed: {reason}")]
     NotConfirmed {
         /// The fingerprint of the key that was shown.
         fingerprint: String,
+        /// Why not.
+        reason: String,
     },
     /// The host's certificate is not valid for it.
     #[error("the host's certificate is not valid: {0}")]
@@ -84,12 +86,14 @@ pub enum ConnectError {
         reason: String,
     },
     /// Nobody answered a question.
-    #[error("{destination}: no answer was given to: {question}")]
+    #[error("{destination}: no answer to \"{}\": {reason}", .question.trim())]
     Cancelled {
         /// `user@host`.
         destination: String,
         /// The question.
         question: String,
+        /// Why not.
+        reason: String,
     },
     /// The connection broke, or the server speaks otherwise.
     #[error("{destination}: {reason}")]

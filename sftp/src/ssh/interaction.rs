@@ -18,8 +18,6 @@ pub enum Question {
     Prompt {
         /// `user@host`.
         destination: String,
-        /// What the server says above its prompts.
-        instruction: String,
         /// The prompt, word for word.
         prompt: String,
         /// Whether what is typed may be shown.
@@ -47,12 +45,7 @@ impl Question {
     pub fn text(&self) -> String {
         match self {
             Self::Passphrase { path } => format!("Passphrase for key {}: ", path.display()),
-            Self::Prompt { destination, instruction, prompt, .. } if instruction.is_empty() => {
-                format!("({destination}) {prompt}")
-            }
-            Self::Prompt { destination, instruction, prompt, .. } => {
-                format!("{}\n({destination}) {prompt}", instruction.trim_end())
-            }
+            Self::Prompt { destination, prompt, .. } => format!("({destination}) {prompt}"),
             Self::Password { destination } => format!("({destination}) Password: "),
             Self::UnknownHost { host, key_type, fingerprint } => format!(
                 "The authenticity of host {host} can't be established.\n{key_type} key fingerprint is {fingerprint}.\n\
@@ -67,8 +60,13 @@ impl Question {
 pub enum Progress {
     /// On the way to a server.
     Connecting(String),
-    /// The server is who it should be.
-    HostKeyAccepted,
+    /// The server's key was not known, and is now on record.
+    HostKeyRecorded {
+        /// The host, as it is recorded.
+        host: String,
+        /// The file, if it is kept at all.
+        file: Option<PathBuf>,
+    },
     /// The server accepted a key.
     KeyAccepted,
     /// The server accepted what was typed at its prompts.
@@ -77,27 +75,32 @@ pub enum Progress {
     PasswordAccepted,
     /// What was typed was wrong; it will be asked for again.
     WrongAnswer(&'static str),
-    /// The server's greeting.
-    Banner(String),
+    /// What the server has to say: its banner, or the words above its prompts.
+    Said(String),
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connecting(to) => write!(formatter, "connecting to {to}"),
-            Self::HostKeyAccepted => formatter.write_str("host key known"),
+            Self::HostKeyRecorded { host, file: Some(file) } => {
+                write!(formatter, "the key of {host} is now on record in {}", file.display())
+            }
+            Self::HostKeyRecorded { host, file: None } => {
+                write!(formatter, "the key of {host} is accepted, and not recorded")
+            }
             Self::KeyAccepted => formatter.write_str("key accepted"),
             Self::CodeAccepted => formatter.write_str("code accepted"),
             Self::PasswordAccepted => formatter.write_str("password accepted"),
             Self::WrongAnswer(what) => write!(formatter, "wrong {what}"),
-            Self::Banner(text) => formatter.write_str(text),
+            Self::Said(text) => formatter.write_str(text),
         }
     }
 }
 
-/// Nobody answered, or somebody said no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled;
+/// Nobody answered, or somebody said no: why, in a few words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancelled(pub String);
 
 /// Whoever answers questions.
 #[async_trait]

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::{AgentClient, AgentStream};
 use russh::keys::{Certificate, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
 
 use super::destination::{Agent, Destination};
 use super::error::ConnectError;
-use super::interaction::{Interaction, Progress, Question};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::pem::{self, PemError};
 
 /// How often a passphrase may be wrong.
 const ATTEMPTS: u32 = 3;
@@ -19,10 +21,23 @@ pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
 
 /// An identity to offer.
 pub(super) enum Identity {
-    /// A key file; asked for its passphrase only when its turn comes.
-    File(PathBuf),
+    /// A key file, with a certificate of its key if there is one to show instead.
+    File { path: PathBuf, certificate: Option<Certificate> },
     /// A key in the agent.
     Agent(Box<AgentIdentity>),
+}
+
+/// A key file that was read.
+pub(super) enum KeyFile {
+    /// A key without a passphrase.
+    Open(Arc<PrivateKey>),
+    /// A key that needs one.
+    Locked {
+        /// The file's content.
+        text: Zeroizing<String>,
+        /// The public half, if it can be had without the passphrase.
+        public: Option<PublicKey>,
+    },
 }
 
 /// The agent, if there is one.
@@ -55,19 +70,32 @@ pub(super) async fn identities(destination: &Destination, agent: Option<&mut Any
             let at = held.iter().position(|held| held_key(held).key_data() == public.key_data())?;
             Some(held.remove(at))
         });
-        identities.push(match in_agent {
-            Some(held) => Identity::Agent(Box::new(held)),
-            None => Identity::File(path.clone()),
-        });
+        match in_agent {
+            Some(held) => identities.push(Identity::Agent(Box::new(held))),
+            None => identities.extend(of_file(destination, path)),
+        }
     }
     if !destination.identities_only {
         identities.extend(held.into_iter().map(|held| Identity::Agent(Box::new(held))));
     }
     if destination.identities.is_empty() {
         let files = destination.default_identities.iter().filter(|path| path.is_file());
-        identities.extend(files.map(|path| Identity::File(path.clone())));
+        identities.extend(files.flat_map(|path| of_file(destination, path)));
     }
     identities
+}
+
+/// What a key file has to offer: its certificates first, then the key by itself.
+fn of_file(destination: &Destination, path: &Path) -> Vec<Identity> {
+    let public = public_half(path);
+    let certificates = certificates(destination, path).into_iter().filter(|certificate| {
+        public.as_ref().is_none_or(|public| public.key_data() == certificate.public_key())
+    });
+    certificates
+        .map(Some)
+        .chain([None])
+        .map(|certificate| Identity::File { path: path.to_owned(), certificate })
+        .collect()
 }
 
 fn held_key(held: &AgentIdentity) -> PublicKey {
@@ -77,17 +105,19 @@ fn held_key(held: &AgentIdentity) -> PublicKey {
     }
 }
 
-/// The public key beside a key file, or the file itself if it is one (it then names a key in the agent).
+/// The public key in or beside a key file; or the file itself is one, which then names a key in the agent.
 fn public_half(path: &Path) -> Option<PublicKey> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".pub");
-    [PathBuf::from(beside), path.to_owned()]
-        .iter()
-        .find_map(|path| PublicKey::from_openssh(std::fs::read_to_string(path).ok()?.trim()).ok())
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let inside = || Some(PrivateKey::from_openssh(Zeroizing::new(read(path)?)).ok()?.public_key().clone());
+    inside().or_else(|| {
+        [Path::new(&beside), path].iter().find_map(|path| PublicKey::from_openssh(read(path)?.trim()).ok())
+    })
 }
 
 /// The certificates that could go with a key file: those the user named, and the one beside it.
-pub(super) fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
+fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
     let mut beside = path.as_os_str().to_owned();
     beside.push("-cert.pub");
     destination
@@ -98,57 +128,69 @@ pub(super) fn certificates(destination: &Destination, path: &Path) -> Vec<Certif
         .collect()
 }
 
-/// Reads a key file, asking for its passphrase if it has one: three times at most. `None` if the file is no private key that can be
-/// read; that is told, and the next identity has its turn.
-pub(super) async fn load(
-    path: &Path,
-    destination: &Destination,
-    interaction: &dyn Interaction,
-) -> Result<Option<Arc<PrivateKey>>, ConnectError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => zeroize::Zeroizing::new(text),
-        Err(error) => {
-            let named = destination.identities.iter().any(|named| named == path);
-            if named {
-                let reason = format!("identity file {}: {error}", path.display());
-                return Err(ConnectError::Refused { destination: destination.shown(), reason });
+/// Reads a key file.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = Zeroizing::new(text);
+    if !pem::is_encrypted(&text) {
+        match russh::keys::decode_secret_key(&text, None) {
+            Ok(key) => return Ok(KeyFile::Open(Arc::new(key))),
+            Err(russh::keys::Error::KeyIsEncrypted) => {}
+            Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {}
+            Err(_) if PublicKey::from_openssh(text.trim()).is_ok() => {
+                return Err(format!("{}: a public key, and no agent holds its private half", path.display()));
             }
-            return Ok(None);
-        }
-    };
-    match russh::keys::decode_secret_key(&text, None) {
-        Ok(key) => return Ok(Some(Arc::new(key))),
-        Err(error) if needs_passphrase(&error, &text) => {}
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "not a private key that can be read");
-            return Ok(None);
+            Err(error) => {
+                return Err(format!("{}: not a private key that can be read ({error})", path.display()));
+            }
         }
     }
+    Ok(KeyFile::Locked { public: public_half(path), text })
+}
+
+/// Asks for the passphrase of a key file until it is right, three times at most.
+pub(super) async fn unlock(
+    path: &Path,
+    text: &Zeroizing<String>,
+    destination: &Destination,
+    interaction: &dyn Interaction,
+) -> Result<Arc<PrivateKey>, ConnectError> {
     for attempt in 1..=ATTEMPTS {
         let question = Question::Passphrase { path: path.to_owned() };
         let text_of_question = question.text();
-        let passphrase = interaction.ask(question).await.map_err(|_| ConnectError::Cancelled {
-            destination: destination.shown(),
-            question: text_of_question,
+        let passphrase = interaction.ask(question).await.map_err(|Cancelled(reason)| {
+            ConnectError::Cancelled { destination: destination.shown(), question: text_of_question, reason }
         })?;
         // Deriving the key takes a moment of CPU.
-        let (text, passphrase) = (text.clone(), passphrase.clone());
-        let decoded =
-            tokio::task::spawn_blocking(move || russh::keys::decode_secret_key(&text, Some(&passphrase)))
-                .await;
-        if let Ok(Ok(key)) = decoded {
-            return Ok(Some(Arc::new(key)));
-        }
-        if attempt < ATTEMPTS {
-            interaction.progress(Progress::WrongAnswer("passphrase"));
+        let text = text.clone();
+        let decoded = tokio::task::spawn_blocking(move || decode(&text, &passphrase)).await;
+        let decoded = decoded.unwrap_or(Err(PemError::Malformed));
+        match decoded {
+            Ok(key) => return Ok(Arc::new(key)),
+            Err(PemError::WrongPassphrase) if attempt < ATTEMPTS => {
+                interaction.progress(Progress::WrongAnswer("passphrase"));
+            }
+            Err(PemError::WrongPassphrase) => {}
+            Err(error) => {
+                let reason = format!("key {}: {error}", path.display());
+                return Err(ConnectError::Refused { destination: destination.shown(), reason });
+            }
         }
     }
     let reason = format!("wrong passphrase for key {}, {ATTEMPTS} times", path.display());
     Err(ConnectError::Refused { destination: destination.shown(), reason })
 }
 
-fn needs_passphrase(error: &russh::keys::Error, text: &str) -> bool {
-    matches!(error, russh::keys::Error::KeyIsEncrypted)
-        || text.contains("ENCRYPTED")
-        || error.to_string().to_lowercase().contains("encrypted")
+fn decode(text: &str, passphrase: &str) -> Result<PrivateKey, PemError> {
+    let decoded = if pem::is_encrypted(text) {
+        russh::keys::decode_secret_key(&pem::decrypt(text, passphrase)?, None)
+    } else {
+        russh::keys::decode_secret_key(text, Some(passphrase))
+    };
+    // Whether the passphrase was wrong shows only by nonsense coming out.
+    decoded.map_err(|_| PemError::WrongPassphrase)
 }

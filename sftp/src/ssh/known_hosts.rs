@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
 use hmac::{Hmac, Mac};
-use russh::keys::{Algorithm, Certificate, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use sha1::Sha1;
 
 use super::destination::Destination;
@@ -46,6 +46,17 @@ pub(super) enum Verdict {
     Changed { file: PathBuf, line: usize },
     /// It is revoked there.
     Revoked { file: PathBuf, line: usize },
+}
+
+/// What is known of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CertificateVerdict {
+    /// Signed by an authority that is trusted for the host, for the host, now.
+    Valid,
+    /// It must not be trusted, for this reason.
+    Invalid(String),
+    /// Signed by an authority that is not on record.
+    Untrusted,
 }
 
 impl KnownHost {
@@ -96,29 +107,37 @@ impl KnownHost {
         }
     }
 
-    /// Judges a certificate: signed by an authority that is trusted for the host, for the host, now.
-    pub(super) fn judge_certificate(&self, certificate: &Certificate, host: &str) -> Result<(), String> {
-        let revoked = self.lines.iter().filter(|line| line.marker == Marker::Revoked).any(|line| {
+    /// Judges a certificate, for the host called `host` (without a port).
+    pub(super) fn judge_certificate(&self, certificate: &Certificate, host: &str) -> CertificateVerdict {
+        let of = |marker| self.lines.iter().filter(move |line| line.marker == marker);
+        let is_revoked = of(Marker::Revoked).any(|line| {
             line.key.key_data() == certificate.signature_key()
                 || line.key.key_data() == certificate.public_key()
         });
-        if revoked {
-            return Err("it, or the authority that signed it, is revoked".to_owned());
+        let invalid = |reason: &str| CertificateVerdict::Invalid(reason.to_owned());
+        if is_revoked {
+            return invalid("it, or the authority that signed it, is revoked");
+        }
+        if !of(Marker::CertAuthority).any(|line| line.key.key_data() == certificate.signature_key()) {
+            return CertificateVerdict::Untrusted;
         }
         if !certificate.cert_type().is_host() {
-            return Err("it is no host's certificate".to_owned());
+            return invalid("it is no host's certificate");
+        }
+        // There are none for hosts that anybody knows, so none may be passed over.
+        if !certificate.critical_options().is_empty() {
+            return invalid("it has critical options that are not understood");
         }
         let named = certificate.valid_principals();
         if !named.is_empty() && !named.iter().any(|name| matches_pattern(host, &name.to_lowercase())) {
-            return Err(format!("it is for {}", named.join(", ")));
+            return CertificateVerdict::Invalid(format!("it is for {}", named.join(", ")));
         }
-        let trusted: Vec<_> = self
-            .lines
-            .iter()
-            .filter(|line| line.marker == Marker::CertAuthority)
-            .map(|line| line.key.fingerprint(russh::keys::HashAlg::Sha256))
-            .collect();
-        certificate.validate(trusted.iter()).map_err(|error| error.to_string())
+        let trusted: Vec<_> =
+            of(Marker::CertAuthority).map(|line| line.key.fingerprint(HashAlg::Sha256)).collect();
+        match certificate.validate(trusted.iter()) {
+            Ok(()) => CertificateVerdict::Valid,
+            Err(_) => invalid("it has expired, is not valid yet, or its signature is wrong"),
+        }
     }
 }
 
@@ -196,14 +215,18 @@ fn matches_pattern(text: &str, pattern: &str) -> bool {
     pattern.iter().skip(of).all(|&c| c == '*')
 }
 
-/// Records a key in the user's first file.
-pub(super) fn record(destination: &Destination, key: &PublicKey) -> Result<(), (PathBuf, String)> {
-    let Some(file) = destination.user_known_hosts.first() else { return Ok(()) };
-    // What is sent there is meant to be forgotten.
-    if file == Path::new("/dev/null") {
-        return Ok(());
-    }
-    append(file, destination, key).map_err(|error| (file.clone(), error.to_string()))
+/// Records a key in the user's first file, and answers which that is; `None` if the user wants none.
+pub(super) fn record(
+    destination: &Destination,
+    key: &PublicKey,
+) -> Result<Option<PathBuf>, (PathBuf, String)> {
+    // What is sent to the null device is meant to be forgotten.
+    let Some(file) = destination.user_known_hosts.first().filter(|file| *file != Path::new("/dev/null"))
+    else {
+        return Ok(None);
+    };
+    append(file, destination, key).map_err(|error| (file.clone(), error.to_string()))?;
+    Ok(Some(file.clone()))
 }
 
 fn append(file: &Path, destination: &Destination, key: &PublicKey) -> std::io::Result<()> {

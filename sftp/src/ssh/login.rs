@@ -1,17 +1,19 @@
 //! Going through the methods of authentication (RFC 4252), in whatever order the server wants.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
-use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
-use russh::{MethodKind, MethodSet};
+use russh::keys::agent::client::AgentClient;
+use russh::keys::{Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey};
+use russh::{AgentAuthError, MethodKind, MethodSet};
 
-use super::connect::Client;
-use super::destination::Destination;
+use super::connect::{Client, said};
+use super::destination::{Destination, Method};
 use super::error::ConnectError;
-use super::interaction::{Interaction, Progress, Question};
-use super::keys::{self, AnyAgent, Identity};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::keys::{self, AnyAgent, Identity, KeyFile};
 
 /// How often a code or password may be wrong.
 const ATTEMPTS: u32 = 3;
@@ -54,6 +56,8 @@ struct Login<'a> {
     identities: std::vec::IntoIter<Identity>,
     offers: usize,
     tried: Vec<&'static str>,
+    /// Identity files that can't be used, and why.
+    unusable: Vec<String>,
 }
 
 /// Logs in.
@@ -65,7 +69,16 @@ pub(super) async fn log_in(
     let mut agent = keys::agent(destination).await;
     let identities = keys::identities(destination, agent.as_mut()).await.into_iter();
     let agent = agent.map(Mutex::new);
-    let login = Login { handle, destination, interaction, agent, identities, offers: 0, tried: Vec::new() };
+    let login = Login {
+        handle,
+        destination,
+        interaction,
+        agent,
+        identities,
+        offers: 0,
+        tried: Vec::new(),
+        unusable: Vec::new(),
+    };
     login.run().await
 }
 
@@ -79,17 +92,23 @@ impl Login<'_> {
             Step::Partly(methods) | Step::Refused(methods) => methods,
         };
         loop {
-            let step = if methods.contains(&MethodKind::PublicKey) && self.may_offer() {
-                self.offer_key().await?
-            } else if methods.contains(&MethodKind::KeyboardInteractive) {
-                self.answer_prompts().await?
-            } else if methods.contains(&MethodKind::Password) {
-                self.give_password().await?
-            } else {
-                return Err(self.refused(&methods));
+            let method = self.destination.methods.iter().find(|method| match method {
+                Method::PublicKey => methods.contains(&MethodKind::PublicKey) && self.may_offer(),
+                Method::KeyboardInteractive => methods.contains(&MethodKind::KeyboardInteractive),
+                Method::Password => methods.contains(&MethodKind::Password),
+            });
+            let step = match method {
+                Some(Method::PublicKey) => self.offer_key().await?,
+                Some(Method::KeyboardInteractive) => self.answer_prompts().await?,
+                Some(Method::Password) => self.give_password().await?,
+                None => return Err(self.refused(&methods)),
             };
             match step {
                 Some(Step::In) => return Ok(()),
+                // The library's way to say that the connection is gone.
+                Some(Step::Refused(more)) if more.is_empty() => {
+                    return Err(self.broken(&russh::Error::Disconnect));
+                }
                 Some(Step::Partly(more) | Step::Refused(more)) => methods = more,
                 // No key was left to offer.
                 None => {}
@@ -118,10 +137,14 @@ impl Login<'_> {
     fn refused(&self, methods: &MethodSet) -> ConnectError {
         let wanted: Vec<&str> = methods.iter().map(Into::into).collect();
         let tried = match self.tried.as_slice() {
-            [] => "no key was found to offer; name one with -i, or load it into the agent".to_owned(),
+            [] if self.unusable.is_empty() => {
+                "no key was found to offer; name one with -i, or load it into the agent".to_owned()
+            }
+            [] => "no key could be offered".to_owned(),
             tried => format!("the server refused {}", tried.join(", ")),
         };
-        let reason = format!("login refused: {tried} (it accepts: {})", wanted.join(", "));
+        let unusable: String = self.unusable.iter().map(|reason| format!("; {reason}")).collect();
+        let reason = format!("login refused: {tried}{unusable} (it accepts: {})", wanted.join(", "));
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
@@ -133,60 +156,98 @@ impl Login<'_> {
 
     async fn ask(&self, question: Question) -> Result<zeroize::Zeroizing<String>, ConnectError> {
         let text = question.text();
-        self.interaction
-            .ask(question)
-            .await
-            .map_err(|_| ConnectError::Cancelled { destination: self.destination.shown(), question: text })
+        self.interaction.ask(question).await.map_err(|Cancelled(reason)| ConnectError::Cancelled {
+            destination: self.destination.shown(),
+            question: text,
+            reason,
+        })
     }
 
-    /// Offers the next key; `None` if there is none.
+    /// Offers the next identity; `None` if it can't be offered.
     async fn offer_key(&mut self) -> Result<Option<Step>, ConnectError> {
-        let Some(identity) = self.identities.next() else { return Ok(None) };
-        let step = match identity {
-            Identity::File(path) => {
-                let Some(key) = keys::load(&path, self.destination, self.interaction).await? else {
-                    return Ok(None);
-                };
-                self.offers += 1;
-                let user = self.destination.user.clone();
-                let certificate = keys::certificates(self.destination, &path)
-                    .into_iter()
-                    .find(|certificate| certificate.public_key() == key.public_key().key_data());
-                if let Some(certificate) = certificate {
-                    let accepted = self
-                        .handle
-                        .authenticate_openssh_cert(user.clone(), key.clone(), certificate)
-                        .await
-                        .map_err(|error| self.broken(&error))?;
-                    let step = Step::from(accepted);
-                    if !matches!(step, Step::Refused(_)) {
-                        self.interaction.progress(Progress::KeyAccepted);
-                        return Ok(Some(step));
-                    }
-                    self.offers += 1;
+        let step = match self.identities.next() {
+            Some(Identity::File { path, certificate }) => self.offer_file(&path, certificate).await?,
+            Some(Identity::Agent(held)) => self.offer_from_agent(*held).await?,
+            None => None,
+        };
+        match step {
+            Some(Step::Refused(_)) => self.note("key"),
+            Some(_) => self.interaction.progress(Progress::KeyAccepted),
+            None => {}
+        }
+        Ok(step)
+    }
+
+    async fn offer_file(
+        &mut self,
+        path: &Path,
+        certificate: Option<Certificate>,
+    ) -> Result<Option<Step>, ConnectError> {
+        let key = match keys::read(path) {
+            Ok(KeyFile::Open(key)) => key,
+            Ok(KeyFile::Locked { text, public }) => {
+                // Nobody should type a passphrase for a key that the server does not want.
+                if let Some(refused) = self.try_public(public, certificate.as_ref()).await? {
+                    return Ok(Some(refused));
                 }
-                let hash = self.rsa_hash().await;
-                let key = PrivateKeyWithHashAlg::new(key, hash);
-                let accepted = self.handle.authenticate_publickey(user, key).await;
-                Step::from(accepted.map_err(|error| self.broken(&error))?)
+                keys::unlock(path, &text, self.destination, self.interaction).await?
             }
-            Identity::Agent(held) => {
-                self.offers += 1;
-                match self.offer_from_agent(*held).await? {
-                    Some(step) => step,
-                    None => return Ok(None),
-                }
+            Err(reason) => {
+                self.unusable.push(reason);
+                return Ok(None);
             }
         };
-        if matches!(step, Step::Refused(_)) {
-            self.note("key");
-        } else {
-            self.interaction.progress(Progress::KeyAccepted);
+        if certificate
+            .as_ref()
+            .is_some_and(|certificate| certificate.public_key() != key.public_key().key_data())
+        {
+            return Ok(None);
         }
-        Ok(Some(step))
+        self.offers += 1;
+        let user = self.destination.user.clone();
+        let accepted = match certificate {
+            Some(certificate) => self.handle.authenticate_openssh_cert(user, key, certificate).await,
+            None => {
+                let key = PrivateKeyWithHashAlg::new(key, self.rsa_hash().await);
+                self.handle.authenticate_publickey(user, key).await
+            }
+        };
+        Ok(Some(accepted.map_err(|error| self.broken(&error))?.into()))
+    }
+
+    /// Asks the server whether it would take a key (RFC 4252, section 7), without signing: the refusal, if it would not.
+    async fn try_public(
+        &mut self,
+        public: Option<PublicKey>,
+        certificate: Option<&Certificate>,
+    ) -> Result<Option<Step>, ConnectError> {
+        let hash = self.rsa_hash().await;
+        let user = self.destination.user.clone();
+        // An agent that never signs: the library goes to it only when the server wants a signature.
+        let mut nobody = AgentClient::connect(tokio::io::empty());
+        let answer = match (certificate, public) {
+            (Some(certificate), _) => {
+                let certificate = certificate.clone();
+                self.handle.authenticate_certificate_with(user, certificate, hash, &mut nobody).await
+            }
+            (None, Some(public)) => {
+                let hash = hash.filter(|_| public.algorithm().is_rsa());
+                self.handle.authenticate_publickey_with(user, public, hash, &mut nobody).await
+            }
+            (None, None) => return Ok(None),
+        };
+        match answer {
+            Ok(result) => {
+                self.offers += 1;
+                Ok(Some(result.into()))
+            }
+            Err(AgentAuthError::Key(_)) => Ok(None),
+            Err(AgentAuthError::Send(_)) => Err(self.broken(&russh::Error::Disconnect)),
+        }
     }
 
     async fn offer_from_agent(&mut self, held: AgentIdentity) -> Result<Option<Step>, ConnectError> {
+        self.offers += 1;
         let hash = self.rsa_hash().await;
         let Some(agent) = self.agent.as_mut() else { return Ok(None) };
         let agent = agent.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +311,7 @@ impl Login<'_> {
             .map_err(|error| self.broken(&error))?;
         let mut asked = 0;
         loop {
-            let (instructions, prompts) = match response {
+            let (words, prompts) = match response {
                 KeyboardInteractiveAuthResponse::Success => return Ok(Step::In),
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success: true } => {
                     return Ok(Step::Partly(remaining_methods));
@@ -258,20 +319,20 @@ impl Login<'_> {
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, .. } => {
                     return Ok(Step::Refused(remaining_methods));
                 }
-                KeyboardInteractiveAuthResponse::InfoRequest { instructions, prompts, .. } => {
-                    (instructions, prompts)
+                KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } => {
+                    ([name, instructions], prompts)
                 }
             };
+            words.iter().filter_map(|words| said(words)).for_each(|said| self.interaction.progress(said));
             asked += prompts.len().max(1);
             if asked > PROMPTS_MAX {
                 let reason = "the server asks without end".to_owned();
                 return Err(ConnectError::Protocol { destination: self.destination.shown(), reason });
             }
             let mut answers = Vec::with_capacity(prompts.len());
-            for (index, prompt) in prompts.into_iter().enumerate() {
+            for prompt in prompts {
                 let question = Question::Prompt {
                     destination: self.destination.shown(),
-                    instruction: if index == 0 { instructions.clone() } else { String::new() },
                     prompt: prompt.prompt,
                     echo: prompt.echo,
                 };

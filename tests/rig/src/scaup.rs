@@ -60,7 +60,7 @@ impl Scaup {
     /// Tests pass `env!("CARGO_BIN_EXE_scaup")`.
     #[must_use]
     pub fn new(program: impl AsRef<Path>) -> Self {
-        need(&[("fusermount3", "fuse3")]);
+        need(&[("fusermount3", "fuse3"), ("setsid", "util-linux")]);
         let home = tempfile::Builder::new()
             .prefix("scaup-home")
             .tempdir()
@@ -83,8 +83,10 @@ impl Scaup {
     /// The program, without a terminal and with nothing of the test's own environment.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        // Without a session of its own it would find the terminal that the tests are run from.
+        let mut command = Command::new("setsid");
         command
+            .arg(&self.program)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANG", "C.UTF-8")
@@ -232,7 +234,7 @@ impl MountCommand<'_> {
     pub fn start(self) -> Mount {
         let Self { scaup, command, mountpoint } = self;
         // From here on the mount may exist, whatever the program answers.
-        let mut mount = Mount { mountpoint, unmount: scaup.command(), daemon: None };
+        let mut mount = Mount { mountpoint, unmount: scaup.command(), daemon: None, said: String::new() };
         mount.unmount.args(["unmount", "--force"]).arg(&mount.mountpoint);
         let output = finish(command);
         assert!(output.status.success(), "scaup mount ended with {}: {}", output.status, said(&output));
@@ -242,6 +244,7 @@ impl MountCommand<'_> {
             said(&output)
         );
         mount.daemon = scaup.daemon(&mount.mountpoint);
+        mount.said = said(&output);
         mount
     }
 
@@ -250,7 +253,7 @@ impl MountCommand<'_> {
         let Self { scaup, command, mountpoint } = self;
         let mut unmount = scaup.command();
         unmount.args(["unmount", "--force"]).arg(&mountpoint);
-        let _mount = Mount { mountpoint: mountpoint.clone(), unmount, daemon: None };
+        let _mount = Mount { mountpoint: mountpoint.clone(), unmount, daemon: None, said: String::new() };
         let output = finish(command);
         assert!(!output.status.success(), "scaup mount should have failed: {}", said(&output));
         assert!(!is_mounted(&mountpoint), "scaup mount failed but left a mount behind: {}", said(&output));
@@ -263,6 +266,7 @@ pub struct Mount {
     mountpoint: PathBuf,
     unmount: Command,
     daemon: Option<u32>,
+    said: String,
 }
 
 impl Mount {
@@ -276,6 +280,12 @@ impl Mount {
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.mountpoint.join(name)
+    }
+
+    /// What `scaup mount` said on the way.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        &self.said
     }
 
     /// The daemon's process id.

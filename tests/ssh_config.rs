@@ -1,0 +1,216 @@
+//! What `ssh_config(5)` says about a host holds for Scaup too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use scaup_rig::{MountCommand, Scaup, Sshd, eventually, within};
+
+fn scaup() -> Scaup {
+    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
+}
+
+/// Prepares to mount `target` with nothing but this configuration to say where that is.
+fn mount<'a>(scaup: &'a Scaup, target: &str, config: &str) -> MountCommand<'a> {
+    let file = scaup.home().join("ssh_config");
+    fs::write(&file, config).unwrap();
+    scaup.mount(target).args(["-F".as_ref(), file.as_os_str()])
+}
+
+/// Mounts, sees that it is this server, and unmounts.
+fn comes_in(scaup: &Scaup, sshd: &Sshd, mount: MountCommand<'_>) {
+    fs::write(sshd.home().join("whose"), sshd.user()).unwrap();
+    let mount = mount.start();
+    assert_eq!(fs::read_to_string(mount.join("whose")).unwrap(), sshd.user());
+    mount.unmount(scaup);
+}
+
+fn code(mount: MountCommand<'_>) -> (Option<i32>, String) {
+    let output = mount.refused();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The lines that lead to a server, without a `Host` line.
+fn lines(sshd: &Sshd) -> String {
+    format!(
+        "HostName {}\nPort {}\nUser {}\nIdentityFile {}\nUserKnownHostsFile {}\n",
+        sshd.host(),
+        sshd.port(),
+        sshd.user(),
+        sshd.key().path().display(),
+        sshd.known_hosts_file().display()
+    )
+}
+
+#[test]
+fn a_host_by_its_name_in_the_configuration() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let config = format!("Host hq headquarters\n{}\nHost *\nUser nobody\nPort 1\n", lines(&sshd));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
+    comes_in(&scaup, &sshd, mount(&scaup, "headquarters:.", &config));
+}
+
+#[test]
+fn the_users_own_configuration_is_read_without_being_named() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    fs::create_dir(scaup.home().join(".ssh")).unwrap();
+    fs::write(scaup.home().join(".ssh/config"), format!("Host hq\n{}", lines(&sshd))).unwrap();
+    comes_in(&scaup, &sshd, scaup.mount("hq"));
+    assert_eq!(code(scaup.mount("hq").args(["-F", "none"])).0, Some(6), "none reads no file");
+}
+
+#[test]
+fn patterns_negation_and_match() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let lines = lines(&sshd);
+    for config in [
+        format!("Host *.office !printer.office\n{lines}"),
+        format!("Host !hq.office *\nPort 1\nHost *\n{lines}"),
+        format!("Match host hq.office\n{lines}"),
+        format!("Match originalhost *.office user root\nPort 1\nMatch all\n{lines}"),
+        format!("Host x\nPort 1\n\nMATCH Host \"hq.*,other\"\n{}", lines.replace(' ', "\t=  ")),
+    ] {
+        comes_in(&scaup, &sshd, mount(&scaup, "hq.office", &config).env("USER", "somebody"));
+    }
+    let config = format!("Host *.office !printer.office\n{lines}\nHost *\nHostName 127.0.0.1\nPort 1\n");
+    assert_eq!(code(mount(&scaup, "printer.office", &config)).0, Some(6));
+}
+
+#[test]
+fn what_the_command_line_says_comes_first() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let config = format!("Port 1\nUser nobody\nHost hq\n{}", lines(&sshd));
+    comes_in(
+        &scaup,
+        &sshd,
+        mount(&scaup, &format!("{}@hq", sshd.user()), &config).args(["-p", &sshd.port().to_string()]),
+    );
+    let options = format!("Port={},User={}", sshd.port(), sshd.user());
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config).args(["-o", &options]));
+    let url = format!("sftp://{}@hq:{}", sshd.user(), sshd.port());
+    comes_in(&scaup, &sshd, mount(&scaup, &url, &config));
+}
+
+#[test]
+fn included_files() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let directory = scaup.home().join(".ssh/config.d");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("10-hq.conf"), format!("Host hq\n{}", lines(&sshd))).unwrap();
+    for include in ["config.d/*.conf", "~/.ssh/config.d/10-hq.conf", directory.join("*").to_str().unwrap()] {
+        // A Host line of an included file does not reach into the file that includes it.
+        comes_in(
+            &scaup,
+            &sshd,
+            mount(&scaup, "hq", &format!("Include {include} missing\nHost other\nPort 1\n")),
+        );
+    }
+    let config = format!("Host other\nInclude config.d/*\nHost hq\n{}", lines(&sshd));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
+    fs::write(scaup.home().join(".ssh/circle"), "Include circle\n").unwrap();
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include circle\nInclude config.d/*\n")));
+}
+
+#[test]
+fn tokens_and_quotes_in_paths() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let directory = scaup.home().join("my keys");
+    fs::create_dir(&directory).unwrap();
+    fs::copy(sshd.key().path(), directory.join(format!("{}@127.0.0.1", sshd.user()))).unwrap();
+    let config = format!(
+        "Host hq\n{}",
+        lines(&sshd).replace(sshd.key().path().to_str().unwrap(), "\"~/my keys/%r@%h\"")
+    );
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config.replace("~/my", "%d/my")));
+}
+
+#[test]
+fn an_identity_file_that_is_missing_does_not_hide_the_others() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let config = format!("IdentityFile ~/nowhere\nHost hq\n{}", lines(&sshd));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
+}
+
+#[test]
+fn a_host_key_alias_is_the_name_to_look_for() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let known = scaup.home().join("known");
+    fs::write(&known, format!("hq-alias {}\n", sshd.host_keys()[0].public_fields())).unwrap();
+    let config =
+        format!("Host hq\nHostKeyAlias hq-alias\nUserKnownHostsFile {}\n{}", known.display(), lines(&sshd));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
+}
+
+#[test]
+fn through_another_server() {
+    let scaup = scaup();
+    let (gate, inner) = (Sshd::builder().start(), Sshd::key_only().start());
+    let config = format!("Host gate\n{}\nHost hq\nProxyJump gate\n{}", lines(&gate), lines(&inner));
+    let answers = scaup_rig::Answers::login(&gate);
+    comes_in(&scaup, &inner, mount(&scaup, "hq", &config).answering(&answers));
+    assert!(gate.log().contains("direct-tcpip"), "{}", gate.log());
+}
+
+#[test]
+fn through_several_servers_and_by_option() {
+    let scaup = scaup();
+    let (first, second, inner) =
+        (Sshd::key_only().start(), Sshd::key_only().start(), Sshd::key_only().start());
+    let config =
+        format!("Host first\n{}\nHost second\n{}\nHost hq\n{}", lines(&first), lines(&second), lines(&inner));
+    comes_in(&scaup, &inner, mount(&scaup, "hq", &config).args(["-o", "ProxyJump=first,second"]));
+    assert!(first.log().contains("direct-tcpip") && second.log().contains("direct-tcpip"));
+}
+
+#[test]
+fn a_jump_that_leads_nowhere_is_named() {
+    let (scaup, gate) = (scaup(), Sshd::key_only().start());
+    let config =
+        format!("Host gate\n{}\nHost hq\nProxyJump gate\nHostName 127.0.0.1\nPort 1\n", lines(&gate));
+    let (code, said) = code(mount(&scaup, "hq", &config));
+    assert_eq!(code, Some(6), "{said}");
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+}
+
+#[test]
+fn a_silent_server_is_asked_whether_it_is_there() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let config = format!("Host hq\nServerAliveInterval 1\n{}", lines(&sshd));
+    let mount = mount(&scaup, "hq", &config).start();
+    eventually("the server is asked", Duration::from_secs(10), || {
+        sshd.log().contains("keepalive@openssh.com")
+    });
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_value_that_makes_no_sense_and_a_file_that_is_missing_are_named() {
+    let scaup = scaup();
+    let (status, said) = code(mount(&scaup, "hq", "Port many\n"));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("port") && said.contains("many"), "{said}");
+    let missing: PathBuf = scaup.home().join("missing");
+    let (status, said) = code(scaup.mount("hq").args(["-F".as_ref(), missing.as_os_str()]));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("missing"), "{said}");
+}
+
+#[test]
+fn a_proxy_command_is_refused_rather_than_passed_over() {
+    let scaup = scaup();
+    let (status, said) = code(mount(&scaup, "hq", "ProxyCommand nc %h %p\n"));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("ProxyCommand") && said.contains("ProxyJump"), "{said}");
+}
+
+#[test]
+fn an_address_where_nobody_answers_is_given_up_in_time() {
+    // 192.0.2.0/24 is for documentation: nobody answers there (RFC 5737); or the system knows at once that it can't be reached.
+    let output = within(Duration::from_secs(20), || {
+        let scaup = scaup();
+        scaup.mount("192.0.2.1").args(["-F", "none", "-o", "ConnectTimeout=1"]).refused()
+    });
+    assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
+}
