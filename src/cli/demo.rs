@@ -111,7 +111,9 @@ fn show(
     })?;
     let config = person.credentials.write_ssh_config(place, server.port())?;
 
-    let mut line = vec!["mount".to_owned(), "-F".to_owned(), config.display().to_string()];
+    // In the foreground: should the demo be killed, the mount has nobody to serve it.
+    let mut line = ["mount", "-f", "-F"].map(str::to_owned).to_vec();
+    line.push(config.display().to_string());
     line.push(format!("{}@{}:", Credentials::USER, Credentials::HOST));
     line.extend(arguments.mountpoint.map(|path| path.display().to_string()));
     let program = std::env::args().next().unwrap_or_else(|| "scaup".to_owned());
