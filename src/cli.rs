@@ -3,6 +3,7 @@
 
 mod bookmark;
 mod converse;
+mod demo;
 mod exit;
 mod mount;
 mod prompt;
@@ -45,6 +46,7 @@ enum Command {
     Bookmark(bookmark::Command),
     #[command(subcommand)]
     Vault(vault::Command),
+    Demo(demo::Arguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Lock(arguments) => vault::lock(arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut std::io::stdout());
             Ok(())

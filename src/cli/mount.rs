@@ -111,7 +111,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
 }
 
 /// From words to a request: bookmarks looked up, defaults filled in, paths made absolute.
-fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
+pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
     let bookmark = bookmark::find(&arguments.target)?;
     let (text, bookmark_name) = match &bookmark {
         Some(bookmark) => (bookmark.target.clone(), Some(arguments.target.clone())),

@@ -1,0 +1,240 @@
+//! `scaup demo`: a server, a login with two factors, a vault and its mount, all on this machine and all gone at the end.
+
+mod ending;
+mod side_by_side;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Arc;
+
+use clap::{Args, Parser};
+use scaup_crypto::CipherCombo;
+use scaup_fuse::MountError;
+use zeroize::Zeroizing;
+
+use super::exit::CliError;
+use super::mount;
+use crate::daemon::client::Conversation;
+use crate::daemon::protocol::{Event, FailureKind, Prompt, Request, Secret};
+use crate::demo::{Credentials, Server, content, random_password};
+use crate::drive::create_vault;
+use crate::remote::RemotePath;
+use crate::remote::local::LocalRemote;
+use ending::{Daemon, Interrupts};
+
+/// Names longer than this, encrypted, are shortened: what Cryptomator sets.
+const SHORTENING_THRESHOLD: u32 = 220;
+
+/// See it work without a server: a temporary one on this machine, with a key, one-time codes and a vault.
+///
+/// Nothing of yours is touched. Ctrl-C unmounts, and removes all of it.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Where to mount [default: ~/Scaup/demo]; made if missing, and then removed at the end
+    #[arg(long, value_name = "DIR")]
+    mountpoint: Option<PathBuf>,
+}
+
+/// The command line that the demo gives to `mount`.
+#[derive(Parser)]
+struct MountLine {
+    #[command(flatten)]
+    arguments: mount::Arguments,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
+    check_fuse()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let interrupts = Interrupts::watch(&runtime)?;
+    let place = tempfile::Builder::new().prefix("scaup-demo-").tempdir()?;
+    let shown = show(&runtime, &interrupts, place.path(), arguments);
+    let removed = place.close();
+    // What still runs is the server's, and has nobody left to serve.
+    runtime.shutdown_background();
+    match shown {
+        Err(_) if interrupts.came() && !interrupts.came_late() => {
+            Err(CliError::other("interrupted; nothing is left behind"))
+        }
+        shown => shown.and_then(|()| {
+            removed?;
+            say("unmounted, and everything is removed")?;
+            Ok(())
+        }),
+    }
+}
+
+/// Fails early where mounting must fail, with what to install.
+fn check_fuse() -> Result<(), CliError> {
+    let failed = |error: MountError| Err(CliError::new(FailureKind::Fuse, error));
+    if let Err(error) = fs::File::options().read(true).write(true).open("/dev/fuse") {
+        return failed(MountError::NoDevice(error));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_helper = std::env::split_paths(&path).any(|directory| directory.join("fusermount3").exists());
+    if !has_helper && !rustix::process::geteuid().is_root() {
+        return failed(MountError::NoFusermount);
+    }
+    Ok(())
+}
+
+fn say(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+/// Everything from the empty directory `place` to the end of the mount.
+fn show(
+    runtime: &tokio::runtime::Runtime,
+    interrupts: &Interrupts,
+    place: &Path,
+    arguments: Arguments,
+) -> Result<(), CliError> {
+    say("Scaup demo: a server, a second factor and a vault, all on this machine and all temporary.\n")?;
+    let held = place.join("server");
+    fs::create_dir(&held)?;
+    let person =
+        Person { credentials: Arc::new(Credentials::generate()?), vault_password: random_password()? };
+    let server = runtime.block_on(async {
+        let files = Arc::new(LocalRemote::open(&held).map_err(CliError::other)?);
+        let vault = RemotePath::parse(content::VAULT.as_bytes()).unwrap_or_default();
+        create_vault(
+            files.as_ref(),
+            &vault,
+            &person.vault_password,
+            CipherCombo::SivGcm,
+            SHORTENING_THRESHOLD,
+        )
+        .await
+        .map_err(|error| CliError::new(FailureKind::Vault, error))?;
+        Ok::<_, CliError>(Server::start(files, Arc::clone(&person.credentials)).await?)
+    })?;
+    let config = person.credentials.write_ssh_config(place, server.port())?;
+
+    // In the foreground: should the demo be killed, the mount has nobody to serve it.
+    let mut line = ["mount", "-f", "-F"].map(str::to_owned).to_vec();
+    line.push(config.display().to_string());
+    line.push(format!("{}@{}:", Credentials::USER, Credentials::HOST));
+    line.extend(arguments.mountpoint.map(|path| path.display().to_string()));
+    let program = std::env::args().next().unwrap_or_else(|| "scaup".to_owned());
+    say(&format!("$ {program} {}", line.join(" ")))?;
+    let arguments = MountLine::try_parse_from(&line).map_err(CliError::usage)?.arguments;
+    let mut request = mount::resolve(arguments)?;
+    // The demo itself is the person who answers.
+    request.interactive = true;
+    let (name, mountpoint) = (request.name.clone(), request.mountpoint.clone());
+
+    let (mut conversation, child): (Conversation, Child) = Conversation::start(&place.join("log"))?;
+    let mut daemon = Daemon::new(child, &name, &mountpoint, interrupts);
+    conversation.say(&Request::Mount(Box::new(request)))?;
+    person.answer_until_mounted(&mut conversation)?;
+    fill(&mountpoint, interrupts)?;
+
+    say(&format!(
+        "\n{}",
+        side_by_side::trees(("What the server holds", &held), ("What the mount shows", &mountpoint))?
+    ))?;
+    let recording = mountpoint.join(content::VAULT).join(content::RECORDING);
+    say(&side_by_side::first_bytes(&held.join(content::VAULT), &recording)?)?;
+    say(&format!(
+        "Open it in a file manager, a viewer, an editor:\n    {}\n\n\
+         The server listens on 127.0.0.1, port {}. How to look, in another terminal:\n    \
+         {program} status {name}\n    find {} -type f\n    sftp -F {} {}\n    \
+         passphrase {}, codes from the secret {} (oathtool --totp -b SECRET)\n    \
+         the vault's password, for Cryptomator too: {}\n\n\
+         Ctrl-C unmounts, and removes all of it.",
+        mountpoint.display(),
+        server.port(),
+        held.display(),
+        config.display(),
+        Credentials::HOST,
+        person.credentials.passphrase(),
+        person.credentials.code_secret(),
+        person.vault_password.as_str(),
+    ))?;
+    interrupts.expect();
+    std::thread::spawn(move || person.answer_until_end(&mut conversation));
+    daemon.wait()
+}
+
+/// Who answers the questions of the login, as a person would, and reads what is told.
+struct Person {
+    credentials: Arc<Credentials>,
+    vault_password: Zeroizing<String>,
+}
+
+impl Person {
+    fn answer(&self, conversation: &mut Conversation, question: &Prompt) -> io::Result<()> {
+        let answer = if question.text.starts_with("Passphrase for key ") {
+            Zeroizing::new(self.credentials.passphrase().to_owned())
+        } else if question.text.starts_with("Password for vault ") {
+            self.vault_password.clone()
+        } else {
+            self.credentials.new_code()
+        };
+        say(&format!("{}{}", question.text, answer.as_str()))?;
+        conversation.say(&Request::Answer { id: question.id, answer: Some(Secret(answer)) })
+    }
+
+    fn answer_until_mounted(&self, conversation: &mut Conversation) -> Result<(), CliError> {
+        loop {
+            match conversation.hear()? {
+                Some(Event::Progress(text)) => say(&text)?,
+                Some(Event::Prompt(question)) => self.answer(conversation, &question)?,
+                Some(Event::Mounted { name, mountpoint }) => {
+                    say(&format!("{name} is mounted at {}", mountpoint.display()))?;
+                    return Ok(());
+                }
+                Some(Event::Failed(failure)) => return Err(failure.into()),
+                Some(Event::Status(_) | Event::Done) => {}
+                None => return Err(CliError::other("the mount's process ended before it had mounted")),
+            }
+        }
+    }
+
+    /// A login that is needed once more is answered, too.
+    fn answer_until_end(&self, conversation: &mut Conversation) {
+        while let Ok(Some(event)) = conversation.hear() {
+            let done = match event {
+                Event::Progress(text) => say(&text),
+                Event::Prompt(question) => self.answer(conversation, &question),
+                _ => Ok(()),
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Fills the vault through the mount, as any program would.
+fn fill(mountpoint: &Path, interrupts: &Interrupts) -> Result<(), CliError> {
+    let failed = |name: &str| {
+        let place = mountpoint.join(name);
+        move |error: io::Error| CliError::other(format!("{}: {error}", place.display()))
+    };
+    let write = |path: &Path, content: &[u8]| {
+        let mut file = fs::File::create_new(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    let (plain, text) = content::PLAIN;
+    write(&mountpoint.join(plain), text.as_bytes()).map_err(failed(plain))?;
+    let vault = mountpoint.join(content::VAULT);
+    for name in content::DIRECTORIES {
+        fs::create_dir(vault.join(name)).map_err(failed(name))?;
+    }
+    for (name, content) in content::small_files() {
+        if interrupts.came() {
+            return Err(CliError::other("interrupted"));
+        }
+        write(&vault.join(name), &content).map_err(failed(name))?;
+    }
+    say("writing 64 MiB through the mount")?;
+    let record = || {
+        let mut file = fs::File::create_new(vault.join(content::RECORDING))?;
+        content::write_recording(&mut file, || !interrupts.came())?;
+        file.sync_all()
+    };
+    record().map_err(failed(content::RECORDING))
+}

@@ -1,0 +1,177 @@
+//! How the demo ends: by Ctrl-C at any moment, by an unmount from elsewhere, or because the mount's process died.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::exit::CliError;
+use crate::daemon::client::Conversation;
+use crate::daemon::protocol::FailureKind;
+
+/// How long the mount's process may take to end when the demo failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ctrl-C, SIGTERM, and the closing of the terminal: counted, and passed on to the mount's process.
+#[derive(Clone, Default)]
+pub(super) struct Interrupts(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    count: AtomicU32,
+    expected: AtomicBool,
+    late: AtomicBool,
+    daemon: Mutex<Option<Pid>>,
+}
+
+impl Interrupts {
+    /// From here on they don't end this process.
+    pub(super) fn watch(runtime: &tokio::runtime::Runtime) -> io::Result<Self> {
+        let interrupts = Self::default();
+        let _inside = runtime.enter();
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let watching = interrupts.clone();
+        runtime.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                watching.receive();
+            }
+        });
+        Ok(interrupts)
+    }
+
+    fn receive(&self) {
+        let count = self.0.count.fetch_add(1, Ordering::AcqRel) + 1;
+        if count == 1 {
+            self.0.late.store(self.0.expected.load(Ordering::Acquire), Ordering::Release);
+            // The terminal shows ^C where the cursor stands.
+            let _ = super::say("\nsaving and unmounting; Ctrl-C once more ends at once");
+        }
+        self.pass_on(count);
+    }
+
+    /// The first asks the daemon to save and unmount, the second not to save; after that it has no say.
+    fn pass_on(&self, count: u32) {
+        let daemon = self.0.daemon.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = *daemon {
+            let _ = kill_process(pid, if count > 2 { Signal::KILL } else { Signal::TERM });
+        }
+    }
+
+    /// Whether there was one.
+    pub(super) fn came(&self) -> bool {
+        self.0.count.load(Ordering::Acquire) > 0
+    }
+
+    /// Everything is shown: from here on an interrupt is how the demo is meant to end.
+    pub(super) fn expect(&self) {
+        self.0.expected.store(true, Ordering::Release);
+    }
+
+    /// Whether the first one came when it was expected.
+    pub(super) fn came_late(&self) -> bool {
+        self.0.late.load(Ordering::Acquire)
+    }
+
+    fn set_daemon(&self, pid: Option<Pid>) {
+        *self.0.daemon.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+        let count = self.0.count.load(Ordering::Acquire);
+        if count > 0 {
+            self.pass_on(count);
+        }
+    }
+}
+
+/// The mount's process. Dropping it ends it, and leaves nothing of the mount.
+pub(super) struct Daemon {
+    child: Child,
+    name: String,
+    /// The directories that are there for the mount alone, innermost first.
+    made: Vec<PathBuf>,
+    mountpoint: PathBuf,
+    interrupts: Interrupts,
+}
+
+impl Daemon {
+    /// Before it was told to mount.
+    pub(super) fn new(child: Child, name: &str, mountpoint: &Path, interrupts: &Interrupts) -> Self {
+        interrupts.set_daemon(Some(Pid::from_child(&child)));
+        // A dead mount says something other than "not found".
+        let missing = |path: &&Path| {
+            fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        Self {
+            child,
+            name: name.to_owned(),
+            made: mountpoint.ancestors().take_while(missing).map(Path::to_owned).collect(),
+            mountpoint: mountpoint.to_owned(),
+            interrupts: interrupts.clone(),
+        }
+    }
+
+    /// Waits until it ends.
+    pub(super) fn wait(&mut self) -> Result<(), CliError> {
+        let status: ExitStatus = self.child.wait()?;
+        self.interrupts.set_daemon(None);
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(8) => Err(CliError::new(
+                FailureKind::Unsaved,
+                "some content was not saved; all of it is removed anyway",
+            )),
+            _ => Err(CliError::other(format!(
+                "the mount's process came to an unexpected end ({status}); everything is removed all the same"
+            ))),
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn end(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if !self.has_ended() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end();
+        self.interrupts.set_daemon(None);
+        if let Err(error) = scaup_fuse::clear_stale(&self.mountpoint) {
+            eprintln!("scaup: {error}");
+        }
+        for directory in &self.made {
+            match fs::remove_dir(directory) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => eprintln!("scaup: left {}: {error}", directory.display()),
+            }
+        }
+        // One that was killed leaves its socket; asking for it removes it.
+        drop(Conversation::with(&self.name));
+    }
+}
