@@ -251,6 +251,16 @@ fn a_mount_whose_process_is_killed_is_cleared_away() {
 }
 
 #[test]
+fn a_demo_that_is_killed_takes_its_mount_along() {
+    let (mut demo, _) = Demo::stand(&[]);
+    demo.signal(Signal::KILL);
+    demo.end();
+    eventually("the mount is gone", PATIENCE, || !is_mounted(demo.scaup.home()));
+    let daemon = PathBuf::from(format!("/proc/{}", demo.daemon.unwrap().as_raw_nonzero()));
+    eventually("its process is gone", PATIENCE, || !daemon.exists());
+}
+
+#[test]
 fn unmounting_it_from_elsewhere_ends_it_and_a_mount_point_of_the_users_stays() {
     let kept = tempfile::tempdir().unwrap();
     let (mut demo, lines) = Demo::stand(&["--mountpoint".as_ref(), kept.path().as_os_str()]);

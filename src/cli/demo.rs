@@ -173,7 +173,7 @@ impl Person {
             self.credentials.new_code()
         };
         say(&format!("{}{}", question.text, answer.as_str()))?;
-        conversation.say(&Request::Answer { id: question.id, answer: Some(Secret(answer)) })
+        conversation.say(&Request::Answer { id: question.id, answer: Ok(Secret(answer)) })
     }
 
     fn answer_until_mounted(&self, conversation: &mut Conversation) -> Result<(), CliError> {
