@@ -11,10 +11,12 @@ mod file;
 mod filesystem;
 mod found;
 mod handles;
+mod listings;
 mod location;
 mod lookup;
 mod namespace;
 mod readahead;
+mod staged;
 mod status;
 mod temporary;
 mod tree;
@@ -26,7 +28,6 @@ mod writeback;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,11 +35,12 @@ use scaup_fuse::filesystem::{Inode, Invalidate};
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
-use file::Base;
-use found::Place;
+use file::{Base, Unsent};
+use found::{Found, Place};
 use handles::Handles;
+use listings::Listings;
 use location::Location;
-use tree::Tree;
+use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
 pub use error::DriveError;
@@ -66,6 +68,8 @@ pub struct DriveOptions {
     pub owner: Option<(u32, u32)>,
     /// Permission bits taken away from what is shown.
     pub umask: u16,
+    /// Whether closing a file waits until the server has it, however small it is.
+    pub sync_on_close: bool,
     /// Whether the log may hold clear names. What `status` shows always does: it stays in memory.
     pub log_names: bool,
 }
@@ -77,13 +81,14 @@ pub struct Drive {
     tree: Tree,
     cache: Arc<ChunkCache>,
     handles: Handles,
+    listings: Arc<Listings>,
     counters: Arc<status::Counters>,
     errors: Mutex<VecDeque<ErrorRecord>>,
     vaults: Mutex<Vec<KnownVault>>,
     invalidate: OnceLock<Arc<dyn Invalidate>>,
     mountpoint: OnceLock<PathBuf>,
-    /// Bytes that programs wrote and the server does not have, of all files.
-    unsent: Arc<AtomicU64>,
+    /// What programs wrote and the server does not have.
+    unsent: Arc<Unsent>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
     /// whatever works with a path.
     namespace: tokio::sync::RwLock<()>,
@@ -95,6 +100,7 @@ impl Drive {
     pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
         let drive = Arc::new(Self {
             cache: ChunkCache::new(options.memory / 2),
+            listings: Arc::new(Listings::new(options.attr_timeout)),
             remote,
             options,
             tree: Tree::new(),
@@ -162,9 +168,11 @@ impl Drive {
         }
     }
 
-    /// Bytes that programs wrote and the server does not have.
-    fn unsent_bytes(&self) -> u64 {
-        self.unsent.load(Ordering::Relaxed)
+    /// Whether so much is unsent that writers have to wait.
+    fn is_crowded(&self) -> bool {
+        /// Files that may wait to be saved after they were closed.
+        const UNSENT_FILES_MAX: u64 = 512;
+        self.unsent.bytes() > self.unsent_max() || self.unsent.files() > UNSENT_FILES_MAX
     }
 
     /// How many such bytes may be held before writers have to wait.
@@ -195,6 +203,16 @@ impl Drive {
         Ok(self.tree.lock().get(inode)?.attributes.mode)
     }
 
+    /// Something was made in the directory around a node.
+    fn note_made_in(&self, inode: Inode) {
+        let mut nodes = self.tree.lock();
+        if let Ok(parent) = nodes.get(inode).map(|node| node.parent)
+            && let Ok(above) = nodes.get_mut(parent)
+        {
+            above.made_in = Some(Instant::now());
+        }
+    }
+
     /// A file's content reached the server: what the tree knows of it is brought up to date.
     fn note_committed(&self, inode: Inode, attributes: RemoteAttributes, length: u64, content: ContentId) {
         let mut nodes = self.tree.lock();
@@ -203,10 +221,17 @@ impl Drive {
         node.attributes = RemoteAttributes { size: length, ..attributes };
         node.fetched = Some(Instant::now());
         node.content = Some((content, base));
-        let found =
-            found::Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
+        let found = Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
         let (parent, name) = (node.parent, node.name.clone());
-        nodes.note_name(parent, &name, Some(found));
+        self.note_name(&mut nodes, parent, &name, Some(found));
+    }
+
+    /// Notes that this mount added, changed or removed a name: everything that is known of the directory stays true.
+    fn note_name(&self, nodes: &mut Nodes<'_>, parent: Inode, name: &OsStr, found: Option<Found>) {
+        nodes.note_name(parent, name, found);
+        if let Ok(directory) = nodes.directory(parent) {
+            self.listings.forget(&directory.path());
+        }
     }
 
     /// Our version of a file became a conflicting copy: it goes on under that name, and the user is told.

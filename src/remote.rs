@@ -307,9 +307,7 @@ pub trait Remote: Send + Sync + 'static {
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].
     async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
         let file = self.open(path, RemoteOpen::Read).await?;
-        let content = file.read_at(0, limit + 1, ReadPriority::Demand).await;
-        file.close().await?;
-        let content = content?;
+        let (_, content) = file.read_start(limit + 1).await?;
         if content.len() > limit {
             return Err(RemoteError::Protocol(format!("{path:?} is longer than {limit} bytes")));
         }
@@ -353,8 +351,32 @@ pub trait RemoteFile: Send + Sync + 'static {
     /// Reads `length` bytes from `offset`, of any length: the implementation splits and gathers. Fewer come only at the end of the file.
     async fn read_at(&self, offset: u64, length: usize, priority: ReadPriority)
     -> Result<Bytes, RemoteError>;
+    /// The attributes and the first `length` bytes (all, if the file is shorter), in one round trip.
+    async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let (attributes, start) = futures::join!(self.stat(), self.read_at(0, length, ReadPriority::Demand));
+        Ok((attributes?, start?))
+    }
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError>;
+    /// Writes the whole content of a new file (what was written before stays where `data` does not reach), sets attributes, waits until the
+    /// server has it on disk where it can say, and answers how the file looks then.
+    async fn write_whole(
+        &self,
+        data: Bytes,
+        set: RemoteSetAttributes,
+    ) -> Result<RemoteAttributes, RemoteError> {
+        if !data.is_empty() {
+            self.write_at(0, data).await?;
+        }
+        if set != RemoteSetAttributes::default() {
+            self.set_attributes(set).await?;
+        }
+        match self.fsync().await {
+            Ok(()) | Err(RemoteError::Unsupported(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.stat().await
+    }
     /// Attributes of the open file, even after it was renamed or removed.
     async fn stat(&self) -> Result<RemoteAttributes, RemoteError>;
     /// Changes attributes of the open file.

@@ -74,6 +74,9 @@ pub(super) struct Arguments {
     /// How long an operation waits for a lost server before it fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
+    /// Let closing a file wait until the server has it on its disk, however small it is
+    #[arg(long)]
+    sync_on_close: bool,
     /// Let the log hold clear names
     #[arg(long)]
     log_names: bool,
@@ -155,6 +158,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         memory: size::parse(&memory).map_err(CliError::usage)?,
         attr_timeout: arguments.attr_timeout.or(attr_timeout).unwrap_or(ATTR_TIMEOUT),
         timeout: arguments.timeout.or(timeout).unwrap_or(TIMEOUT).max(1),
+        sync_on_close: arguments.sync_on_close,
         log_names: arguments.log_names,
         interactive: prompt::is_possible(),
         foreground: arguments.foreground,

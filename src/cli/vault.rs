@@ -187,6 +187,7 @@ impl Place {
             memory: 0,
             attr_timeout: 0,
             timeout: 60,
+            sync_on_close: false,
             log_names: false,
             interactive: true,
             foreground: true,

@@ -156,6 +156,8 @@ pub struct MountRequest {
     pub attr_timeout: u64,
     /// How long an operation waits for a lost server, seconds.
     pub timeout: u64,
+    /// Whether closing a file waits for the server.
+    pub sync_on_close: bool,
     /// Whether the log may hold clear names.
     pub log_names: bool,
     /// Whether a person can be asked: without one, vaults that nobody named are left locked.

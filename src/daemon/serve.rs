@@ -180,6 +180,7 @@ fn drive_options(request: &MountRequest) -> DriveOptions {
         attr_timeout: Duration::from_secs(request.attr_timeout),
         owner: (!options.server_owners).then_some(owner),
         umask: options.umask.unwrap_or(0),
+        sync_on_close: request.sync_on_close,
         log_names: request.log_names,
     }
 }

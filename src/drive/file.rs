@@ -18,8 +18,9 @@ use super::chunks::{ChunkKey, Claim, ContentId, Promise, Waiting};
 use super::codec::{CHUNK_LEN, Codec};
 use super::error::DriveError;
 use super::location::Location;
+use super::staged::StagedFile;
 use super::uploader::Uploader;
-use crate::remote::{ReadPriority, RemoteAttributes, RemoteFile, RemoteOpen, RemotePath};
+use crate::remote::{ReadPriority, RemoteAttributes, RemoteFile, RemoteOpen};
 
 /// How a file on the server looked: what tells whether somebody else changed it since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +48,17 @@ pub(super) enum Backing {
     Stored { file: Arc<dyn RemoteFile>, writable: bool, base: Base },
     /// A temporary file beside it, which will take its name.
     Staged {
-        file: Arc<dyn RemoteFile>,
-        temporary: RemotePath,
+        file: Arc<StagedFile>,
         /// How the file looked that will be replaced; `None` if the name was free.
         replaces: Option<Base>,
-        /// Permission bits it will have.
-        mode: u16,
     },
 }
 
 impl Backing {
-    pub(super) fn file(&self) -> &Arc<dyn RemoteFile> {
+    pub(super) fn file(&self) -> Arc<dyn RemoteFile> {
         match self {
-            Self::Stored { file, .. } | Self::Staged { file, .. } => file,
+            Self::Stored { file, .. } => Arc::clone(file),
+            Self::Staged { file, .. } => Arc::clone(file) as Arc<dyn RemoteFile>,
         }
     }
 
@@ -145,17 +144,41 @@ pub(super) struct File {
     pub(super) state: RwLock<State>,
     /// A copy of what others ask about while the state is busy.
     unsaved: Mutex<Option<UnsavedContent>>,
-    /// Unsent bytes of all files of the drive; this one's part is in `unsaved`.
-    unsent: Arc<AtomicU64>,
+    /// What all files of the drive have unsent; this one's part is in `unsaved`.
+    unsent: Arc<Unsent>,
     unlinked: AtomicBool,
     /// The length as programs see it, for when the state is busy.
     length: AtomicU64,
 }
 
+/// What programs wrote and the server does not have, of all files.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    bytes: AtomicU64,
+    files: AtomicU64,
+}
+
+impl Unsent {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, before: Option<UnsavedContent>, now: Option<UnsavedContent>) {
+        let bytes = |content: Option<UnsavedContent>| content.map_or(0, |content| content.bytes);
+        self.bytes.fetch_add(bytes(now).wrapping_sub(bytes(before)), Ordering::Relaxed);
+        let files = |content: Option<UnsavedContent>| u64::from(content.is_some());
+        self.files.fetch_add(files(now).wrapping_sub(files(before)), Ordering::Relaxed);
+    }
+}
+
 impl Drop for File {
     fn drop(&mut self) {
-        let bytes = self.lock_unsaved().map_or(0, |unsaved| unsaved.bytes);
-        self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        let unsaved = self.lock_unsaved().take();
+        self.unsent.change(unsaved, None);
     }
 }
 
@@ -182,8 +205,7 @@ impl File {
         let how = if writable { RemoteOpen::ReadWrite } else { RemoteOpen::Read };
         let file = drive.remote.open(&location.file_path(), how).await?;
         let first = usize::try_from(location.first_read_len()).unwrap_or(usize::MAX);
-        let (attributes, head) = futures::join!(file.stat(), file.read_at(0, first, ReadPriority::Demand));
-        let (attributes, head) = (attributes?, head?);
+        let (attributes, head) = file.read_start(first).await?;
         let base = Base::from(attributes);
         let content = match known {
             Some((content, known)) if known == base => content,
@@ -248,15 +270,14 @@ impl File {
             None => (SystemTime::now(), Instant::now()),
         };
         let modified = state.times.map_or(modified, |(_, modified)| modified);
-        let before = unsaved.map_or(0, |unsaved| unsaved.bytes);
+        let before = *unsaved;
         *unsaved = (waits && !self.is_unlinked()).then(|| UnsavedContent {
             bytes: state.unsent_bytes(),
             length: state.length,
             modified,
             since,
         });
-        let now = unsaved.map_or(0, |unsaved| unsaved.bytes);
-        self.unsent.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        self.unsent.change(before, *unsaved);
     }
 
     /// Like [`Self::note`], after a program wrote something: the time of change is now.
@@ -268,13 +289,11 @@ impl File {
     }
 
     /// The name is gone: nothing has to be saved under it any more. What is open stays readable and writable.
-    pub(super) async fn unlink(&self, drive: &Drive) {
+    pub(super) async fn unlink(&self) {
         self.unlinked.store(true, Ordering::Release);
         let state = self.state.read().await;
-        if let Backing::Staged { temporary, .. } = &state.backing
-            && let Err(error) = drive.remote.remove(temporary).await
-        {
-            tracing::debug!(%error, "left a temporary file behind");
+        if let Backing::Staged { file, .. } = &state.backing {
+            file.discard().await;
         }
         self.note(&state);
     }
@@ -431,7 +450,7 @@ impl File {
 fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, priority: ReadPriority) {
     let Some(first) = run.first().map(Promise::number) else { return };
     let lengths: Vec<u64> = run.iter().map(|promise| state.stored_chunk_len(promise.number())).collect();
-    let (file, codec) = (Arc::clone(state.backing.file()), Arc::clone(codec));
+    let (file, codec) = (state.backing.file(), Arc::clone(codec));
     let counters = Arc::clone(&drive.counters);
     tokio::spawn(async move {
         let stored_lengths: Vec<usize> = lengths

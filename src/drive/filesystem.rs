@@ -194,6 +194,8 @@ impl Drive {
         if unsaved {
             if let Ok(node) = self.tree.lock().get_mut(inode) {
                 node.changed = SystemTime::now();
+                // What is unsaved is not asked for.
+                node.attributes.mode = change.mode.unwrap_or(node.attributes.mode);
             }
         } else {
             self.expire(inode);
@@ -435,6 +437,10 @@ impl Filesystem for Drive {
         if !open.flags.write {
             return Ok(());
         }
+        // The release that follows saves it, while the program goes on.
+        if !self.options.sync_on_close && open.file.may_be_saved_later(self).await {
+            return Ok(());
+        }
         let _names = self.namespace.read().await;
         let saved = open.file.commit(self, false).await;
         let saved = self.explained(inode, saved).await;
@@ -494,7 +500,7 @@ impl Filesystem for Drive {
         let mut entries = Vec::new();
         for found in open.names.iter().skip(from).take(NAMES_AT_ONCE) {
             let attributes = if plus {
-                let child = nodes.adopt(inode, found.clone())?;
+                let child = nodes.adopt(inode, found.clone(), open.asked)?;
                 nodes.count_lookup(child)?;
                 self.shown(child, nodes.get(child)?)
             } else {

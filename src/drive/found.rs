@@ -8,7 +8,7 @@ use scaup_crypto::{CleartextName, NameError};
 
 use super::error::DriveError;
 use super::vault::{Entry, UnlockedVault, VaultDirectory, VaultNode};
-use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteName, RemotePath};
+use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
 
 /// Where a node of the mount lies.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ pub(super) struct Found {
 }
 
 /// A directory of the mount, ready to be worked in.
+#[derive(Clone)]
 pub(super) enum Directory {
     /// Outside vaults.
     Plain(RemotePath),
@@ -91,6 +92,19 @@ impl Directory {
         match self {
             Self::Plain(path) => path.clone(),
             Self::Vault(directory) => directory.content(),
+        }
+    }
+
+    /// The directory that was found in this one; `None` if it is none, or can't be worked in.
+    pub(super) fn child(&self, found: &Found) -> Option<Self> {
+        match (self, &found.place) {
+            (Self::Plain(path), Place::Plain) if found.attributes.kind == RemoteKind::Directory => {
+                Some(Self::Plain(path.join(&plain_name(&found.name).ok()?)))
+            }
+            (Self::Vault(parent), Place::Vault { node: VaultNode::Directory(id), .. }) => {
+                Some(Self::Vault(VaultDirectory { id: id.clone(), ..parent.clone() }))
+            }
+            _ => None,
         }
     }
 

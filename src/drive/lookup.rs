@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 
 use super::error::DriveError;
 use super::found::{Directory, Found, Place, cleartext_name};
+use super::handles::OpenDirectory;
+use super::listings::directories_in;
 use super::temporary;
 use super::tree::{Node, Nodes, VaultHere};
 use super::vault::{Names, VaultNode, content_path, discard_directory};
@@ -42,6 +44,12 @@ impl Drive {
             return Ok(None);
         }
         let directory = self.directory(parent).await?;
+        if self.listed_meanwhile(parent, &directory).await?
+            && let Some(known) = self.known(parent, name)?
+        {
+            return Ok(known);
+        }
+        let asked = Instant::now();
         let mut found = directory.lookup(self.remote.as_ref(), name).await?;
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
@@ -49,7 +57,7 @@ impl Drive {
         }
         let mut nodes = self.tree.lock();
         match found {
-            Some(found) => nodes.adopt(parent, found).map(Some),
+            Some(found) => nodes.adopt(parent, found, asked).map(Some),
             None => {
                 if let Some(gone) = nodes.child(parent, name)
                     && !nodes.get(gone)?.is_unsaved()
@@ -67,7 +75,7 @@ impl Drive {
         let mut fetched = None;
         if let Some(inode) = nodes.child(parent, name) {
             let node = nodes.get(inode)?;
-            if node.is_unsaved() || self.age(node.fetched).is_some() {
+            if node.is_unsaved() || self.is_believed(node.fetched) {
                 return Ok(Some(Some(inode)));
             }
             // What this mount changed since has to be asked for; what is merely old may stand in a newer listing.
@@ -75,34 +83,46 @@ impl Drive {
             fetched = Some(at);
         }
         let Some((listed, names)) = &nodes.get(parent)?.listing else { return Ok(None) };
-        if self.age(Some(*listed)).is_none() || fetched.is_some_and(|at| at > *listed) {
+        let listed = *listed;
+        if !self.is_believed(Some(listed)) || fetched.is_some_and(|at| at > listed) {
             return Ok(None);
         }
         match names.get(name).cloned() {
-            Some(found) => nodes.adopt(parent, found).map(|inode| Some(Some(inode))),
+            Some(found) => nodes.adopt(parent, found, listed).map(|inode| Some(Some(inode))),
             None => Ok(Some(None)),
         }
     }
 
-    /// How old something fetched is, if it may still be believed.
-    fn age(&self, fetched: Option<Instant>) -> Option<Duration> {
-        fetched.map(|at| at.elapsed()).filter(|&age| age < self.options.attr_timeout)
+    /// Whether something fetched at that time may still be believed. While the server can't be asked, it is all there is.
+    fn is_believed(&self, fetched: Option<Instant>) -> bool {
+        fetched.is_some_and(|at| at.elapsed() < self.options.attr_timeout || !self.remote.is_reachable())
     }
 
     /// The names in a directory, from memory while they are fresh.
     pub(super) async fn names(&self, inode: Inode) -> Result<Arc<Names>, DriveError> {
-        if let Some((listed, names)) = &self.tree.lock().get(inode)?.listing
-            && self.age(Some(*listed)).is_some()
-        {
-            return Ok(Arc::clone(names));
+        self.names_walking(inode, false).await
+    }
+
+    /// The same; if somebody is `walking` a tree, what lies in the directory is listed ahead.
+    async fn names_walking(&self, inode: Inode, walking: bool) -> Result<Arc<Names>, DriveError> {
+        let (directory, changes) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            if let Some((listed, names)) = &node.listing
+                && self.is_believed(Some(*listed))
+            {
+                return Ok(Arc::clone(names));
+            }
+            (nodes.directory(inode)?, node.changes)
+        };
+        let (listed, step) = self.listings.list(&self.remote, &directory).await?;
+        if walking {
+            self.listings.go_ahead(&self.remote, &step, directories_in(&directory, &listed.found));
         }
-        let directory = self.tree.directory(inode)?;
-        let asked = Instant::now();
-        let (found, debris) = directory.list(self.remote.as_ref()).await?;
         if !self.options.read_only {
-            self.remove_debris(&directory.path(), debris);
+            self.remove_debris(&directory.path(), &listed.debris);
         }
-        let names: Names = found.into_iter().map(|found| (found.name.clone(), found)).collect();
+        let names: Names = listed.found.iter().map(|found| (found.name.clone(), found.clone())).collect();
         if matches!(directory, Directory::Plain(_)) {
             self.note_markers(inode, Markers::in_listing(&names)).await?;
         }
@@ -113,13 +133,17 @@ impl Drive {
         if matches!((&directory, &node.vault), (Directory::Plain(_), VaultHere::Unlocked(_))) {
             return Err(DriveError::Stale);
         }
-        node.listing = Some((asked, Arc::clone(&names)));
+        // What this mount changed meanwhile may be in it or not.
+        if node.changes != changes {
+            return Ok(names);
+        }
+        node.listing = Some((listed.asked, Arc::clone(&names)));
         let children: Vec<(OsString, Inode)> =
             node.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
         for (name, child) in children {
             match names.get(&name) {
                 Some(found) => {
-                    nodes.adopt(inode, found.clone())?;
+                    nodes.adopt(inode, found.clone(), listed.asked)?;
                 }
                 None if !nodes.get(child)?.is_unsaved() => nodes.detach(child),
                 None => {}
@@ -128,10 +152,30 @@ impl Drive {
         Ok(names)
     }
 
+    /// Whoever looks up one name in a directory will look up others. So the first look-up has the directory listed in the background,
+    /// and the next ones wait for that listing instead of asking one by one. Answers whether there was one.
+    async fn listed_meanwhile(&self, inode: Inode, directory: &Directory) -> Result<bool, DriveError> {
+        /// Larger directories are not listed for one look-up.
+        const NAMES_MAX: usize = 2000;
+        if self.listings.is_under_way(&directory.path()) {
+            self.names(inode).await?;
+            return Ok(true);
+        }
+        let is_large = {
+            let nodes = self.tree.lock();
+            nodes.get(inode)?.listing.as_ref().is_some_and(|(_, names)| names.len() > NAMES_MAX)
+        };
+        if !is_large && self.remote.is_reachable() {
+            self.listings.begin(&self.remote, directory);
+        }
+        Ok(false)
+    }
+
     /// The names to show: what the server lists, and new files that are not there yet.
-    pub(super) async fn shown_names(&self, inode: Inode) -> Result<Vec<Found>, DriveError> {
-        let listed = self.names(inode).await?;
+    pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
+        let listed = self.names_walking(inode, true).await?;
         let nodes = self.tree.lock();
+        let asked = nodes.get(inode)?.listing.as_ref().map_or_else(Instant::now, |(asked, _)| *asked);
         let mut shown: HashMap<OsString, Found> = listed.as_ref().clone();
         for (name, &child) in &nodes.get(inode)?.children {
             let node = nodes.get(child)?;
@@ -140,17 +184,17 @@ impl Drive {
                 shown.insert(name.clone(), Found { name: name.clone(), attributes, place });
             }
         }
-        let mut shown: Vec<Found> = shown.into_values().collect();
-        shown.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(shown)
+        let mut names: Vec<Found> = shown.into_values().collect();
+        names.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(OpenDirectory { asked, names })
     }
 
     /// Removes what a dead process of this machine left, in the background.
-    fn remove_debris(&self, directory: &RemotePath, debris: Vec<RemoteName>) {
+    fn remove_debris(&self, directory: &RemotePath, debris: &[RemoteName]) {
         if debris.is_empty() {
             return;
         }
-        let (remote, directory) = (Arc::clone(&self.remote), directory.clone());
+        let (remote, directory, debris) = (Arc::clone(&self.remote), directory.clone(), debris.to_vec());
         tokio::spawn(async move {
             for name in debris {
                 let path = directory.join(&name);
@@ -212,6 +256,15 @@ impl Drive {
         if let Some(shown) = self.known_attributes(inode)? {
             return Ok(shown);
         }
+        if let Some(parent) = self.stale_in(inode)? {
+            let directory = self.tree.directory(parent)?;
+            if self.listed_meanwhile(parent, &directory).await?
+                && let Some(shown) = self.known_attributes(inode)?
+            {
+                return Ok(shown);
+            }
+        }
+        let asked = Instant::now();
         let fetched = self.fetch_attributes(inode).await;
         let mut nodes = self.tree.lock();
         match fetched {
@@ -221,7 +274,7 @@ impl Drive {
                     return Err(DriveError::Stale);
                 }
                 node.attributes = attributes;
-                node.fetched = Some(Instant::now());
+                node.fetched = Some(asked);
                 let (parent, name) = (node.parent, node.name.clone());
                 nodes.note_attributes(parent, &name, attributes);
                 Ok(self.shown(inode, nodes.get(inode)?))
@@ -235,10 +288,17 @@ impl Drive {
         }
     }
 
+    /// The directory around a node whose attributes are merely old: its listing has new ones.
+    fn stale_in(&self, inode: Inode) -> Result<Option<Inode>, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok((inode != Inode::ROOT && !node.detached && node.fetched.is_some()).then_some(node.parent))
+    }
+
     fn known_attributes(&self, inode: Inode) -> Result<Option<TimedAttributes>, DriveError> {
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
-        let known = node.is_unsaved() || self.age(node.fetched).is_some();
+        let known = node.is_unsaved() || self.is_believed(node.fetched);
         Ok(known.then(|| self.shown(inode, node)))
     }
 
@@ -360,9 +420,16 @@ impl Drive {
 
     /// Has the node's attributes fetched anew when they are next asked for.
     pub(super) fn expire(&self, inode: Inode) {
-        if let Ok(node) = self.tree.lock().get_mut(inode) {
-            node.fetched = None;
-            node.changed = SystemTime::now();
+        let mut nodes = self.tree.lock();
+        let Ok(node) = nodes.get_mut(inode) else { return };
+        node.expire();
+        let parent = node.parent;
+        // A listing under way may have been answered before the change.
+        if let Ok(above) = nodes.get_mut(parent) {
+            above.changes += 1;
+        }
+        if let Ok(directory) = nodes.directory(parent) {
+            self.listings.forget(&directory.path());
         }
     }
 }

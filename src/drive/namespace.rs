@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, RenameMode};
 
@@ -14,6 +14,7 @@ use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
+use super::writeback::Make;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
 
 /// A node that a name stands for, as the operations here need it.
@@ -55,9 +56,10 @@ impl Drive {
     /// Puts a node that was just made into the tree.
     fn add(&self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
         let mut nodes = self.tree.lock();
-        nodes.note_name(parent, &found.name.clone(), Some(found.clone()));
-        let inode = nodes.adopt(parent, found)?;
+        self.note_name(&mut nodes, parent, &found.name.clone(), Some(found.clone()));
+        let inode = nodes.adopt(parent, found, Instant::now())?;
         nodes.get_mut(inode)?.changed = SystemTime::now();
+        nodes.get_mut(parent)?.made_in = Some(Instant::now());
         Ok(inode)
     }
 
@@ -82,7 +84,14 @@ impl Drive {
                 directory.make_directory(remote, &cleartext_name(&name)?, mode).await?
             }
         };
-        self.add(parent, found)
+        let inode = self.add(parent, found)?;
+        // What was just made is empty, and may be filled.
+        if let Ok(made) = self.tree.lock().get_mut(inode) {
+            made.listing = Some((Instant::now(), Arc::default()));
+            made.vault = VaultHere::No;
+            made.made_in = (mode & 0o200 != 0).then(Instant::now);
+        }
+        Ok(inode)
     }
 
     pub(super) async fn make_symlink(
@@ -152,8 +161,9 @@ impl Drive {
         let (directory, name) = self.new_name(parent, name).await?;
         self.check_free(parent, &name)?;
         let location = super::location::Location::new(directory, &name, None)?;
-        let mut state = File::create(self, &location, mode).await?;
-        state.uncommitted = true;
+        // Where this mount made something lately, it may make more: the file is made when there is something to send.
+        let make = if self.tree.lock().get(parent)?.is_writable() { Make::Later } else { Make::Now };
+        let state = File::create(self, &location, mode, make).await?;
         let now = SystemTime::now();
         let mut attributes = RemoteAttributes::new(RemoteKind::File, mode);
         (attributes.accessed, attributes.modified) = (now, now);
@@ -178,15 +188,15 @@ impl Drive {
         if let Some(old) = nodes.child(parent, &found.name) {
             nodes.detach(old);
         }
-        let inode = nodes.adopt(parent, found)?;
+        let inode = nodes.adopt(parent, found, Instant::now())?;
         let file = File::new(self, inode, state);
         let node = nodes.get_mut(inode)?;
         node.changed = SystemTime::now();
         node.file = Some(Arc::clone(&file));
         node.opens = 1;
         let above = nodes.get_mut(parent)?;
-        above.fetched = None;
-        above.changed = SystemTime::now();
+        above.expire();
+        above.changes += 1;
         Ok((inode, file))
     }
 
@@ -216,7 +226,7 @@ impl Drive {
         }
         self.forget_name(parent, &name, target.inode);
         if let Some(file) = target.file {
-            file.unlink(self).await;
+            file.unlink().await;
             self.close_if_unused(target.inode);
         }
         Ok(())
@@ -228,7 +238,7 @@ impl Drive {
             node.changed = SystemTime::now();
         }
         nodes.detach(inode);
-        nodes.note_name(parent, name, None);
+        self.note_name(&mut nodes, parent, name, None);
     }
 
     pub(super) async fn remove_directory(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
@@ -376,7 +386,7 @@ impl Drive {
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
         drop(held);
         if let Some(Target { inode, file: Some(file), .. }) = replaced {
-            file.unlink(self).await;
+            file.unlink().await;
             self.close_if_unused(inode);
         }
         Ok(())
@@ -402,8 +412,12 @@ impl Drive {
             node.vault = VaultHere::Unknown;
         }
         let found = Found { name: new_name.to_owned(), attributes: node.attributes, place };
-        nodes.note_name(parent, name, None);
-        nodes.note_name(new_parent, new_name, Some(found));
+        if source.kind == RemoteKind::Directory {
+            // What is below it may have been listed by its path.
+            self.listings.clear();
+        }
+        self.note_name(&mut nodes, parent, name, None);
+        self.note_name(&mut nodes, new_parent, new_name, Some(found));
         Ok(())
     }
 

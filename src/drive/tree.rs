@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use scaup_fuse::filesystem::Inode;
 
@@ -36,9 +36,15 @@ pub(super) struct Node {
     pub(super) attributes: RemoteAttributes,
     /// When the attributes were fetched; `None` if they must be fetched again.
     pub(super) fetched: Option<Instant>,
+    /// When they were last found to be wrong: an answer to what was asked before is, too.
+    expired: Instant,
     /// When this mount last changed it: the servers do not tell a `ctime`.
     pub(super) changed: SystemTime,
     pub(super) children: HashMap<OsString, Inode>,
+    /// When this mount last made something in it.
+    pub(super) made_in: Option<Instant>,
+    /// Counts what this mount changed in it: a listing that was asked for before the last change is not kept.
+    pub(super) changes: u64,
     /// The names in it, and when they were listed.
     pub(super) listing: Option<(Instant, Arc<Names>)>,
     pub(super) vault: VaultHere,
@@ -54,15 +60,18 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(parent: Inode, found: Found) -> Self {
+    fn new(parent: Inode, found: Found, asked: Instant) -> Self {
         Self {
             parent,
             name: found.name,
             place: found.place,
             attributes: found.attributes,
-            fetched: Some(Instant::now()),
+            fetched: Some(asked),
+            expired: asked,
             changed: UNIX_EPOCH,
             children: HashMap::new(),
+            made_in: None,
+            changes: 0,
             listing: None,
             vault: VaultHere::Unknown,
             file: None,
@@ -80,6 +89,24 @@ impl Node {
             || self.file.is_some()
             || !self.children.is_empty()
             || matches!(self.vault, VaultHere::Locked | VaultHere::Unlocked(_))
+    }
+
+    /// Whether this mount made something in it so lately that it surely may again.
+    pub(super) fn is_writable(&self) -> bool {
+        const LATELY: Duration = Duration::from_secs(60);
+        self.made_in.is_some_and(|made| made.elapsed() < LATELY)
+    }
+
+    /// Whether what was asked for at that time is newer than what is known.
+    fn is_older_than(&self, asked: Instant) -> bool {
+        self.expired <= asked && self.fetched.is_none_or(|fetched| fetched <= asked)
+    }
+
+    /// This mount changed something: the attributes have to be fetched anew.
+    pub(super) fn expire(&mut self) {
+        self.fetched = None;
+        self.expired = Instant::now();
+        self.changed = SystemTime::now();
     }
 
     /// Whether content of it waits to be saved: what the server says of it is not the truth then.
@@ -105,8 +132,8 @@ impl Tree {
     pub(super) fn new() -> Self {
         let mut attributes = RemoteAttributes::new(RemoteKind::Directory, 0o755);
         attributes.modified = UNIX_EPOCH;
-        let mut root =
-            Node::new(Inode::ROOT, Found { name: OsString::new(), attributes, place: Place::Plain });
+        let found = Found { name: OsString::new(), attributes, place: Place::Plain };
+        let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
         Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
     }
@@ -265,14 +292,14 @@ impl Nodes<'_> {
         }
     }
 
-    /// Makes what was found a child of `parent`, or brings the child of that name up to date.
-    pub(super) fn adopt(&mut self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
+    /// Makes what was found, asked for at that time, a child of `parent`, or brings the child of that name up to date.
+    pub(super) fn adopt(&mut self, parent: Inode, found: Found, asked: Instant) -> Result<Inode, DriveError> {
         if let Some(inode) = self.child(parent, &found.name) {
             let node = self.get_mut(inode)?;
             if node.attributes.kind == found.attributes.kind && node.place.is_same(&found.place) {
-                if !node.is_unsaved() {
+                if !node.is_unsaved() && node.is_older_than(asked) {
                     node.attributes = found.attributes;
-                    node.fetched = Some(Instant::now());
+                    node.fetched = Some(asked);
                 }
                 return Ok(inode);
             }
@@ -284,7 +311,7 @@ impl Nodes<'_> {
         }
         let inode = self.free_number(parent, &found.name);
         self.get_mut(parent)?.children.insert(found.name.clone(), inode);
-        self.nodes.insert(inode, Node::new(parent, found));
+        self.nodes.insert(inode, Node::new(parent, found, asked));
         Ok(inode)
     }
 
@@ -407,8 +434,8 @@ impl Nodes<'_> {
     /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.
     pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
         let Ok(node) = self.get_mut(parent) else { return };
-        node.fetched = None;
-        node.changed = SystemTime::now();
+        node.expire();
+        node.changes += 1;
         if let Some((_, listing)) = &mut node.listing {
             let names = Arc::make_mut(listing);
             match found {

@@ -83,6 +83,7 @@ impl Entry {
 }
 
 /// One directory inside an unlocked vault.
+#[derive(Clone)]
 pub(super) struct VaultDirectory {
     pub(super) vault: Arc<UnlockedVault>,
     pub(super) cryptor: Arc<Cryptor>,
@@ -371,24 +372,27 @@ impl VaultDirectory {
     ) -> Result<Found, DriveError> {
         let id = DirectoryId::random().map_err(|error| DriveError::Random(error.to_string()))?;
         let content = content_path(&self.root, &self.cryptor, &id);
-        if let Some((fan_out, _)) = content.split() {
-            match remote.mkdir(&fan_out, 0o755).await {
-                Ok(()) | Err(RemoteError::Exists) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        remote.mkdir(&content, 0o700 | mode).await?;
-        let made = async {
-            let backup =
-                self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
+        let backup =
+            self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
+        let fill = async {
+            make_content(remote, &content, 0o700 | mode).await?;
             write_small(remote, &content.join(&part("dirid.c9r")), &backup).await?;
             if mode & 0o700 != 0o700 {
                 let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
                 remote.set_attributes(&content, set).await?;
             }
-            self.make_node(remote, name, "dir.c9r", id.as_bytes()).await
+            Ok::<_, DriveError>(())
         };
-        match made.await {
+        // The node is prepared meanwhile, and gets its name when the content is whole.
+        let made = match futures::join!(fill, self.prepare_node(remote, name, "dir.c9r", id.as_bytes())) {
+            (Ok(()), Ok(prepared)) => self.reveal_node(remote, prepared).await,
+            (Err(error), Ok(prepared)) => {
+                discard_directory(remote, &prepared.temporary).await;
+                Err(error)
+            }
+            (_, Err(error)) => Err(error),
+        };
+        match made {
             Ok(entry) => {
                 let attributes = remote.stat(&content).await?;
                 let node = VaultNode::Directory(id);
@@ -427,24 +431,52 @@ impl VaultDirectory {
         inside: &'static str,
         content: &[u8],
     ) -> Result<Entry, DriveError> {
+        let prepared = self.prepare_node(remote, name, inside, content).await?;
+        self.reveal_node(remote, prepared).await
+    }
+
+    /// Builds a node under a temporary name. Fails with `Exists` if its own is taken.
+    async fn prepare_node(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        inside: &'static str,
+        content: &[u8],
+    ) -> Result<PreparedNode, DriveError> {
         let (entry, long_name) = self.entry(name)?;
         let target = self.content().join(&entry.name);
-        // rename(2) would replace an empty directory, so debris of others counts as taken too.
-        match remote.stat(&target).await {
-            Ok(_) => return Err(DriveError::Exists),
-            Err(RemoteError::NotFound) => {}
-            Err(error) => return Err(error.into()),
-        }
         let temporary = self.content().join(&temporary::name()?);
-        remote.mkdir(&temporary, 0o755).await?;
+        let (taken, made) = futures::join!(remote.stat(&target), remote.mkdir(&temporary, 0o755));
+        made?;
         let built = async {
-            write_small(remote, &temporary.join(&part(inside)), content).await?;
-            if let Some(long_name) = long_name {
-                write_small(remote, &temporary.join(&part("name.c9s")), long_name.as_bytes()).await?;
+            // rename(2) would replace an empty directory, so debris of others counts as taken too.
+            match taken {
+                Ok(_) => return Err(RemoteError::Exists),
+                Err(RemoteError::NotFound) => {}
+                Err(error) => return Err(error),
             }
-            remote.rename(&temporary, &target).await
+            let (inside, long) = (temporary.join(&part(inside)), temporary.join(&part("name.c9s")));
+            let write_long = async {
+                match &long_name {
+                    Some(long_name) => write_small(remote, &long, long_name.as_bytes()).await,
+                    None => Ok(()),
+                }
+            };
+            futures::try_join!(write_small(remote, &inside, content), write_long).map(drop)
         };
-        if let Err(error) = built.await {
+        match built.await {
+            Ok(()) => Ok(PreparedNode { entry, target, temporary }),
+            Err(error) => {
+                discard_directory(remote, &temporary).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives a prepared node its name: it is there whole, or not at all.
+    async fn reveal_node(&self, remote: &dyn Remote, prepared: PreparedNode) -> Result<Entry, DriveError> {
+        let PreparedNode { entry, target, temporary } = prepared;
+        if let Err(error) = remote.rename(&temporary, &target).await {
             discard_directory(remote, &temporary).await;
             return Err(match error {
                 RemoteError::NotEmpty | RemoteError::NotADirectory => DriveError::Exists,
@@ -699,6 +731,42 @@ impl VaultDirectory {
     }
 }
 
+/// A node that is built, under a temporary name.
+struct PreparedNode {
+    entry: Entry,
+    target: RemotePath,
+    temporary: RemotePath,
+}
+
+/// Makes a content directory, and the directory around it if it is the first in that.
+async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> Result<(), RemoteError> {
+    let Some((fan_out, _)) = content.split() else { return remote.mkdir(content, mode).await };
+    // Both are asked for at once, in this order, and only the second answer is waited for: mostly the first is there already.
+    let mut around = remote.mkdir(&fan_out, 0o755);
+    let mut made = remote.mkdir(content, mode);
+    let first = tokio::select! {
+        biased;
+        around = &mut around => match around {
+            Ok(()) | Err(RemoteError::Exists) => made.await,
+            Err(error) => return Err(error),
+        },
+        made = &mut made => match made {
+            // This server made the second before the first.
+            Err(RemoteError::NotFound) => {
+                match around.await {
+                    Ok(()) | Err(RemoteError::Exists) => Err(RemoteError::NotFound),
+                    Err(error) => return Err(error),
+                }
+            }
+            made => made,
+        },
+    };
+    match first {
+        Err(RemoteError::NotFound) => remote.mkdir(content, mode).await,
+        made => made,
+    }
+}
+
 struct Identified {
     name: CleartextName,
     entry: Entry,
@@ -715,13 +783,7 @@ pub(super) async fn write_small(
     content: &[u8],
 ) -> Result<(), RemoteError> {
     let file = remote.open(path, RemoteOpen::CreateNew(0o644)).await?;
-    let written = async {
-        file.write_at(0, Bytes::copy_from_slice(content)).await?;
-        file.fsync().await
-    }
-    .await;
-    let closed = file.close().await;
-    written.and(closed)
+    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
 }
 
 /// Removes a directory of ours with the files in it, as far as that goes: what stays is debris under a temporary name.

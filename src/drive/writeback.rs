@@ -19,8 +19,9 @@ use super::codec::CHUNK_LEN;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State};
 use super::location::{Location, conflict_name};
+use super::staged::StagedFile;
 use super::uploader::Uploader;
-use crate::remote::{RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemotePath, RemoteSetAttributes};
 
 /// Dirty chunks of one file after which sending begins while the program still writes: 1 MiB.
 const SEND_AT_CHUNKS: usize = 32;
@@ -35,13 +36,40 @@ const COPY_FOR_CUT_MAX: u64 = 4 * 1024 * 1024;
 /// Longest file: what a signed 64-bit offset can address with room for the ciphertext's overhead.
 const LENGTH_MAX: u64 = 1 << 62;
 
+/// Chunks of a file that are sent in one message, header and all: under OpenSSH's limit of 255 KiB a write.
+const SMALL_CHUNKS_MAX: usize = 7;
+
+/// When the temporary file of new content is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    /// At once, so that a refusal is heard at once.
+    Now,
+    /// When there is something to send.
+    Later,
+}
+
 /// Zeros are written in pieces of this length.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
+impl State {
+    /// Whether nothing of the content was sent, and one message can carry all of it.
+    fn is_small_and_unsent(&self) -> bool {
+        self.stored_length == 0
+            && self.sending.is_empty()
+            && self.dirty.len() <= SMALL_CHUNKS_MAX
+            && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
+    }
+}
+
 impl File {
     /// A new file: content that has no name yet. It gets its name at the first commit.
-    pub(super) async fn create(drive: &Drive, location: &Location, mode: u16) -> Result<State, DriveError> {
-        stage(drive, location, mode, None).await
+    pub(super) async fn create(
+        drive: &Drive,
+        location: &Location,
+        mode: u16,
+        make: Make,
+    ) -> Result<State, DriveError> {
+        stage(drive, location, mode, None, make).await
     }
 
     /// Writes `data` at `offset`, or at the end.
@@ -98,7 +126,7 @@ impl File {
     pub(super) async fn sync(&self, drive: &Drive) -> Result<(), DriveError> {
         let waited = self.unsaved().is_some();
         self.commit(drive, true).await?;
-        if waited { Ok(()) } else { fsync(self.state.read().await.backing.file().as_ref()).await }
+        if waited { Ok(()) } else { fsync(&self.state.read().await.backing.file()).await }
     }
 
     /// Extends with zeros to at least `length` bytes.
@@ -127,11 +155,9 @@ impl File {
 
     /// Sets the permission bits of content that has no name yet; answers whether it was such.
     pub(super) async fn set_staged_mode(&self, new_mode: u16) -> Result<bool, DriveError> {
-        let mut state = self.state.write().await;
-        let Backing::Staged { file, mode, .. } = &mut state.backing else { return Ok(false) };
-        let set = RemoteSetAttributes { mode: Some(new_mode), ..RemoteSetAttributes::default() };
-        file.set_attributes(set).await?;
-        *mode = new_mode;
+        let state = self.state.write().await;
+        let Backing::Staged { file, .. } = &state.backing else { return Ok(false) };
+        file.set_mode(new_mode).await?;
         Ok(true)
     }
 
@@ -161,31 +187,31 @@ impl File {
         durable: bool,
     ) -> Result<(), DriveError> {
         let location = drive.location(self.inode)?;
-        if !state.backing.is_staged() {
-            self.compare(drive, state, &location).await?;
+        let attributes = match &state.backing {
+            Backing::Staged { file, replaces } => {
+                let (file, replaces) = (Arc::clone(file), *replaces);
+                let target = location.file_path();
+                let (sent, there) =
+                    futures::join!(self.send_staged(drive, state, &file), drive.remote.stat(&target));
+                let attributes = sent?;
+                self.publish(drive, location, file.path(), replaces, there).await?;
+                drive.note_made_in(self.inode);
+                let file = Arc::clone(file.make().await?);
+                state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
+                attributes
+            }
+            Backing::Stored { .. } => {
+                self.compare(drive, state, &location).await?;
+                if state.backing.is_staged() {
+                    // It became a conflicting copy.
+                    return Box::pin(self.commit_content(drive, state, durable)).await;
+                }
+                self.send_stored(drive, state, durable).await?
+            }
+        };
+        if let Backing::Stored { base, .. } = &mut state.backing {
+            *base = attributes.into();
         }
-        self.send(drive, state, None).await?;
-        self.drain(drive, state).await?;
-        if state.header_unsent {
-            let header = state.codec()?.header()?;
-            state.backing.file().write_at(0, Bytes::from(header)).await?;
-            state.header_unsent = false;
-        }
-        if let Some(times) = state.times {
-            let set = RemoteSetAttributes { times: Some(times), ..RemoteSetAttributes::default() };
-            state.backing.file().set_attributes(set).await?;
-        }
-        if durable || state.backing.is_staged() {
-            fsync(state.backing.file().as_ref()).await?;
-        }
-        if let Backing::Staged { temporary, replaces, .. } = &state.backing {
-            let (temporary, replaces) = (temporary.clone(), *replaces);
-            self.publish(drive, location, &temporary, replaces).await?;
-        }
-        // From here on the file itself holds the content.
-        let file = Arc::clone(state.backing.file());
-        let attributes = file.stat().await?;
-        state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
         state.times = None;
         state.compared = false;
         state.uncommitted = false;
@@ -193,15 +219,72 @@ impl File {
         Ok(())
     }
 
-    /// Gives staged content its name, or a conflicting copy's name if somebody else changed the file meanwhile.
+    /// Sends what is left of in-place changes. Answers how the file looks then.
+    async fn send_stored(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        durable: bool,
+    ) -> Result<RemoteAttributes, DriveError> {
+        self.send(drive, state, None).await?;
+        self.drain(drive, state).await?;
+        let file = state.backing.file();
+        if state.header_unsent {
+            let header = state.codec()?.header()?;
+            file.write_at(0, Bytes::from(header)).await?;
+            state.header_unsent = false;
+        }
+        if let Some(times) = state.times {
+            file.set_attributes(with_times(times)).await?;
+        }
+        if durable {
+            fsync(&file).await?;
+        }
+        Ok(file.stat().await?)
+    }
+
+    /// Brings staged content to the server's disk: all at once if it is small. Answers how the file looks then.
+    async fn send_staged(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        file: &Arc<StagedFile>,
+    ) -> Result<RemoteAttributes, DriveError> {
+        let set = state.times.map(with_times).unwrap_or_default();
+        if !state.is_small_and_unsent() {
+            self.send(drive, state, None).await?;
+            self.drain(drive, state).await?;
+            let rest = if state.header_unsent { state.codec()?.header()? } else { Vec::new() };
+            let attributes = file.write_whole(Bytes::from(rest), set).await?;
+            state.header_unsent = false;
+            return Ok(attributes);
+        }
+        let codec = Arc::clone(state.codec()?);
+        let mut whole = codec.header()?;
+        for (&number, chunk) in &state.dirty {
+            whole.extend_from_slice(&codec.encode(number, chunk)?);
+            drive.counters.count_encrypted();
+        }
+        let attributes = file.write_whole(Bytes::from(whole), set).await?;
+        state.header_unsent = false;
+        state.stored_length = state.length;
+        for (number, chunk) in std::mem::take(&mut state.dirty) {
+            drive.cache.put(state.key(number), Bytes::from(chunk));
+        }
+        Ok(attributes)
+    }
+
+    /// Gives staged content its name, or a conflicting copy's name if somebody else changed the file meanwhile: `there` is what has the name
+    /// now.
     async fn publish(
         &self,
         drive: &Drive,
         location: Location,
         temporary: &RemotePath,
         replaces: Option<Base>,
+        there: Result<RemoteAttributes, RemoteError>,
     ) -> Result<(), DriveError> {
-        let there = match drive.remote.stat(&location.file_path()).await {
+        let there = match there {
             Ok(attributes) => Some(Base::from(attributes)),
             Err(RemoteError::NotFound) => None,
             Err(error) => return Err(error.into()),
@@ -227,6 +310,15 @@ impl File {
             }
         }
         Err(DriveError::Exists)
+    }
+
+    /// Whether closing the file may leave saving it to a moment later: it is new and small, and not too much waits already.
+    pub(super) async fn may_be_saved_later(&self, drive: &Drive) -> bool {
+        let state = self.state.read().await;
+        state.failed.is_none()
+            && state.backing.is_staged()
+            && state.is_small_and_unsent()
+            && !drive.is_crowded()
     }
 
     /// Before the first in-place change: looks whether the file is still the one that was opened. If not, ours becomes
@@ -262,7 +354,7 @@ impl File {
         replaces: Option<Base>,
     ) -> Result<(), DriveError> {
         self.drain(drive, state).await?;
-        let mut staged = stage(drive, location, mode, replaces).await?;
+        let mut staged = stage(drive, location, mode, replaces, Make::Now).await?;
         let copied = async {
             for number in 0..length.div_ceil(CHUNK_LEN) {
                 let chunk = self.chunks(drive, state, number..=number).await?.pop().unwrap_or_default();
@@ -278,7 +370,7 @@ impl File {
             Ok(())
         };
         if let Err(error) = copied.await {
-            discard_staged(drive, &staged).await;
+            discard_staged(&staged).await;
             return Err(error);
         }
         staged.times = state.times;
@@ -332,18 +424,19 @@ impl File {
         mode: u16,
         base: Base,
     ) -> Result<Option<State>, DriveError> {
-        let staged = match stage(drive, location, mode, Some(base)).await {
+        let staged = match stage(drive, location, mode, Some(base), Make::Now).await {
             Ok(staged) => staged,
             Err(DriveError::Remote(RemoteError::PermissionDenied)) => return Ok(None),
             Err(error) => return Err(error),
         };
         if matches!(location, Location::Plain { .. }) {
             let path = location.file_path();
-            let (old, new) = futures::join!(drive.remote.stat(&path), staged.backing.file().stat());
+            let file = staged.backing.file();
+            let (old, new) = futures::join!(drive.remote.stat(&path), file.stat());
             if let (Ok(old), Ok(new)) = (old, new)
                 && (old.uid, old.gid) != (new.uid, new.gid)
             {
-                discard_staged(drive, &staged).await;
+                discard_staged(&staged).await;
                 return Ok(None);
             }
         }
@@ -375,7 +468,7 @@ impl File {
         self.drain(drive, state).await?;
         drop(state.dirty.split_off(&whole_chunks));
         let codec = Arc::clone(state.codec()?);
-        let file = Arc::clone(state.backing.file());
+        let file = state.backing.file();
         if let Some(last) = last {
             let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
             let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
@@ -466,7 +559,7 @@ impl File {
 
     /// Sends while the program still writes: the chunks it is done with, or everything when too much waits altogether.
     async fn send_what_is_due(&self, drive: &Drive, state: &mut State, at: u64) -> Result<(), DriveError> {
-        let crowded = drive.unsent_bytes() > drive.unsent_max();
+        let crowded = drive.is_crowded();
         if state.dirty.len() < SEND_AT_CHUNKS && !crowded {
             return Ok(());
         }
@@ -504,7 +597,7 @@ impl File {
                 state.header_unsent = false;
             }
             state.sending.insert(number, chunk);
-            let file = Arc::clone(state.backing.file());
+            let file = state.backing.file();
             state.uploader.get_or_insert_with(|| Uploader::start(file)).send(number, offset, stored);
         }
         Ok(())
@@ -576,12 +669,15 @@ async fn stage(
     location: &Location,
     mode: u16,
     replaces: Option<Base>,
+    make: Make,
 ) -> Result<State, DriveError> {
     let codec = location.new_codec()?;
-    let temporary = location.temporary_path()?;
-    let file = drive.remote.open(&temporary, RemoteOpen::CreateNew(mode)).await?;
+    let file = StagedFile::new(Arc::clone(&drive.remote), location.temporary_path()?, mode);
+    if make == Make::Now {
+        file.make().await?;
+    }
     Ok(State {
-        backing: Backing::Staged { file, temporary, replaces, mode },
+        backing: Backing::Staged { file, replaces },
         header_unsent: codec.header_len() > 0,
         codec: Ok(Arc::new(codec)),
         content: ContentId::fresh(),
@@ -598,16 +694,18 @@ async fn stage(
 }
 
 /// Removes the temporary file of content that is given up.
-pub(super) async fn discard_staged(drive: &Drive, state: &State) {
-    if let Backing::Staged { temporary, .. } = &state.backing
-        && let Err(error) = drive.remote.remove(temporary).await
-    {
-        tracing::debug!(%error, "left a temporary file behind");
+async fn discard_staged(state: &State) {
+    if let Backing::Staged { file, .. } = &state.backing {
+        file.discard().await;
     }
 }
 
+fn with_times(times: (SystemTime, SystemTime)) -> RemoteSetAttributes {
+    RemoteSetAttributes { times: Some(times), ..RemoteSetAttributes::default() }
+}
+
 /// Waits for the server's disk, where the server can say.
-async fn fsync(file: &dyn RemoteFile) -> Result<(), DriveError> {
+async fn fsync(file: &Arc<dyn RemoteFile>) -> Result<(), DriveError> {
     match file.fsync().await {
         Err(RemoteError::Unsupported(_)) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),

@@ -130,7 +130,10 @@ impl Remote for SftpRemote {
                         return Err(why);
                     }
                 }
-                connection.names.set_attributes(&path, &with_mode(mode)).await.map_err(plain)
+                if connection.may_take_bits(mode) {
+                    connection.names.set_attributes(&path, &with_mode(mode)).await.map_err(plain)?;
+                }
+                Ok(())
             })
         })
         .await

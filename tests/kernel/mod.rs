@@ -96,6 +96,7 @@ pub fn options() -> DriveOptions {
         attr_timeout: Duration::from_secs(3600),
         owner: Some((0, 0)),
         umask: 0,
+        sync_on_close: false,
         log_names: true,
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::error::{SftpError, StatusCode};
 use super::packet::{self, Reply, Request, kind};
-use super::road::{Budget, Priority, Road};
+use super::road::{Budget, Permit, Priority, Road};
 use super::wire::{self, Outgoing, Packets};
 
 /// Requests without content in flight: OpenSSH answers bursts of this depth best.
@@ -293,9 +293,55 @@ impl Drop for Unacknowledged<'_> {
     }
 }
 
+/// Requests that are sent one right behind the other, and carried out in that order: OpenSSH's server does one after the other. Only
+/// requests of which each may fail for itself belong together.
+pub(super) struct Row<'a> {
+    lane: &'a Lane,
+    _unacknowledged: Unacknowledged<'a>,
+    permit: Permit,
+    sent: Instant,
+    answers: Vec<Result<oneshot::Receiver<Outcome>, SftpError>>,
+}
+
+impl Lane {
+    /// Begins a row that carries `length` bytes of content to the server, when the road has room for all of it.
+    pub(super) async fn row(&self, length: usize) -> Row<'_> {
+        let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
+        let permit = self.shared.road.up.acquire(length as u64, Priority::Demand).await;
+        Row { lane: self, _unacknowledged, permit, sent: Instant::now(), answers: Vec::new() }
+    }
+}
+
+impl Row<'_> {
+    /// Sends one more request.
+    pub(super) fn send(&mut self, kind: u8, build: impl FnOnce(Request) -> Request) {
+        self.answers.push(self.lane.shared.send(kind, build));
+    }
+
+    /// Waits for all replies, in the order of the requests.
+    pub(super) async fn replies(self) -> Vec<Result<Reply, SftpError>> {
+        let mut replies = Vec::with_capacity(self.answers.len());
+        for answer in self.answers {
+            replies.push(match answer {
+                Ok(answer) => self.lane.shared.outcome(answer).await,
+                Err(error) => Err(error),
+            });
+        }
+        if replies.iter().all(Result::is_ok) {
+            self.lane.shared.road.note_round_trip(self.sent.elapsed());
+            self.permit.arrived();
+        }
+        replies
+    }
+}
+
 impl Shared {
     async fn exchange(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
         let answer = self.send(kind, build)?;
+        self.outcome(answer).await
+    }
+
+    async fn outcome(&self, answer: oneshot::Receiver<Outcome>) -> Result<Reply, SftpError> {
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(Ok(Reply::Status { code, message }))) if code != StatusCode::Ok => {
                 Err(SftpError::Status { code, message })

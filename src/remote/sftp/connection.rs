@@ -1,7 +1,7 @@
 //! One login, and the lanes on it: one for names and attributes, one for content, and up to eight more for uploads, since the
 //! server's own window caps what one lane carries upwards (OpenSSH's is 2 MiB: 26 MB/s over 80 ms).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) struct Connection {
     timeout: Duration,
     uploads: Mutex<Vec<Lane>>,
     uploads_refused: AtomicBool,
+    /// Permission bits that the server's umask is known to leave to new files.
+    kept_bits: AtomicU16,
     session: Session,
 }
 
@@ -68,6 +70,7 @@ impl Connection {
             timeout,
             uploads: Mutex::default(),
             uploads_refused: AtomicBool::new(false),
+            kept_bits: AtomicU16::new(0),
             session,
         })
     }
@@ -85,6 +88,16 @@ impl Connection {
     /// The absolute path of the mounted directory.
     pub(super) fn directory(&self) -> Vec<u8> {
         self.whole_path(&RemotePath::root())
+    }
+
+    /// Whether the server's umask may take bits of a new file's or directory's `mode` away: then it has to be set once more.
+    pub(super) fn may_take_bits(&self, mode: u16) -> bool {
+        mode & !self.kept_bits.load(Ordering::Relaxed) != 0
+    }
+
+    /// A file that was made with the bits `asked` for has those `found`.
+    pub(super) fn note_kept_bits(&self, asked: u16, found: u16) {
+        self.kept_bits.fetch_or(asked & found, Ordering::Relaxed);
     }
 
     /// Waits until a lane that is needed is gone.

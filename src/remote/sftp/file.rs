@@ -159,12 +159,16 @@ async fn open_on(
         }
         Err(error) => return Err(plain(error)),
     };
-    if let RemoteOpen::CreateNew(mode) = how {
-        // The server's umask took bits away. Only where it shows is the mode set once more.
-        const SERVER_UMASK_MAY_TAKE: u16 = 0o077;
-        if mode & SERVER_UMASK_MAY_TAKE != 0 {
-            connection.content.set_open_attributes(&handle, &with_mode(mode)).await.map_err(plain)?;
-        }
+    if let RemoteOpen::CreateNew(mode) = how
+        && connection.may_take_bits(mode)
+    {
+        let set = with_mode(mode);
+        let (made, set) = futures::join!(
+            connection.content.fstat(&handle),
+            connection.content.set_open_attributes(&handle, &set)
+        );
+        set.map_err(plain)?;
+        connection.note_kept_bits(mode, from_wire(&made.map_err(plain)?).mode);
     }
     Ok(Opened {
         generation: connection.generation,
@@ -232,6 +236,14 @@ impl SftpFile {
 
     fn note_attributes(&self, attributes: RemoteAttributes) {
         self.lock_identity().attributes = Some(attributes);
+    }
+
+    /// The file begins like this.
+    fn note_head(&self, start: &Bytes) {
+        let mut identity = self.lock_identity();
+        if !identity.changed {
+            identity.head = Some(Bytes::copy_from_slice(start.get(..HEAD_LEN).unwrap_or(start)));
+        }
     }
 
     /// Something is about to be written at `offset`.
@@ -328,12 +340,22 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         if offset == 0 {
-            let mut identity = self.lock_identity();
-            if !identity.changed {
-                identity.head = Some(read.slice(..read.len().min(HEAD_LEN)));
-            }
+            self.note_head(&read);
         }
         Ok(read)
+    }
+
+    async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let (attributes, start) = self
+            .retry(move |_, opened| {
+                let open = Arc::clone(&opened.first);
+                Box::pin(async move { open.lane.read_start(&open.handle, length).await })
+            })
+            .await?;
+        let attributes = from_wire(&attributes);
+        self.note_attributes(attributes);
+        self.note_head(&start);
+        Ok((attributes, start))
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
@@ -352,6 +374,26 @@ impl RemoteFile for SftpFile {
             })
         })
         .await
+    }
+
+    async fn write_whole(
+        &self,
+        data: Bytes,
+        set: RemoteSetAttributes,
+    ) -> Result<RemoteAttributes, RemoteError> {
+        self.note_change(0);
+        self.striped.store(false, Ordering::Release);
+        let set = to_wire(&set);
+        let attributes = self
+            .retry(move |_, opened| {
+                let (open, data) = (Arc::clone(&opened.first), data.clone());
+                opened.lock_more().clear();
+                Box::pin(async move { open.lane.write_whole(&open.handle, &data, &set).await })
+            })
+            .await?;
+        let attributes = from_wire(&attributes);
+        self.note_attributes(attributes);
+        Ok(attributes)
     }
 
     async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {

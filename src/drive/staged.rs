@@ -1,0 +1,112 @@
+//! New content on the server under a temporary name, until it takes its final one.
+//!
+//! Making the file costs a round trip that a program would have to wait for. Where this mount has made files before, it
+//! is made only when there is something to send: then all of a small file goes at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use crate::remote::{
+    ReadPriority, Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath,
+    RemoteSetAttributes,
+};
+
+/// A temporary file, made or not made yet.
+pub(super) struct StagedFile {
+    remote: Arc<dyn Remote>,
+    path: RemotePath,
+    /// Permission bits it will have.
+    mode: Mutex<u16>,
+    made: OnceCell<Arc<dyn RemoteFile>>,
+}
+
+impl StagedFile {
+    /// A file to be made at `path` when it is first used.
+    pub(super) fn new(remote: Arc<dyn Remote>, path: RemotePath, mode: u16) -> Arc<Self> {
+        Arc::new(Self { remote, path, mode: Mutex::new(mode), made: OnceCell::new() })
+    }
+
+    /// The file, made if it is not.
+    pub(super) async fn make(&self) -> Result<&Arc<dyn RemoteFile>, RemoteError> {
+        self.made
+            .get_or_try_init(|| async {
+                self.remote.open(&self.path, RemoteOpen::CreateNew(self.mode())).await
+            })
+            .await
+    }
+
+    /// Permission bits it has or will have.
+    pub(super) fn mode(&self) -> u16 {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> &RemotePath {
+        &self.path
+    }
+
+    /// Sets the permission bits.
+    pub(super) async fn set_mode(&self, mode: u16) -> Result<(), RemoteError> {
+        if let Some(made) = self.made.get() {
+            let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
+            made.set_attributes(set).await?;
+        }
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+        Ok(())
+    }
+
+    /// Removes it: its content is given up. What can't be removed is debris, cleaned up later.
+    pub(super) async fn discard(&self) {
+        if self.made.get().is_some()
+            && let Err(error) = self.remote.remove(&self.path).await
+        {
+            tracing::debug!(%error, "left a temporary file behind");
+        }
+    }
+}
+
+#[async_trait]
+impl RemoteFile for StagedFile {
+    async fn read_at(
+        &self,
+        offset: u64,
+        length: usize,
+        priority: ReadPriority,
+    ) -> Result<Bytes, RemoteError> {
+        self.make().await?.read_at(offset, length, priority).await
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
+        self.make().await?.write_at(offset, data).await
+    }
+
+    async fn write_whole(
+        &self,
+        data: Bytes,
+        set: RemoteSetAttributes,
+    ) -> Result<RemoteAttributes, RemoteError> {
+        self.make().await?.write_whole(data, set).await
+    }
+
+    async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {
+        self.make().await?.stat().await
+    }
+
+    async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        self.make().await?.set_attributes(set).await
+    }
+
+    async fn fsync(&self) -> Result<(), RemoteError> {
+        self.make().await?.fsync().await
+    }
+
+    async fn close(&self) -> Result<(), RemoteError> {
+        match self.made.get() {
+            Some(made) => made.close().await,
+            None => Ok(()),
+        }
+    }
+}
