@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use scaup_fuse::filesystem::{Handle, OpenFlags};
 
@@ -21,6 +22,10 @@ pub(super) struct OpenFile {
 /// An open directory.
 pub(super) struct OpenDirectory {
     pub(super) names: Vec<Found>,
+    /// When the server was asked for them.
+    pub(super) asked: Instant,
+    /// When the directory was opened.
+    pub(super) opened: Instant,
 }
 
 /// All handles.
@@ -55,9 +60,9 @@ impl Handles {
         lock(&self.files).remove(&handle)
     }
 
-    pub(super) fn add_directory(&self, names: Vec<Found>) -> Handle {
+    pub(super) fn add_directory(&self, open: OpenDirectory) -> Handle {
         let handle = self.number();
-        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { names }));
+        lock(&self.directories).insert(handle, Arc::new(open));
         handle
     }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 
 use super::error::DriveError;
 use super::found::{Directory, Found, Place, cleartext_name};
+use super::handles::OpenDirectory;
 use super::temporary;
 use super::tree::{Node, Nodes, VaultHere};
 use super::vault::{Names, VaultNode, content_path, discard_directory};
@@ -42,16 +43,18 @@ impl Drive {
             return Ok(None);
         }
         let directory = self.directory(parent).await?;
+        let asked = Instant::now();
         let mut found = directory.lookup(self.remote.as_ref(), name).await?;
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
-            found = self.names(parent).await?.get(name).cloned();
+            found = self.names(parent).await?.1.get(name).cloned();
         }
         let mut nodes = self.tree.lock();
         match found {
-            Some(found) => nodes.adopt(parent, found).map(Some),
+            Some(found) => nodes.adopt(parent, found, asked).map(Some),
             None => {
                 if let Some(gone) = nodes.child(parent, name)
+                    && nodes.get(parent)?.has_same_names_as(asked)
                     && !nodes.get(gone)?.is_unsaved()
                 {
                     nodes.detach(gone);
@@ -78,8 +81,9 @@ impl Drive {
         if self.age(Some(*listed)).is_none() || fetched.is_some_and(|at| at > *listed) {
             return Ok(None);
         }
+        let listed = *listed;
         match names.get(name).cloned() {
-            Some(found) => nodes.adopt(parent, found).map(|inode| Some(Some(inode))),
+            Some(found) => nodes.adopt(parent, found, listed).map(|inode| Some(Some(inode))),
             None => Ok(Some(None)),
         }
     }
@@ -89,12 +93,12 @@ impl Drive {
         fetched.map(|at| at.elapsed()).filter(|&age| age < self.options.attr_timeout)
     }
 
-    /// The names in a directory, from memory while they are fresh.
-    pub(super) async fn names(&self, inode: Inode) -> Result<Arc<Names>, DriveError> {
+    /// The names in a directory, from memory while they are fresh, and when the server was asked for them.
+    pub(super) async fn names(&self, inode: Inode) -> Result<(Instant, Arc<Names>), DriveError> {
         if let Some((listed, names)) = &self.tree.lock().get(inode)?.listing
             && self.age(Some(*listed)).is_some()
         {
-            return Ok(Arc::clone(names));
+            return Ok((*listed, Arc::clone(names)));
         }
         let directory = self.tree.directory(inode)?;
         let asked = Instant::now();
@@ -113,24 +117,28 @@ impl Drive {
         if matches!((&directory, &node.vault), (Directory::Plain(_), VaultHere::Unlocked(_))) {
             return Err(DriveError::Stale);
         }
+        // What this mount did meanwhile may lack in it.
+        if !node.has_same_names_as(asked) {
+            return Ok((asked, names));
+        }
         node.listing = Some((asked, Arc::clone(&names)));
         let children: Vec<(OsString, Inode)> =
             node.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
         for (name, child) in children {
             match names.get(&name) {
                 Some(found) => {
-                    nodes.adopt(inode, found.clone())?;
+                    nodes.adopt(inode, found.clone(), asked)?;
                 }
                 None if !nodes.get(child)?.is_unsaved() => nodes.detach(child),
                 None => {}
             }
         }
-        Ok(names)
+        Ok((asked, names))
     }
 
     /// The names to show: what the server lists, and new files that are not there yet.
-    pub(super) async fn shown_names(&self, inode: Inode) -> Result<Vec<Found>, DriveError> {
-        let listed = self.names(inode).await?;
+    pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
+        let (asked, listed) = self.names(inode).await?;
         let nodes = self.tree.lock();
         let mut shown: HashMap<OsString, Found> = listed.as_ref().clone();
         for (name, &child) in &nodes.get(inode)?.children {
@@ -142,7 +150,7 @@ impl Drive {
         }
         let mut shown: Vec<Found> = shown.into_values().collect();
         shown.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(shown)
+        Ok(OpenDirectory { names: shown, asked, opened: Instant::now() })
     }
 
     /// Removes what a dead process of this machine left, in the background.
@@ -212,21 +220,23 @@ impl Drive {
         if let Some(shown) = self.known_attributes(inode)? {
             return Ok(shown);
         }
+        let asked = Instant::now();
         let fetched = self.fetch_attributes(inode).await;
         let mut nodes = self.tree.lock();
         match fetched {
             Ok(attributes) => {
-                let node = nodes.get_mut(inode)?;
-                if attributes.kind != node.attributes.kind {
+                if attributes.kind != nodes.get(inode)?.attributes.kind {
                     return Err(DriveError::Stale);
                 }
-                node.attributes = attributes;
-                node.fetched = Some(Instant::now());
-                let (parent, name) = (node.parent, node.name.clone());
-                nodes.note_attributes(parent, &name, attributes);
+                nodes.note_attributes(inode, attributes, asked)?;
                 Ok(self.shown(inode, nodes.get(inode)?))
             }
             Err(error) => {
+                // The listing may tell what was before the question.
+                let parent = nodes.get(inode)?.parent;
+                if let Ok(above) = nodes.get_mut(parent) {
+                    above.listing = None;
+                }
                 if error.is_not_found() && inode != Inode::ROOT {
                     nodes.detach(inode);
                 }
@@ -279,7 +289,7 @@ impl Drive {
                         if let Ok(node) = self.tree.lock().get_mut(parent) {
                             node.listing = None;
                         }
-                        self.names(parent).await?.get(&name).cloned()
+                        self.names(parent).await?.1.get(&name).cloned()
                     }
                 };
                 Ok(found.ok_or(DriveError::NotFound)?.attributes)
@@ -361,8 +371,7 @@ impl Drive {
     /// Has the node's attributes fetched anew when they are next asked for.
     pub(super) fn expire(&self, inode: Inode) {
         if let Ok(node) = self.tree.lock().get_mut(inode) {
-            node.fetched = None;
-            node.changed = SystemTime::now();
+            node.expire();
         }
     }
 }

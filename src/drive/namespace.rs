@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, RenameMode};
 
@@ -56,7 +56,7 @@ impl Drive {
     fn add(&self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
         let mut nodes = self.tree.lock();
         nodes.note_name(parent, &found.name.clone(), Some(found.clone()));
-        let inode = nodes.adopt(parent, found)?;
+        let inode = nodes.adopt(parent, found, Instant::now())?;
         nodes.get_mut(inode)?.changed = SystemTime::now();
         Ok(inode)
     }
@@ -178,15 +178,13 @@ impl Drive {
         if let Some(old) = nodes.child(parent, &found.name) {
             nodes.detach(old);
         }
-        let inode = nodes.adopt(parent, found)?;
+        let inode = nodes.adopt(parent, found, Instant::now())?;
         let file = File::new(self, inode, state);
         let node = nodes.get_mut(inode)?;
         node.changed = SystemTime::now();
         node.file = Some(Arc::clone(&file));
         node.opens = 1;
-        let above = nodes.get_mut(parent)?;
-        above.fetched = None;
-        above.changed = SystemTime::now();
+        nodes.get_mut(parent)?.expire();
         Ok((inode, file))
     }
 
@@ -349,12 +347,18 @@ impl Drive {
             None => None,
         };
         // The commit may have made a conflicting copy of it.
-        let name = self.name_of(source.inode).unwrap_or(name);
-        let place = match (from, to, &source.place) {
+        let (name, source_place) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(source.inode)?;
+            (node.name.clone(), node.place.clone())
+        };
+        let place = match (from, to, &source_place) {
             (Directory::Plain(from), Directory::Plain(to), Place::Plain) => {
-                self.remote
-                    .rename(&from.join(&plain_name(&name)?), &to.join(&plain_name(&new_name)?))
-                    .await?;
+                let (from, to) = (from.join(&plain_name(&name)?), to.join(&plain_name(&new_name)?));
+                self.remote.rename(&from, &to).await?;
+                if source.kind == RemoteKind::Directory {
+                    self.move_staged(&from, &to).await;
+                }
                 Place::Plain
             }
             (Directory::Vault(from), Directory::Vault(to), Place::Vault { vault, entry, node })
@@ -380,6 +384,18 @@ impl Drive {
             self.close_if_unused(inode);
         }
         Ok(())
+    }
+
+    /// A plain directory has moved, and with it the temporary files of what is not saved in it.
+    async fn move_staged(&self, from: &RemotePath, to: &RemotePath) {
+        let files = self.tree.lock().files();
+        for file in files {
+            if let Backing::Staged { temporary, .. } = &mut file.state.write().await.backing
+                && let Some(moved) = temporary.moved(from, to)
+            {
+                *temporary = moved;
+            }
+        }
     }
 
     /// The server has renamed: the tree follows.

@@ -34,8 +34,12 @@ pub(super) struct Node {
     pub(super) name: OsString,
     pub(super) place: Place,
     pub(super) attributes: RemoteAttributes,
-    /// When the attributes were fetched; `None` if they must be fetched again.
+    /// When the attributes were asked for; `None` if they must be asked for again.
     pub(super) fetched: Option<Instant>,
+    /// When this mount last changed its attributes: answers to older questions tell nothing of it.
+    doubted: Instant,
+    /// When this mount last changed the names in it: listings that were asked for before lack that.
+    names_changed: Instant,
     /// When this mount last changed it: the servers do not tell a `ctime`.
     pub(super) changed: SystemTime,
     pub(super) children: HashMap<OsString, Inode>,
@@ -54,13 +58,15 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(parent: Inode, found: Found) -> Self {
+    fn new(parent: Inode, found: Found, asked: Instant) -> Self {
         Self {
             parent,
             name: found.name,
             place: found.place,
             attributes: found.attributes,
-            fetched: Some(Instant::now()),
+            fetched: Some(asked),
+            doubted: asked,
+            names_changed: asked,
             changed: UNIX_EPOCH,
             children: HashMap::new(),
             listing: None,
@@ -71,6 +77,29 @@ impl Node {
             detached: false,
             lookups: 0,
         }
+    }
+
+    /// Has the attributes asked for anew when they are next wanted.
+    pub(super) fn expire(&mut self) {
+        self.fetched = None;
+        self.doubted = Instant::now();
+        self.changed = SystemTime::now();
+    }
+
+    /// Whether an answer to a question that was asked then is older than what is known.
+    fn knows_better_than(&self, asked: Instant) -> bool {
+        asked < self.doubted || self.fetched.is_some_and(|fetched| asked < fetched)
+    }
+
+    /// Whether this mount has changed no name in it since then.
+    pub(super) fn has_same_names_as(&self, then: Instant) -> bool {
+        then >= self.names_changed
+    }
+
+    /// Whether a name that a program was about to be told of is gone again.
+    pub(super) fn has_lost(&self, name: &OsStr, then: Instant) -> bool {
+        let listed = self.listing.as_ref().is_some_and(|(_, names)| names.contains_key(name));
+        !self.has_same_names_as(then) && !listed && !self.children.contains_key(name)
     }
 
     fn is_needed(&self, inode: Inode) -> bool {
@@ -105,8 +134,8 @@ impl Tree {
     pub(super) fn new() -> Self {
         let mut attributes = RemoteAttributes::new(RemoteKind::Directory, 0o755);
         attributes.modified = UNIX_EPOCH;
-        let mut root =
-            Node::new(Inode::ROOT, Found { name: OsString::new(), attributes, place: Place::Plain });
+        let found = Found { name: OsString::new(), attributes, place: Place::Plain };
+        let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
         Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
     }
@@ -265,26 +294,25 @@ impl Nodes<'_> {
         }
     }
 
-    /// Makes what was found a child of `parent`, or brings the child of that name up to date.
-    pub(super) fn adopt(&mut self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
+    /// Makes what was found a child of `parent`, or brings the child of that name up to date. `asked` is when the server was
+    /// asked: what this mount did since then is known better here.
+    pub(super) fn adopt(&mut self, parent: Inode, found: Found, asked: Instant) -> Result<Inode, DriveError> {
         if let Some(inode) = self.child(parent, &found.name) {
             let node = self.get_mut(inode)?;
+            if node.is_unsaved() || node.knows_better_than(asked) {
+                return Ok(inode);
+            }
             if node.attributes.kind == found.attributes.kind && node.place.is_same(&found.place) {
-                if !node.is_unsaved() {
-                    node.attributes = found.attributes;
-                    node.fetched = Some(Instant::now());
-                }
+                node.attributes = found.attributes;
+                node.fetched = Some(asked);
                 return Ok(inode);
             }
             // Something else has the name now.
-            if node.is_unsaved() {
-                return Ok(inode);
-            }
             self.detach(inode);
         }
         let inode = self.free_number(parent, &found.name);
         self.get_mut(parent)?.children.insert(found.name.clone(), inode);
-        self.nodes.insert(inode, Node::new(parent, found));
+        self.nodes.insert(inode, Node::new(parent, found, asked));
         Ok(inode)
     }
 
@@ -395,20 +423,35 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    /// Notes what the server says of a name that is listed.
-    pub(super) fn note_attributes(&mut self, parent: Inode, name: &OsStr, attributes: RemoteAttributes) {
-        if let Ok(Node { listing: Some((_, listing)), .. }) = self.get_mut(parent)
-            && let Some(found) = Arc::make_mut(listing).get_mut(name)
+    /// Notes what was asked about a node: keeps the listing true.
+    pub(super) fn note_attributes(
+        &mut self,
+        inode: Inode,
+        attributes: RemoteAttributes,
+        asked: Instant,
+    ) -> Result<(), DriveError> {
+        let node = self.get_mut(inode)?;
+        if node.knows_better_than(asked) {
+            return Ok(());
+        }
+        node.attributes = attributes;
+        node.fetched = Some(asked);
+        let (parent, name) = (node.parent, node.name.clone());
+        if !node.detached
+            && let Ok(above) = self.get_mut(parent)
+            && let Some((_, listing)) = &mut above.listing
+            && let Some(found) = Arc::make_mut(listing).get_mut(&name)
         {
             found.attributes = attributes;
         }
+        Ok(())
     }
 
     /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.
     pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
         let Ok(node) = self.get_mut(parent) else { return };
-        node.fetched = None;
-        node.changed = SystemTime::now();
+        node.expire();
+        node.names_changed = Instant::now();
         if let Some((_, listing)) = &mut node.listing {
             let names = Arc::make_mut(listing);
             match found {
