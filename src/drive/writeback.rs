@@ -383,7 +383,8 @@ impl File {
             }
             self.compare(drive, state, location).await?;
         }
-        let last = if in_chunk > 0 {
+        let encrypted = state.codec()?.header_len() > 0;
+        let last = if in_chunk > 0 && (encrypted || state.dirty.contains_key(&whole_chunks)) {
             let last =
                 self.chunks(drive, state, whole_chunks..=whole_chunks).await?.pop().unwrap_or_default();
             let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
@@ -392,12 +393,13 @@ impl File {
         } else {
             None
         };
-        let whole = whole_chunks * CHUNK_LEN;
-        if state.stored_length > whole {
-            let size = Some(state.codec()?.stored_len(whole));
+        // An encrypted chunk can't be cut: it goes, and comes again.
+        let kept = if encrypted { whole_chunks * CHUNK_LEN } else { length };
+        if state.stored_length > kept {
+            let size = Some(state.codec()?.stored_len(kept));
             let set = RemoteSetAttributes { size, ..RemoteSetAttributes::default() };
             state.backing.file().set_attributes(set).await?;
-            state.stored_length = whole;
+            state.stored_length = kept;
         }
         drop(state.dirty.split_off(&whole_chunks));
         state.dirty.extend(last.map(|last| (whole_chunks, last)));
