@@ -288,6 +288,12 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// Whether no answer came: the server says nothing about what was asked.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Disconnected(_) | Self::Replaced)
+    }
+
     /// Whether the server or the road failed, and did not just refuse.
     #[must_use]
     pub fn is_failure(&self) -> bool {

@@ -620,9 +620,12 @@ impl Mount {
             kernel.forget(&[]);
             assert_eq!(kernel.drive.save_all().await.files, 0);
             drop(kernel);
-            // Names removed in the background are removed before the next mount looks.
+            // What is done in the background is done before the next mount looks.
             tokio::time::sleep(Duration::from_secs(1)).await;
         });
+        let left: Vec<RemotePath> =
+            self.server.paths().into_iter().filter(|path| kernel::is_temporary(path)).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
     }
 
     fn act(&mut self, model: &Model) {

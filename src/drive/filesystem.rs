@@ -157,11 +157,6 @@ impl Drive {
                 Some(file) => file.set_staged_mode(mode).await?,
                 None => false,
             };
-            if let Ok(node) = self.tree.lock().get_mut(inode)
-                && staged
-            {
-                node.attributes.mode = mode;
-            }
             change.mode = (!staged).then_some(mode);
         }
         if set.accessed.is_some() || set.modified.is_some() {
@@ -190,15 +185,12 @@ impl Drive {
                 file.note_attributes_changed().await?;
             }
         }
-        let unsaved = file.is_some_and(|file| file.unsaved().is_some());
-        if unsaved {
-            if let Ok(node) = self.tree.lock().get_mut(inode) {
-                node.changed = SystemTime::now();
-                // What is unsaved is not asked for.
-                node.attributes.mode = change.mode.unwrap_or(node.attributes.mode);
-            }
-        } else {
-            self.expire(inode);
+        self.expire(inode);
+        // Of what is not saved the server is not asked.
+        if let Some(mode) = set.mode
+            && let Ok(node) = self.tree.lock().get_mut(inode)
+        {
+            node.attributes.mode = mode;
         }
         Ok(())
     }
@@ -500,7 +492,12 @@ impl Filesystem for Drive {
         let mut entries = Vec::new();
         for found in open.names.iter().skip(from).take(NAMES_AT_ONCE) {
             let attributes = if plus {
+                let gone = nodes.get(inode)?.has_lost(&found.name, open.opened);
                 let child = nodes.adopt(inode, found.clone(), open.asked)?;
+                if gone {
+                    // Whoever looks it up has to ask.
+                    nodes.get_mut(child)?.fetched = None;
+                }
                 nodes.count_lookup(child)?;
                 self.shown(child, nodes.get(child)?)
             } else {

@@ -21,9 +21,11 @@ pub(super) struct OpenFile {
 
 /// An open directory.
 pub(super) struct OpenDirectory {
-    /// When the names were asked for.
-    pub(super) asked: Instant,
     pub(super) names: Vec<Found>,
+    /// When the server was asked for them.
+    pub(super) asked: Instant,
+    /// When the directory was opened.
+    pub(super) opened: Instant,
 }
 
 /// All handles.
@@ -58,9 +60,9 @@ impl Handles {
         lock(&self.files).remove(&handle)
     }
 
-    pub(super) fn add_directory(&self, directory: OpenDirectory) -> Handle {
+    pub(super) fn add_directory(&self, open: OpenDirectory) -> Handle {
         let handle = self.number();
-        lock(&self.directories).insert(handle, Arc::new(directory));
+        lock(&self.directories).insert(handle, Arc::new(open));
         handle
     }
 

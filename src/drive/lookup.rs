@@ -53,13 +53,14 @@ impl Drive {
         let mut found = directory.lookup(self.remote.as_ref(), name).await?;
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
-            found = self.names(parent).await?.get(name).cloned();
+            found = self.names(parent).await?.1.get(name).cloned();
         }
         let mut nodes = self.tree.lock();
         match found {
             Some(found) => nodes.adopt(parent, found, asked).map(Some),
             None => {
                 if let Some(gone) = nodes.child(parent, name)
+                    && nodes.get(parent)?.has_same_names_as(asked)
                     && !nodes.get(gone)?.is_unsaved()
                 {
                     nodes.detach(gone);
@@ -98,24 +99,24 @@ impl Drive {
         fetched.is_some_and(|at| at.elapsed() < self.options.attr_timeout || !self.remote.is_reachable())
     }
 
-    /// The names in a directory, from memory while they are fresh.
-    pub(super) async fn names(&self, inode: Inode) -> Result<Arc<Names>, DriveError> {
+    /// The names in a directory, from memory while they are fresh, and when the server was asked for them.
+    pub(super) async fn names(&self, inode: Inode) -> Result<(Instant, Arc<Names>), DriveError> {
         self.names_walking(inode, false).await
     }
 
     /// The same; if somebody is `walking` a tree, what lies in the directory is listed ahead.
-    async fn names_walking(&self, inode: Inode, walking: bool) -> Result<Arc<Names>, DriveError> {
-        let (directory, changes) = {
+    async fn names_walking(&self, inode: Inode, walking: bool) -> Result<(Instant, Arc<Names>), DriveError> {
+        let directory = {
             let nodes = self.tree.lock();
-            let node = nodes.get(inode)?;
-            if let Some((listed, names)) = &node.listing
+            if let Some((listed, names)) = &nodes.get(inode)?.listing
                 && self.is_believed(Some(*listed))
             {
-                return Ok(Arc::clone(names));
+                return Ok((*listed, Arc::clone(names)));
             }
-            (nodes.directory(inode)?, node.changes)
+            nodes.directory(inode)?
         };
         let (listed, step) = self.listings.list(&self.remote, &directory).await?;
+        let asked = listed.asked;
         if walking {
             self.listings.go_ahead(&self.remote, &step, directories_in(&directory, &listed.found));
         }
@@ -133,23 +134,23 @@ impl Drive {
         if matches!((&directory, &node.vault), (Directory::Plain(_), VaultHere::Unlocked(_))) {
             return Err(DriveError::Stale);
         }
-        // What this mount changed meanwhile may be in it or not.
-        if node.changes != changes {
-            return Ok(names);
+        // What this mount did meanwhile may lack in it.
+        if !node.has_same_names_as(asked) {
+            return Ok((asked, names));
         }
-        node.listing = Some((listed.asked, Arc::clone(&names)));
+        node.listing = Some((asked, Arc::clone(&names)));
         let children: Vec<(OsString, Inode)> =
             node.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
         for (name, child) in children {
             match names.get(&name) {
                 Some(found) => {
-                    nodes.adopt(inode, found.clone(), listed.asked)?;
+                    nodes.adopt(inode, found.clone(), asked)?;
                 }
                 None if !nodes.get(child)?.is_unsaved() => nodes.detach(child),
                 None => {}
             }
         }
-        Ok(names)
+        Ok((asked, names))
     }
 
     /// Whoever looks up one name in a directory will look up others. So the first look-up has the directory listed in the background,
@@ -173,9 +174,8 @@ impl Drive {
 
     /// The names to show: what the server lists, and new files that are not there yet.
     pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
-        let listed = self.names_walking(inode, true).await?;
+        let (asked, listed) = self.names_walking(inode, true).await?;
         let nodes = self.tree.lock();
-        let asked = nodes.get(inode)?.listing.as_ref().map_or_else(Instant::now, |(asked, _)| *asked);
         let mut shown: HashMap<OsString, Found> = listed.as_ref().clone();
         for (name, &child) in &nodes.get(inode)?.children {
             let node = nodes.get(child)?;
@@ -184,9 +184,9 @@ impl Drive {
                 shown.insert(name.clone(), Found { name: name.clone(), attributes, place });
             }
         }
-        let mut names: Vec<Found> = shown.into_values().collect();
-        names.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(OpenDirectory { asked, names })
+        let mut shown: Vec<Found> = shown.into_values().collect();
+        shown.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(OpenDirectory { names: shown, asked, opened: Instant::now() })
     }
 
     /// Removes what a dead process of this machine left, in the background.
@@ -269,17 +269,18 @@ impl Drive {
         let mut nodes = self.tree.lock();
         match fetched {
             Ok(attributes) => {
-                let node = nodes.get_mut(inode)?;
-                if attributes.kind != node.attributes.kind {
+                if attributes.kind != nodes.get(inode)?.attributes.kind {
                     return Err(DriveError::Stale);
                 }
-                node.attributes = attributes;
-                node.fetched = Some(asked);
-                let (parent, name) = (node.parent, node.name.clone());
-                nodes.note_attributes(parent, &name, attributes);
+                nodes.note_attributes(inode, attributes, asked)?;
                 Ok(self.shown(inode, nodes.get(inode)?))
             }
             Err(error) => {
+                // The listing may tell what was before the question.
+                let parent = nodes.get(inode)?.parent;
+                if let Ok(above) = nodes.get_mut(parent) {
+                    above.listing = None;
+                }
                 if error.is_not_found() && inode != Inode::ROOT {
                     nodes.detach(inode);
                 }
@@ -339,7 +340,7 @@ impl Drive {
                         if let Ok(node) = self.tree.lock().get_mut(parent) {
                             node.listing = None;
                         }
-                        self.names(parent).await?.get(&name).cloned()
+                        self.names(parent).await?.1.get(&name).cloned()
                     }
                 };
                 Ok(found.ok_or(DriveError::NotFound)?.attributes)
@@ -423,11 +424,8 @@ impl Drive {
         let mut nodes = self.tree.lock();
         let Ok(node) = nodes.get_mut(inode) else { return };
         node.expire();
+        // A listing that waits to be used was asked for before.
         let parent = node.parent;
-        // A listing under way may have been answered before the change.
-        if let Ok(above) = nodes.get_mut(parent) {
-            above.changes += 1;
-        }
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }

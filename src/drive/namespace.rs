@@ -194,9 +194,7 @@ impl Drive {
         node.changed = SystemTime::now();
         node.file = Some(Arc::clone(&file));
         node.opens = 1;
-        let above = nodes.get_mut(parent)?;
-        above.expire();
-        above.changes += 1;
+        nodes.get_mut(parent)?.expire();
         Ok((inode, file))
     }
 
@@ -359,12 +357,18 @@ impl Drive {
             None => None,
         };
         // The commit may have made a conflicting copy of it.
-        let name = self.name_of(source.inode).unwrap_or(name);
-        let place = match (from, to, &source.place) {
+        let (name, source_place) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(source.inode)?;
+            (node.name.clone(), node.place.clone())
+        };
+        let place = match (from, to, &source_place) {
             (Directory::Plain(from), Directory::Plain(to), Place::Plain) => {
-                self.remote
-                    .rename(&from.join(&plain_name(&name)?), &to.join(&plain_name(&new_name)?))
-                    .await?;
+                let (from, to) = (from.join(&plain_name(&name)?), to.join(&plain_name(&new_name)?));
+                self.remote.rename(&from, &to).await?;
+                if source.kind == RemoteKind::Directory {
+                    self.move_staged(&from, &to).await;
+                }
                 Place::Plain
             }
             (Directory::Vault(from), Directory::Vault(to), Place::Vault { vault, entry, node })
@@ -390,6 +394,16 @@ impl Drive {
             self.close_if_unused(inode);
         }
         Ok(())
+    }
+
+    /// A plain directory has moved, and with it the temporary files of what is not saved in it.
+    async fn move_staged(&self, from: &RemotePath, to: &RemotePath) {
+        let files = self.tree.lock().files();
+        for file in files {
+            if let Backing::Staged { file, .. } = &file.state.read().await.backing {
+                file.note_moved(from, to);
+            }
+        }
     }
 
     /// The server has renamed: the tree follows.

@@ -3,7 +3,7 @@
 //! Making the file costs a round trip that a program would have to wait for. Where this mount has made files before, it
 //! is made only when there is something to send: then all of a small file goes at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::remote::{
 /// A temporary file, made or not made yet.
 pub(super) struct StagedFile {
     remote: Arc<dyn Remote>,
-    path: RemotePath,
+    path: Mutex<RemotePath>,
     /// Permission bits it will have.
     mode: Mutex<u16>,
     made: OnceCell<Arc<dyn RemoteFile>>,
@@ -26,14 +26,14 @@ pub(super) struct StagedFile {
 impl StagedFile {
     /// A file to be made at `path` when it is first used.
     pub(super) fn new(remote: Arc<dyn Remote>, path: RemotePath, mode: u16) -> Arc<Self> {
-        Arc::new(Self { remote, path, mode: Mutex::new(mode), made: OnceCell::new() })
+        Arc::new(Self { remote, path: Mutex::new(path), mode: Mutex::new(mode), made: OnceCell::new() })
     }
 
     /// The file, made if it is not.
     pub(super) async fn make(&self) -> Result<&Arc<dyn RemoteFile>, RemoteError> {
         self.made
             .get_or_try_init(|| async {
-                self.remote.open(&self.path, RemoteOpen::CreateNew(self.mode())).await
+                self.remote.open(&self.path(), RemoteOpen::CreateNew(self.mode())).await
             })
             .await
     }
@@ -44,8 +44,20 @@ impl StagedFile {
     }
 
     /// Where it lies.
-    pub(super) fn path(&self) -> &RemotePath {
-        &self.path
+    pub(super) fn path(&self) -> RemotePath {
+        self.lock_path().clone()
+    }
+
+    fn lock_path(&self) -> MutexGuard<'_, RemotePath> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory around it was moved, or one further up.
+    pub(super) fn note_moved(&self, from: &RemotePath, to: &RemotePath) {
+        let mut path = self.lock_path();
+        if let Some(moved) = path.moved(from, to) {
+            *path = moved;
+        }
     }
 
     /// Sets the permission bits.
@@ -61,7 +73,7 @@ impl StagedFile {
     /// Removes it: its content is given up. What can't be removed is debris, cleaned up later.
     pub(super) async fn discard(&self) {
         if self.made.get().is_some()
-            && let Err(error) = self.remote.remove(&self.path).await
+            && let Err(error) = self.remote.remove(&self.path()).await
         {
             tracing::debug!(%error, "left a temporary file behind");
         }

@@ -34,17 +34,17 @@ pub(super) struct Node {
     pub(super) name: OsString,
     pub(super) place: Place,
     pub(super) attributes: RemoteAttributes,
-    /// When the attributes were fetched; `None` if they must be fetched again.
+    /// When the attributes were asked for; `None` if they must be asked for again.
     pub(super) fetched: Option<Instant>,
-    /// When they were last found to be wrong: an answer to what was asked before is, too.
-    expired: Instant,
+    /// When this mount last changed its attributes: answers to older questions tell nothing of it.
+    doubted: Instant,
+    /// When this mount last changed the names in it: listings that were asked for before lack that.
+    names_changed: Instant,
     /// When this mount last changed it: the servers do not tell a `ctime`.
     pub(super) changed: SystemTime,
     pub(super) children: HashMap<OsString, Inode>,
     /// When this mount last made something in it.
     pub(super) made_in: Option<Instant>,
-    /// Counts what this mount changed in it: a listing that was asked for before the last change is not kept.
-    pub(super) changes: u64,
     /// The names in it, and when they were listed.
     pub(super) listing: Option<(Instant, Arc<Names>)>,
     pub(super) vault: VaultHere,
@@ -67,11 +67,11 @@ impl Node {
             place: found.place,
             attributes: found.attributes,
             fetched: Some(asked),
-            expired: asked,
+            doubted: asked,
+            names_changed: asked,
             changed: UNIX_EPOCH,
             children: HashMap::new(),
             made_in: None,
-            changes: 0,
             listing: None,
             vault: VaultHere::Unknown,
             file: None,
@@ -80,6 +80,29 @@ impl Node {
             detached: false,
             lookups: 0,
         }
+    }
+
+    /// Has the attributes asked for anew when they are next wanted.
+    pub(super) fn expire(&mut self) {
+        self.fetched = None;
+        self.doubted = Instant::now();
+        self.changed = SystemTime::now();
+    }
+
+    /// Whether an answer to a question that was asked then is older than what is known.
+    fn knows_better_than(&self, asked: Instant) -> bool {
+        asked < self.doubted || self.fetched.is_some_and(|fetched| asked < fetched)
+    }
+
+    /// Whether this mount has changed no name in it since then.
+    pub(super) fn has_same_names_as(&self, then: Instant) -> bool {
+        then >= self.names_changed
+    }
+
+    /// Whether a name that a program was about to be told of is gone again.
+    pub(super) fn has_lost(&self, name: &OsStr, then: Instant) -> bool {
+        let listed = self.listing.as_ref().is_some_and(|(_, names)| names.contains_key(name));
+        !self.has_same_names_as(then) && !listed && !self.children.contains_key(name)
     }
 
     fn is_needed(&self, inode: Inode) -> bool {
@@ -95,18 +118,6 @@ impl Node {
     pub(super) fn is_writable(&self) -> bool {
         const LATELY: Duration = Duration::from_secs(60);
         self.made_in.is_some_and(|made| made.elapsed() < LATELY)
-    }
-
-    /// Whether what was asked for at that time is newer than what is known.
-    fn is_older_than(&self, asked: Instant) -> bool {
-        self.expired <= asked && self.fetched.is_none_or(|fetched| fetched <= asked)
-    }
-
-    /// This mount changed something: the attributes have to be fetched anew.
-    pub(super) fn expire(&mut self) {
-        self.fetched = None;
-        self.expired = Instant::now();
-        self.changed = SystemTime::now();
     }
 
     /// Whether content of it waits to be saved: what the server says of it is not the truth then.
@@ -292,21 +303,20 @@ impl Nodes<'_> {
         }
     }
 
-    /// Makes what was found, asked for at that time, a child of `parent`, or brings the child of that name up to date.
+    /// Makes what was found a child of `parent`, or brings the child of that name up to date. `asked` is when the server was
+    /// asked: what this mount did since then is known better here.
     pub(super) fn adopt(&mut self, parent: Inode, found: Found, asked: Instant) -> Result<Inode, DriveError> {
         if let Some(inode) = self.child(parent, &found.name) {
             let node = self.get_mut(inode)?;
+            if node.is_unsaved() || node.knows_better_than(asked) {
+                return Ok(inode);
+            }
             if node.attributes.kind == found.attributes.kind && node.place.is_same(&found.place) {
-                if !node.is_unsaved() && node.is_older_than(asked) {
-                    node.attributes = found.attributes;
-                    node.fetched = Some(asked);
-                }
+                node.attributes = found.attributes;
+                node.fetched = Some(asked);
                 return Ok(inode);
             }
             // Something else has the name now.
-            if node.is_unsaved() {
-                return Ok(inode);
-            }
             self.detach(inode);
         }
         let inode = self.free_number(parent, &found.name);
@@ -422,20 +432,35 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    /// Notes what the server says of a name that is listed.
-    pub(super) fn note_attributes(&mut self, parent: Inode, name: &OsStr, attributes: RemoteAttributes) {
-        if let Ok(Node { listing: Some((_, listing)), .. }) = self.get_mut(parent)
-            && let Some(found) = Arc::make_mut(listing).get_mut(name)
+    /// Notes what was asked about a node: keeps the listing true.
+    pub(super) fn note_attributes(
+        &mut self,
+        inode: Inode,
+        attributes: RemoteAttributes,
+        asked: Instant,
+    ) -> Result<(), DriveError> {
+        let node = self.get_mut(inode)?;
+        if node.knows_better_than(asked) {
+            return Ok(());
+        }
+        node.attributes = attributes;
+        node.fetched = Some(asked);
+        let (parent, name) = (node.parent, node.name.clone());
+        if !node.detached
+            && let Ok(above) = self.get_mut(parent)
+            && let Some((_, listing)) = &mut above.listing
+            && let Some(found) = Arc::make_mut(listing).get_mut(&name)
         {
             found.attributes = attributes;
         }
+        Ok(())
     }
 
     /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.
     pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
         let Ok(node) = self.get_mut(parent) else { return };
         node.expire();
-        node.changes += 1;
+        node.names_changed = Instant::now();
         if let Some((_, listing)) = &mut node.listing {
             let names = Arc::make_mut(listing);
             match found {

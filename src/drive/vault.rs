@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{CleartextName, Cryptor, DirectoryId, Listed, NameError};
 
 use super::error::DriveError;
@@ -133,8 +133,8 @@ impl VaultDirectory {
         let identified: Vec<Option<Identified>> =
             stream::iter(entries.into_iter().map(|entry| self.identify(remote, entry)))
                 .buffered(PARALLEL)
-                .collect()
-                .await;
+                .try_collect()
+                .await?;
         Ok((self.name_all(identified.into_iter().flatten()), debris))
     }
 
@@ -150,7 +150,7 @@ impl VaultDirectory {
         match remote.stat(&path).await {
             Ok(attributes) => {
                 let entry = RemoteEntry { name: entry.name, attributes };
-                let identified = self.resolve(remote, entry, name.clone()).await;
+                let identified = self.resolve(remote, entry, name.clone()).await?;
                 Ok(Some(self.found(name.as_str().into(), identified)))
             }
             Err(RemoteError::NotFound) => Ok(None),
@@ -158,30 +158,43 @@ impl VaultDirectory {
         }
     }
 
-    /// Names a listed entry and looks up what it is; `None` for what is no node.
-    async fn identify(&self, remote: &dyn Remote, entry: RemoteEntry) -> Option<Identified> {
-        match self.cryptor.identify(entry.name.as_bytes(), &self.id) {
+    /// Names a listed entry and looks up what it is; `None` for what is no node. It fails only if no answer came: a damaged
+    /// entry never hides its neighbours, but a lost connection must not make a node look damaged or missing.
+    async fn identify(
+        &self,
+        remote: &dyn Remote,
+        entry: RemoteEntry,
+    ) -> Result<Option<Identified>, RemoteError> {
+        Ok(match self.cryptor.identify(entry.name.as_bytes(), &self.id) {
             // What cannot be named cannot be shown. It stays where it is, and keeps its directory from being removed.
             Listed::NotAnEntry | Listed::Undecryptable => None,
-            Listed::Name(name) => Some(self.resolve(remote, entry, name).await),
+            Listed::Name(name) => Some(self.resolve(remote, entry, name).await?),
             Listed::Conflict { original, suffix } => {
-                let mut identified = self.resolve(remote, entry, original).await;
+                let mut identified = self.resolve(remote, entry, original).await?;
                 identified.conflict = Some(suffix);
                 Some(identified)
             }
-            Listed::Shortened => self.identify_shortened(remote, entry).await,
-        }
+            Listed::Shortened => self.identify_shortened(remote, entry).await?,
+        })
     }
 
-    async fn identify_shortened(&self, remote: &dyn Remote, entry: RemoteEntry) -> Option<Identified> {
+    async fn identify_shortened(
+        &self,
+        remote: &dyn Remote,
+        entry: RemoteEntry,
+    ) -> Result<Option<Identified>, RemoteError> {
         let path = self.content().join(&entry.name);
-        let long_name = remote.read_small(&path.join(&part("name.c9s")), LONG_NAME_MAX).await.ok()?;
-        match self.cryptor.expand_shortened(entry.name.as_bytes(), &long_name, &self.id) {
-            Ok(name) => Some(self.resolve(remote, entry, name).await),
+        let long_name = match remote.read_small(&path.join(&part("name.c9s")), LONG_NAME_MAX).await {
+            Ok(long_name) => long_name,
+            Err(error) if error.is_unanswered() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        Ok(match self.cryptor.expand_shortened(entry.name.as_bytes(), &long_name, &self.id) {
+            Ok(name) => Some(self.resolve(remote, entry, name).await?),
             // Either a sync client's conflicting copy, whose name begins with the right hash, or a name that
             // belongs to another node: shown, but not believed.
             Err(NameError::HashMismatch { name }) => {
-                let (canonical, _) = self.entry(&name).ok()?;
+                let Ok((canonical, _)) = self.entry(&name) else { return Ok(None) };
                 let stem = canonical.name.as_bytes().strip_suffix(b".c9s").unwrap_or_default();
                 let text = String::from_utf8_lossy(entry.name.as_bytes()).into_owned();
                 let copy = text.strip_suffix(".c9s").and_then(|text| {
@@ -191,7 +204,7 @@ impl VaultDirectory {
                 });
                 match copy {
                     Some(suffix) => {
-                        let mut identified = self.resolve(remote, entry, name).await;
+                        let mut identified = self.resolve(remote, entry, name).await?;
                         identified.conflict = Some(suffix);
                         Some(identified)
                     }
@@ -205,21 +218,26 @@ impl VaultDirectory {
                 }
             }
             Err(_) => None,
-        }
+        })
     }
 
     /// Looks up what an entry is (section 7): `dir.c9r` before `symlink.c9r` before `contents.c9r`.
-    async fn resolve(&self, remote: &dyn Remote, entry: RemoteEntry, name: CleartextName) -> Identified {
+    async fn resolve(
+        &self,
+        remote: &dyn Remote,
+        entry: RemoteEntry,
+        name: CleartextName,
+    ) -> Result<Identified, RemoteError> {
         let RemoteEntry { name: entry_name, attributes } = entry;
         let entry = Entry::new(entry_name);
         let (node, attributes) = match (attributes.kind, entry.shortened) {
             (RemoteKind::File, false) => (VaultNode::File, attributes),
             (RemoteKind::Directory, shortened) => {
-                self.look_inside(remote, &entry, attributes, shortened).await
+                self.look_inside(remote, &entry, attributes, shortened).await?
             }
             _ => (VaultNode::Unknown("neither a file nor a directory on the server".to_owned()), attributes),
         };
-        Identified { name, entry, conflict: None, node, attributes }
+        Ok(Identified { name, entry, conflict: None, node, attributes })
     }
 
     async fn look_inside(
@@ -228,7 +246,7 @@ impl VaultDirectory {
         entry: &Entry,
         attributes: RemoteAttributes,
         shortened: bool,
-    ) -> (VaultNode, RemoteAttributes) {
+    ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
         let path = self.content().join(&entry.name);
         let (directory_path, symlink_path, contents_path) =
             (path.join(&part("dir.c9r")), path.join(&part("symlink.c9r")), path.join(&part("contents.c9r")));
@@ -239,8 +257,11 @@ impl VaultDirectory {
             remote.stat(&symlink_path),
             contents
         );
-        match (id, symlink, contents) {
-            (Ok(id), _, _) => self.resolve_directory(remote, &id, attributes).await,
+        Ok(match (id, symlink, contents) {
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) if error.is_unanswered() => {
+                return Err(error);
+            }
+            (Ok(id), _, _) => self.resolve_directory(remote, &id, attributes).await?,
             (Err(RemoteError::NotFound), Ok(symlink), _) if symlink.kind == RemoteKind::File => {
                 (VaultNode::Symlink, symlink)
             }
@@ -253,7 +274,7 @@ impl VaultDirectory {
                 (VaultNode::Unknown("nothing inside says what it is".to_owned()), attributes)
             }
             (Err(error), ..) => (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
-        }
+        })
     }
 
     async fn resolve_directory(
@@ -261,19 +282,20 @@ impl VaultDirectory {
         remote: &dyn Remote,
         id: &Bytes,
         attributes: RemoteAttributes,
-    ) -> (VaultNode, RemoteAttributes) {
+    ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
         let id = match DirectoryId::parse(id) {
             Ok(id) => id,
-            Err(error) => return (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
+            Err(error) => return Ok((VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes)),
         };
-        match remote.stat(&content_path(&self.root, &self.cryptor, &id)).await {
+        Ok(match remote.stat(&content_path(&self.root, &self.cryptor, &id)).await {
             Ok(content) if content.kind == RemoteKind::Directory => (VaultNode::Directory(id), content),
             Ok(_) => (VaultNode::BrokenDirectory("its content is no directory".to_owned()), attributes),
             Err(RemoteError::NotFound) => {
                 (VaultNode::BrokenDirectory("its content directory is missing".to_owned()), attributes)
             }
+            Err(error) if error.is_unanswered() => return Err(error),
             Err(error) => (VaultNode::BrokenDirectory(format!("its content directory: {error}")), attributes),
-        }
+        })
     }
 
     /// Gives every node a name of its own. Canonical entries keep theirs; a conflicting copy is named after its

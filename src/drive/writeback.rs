@@ -84,6 +84,11 @@ impl File {
             return Err(failed);
         }
         state.codec()?;
+        // Where nothing can be sent any more, no more is taken.
+        if drive.is_crowded() && !state.dirty.is_empty() {
+            self.send_what_is_due(drive, &mut state, LENGTH_MAX).await?;
+            self.drain(drive, &mut state).await?;
+        }
         let offset = offset.unwrap_or(state.length);
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= LENGTH_MAX);
         let end = end.ok_or(DriveError::TooLarge)?;
@@ -194,7 +199,7 @@ impl File {
                 let (sent, there) =
                     futures::join!(self.send_staged(drive, state, &file), drive.remote.stat(&target));
                 let attributes = sent?;
-                self.publish(drive, location, file.path(), replaces, there).await?;
+                self.publish(drive, location, &file.path(), attributes.into(), replaces, there).await?;
                 drive.note_made_in(self.inode);
                 let file = Arc::clone(file.make().await?);
                 state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
@@ -281,6 +286,7 @@ impl File {
         drive: &Drive,
         location: Location,
         temporary: &RemotePath,
+        ours: Base,
         replaces: Option<Base>,
         there: Result<RemoteAttributes, RemoteError>,
     ) -> Result<(), DriveError> {
@@ -292,6 +298,10 @@ impl File {
         // What somebody else removed can have its name again: nothing of theirs is lost.
         if there.is_none() || there == replaces {
             return location.publish(drive.remote.as_ref(), temporary).await;
+        }
+        // An earlier attempt whose answer was lost may have given it its name already.
+        if there == Some(ours) && matches!(drive.remote.stat(temporary).await, Err(RemoteError::NotFound)) {
+            return Ok(());
         }
         let name = drive.name_of(self.inode)?;
         let now = jiff::Zoned::now();
@@ -386,10 +396,15 @@ impl File {
         state: &mut State,
         named: Option<(&Location, u16)>,
     ) -> Result<(), DriveError> {
-        if let (Some(base), Some((location, mode))) = (state.stored_base(), named) {
-            if state.length == 0 && state.codec.is_ok() && self.unsaved().is_none() {
-                return Ok(());
-            }
+        if state.stored_base().is_some()
+            && state.length == 0
+            && state.codec.is_ok()
+            && self.unsaved().is_none()
+        {
+            return Ok(());
+        }
+        let base = self.settled_base(drive, state).await?;
+        if let (Some(base), Some((location, mode))) = (base, named) {
             if let Some(staged) = self.stage_replacement(drive, location, mode, base).await? {
                 *state = staged;
                 return Ok(());
@@ -397,9 +412,6 @@ impl File {
             self.compare(drive, state, location).await?;
         }
         // The content is not visible under its name, or nothing can be made beside it: it is emptied where it is.
-        state.uploader = None;
-        state.dirty.clear();
-        state.sending.clear();
         let codec = match (&state.codec, named) {
             (Ok(codec), _) => Arc::clone(codec),
             (Err(_), Some((location, _))) => Arc::new(location.new_codec()?),
@@ -407,6 +419,8 @@ impl File {
         };
         let file = state.backing.file();
         file.set_attributes(RemoteSetAttributes { size: Some(0), ..RemoteSetAttributes::default() }).await?;
+        state.dirty.clear();
+        state.failed = None;
         state.header_unsent = codec.header_len() > 0;
         state.codec = Ok(codec);
         state.content = ContentId::fresh();
@@ -453,43 +467,55 @@ impl File {
     ) -> Result<(), DriveError> {
         let whole_chunks = length / CHUNK_LEN;
         let in_chunk = length % CHUNK_LEN;
-        if let (Some(base), Some((location, mode))) = (state.stored_base(), named) {
+        let base = self.settled_base(drive, state).await?;
+        if let (Some(base), Some((location, mode))) = (base, named) {
             let tears = state.codec()?.header_len() > 0 && in_chunk > 0;
             if tears && length <= COPY_FOR_CUT_MAX {
                 return self.copy_to_staging(drive, state, location, length, mode, Some(base)).await;
             }
             self.compare(drive, state, location).await?;
         }
-        let last = if in_chunk > 0 {
-            self.chunks(drive, state, whole_chunks..=whole_chunks).await?.pop()
+        let encrypted = state.codec()?.header_len() > 0;
+        let last = if in_chunk > 0 && (encrypted || state.dirty.contains_key(&whole_chunks)) {
+            let last =
+                self.chunks(drive, state, whole_chunks..=whole_chunks).await?.pop().unwrap_or_default();
+            let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
+            let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
+            Some(last.to_vec())
         } else {
             None
         };
-        self.drain(drive, state).await?;
+        // An encrypted chunk can't be cut: it goes, and comes again.
+        let kept = if encrypted { whole_chunks * CHUNK_LEN } else { length };
+        if state.stored_length > kept {
+            let size = Some(state.codec()?.stored_len(kept));
+            let set = RemoteSetAttributes { size, ..RemoteSetAttributes::default() };
+            state.backing.file().set_attributes(set).await?;
+            state.stored_length = kept;
+        }
         drop(state.dirty.split_off(&whole_chunks));
-        let codec = Arc::clone(state.codec()?);
-        let file = state.backing.file();
-        if let Some(last) = last {
-            let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
-            let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
-            if state.stored_length > whole_chunks * CHUNK_LEN {
-                let stored = codec.encode(whole_chunks, last)?;
-                drive.counters.count_encrypted();
-                file.write_at(codec.offset(whole_chunks), stored).await?;
-                state.stored_length = state.stored_length.max(length);
-            } else {
-                state.dirty.insert(whole_chunks, last.to_vec());
-            }
-        }
-        if state.stored_length > length {
-            let size = Some(codec.stored_len(length));
-            file.set_attributes(RemoteSetAttributes { size, ..RemoteSetAttributes::default() }).await?;
-            state.stored_length = length;
-        }
+        state.dirty.extend(last.map(|last| (whole_chunks, last)));
         state.length = length;
         state.content = ContentId::fresh();
         state.uncommitted = true;
-        Ok(())
+        // What is kept of the last chunk is on its way at once.
+        self.send(drive, state, None).await
+    }
+
+    /// Waits until nothing is under way, and answers how the server's file looks then: what it is compared with before it is
+    /// replaced. `None` for content that has no name yet. What failed is dirty again.
+    async fn settled_base(&self, drive: &Drive, state: &mut State) -> Result<Option<Base>, DriveError> {
+        while !state.sending.is_empty() {
+            self.acknowledge_next(drive, state).await?;
+        }
+        // Since it was compared, only we have changed it.
+        let changed_by_us = state.compared;
+        if let Backing::Stored { file, base, .. } = &mut state.backing
+            && changed_by_us
+        {
+            *base = file.stat().await?.into();
+        }
+        Ok(state.stored_base())
     }
 
     /// Extends with zeros: encrypted ones in a vault, whose format has no holes; a hole outside.
@@ -511,12 +537,41 @@ impl File {
         }
         let needed = codec.stored_len(length).saturating_sub(codec.stored_len(state.stored_length));
         drive.check_room(self.inode, needed).await?;
-        while state.length < length {
-            let wanted = usize::try_from(length - state.length).unwrap_or(usize::MAX).min(ZEROS.len());
-            let at = state.length;
-            self.patch(drive, state, at, ZEROS.get(..wanted).unwrap_or(&ZEROS)).await?;
-            let end = state.length;
-            self.send_what_is_due(drive, state, end).await?;
+        let old_length = state.length;
+        let grown = async {
+            while state.length < length {
+                let wanted = usize::try_from(length - state.length).unwrap_or(usize::MAX).min(ZEROS.len());
+                let at = state.length;
+                self.patch(drive, state, at, ZEROS.get(..wanted).unwrap_or(&ZEROS)).await?;
+                let end = state.length;
+                self.send_what_is_due(drive, state, end).await?;
+            }
+            Ok(())
+        };
+        let grown = grown.await;
+        if grown.is_err() {
+            self.shrink_unsent(drive, state, old_length).await?;
+        }
+        grown
+    }
+
+    /// An extension failed: what of it did not reach the server is taken back.
+    async fn shrink_unsent(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        old_length: u64,
+    ) -> Result<(), DriveError> {
+        while !state.sending.is_empty() {
+            self.acknowledge_next(drive, state).await?;
+        }
+        let length = state.length.min(state.stored_length).max(old_length);
+        state.length = length;
+        drop(state.dirty.split_off(&length.div_ceil(CHUNK_LEN)));
+        let last = length / CHUNK_LEN;
+        let last_len = usize::try_from(state.chunk_len(last)).unwrap_or(usize::MAX);
+        if let Some(chunk) = state.dirty.get_mut(&last) {
+            chunk.truncate(last_len);
         }
         Ok(())
     }
@@ -572,14 +627,16 @@ impl File {
     }
 
     /// Encrypts dirty chunks and hands them to the stream, except the one a program is just filling. A chunk whose last version
-    /// is still under way waits for it.
+    /// is still under way waits for it. In place, nothing goes behind a chunk that is not there: a cut would leave a gap.
     async fn send(&self, drive: &Drive, state: &mut State, except: Option<u64>) -> Result<(), DriveError> {
         let codec = Arc::clone(state.codec()?);
         self.collect(drive, state);
         let mut next = 0;
         while let Some((&number, _)) = state.dirty.range((Bound::Included(next), Bound::Unbounded)).next() {
             next = number + 1;
-            if Some(number) == except {
+            let is_there = state.backing.is_staged() || next.saturating_mul(CHUNK_LEN) <= state.stored_length;
+            let is_last = state.dirty.range(next..).next().is_none();
+            if Some(number) == except && (is_there || is_last) {
                 continue;
             }
             while state.sending.contains_key(&number) {

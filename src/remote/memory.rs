@@ -777,6 +777,10 @@ impl Remote for MemoryRemote {
     fn counters(&self) -> RemoteCounters {
         self.shared.lock().counters
     }
+
+    fn is_reachable(&self) -> bool {
+        !self.is_cut()
+    }
 }
 
 /// The server's own hold on an open file.

@@ -7,10 +7,12 @@ use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aes_kw::{KeyInit, KwAes256};
 use bytes::Bytes;
+use data_encoding::BASE64;
 use scaup::drive::{Drive, DriveError, DriveOptions, create_vault};
-use scaup::remote::RemotePath;
 use scaup::remote::memory::{MemoryRemote, MemoryServer};
+use scaup::remote::{RemoteName, RemotePath};
 use scaup_crypto::CipherCombo;
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
@@ -82,10 +84,34 @@ impl Place {
                 scope.spawn(make).join().unwrap()
             });
             made.unwrap();
+            make_cheap(&server, &self.root());
             server
         };
         vault.get_or_init(make).fork()
     }
+}
+
+/// Wraps a vault's keys anew with the least that `scrypt` can do, so that a test can mount it a thousand times.
+fn make_cheap(server: &MemoryServer, root: &RemotePath) {
+    let path = root.join(&RemoteName::parse(b"masterkey.cryptomator").unwrap());
+    let mut file: serde_json::Value = serde_json::from_slice(&server.content(&path).unwrap()).unwrap();
+    let salt = BASE64.decode(file["scryptSalt"].as_str().unwrap().as_bytes()).unwrap();
+    let wrapper = |log_n| {
+        let mut key = [0; 32];
+        let params = scrypt::Params::new(log_n, 8, 1).unwrap();
+        scrypt::scrypt(PASSWORD.as_bytes(), &salt, &params, &mut key).unwrap();
+        KwAes256::new(&key.into())
+    };
+    let (costly, cheap) = (wrapper(15), wrapper(1));
+    for member in ["primaryMasterKey", "hmacMasterKey"] {
+        let wrapped = BASE64.decode(file[member].as_str().unwrap().as_bytes()).unwrap();
+        let (mut key, mut wrapped_again) = ([0; 32], [0; 40]);
+        costly.unwrap_key(&wrapped, &mut key).unwrap();
+        cheap.wrap_key(&key, &mut wrapped_again).unwrap();
+        file[member] = BASE64.encode(&wrapped_again).into();
+    }
+    file["scryptCostParam"] = 2.into();
+    server.set_content(&path, file.to_string().as_bytes()).unwrap();
 }
 
 pub fn options() -> DriveOptions {
@@ -383,6 +409,11 @@ impl Kernel {
 fn shape(attributes: &Attributes) -> (Inode, FileKind, Option<u64>, u16) {
     let size = (attributes.kind != FileKind::Directory).then_some(attributes.size);
     (attributes.inode, attributes.kind, size, attributes.mode)
+}
+
+/// Whether a path on the server is one of what is not finished.
+pub fn is_temporary(path: &RemotePath) -> bool {
+    String::from_utf8_lossy(path.as_bytes()).contains(".scaup-")
 }
 
 pub fn at(seconds: u64) -> SystemTime {

@@ -1,0 +1,317 @@
+//! Every way to save, make, move and remove, with every single message lost or refused: what a drive that comes after sees is the
+//! old state or the new one, whole; what the first drive was told to keep it keeps, says so, and saves later.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kernel;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use kernel::{Kernel, Place, READ_WRITE, Result, Seen, is_temporary, options, pattern, runtime};
+use scaup::remote::RemoteError;
+use scaup::remote::memory::{Fault, MemoryRemote, MemoryServer};
+use scaup_fuse::filesystem::RenameMode;
+
+const CHUNK: usize = 32_768;
+const SHORT: &str = "short";
+const LONG: &str = "a name that is shortened";
+const OTHER_LONG: &str = "another name that is shortened";
+
+type Tree = BTreeMap<String, Seen>;
+type Doing<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// One thing that a program does.
+struct Deed {
+    name: &'static str,
+    deed: for<'a> fn(&'a Kernel) -> Doing<'a>,
+    /// Whether each chunk of the file is old or new by itself: changes inside a file go in place.
+    in_place: Option<&'static str>,
+}
+
+fn old(length: usize) -> Vec<u8> {
+    pattern(1, length)
+}
+
+fn new(length: usize) -> Vec<u8> {
+    pattern(2, length)
+}
+
+/// What is there before: files of both kinds of names, directories, a link, and a neighbour of everything.
+async fn prepare(kernel: &Kernel) -> Result<()> {
+    kernel.save(SHORT, &old(3 * CHUNK + 100)).await?;
+    kernel.save(LONG, &old(2 * CHUNK)).await?;
+    kernel.save("neighbour", &old(CHUNK + 1)).await?;
+    kernel.mkdir("full", 0o755).await?;
+    kernel.save("full/inner", &old(10)).await?;
+    kernel.save("full/an inner name that is shortened", &old(20)).await?;
+    kernel.mkdir("empty", 0o755).await?;
+    kernel.mkdir("an empty directory with a long name", 0o755).await?;
+    kernel.symlink("link", "neighbour").await
+}
+
+/// Writes at an offset without truncating, as a database does.
+async fn change(kernel: &Kernel, path: &str, offset: u64, data: &[u8]) -> Result<()> {
+    let open = kernel.open(path, READ_WRITE).await?;
+    let written = kernel.write(open, offset, data).await;
+    let closed = kernel.close(open).await;
+    written.and(closed)
+}
+
+async fn rename(kernel: &Kernel, from: &str, to: &str) -> Result<()> {
+    kernel.rename(from, to, RenameMode::Replace).await
+}
+
+macro_rules! deeds {
+    ($($name:literal $(in place of $file:expr)?, |$kernel:ident| $deed:expr;)*) => {
+        &[$(Deed {
+            name: $name,
+            deed: |$kernel| Box::pin(async move { $deed }),
+            in_place: deeds!(@ $($file)?),
+        }),*]
+    };
+    (@ $file:expr) => { Some($file) };
+    (@) => { None };
+}
+
+const DEEDS: &[Deed] = deeds! {
+    "save a new file", |kernel| kernel.save("new", &new(2 * CHUNK + 5)).await;
+    "save a new file with a long name", |kernel| kernel.save(OTHER_LONG, &new(2 * CHUNK + 5)).await;
+    "save an empty file", |kernel| kernel.save("new", &[]).await;
+    "replace a file's content", |kernel| kernel.save(SHORT, &new(CHUNK + 5)).await;
+    "replace a file's content under a long name", |kernel| kernel.save(LONG, &new(CHUNK + 5)).await;
+    "change inside a file" in place of SHORT, |kernel| change(kernel, SHORT, 100, &new(2 * CHUNK)).await;
+    "append" in place of SHORT, |kernel| change(kernel, SHORT, (3 * CHUNK + 100) as u64, &new(2 * CHUNK)).await;
+    "truncate to nothing", |kernel| kernel.truncate(SHORT, 0).await;
+    "cut inside a chunk", |kernel| kernel.truncate(SHORT, (CHUNK + 7) as u64).await;
+    "cut between chunks", |kernel| kernel.truncate(SHORT, CHUNK as u64).await;
+    "extend" in place of LONG, |kernel| kernel.truncate(LONG, (4 * CHUNK) as u64).await;
+    "rename a file", |kernel| rename(kernel, SHORT, "renamed").await;
+    "rename over a file", |kernel| rename(kernel, SHORT, "neighbour of none").await;
+    "rename a file over a file", |kernel| rename(kernel, SHORT, "full/inner").await;
+    "rename to a long name", |kernel| rename(kernel, SHORT, OTHER_LONG).await;
+    "rename from a long name", |kernel| rename(kernel, LONG, "renamed").await;
+    "rename between long names", |kernel| rename(kernel, LONG, OTHER_LONG).await;
+    "rename over a long name", |kernel| rename(kernel, SHORT, LONG).await;
+    "rename from a long name over a file", |kernel| rename(kernel, LONG, SHORT).await;
+    "rename a full directory", |kernel| rename(kernel, "full", "full2").await;
+    "rename a full directory to a long name", |kernel| rename(kernel, "full", OTHER_LONG).await;
+    "rename a directory over an empty one", |kernel| rename(kernel, "full", "empty").await;
+    "rename a directory over an empty one with a long name",
+        |kernel| rename(kernel, "full", "an empty directory with a long name").await;
+    "rename a link over a file", |kernel| rename(kernel, "link", "neighbour").await;
+    "rename a link to a long name", |kernel| rename(kernel, "link", OTHER_LONG).await;
+    "make a directory", |kernel| kernel.mkdir("made", 0o755).await;
+    "make a directory with a long name", |kernel| kernel.mkdir(OTHER_LONG, 0o700).await;
+    "make a link", |kernel| kernel.symlink("made", "neighbour").await;
+    "make a link with a long name", |kernel| kernel.symlink(OTHER_LONG, "neighbour").await;
+    "remove a file", |kernel| kernel.unlink(SHORT).await;
+    "remove a file with a long name", |kernel| kernel.unlink(LONG).await;
+    "remove a link", |kernel| kernel.unlink("link").await;
+    "remove a directory", |kernel| kernel.rmdir("empty").await;
+    "remove a directory with a long name", |kernel| kernel.rmdir("an empty directory with a long name").await;
+};
+
+async fn mount(server: &MemoryServer, place: Place) -> Kernel {
+    Kernel::mount(MemoryRemote::connect(server), place, options()).await
+}
+
+/// What a drive that comes fresh to the server sees.
+async fn seen_by_another(server: &MemoryServer, place: Place) -> Tree {
+    let kernel = mount(&server.fork(), place).await;
+    kernel.tree(true).await.unwrap()
+}
+
+/// Whether every chunk is the old one or the new one, and the length one of the two, or between them while a file grows.
+fn is_chunkwise(seen: &[u8], before: &[u8], after: &[u8]) -> bool {
+    let pad = |content: &[u8]| {
+        let mut content = content.to_vec();
+        content.resize(before.len().max(after.len()), 0);
+        content
+    };
+    let (old, new) = (pad(before), pad(after));
+    (before.len()..=after.len()).contains(&seen.len())
+        && seen.chunks(CHUNK).enumerate().all(|(number, chunk)| {
+            let range = number * CHUNK..number * CHUNK + chunk.len();
+            chunk == &old[range.clone()] || chunk == &new[range]
+        })
+}
+
+/// Fails unless the tree is as it was or as it should be.
+fn check(deed: &Deed, what: &str, seen: &Tree, before: &Tree, after: &Tree) {
+    if seen == before || seen == after {
+        return;
+    }
+    if let Some(file) = deed.in_place {
+        let content = |tree: &Tree| match tree.get(file) {
+            Some(Seen::File { content, .. }) => content.clone(),
+            other => panic!("{}: {what}: {file} is {other:?}", deed.name),
+        };
+        let rest = |tree: &Tree| {
+            let mut tree = tree.clone();
+            tree.remove(file);
+            tree
+        };
+        if rest(seen) == rest(before) && is_chunkwise(&content(seen), &content(before), &content(after)) {
+            return;
+        }
+    }
+    let brief = |tree: &Tree| -> Vec<String> {
+        tree.iter()
+            .map(|(path, seen)| match seen {
+                Seen::File { content, .. } => format!("{path}: {} bytes", content.len()),
+                other => format!("{path}: {other:?}"),
+            })
+            .collect()
+    };
+    panic!(
+        "{}: {what}:\nseen   {:#?}\nbefore {:#?}\nafter  {:#?}",
+        deed.name,
+        brief(seen),
+        brief(before),
+        brief(after)
+    );
+}
+
+/// A server with everything on it, and the trees before and after a deed.
+async fn stage(place: Place, deed: &Deed) -> (MemoryServer, Tree, Tree, usize) {
+    let server = place.server();
+    let kernel = mount(&server, place).await;
+    prepare(&kernel).await.unwrap();
+    assert_eq!(kernel.drive.save_all().await.files, 0);
+    let before = seen_by_another(&server, place).await;
+    let done = server.fork();
+    let kernel = mount(&done, place).await;
+    let first = kernel.remote.messages().len();
+    (deed.deed)(&kernel).await.unwrap_or_else(|error| panic!("{}: {error}", deed.name));
+    let messages = kernel.remote.messages().len() - first;
+    let after = seen_by_another(&done, place).await;
+    assert_ne!(before, after, "{}", deed.name);
+    (server, before, after, messages)
+}
+
+/// Programs that are told of a failure and things they try again.
+async fn retry(kernel: &Kernel, deed: &Deed) -> Result<()> {
+    match (deed.deed)(kernel).await {
+        // It was done, only the answer was lost.
+        Err(kernel::ENOENT | kernel::EEXIST) => Ok(()),
+        done => done,
+    }
+}
+
+fn every_message_cut(place: Place, applied: bool) {
+    for deed in DEEDS {
+        runtime().block_on(async {
+            let (server, before, after, messages) = stage(place, deed).await;
+            for n in 0..messages {
+                let what = format!("cut at message {n}, applied {applied}");
+                let server = server.fork();
+                let kernel = mount(&server, place).await;
+                let first = kernel.remote.messages().len();
+                kernel.remote.fault_at(n, Fault::Cut { applied });
+                let done = (deed.deed)(&kernel).await;
+                let what = format!("{what}, {:?}, {done:?}", kernel.remote.messages().get(first + n));
+                let seen = seen_by_another(&server, place).await;
+                check(deed, &what, &seen, &before, &after);
+                if done.is_ok() {
+                    check(deed, &format!("{what}, though it went well"), &seen, &after, &after);
+                }
+
+                // The server comes back: what was accepted is saved, what is tried again goes well.
+                kernel.remote.reconnect();
+                assert_eq!(kernel.drive.save_all().await.files, 0, "{}: {what}", deed.name);
+                check(
+                    deed,
+                    &format!("{what}, later"),
+                    &seen_by_another(&server, place).await,
+                    &before,
+                    &after,
+                );
+                let again = retry(&kernel, deed).await;
+                assert_eq!(again, Ok(()), "{}: {what}, tried again", deed.name);
+                let own = kernel.tree(true).await.unwrap();
+                check(deed, &format!("{what}, tried again, seen here"), &own, &after, &after);
+                check(
+                    deed,
+                    &format!("{what}, tried again"),
+                    &seen_by_another(&server, place).await,
+                    &after,
+                    &after,
+                );
+            }
+        });
+    }
+}
+
+fn every_message_refused(place: Place, error: &RemoteError) {
+    for deed in DEEDS {
+        runtime().block_on(async {
+            let (server, before, after, messages) = stage(place, deed).await;
+            for n in 0..messages {
+                let server = server.fork();
+                let kernel = mount(&server, place).await;
+                let first = kernel.remote.messages().len();
+                kernel.remote.fault_at(n, Fault::Answer { error: error.clone(), applied: false });
+                let done = (deed.deed)(&kernel).await;
+                kernel.remote.clear_faults();
+                let what = format!(
+                    "{error:?} at message {n}, {:?}, {done:?}",
+                    kernel.remote.messages().get(first + n)
+                );
+                let unsaved = kernel.drive.unsaved().files > 0;
+                let (own, other) = (kernel.tree(true).await.unwrap(), seen_by_another(&server, place).await);
+                check(deed, &what, &other, &before, &after);
+                check(deed, &format!("{what}, seen here"), &own, &before, &after);
+                if done.is_ok() {
+                    check(deed, &format!("{what}, though it went well"), &own, &after, &after);
+                }
+                if unsaved {
+                    assert!(done.is_err(), "{}: {what}: content waits, and nobody was told", deed.name);
+                }
+                // What waits is saved, and nothing else changes.
+                assert_eq!(kernel.drive.save_all().await.files, 0, "{}: {what}", deed.name);
+                let saved = seen_by_another(&server, place).await;
+                check(deed, &format!("{what}, saved"), &saved, &own, &own);
+                assert_eq!(retry(&kernel, deed).await, Ok(()), "{}: {what}, tried again", deed.name);
+                check(
+                    deed,
+                    &format!("{what}, tried again"),
+                    &seen_by_another(&server, place).await,
+                    &after,
+                    &after,
+                );
+                let left: Vec<_> = server.paths().into_iter().filter(is_temporary).collect();
+                assert!(left.len() <= 1, "{}: {what}: left behind {left:?}", deed.name);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_cut_leaves_old_or_new_in_a_plain_place() {
+    every_message_cut(Place::Plain, true);
+    every_message_cut(Place::Plain, false);
+}
+
+#[test]
+fn a_cut_after_a_message_leaves_old_or_new_in_a_vault() {
+    every_message_cut(Place::Gcm, true);
+}
+
+#[test]
+fn a_cut_before_a_message_leaves_old_or_new_in_a_vault() {
+    every_message_cut(Place::Gcm, false);
+}
+
+#[test]
+fn a_full_server_loses_nothing() {
+    every_message_refused(Place::Plain, &RemoteError::NoSpace);
+    every_message_refused(Place::Gcm, &RemoteError::NoSpace);
+}
+
+#[test]
+fn a_server_that_fails_once_loses_nothing() {
+    every_message_refused(Place::Plain, &RemoteError::Failure("Failure".to_owned()));
+    every_message_refused(Place::Ctrmac, &RemoteError::Failure("Failure".to_owned()));
+}
