@@ -203,6 +203,7 @@ impl Drive {
         node.attributes = RemoteAttributes { size: length, ..attributes };
         node.fetched = Some(Instant::now());
         node.content = Some((content, base));
+        node.touch();
         let found =
             found::Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
         let (parent, name) = (node.parent, node.name.clone());

@@ -477,8 +477,8 @@ impl Filesystem for Drive {
     async fn opendir(&self, inode: Inode) -> Result<Handle, DriveError> {
         let _names = self.namespace.read().await;
         let names = self.shown_names(inode).await;
-        let names = self.reported(inode, names)?;
-        Ok(self.handles.add_directory(names))
+        let (asked, names) = self.reported(inode, names)?;
+        Ok(self.handles.add_directory(asked, names))
     }
 
     async fn readdir(
@@ -494,7 +494,7 @@ impl Filesystem for Drive {
         let mut entries = Vec::new();
         for found in open.names.iter().skip(from).take(NAMES_AT_ONCE) {
             let attributes = if plus {
-                let child = nodes.adopt(inode, found.clone())?;
+                let child = nodes.adopt(inode, found.clone(), open.asked)?;
                 nodes.count_lookup(child)?;
                 self.shown(child, nodes.get(child)?)
             } else {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use scaup_fuse::filesystem::{Handle, OpenFlags};
 
@@ -20,6 +21,8 @@ pub(super) struct OpenFile {
 
 /// An open directory.
 pub(super) struct OpenDirectory {
+    /// When the server was asked for them.
+    pub(super) asked: Instant,
     pub(super) names: Vec<Found>,
 }
 
@@ -55,9 +58,9 @@ impl Handles {
         lock(&self.files).remove(&handle)
     }
 
-    pub(super) fn add_directory(&self, names: Vec<Found>) -> Handle {
+    pub(super) fn add_directory(&self, asked: Instant, names: Vec<Found>) -> Handle {
         let handle = self.number();
-        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { names }));
+        lock(&self.directories).insert(handle, Arc::new(OpenDirectory { asked, names }));
         handle
     }
 

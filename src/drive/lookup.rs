@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 
@@ -42,20 +42,23 @@ impl Drive {
             return Ok(None);
         }
         let directory = self.directory(parent).await?;
+        let mut asked = Instant::now();
         let mut found = directory.lookup(self.remote.as_ref(), name).await?;
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
-            found = self.names(parent).await?.get(name).cloned();
+            let (listed, names) = self.names(parent).await?;
+            (asked, found) = (listed, names.get(name).cloned());
         }
         let mut nodes = self.tree.lock();
         match found {
-            Some(found) => nodes.adopt(parent, found).map(Some),
+            Some(found) => nodes.adopt(parent, found, asked).map(Some),
             None => {
-                if let Some(gone) = nodes.child(parent, name)
-                    && !nodes.get(gone)?.is_unsaved()
-                {
-                    nodes.detach(gone);
+                let Some(gone) = nodes.child(parent, name) else { return Ok(None) };
+                let node = nodes.get(gone)?;
+                if node.is_unsaved() || node.is_touched_since(asked) {
+                    return Ok(Some(gone));
                 }
+                nodes.detach(gone);
                 Ok(None)
             }
         }
@@ -78,8 +81,9 @@ impl Drive {
         if self.age(Some(*listed)).is_none() || fetched.is_some_and(|at| at > *listed) {
             return Ok(None);
         }
+        let listed = *listed;
         match names.get(name).cloned() {
-            Some(found) => nodes.adopt(parent, found).map(|inode| Some(Some(inode))),
+            Some(found) => nodes.adopt(parent, found, listed).map(|inode| Some(Some(inode))),
             None => Ok(Some(None)),
         }
     }
@@ -89,12 +93,12 @@ impl Drive {
         fetched.map(|at| at.elapsed()).filter(|&age| age < self.options.attr_timeout)
     }
 
-    /// The names in a directory, from memory while they are fresh.
-    pub(super) async fn names(&self, inode: Inode) -> Result<Arc<Names>, DriveError> {
+    /// The names in a directory, from memory while they are fresh, and when the server was asked for them.
+    pub(super) async fn names(&self, inode: Inode) -> Result<(Instant, Arc<Names>), DriveError> {
         if let Some((listed, names)) = &self.tree.lock().get(inode)?.listing
             && self.age(Some(*listed)).is_some()
         {
-            return Ok(Arc::clone(names));
+            return Ok((*listed, Arc::clone(names)));
         }
         let directory = self.tree.directory(inode)?;
         let asked = Instant::now();
@@ -113,36 +117,41 @@ impl Drive {
         if matches!((&directory, &node.vault), (Directory::Plain(_), VaultHere::Unlocked(_))) {
             return Err(DriveError::Stale);
         }
-        node.listing = Some((asked, Arc::clone(&names)));
+        // What this mount changed meanwhile may be missing in it, or in it still.
+        node.listing = (!node.is_touched_since(asked)).then(|| (asked, Arc::clone(&names)));
         let children: Vec<(OsString, Inode)> =
             node.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
         for (name, child) in children {
             match names.get(&name) {
                 Some(found) => {
-                    nodes.adopt(inode, found.clone())?;
+                    nodes.adopt(inode, found.clone(), asked)?;
                 }
-                None if !nodes.get(child)?.is_unsaved() => nodes.detach(child),
-                None => {}
+                None => {
+                    let node = nodes.get(child)?;
+                    if !node.is_unsaved() && !node.is_touched_since(asked) {
+                        nodes.detach(child);
+                    }
+                }
             }
         }
-        Ok(names)
+        Ok((asked, names))
     }
 
     /// The names to show: what the server lists, and new files that are not there yet.
-    pub(super) async fn shown_names(&self, inode: Inode) -> Result<Vec<Found>, DriveError> {
-        let listed = self.names(inode).await?;
+    pub(super) async fn shown_names(&self, inode: Inode) -> Result<(Instant, Vec<Found>), DriveError> {
+        let (asked, names) = self.names(inode).await?;
         let nodes = self.tree.lock();
-        let mut shown: HashMap<OsString, Found> = listed.as_ref().clone();
+        let mut shown: HashMap<OsString, Found> = names.as_ref().clone();
         for (name, &child) in &nodes.get(inode)?.children {
             let node = nodes.get(child)?;
-            if node.is_unsaved() {
+            if node.is_unsaved() || node.is_touched_since(asked) {
                 let (attributes, place) = (node.attributes, node.place.clone());
                 shown.insert(name.clone(), Found { name: name.clone(), attributes, place });
             }
         }
         let mut shown: Vec<Found> = shown.into_values().collect();
         shown.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(shown)
+        Ok((asked, shown))
     }
 
     /// Removes what a dead process of this machine left, in the background.
@@ -212,16 +221,18 @@ impl Drive {
         if let Some(shown) = self.known_attributes(inode)? {
             return Ok(shown);
         }
+        let asked = Instant::now();
         let fetched = self.fetch_attributes(inode).await;
         let mut nodes = self.tree.lock();
         match fetched {
+            Ok(_) if nodes.get(inode)?.is_touched_since(asked) => Ok(self.shown(inode, nodes.get(inode)?)),
             Ok(attributes) => {
                 let node = nodes.get_mut(inode)?;
                 if attributes.kind != node.attributes.kind {
                     return Err(DriveError::Stale);
                 }
                 node.attributes = attributes;
-                node.fetched = Some(Instant::now());
+                node.fetched = Some(asked);
                 let (parent, name) = (node.parent, node.name.clone());
                 nodes.note_attributes(parent, &name, attributes);
                 Ok(self.shown(inode, nodes.get(inode)?))
@@ -279,7 +290,7 @@ impl Drive {
                         if let Ok(node) = self.tree.lock().get_mut(parent) {
                             node.listing = None;
                         }
-                        self.names(parent).await?.get(&name).cloned()
+                        self.names(parent).await?.1.get(&name).cloned()
                     }
                 };
                 Ok(found.ok_or(DriveError::NotFound)?.attributes)
@@ -362,7 +373,7 @@ impl Drive {
     pub(super) fn expire(&self, inode: Inode) {
         if let Ok(node) = self.tree.lock().get_mut(inode) {
             node.fetched = None;
-            node.changed = SystemTime::now();
+            node.touch();
         }
     }
 }

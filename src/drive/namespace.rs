@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, RenameMode};
 
@@ -56,8 +56,8 @@ impl Drive {
     fn add(&self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
         let mut nodes = self.tree.lock();
         nodes.note_name(parent, &found.name.clone(), Some(found.clone()));
-        let inode = nodes.adopt(parent, found)?;
-        nodes.get_mut(inode)?.changed = SystemTime::now();
+        let inode = nodes.adopt(parent, found, Instant::now())?;
+        nodes.get_mut(inode)?.touch();
         Ok(inode)
     }
 
@@ -178,15 +178,15 @@ impl Drive {
         if let Some(old) = nodes.child(parent, &found.name) {
             nodes.detach(old);
         }
-        let inode = nodes.adopt(parent, found)?;
+        let inode = nodes.adopt(parent, found, Instant::now())?;
         let file = File::new(self, inode, state);
         let node = nodes.get_mut(inode)?;
-        node.changed = SystemTime::now();
+        node.touch();
         node.file = Some(Arc::clone(&file));
         node.opens = 1;
         let above = nodes.get_mut(parent)?;
         above.fetched = None;
-        above.changed = SystemTime::now();
+        above.touch();
         Ok((inode, file))
     }
 

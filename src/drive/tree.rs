@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) fetched: Option<Instant>,
     /// When this mount last changed it: the servers do not tell a `ctime`.
     pub(super) changed: SystemTime,
+    /// When this mount last changed it, its name or what is in it: what the server was asked before then is out of date.
+    touched: Option<Instant>,
     pub(super) children: HashMap<OsString, Inode>,
     /// The names in it, and when they were listed.
     pub(super) listing: Option<(Instant, Arc<Names>)>,
@@ -54,14 +56,15 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(parent: Inode, found: Found) -> Self {
+    fn new(parent: Inode, found: Found, asked: Instant) -> Self {
         Self {
             parent,
             name: found.name,
             place: found.place,
             attributes: found.attributes,
-            fetched: Some(Instant::now()),
+            fetched: Some(asked),
             changed: UNIX_EPOCH,
+            touched: None,
             children: HashMap::new(),
             listing: None,
             vault: VaultHere::Unknown,
@@ -71,6 +74,17 @@ impl Node {
             detached: false,
             lookups: 0,
         }
+    }
+
+    /// Notes that this mount changed it.
+    pub(super) fn touch(&mut self) {
+        self.changed = SystemTime::now();
+        self.touched = Some(Instant::now());
+    }
+
+    /// Whether this mount changed it after the server was `asked`.
+    pub(super) fn is_touched_since(&self, asked: Instant) -> bool {
+        self.touched.is_some_and(|touched| touched >= asked)
     }
 
     fn is_needed(&self, inode: Inode) -> bool {
@@ -105,8 +119,11 @@ impl Tree {
     pub(super) fn new() -> Self {
         let mut attributes = RemoteAttributes::new(RemoteKind::Directory, 0o755);
         attributes.modified = UNIX_EPOCH;
-        let mut root =
-            Node::new(Inode::ROOT, Found { name: OsString::new(), attributes, place: Place::Plain });
+        let mut root = Node::new(
+            Inode::ROOT,
+            Found { name: OsString::new(), attributes, place: Place::Plain },
+            Instant::now(),
+        );
         root.fetched = None;
         Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
     }
@@ -265,14 +282,18 @@ impl Nodes<'_> {
         }
     }
 
-    /// Makes what was found a child of `parent`, or brings the child of that name up to date.
-    pub(super) fn adopt(&mut self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
+    /// Makes what was found a child of `parent`, or brings the child of that name up to date. `asked` is when the server was asked:
+    /// what this mount did since counts for more.
+    pub(super) fn adopt(&mut self, parent: Inode, found: Found, asked: Instant) -> Result<Inode, DriveError> {
         if let Some(inode) = self.child(parent, &found.name) {
             let node = self.get_mut(inode)?;
+            if node.is_touched_since(asked) {
+                return Ok(inode);
+            }
             if node.attributes.kind == found.attributes.kind && node.place.is_same(&found.place) {
                 if !node.is_unsaved() {
                     node.attributes = found.attributes;
-                    node.fetched = Some(Instant::now());
+                    node.fetched = Some(asked);
                 }
                 return Ok(inode);
             }
@@ -284,7 +305,7 @@ impl Nodes<'_> {
         }
         let inode = self.free_number(parent, &found.name);
         self.get_mut(parent)?.children.insert(found.name.clone(), inode);
-        self.nodes.insert(inode, Node::new(parent, found));
+        self.nodes.insert(inode, Node::new(parent, found, asked));
         Ok(inode)
     }
 
@@ -390,7 +411,7 @@ impl Nodes<'_> {
         node.parent = parent;
         node.name = name.to_owned();
         node.place = place;
-        node.changed = SystemTime::now();
+        node.touch();
         self.prune(old_parent);
         Ok(())
     }
@@ -408,7 +429,7 @@ impl Nodes<'_> {
     pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
         let Ok(node) = self.get_mut(parent) else { return };
         node.fetched = None;
-        node.changed = SystemTime::now();
+        node.touch();
         if let Some((_, listing)) = &mut node.listing {
             let names = Arc::make_mut(listing);
             match found {

@@ -307,7 +307,7 @@ impl Drive {
         let root = RemotePath::root();
         let directories: Vec<std::ffi::OsString> = {
             let _names = self.namespace.read().await;
-            let names = self.names(Inode::ROOT).await.map_err(|error| drive_failed(&root, error))?;
+            let (_, names) = self.names(Inode::ROOT).await.map_err(|error| drive_failed(&root, error))?;
             names
                 .values()
                 .filter(|found| found.attributes.kind == RemoteKind::Directory)
