@@ -104,6 +104,17 @@ fn what_others_change_is_seen_after_the_attribute_timeout() {
 }
 
 #[test]
+fn opening_shows_all_that_others_added_however_fresh_the_kernels_memory_is() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "60"]);
+    let (here, there) = (drive.plain().join("log"), drive.on_server("plain/log"));
+    fs::write(&there, "one line\n").unwrap();
+    assert_eq!(fs::metadata(&here).unwrap().len(), 9);
+    fs::write(&there, "one line\nanother line\n").unwrap();
+    assert_eq!(fs::read_to_string(&here).unwrap(), "one line\nanother line\n");
+    drive.unmount();
+}
+
+#[test]
 fn a_file_that_others_changed_meanwhile_is_kept_beside_ours() {
     let drive = Drive::mounted();
     let here = drive.plain().join("letter.txt");
