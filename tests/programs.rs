@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use scaup_rig::{Fixture, Sshd, need, run};
-use support::{Drive, PASSWORD, noise, scaup, shell, shell_output};
+use support::{Drive, PASSWORD, noise, said, scaup, shell, shell_output};
 
 /// A directory of every kind of thing that a vault can hold.
 fn fill(directory: &Path) {
@@ -312,7 +312,8 @@ fn two_processes_append_without_losing_a_line() {
     for directory in [drive.vault(), drive.plain()] {
         let writer =
             |word: &str| format!("i=0; while [ $i -lt 200 ]; do echo {word} $i >> log; i=$((i+1)); done");
-        shell(&directory, &format!("({}) & ({}); wait", writer("one"), writer("two")));
+        let output = shell_output(&directory, &format!("({}) & ({}); wait", writer("one"), writer("two")));
+        assert!(output.status.success(), "{}{:#}", said(&output), drive.scaup.status());
         let log = fs::read_to_string(directory.join("log")).unwrap();
         for word in ["one", "two"] {
             let lines: Vec<_> = log.lines().filter(|line| line.starts_with(word)).collect();

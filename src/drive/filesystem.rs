@@ -79,6 +79,7 @@ impl Drive {
         drop(state);
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
+        let shown_length = node.attributes.size;
         let unchanged = known.is_some_and(|(known, _)| known == content);
         if let Some(base) = stored {
             node.content = Some((content, base));
@@ -88,9 +89,10 @@ impl Drive {
             }
         }
         drop(nodes);
-        // The kernel's idea of the length has to follow, or it would cut reads short.
+        // The kernel's idea of the length has to follow, or it would cut reads short: somebody else may have changed the file, or
+        // given its name to another one, since the kernel asked.
         if !unchanged
-            && known.is_some()
+            && (known.is_some() || shown_length != length)
             && let Some(invalidate) = self.invalidate.get()
         {
             invalidate.inode(inode);

@@ -1,0 +1,464 @@
+//! What `docs/semantics.md` promises and no other test shows.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use scaup_rig::eventually;
+use support::{Drive, noise, shell, shell_output};
+
+fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
+    let error = result.unwrap_err();
+    Errno::from_raw_os_error(error.raw_os_error().unwrap_or_else(|| panic!("{error}")))
+}
+
+/// All names in a directory.
+fn names_in(directory: &Path) -> BTreeSet<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_closed_file_is_whole_on_the_server() {
+    let drive = Drive::mounted();
+    let content = noise(1, 3_000_000);
+    fs::write(drive.plain().join("file"), &content).unwrap();
+    assert_eq!(fs::read(drive.on_server("plain/file")).unwrap(), content);
+    let file = OpenOptions::new().write(true).open(drive.plain().join("file")).unwrap();
+    file.write_all_at(b"changed", 1_000_000).unwrap();
+    drop(file);
+    assert_eq!(&fs::read(drive.on_server("plain/file")).unwrap()[1_000_000..1_000_007], b"changed");
+    drive.unmount();
+}
+
+#[test]
+fn nobody_sees_half_a_new_file() {
+    let drive = Drive::mounted();
+    fs::write(drive.plain().join("replaced"), "old").unwrap();
+    for name in ["new", "replaced"] {
+        let mut file = File::create(drive.plain().join(name)).unwrap();
+        file.write_all(&noise(2, 5_000_000)).unwrap();
+        let there = fs::read(drive.on_server("plain").join(name));
+        match name {
+            "new" => assert!(there.is_err(), "a new file has no name before it is closed"),
+            _ => assert_eq!(there.unwrap(), b"old", "the old content stays until the new is whole"),
+        }
+        // What is under way lies under names that the mount does not show.
+        let shown = names_in(&drive.plain());
+        assert!(shown.contains(name) && shown.iter().all(|name| !name.starts_with('.')), "{shown:?}");
+        drop(file);
+        assert_eq!(fs::metadata(drive.on_server("plain").join(name)).unwrap().len(), 5_000_000);
+    }
+    assert_eq!(
+        names_in(&drive.on_server("plain")),
+        BTreeSet::from(["new".to_owned(), "replaced".to_owned()])
+    );
+    drive.unmount();
+}
+
+#[test]
+fn what_one_program_wrote_every_other_on_this_machine_reads() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let mut writer = File::create(directory.join("file")).unwrap();
+        let mut reader = File::open(directory.join("file")).unwrap();
+        for number in 0..50 {
+            let line = format!("line {number}\n");
+            writer.write_all(line.as_bytes()).unwrap();
+            let mut read = String::new();
+            reader.read_to_string(&mut read).unwrap();
+            assert_eq!(read, line);
+        }
+    }
+    drive.unmount();
+}
+
+#[test]
+fn what_others_change_is_seen_after_the_attribute_timeout() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "1"]);
+    let (here, there) = (drive.plain().join("file"), drive.on_server("plain/file"));
+    fs::write(&here, "ours").unwrap();
+    assert_eq!(fs::read_to_string(&here).unwrap(), "ours");
+    fs::write(&there, "theirs, and longer").unwrap();
+    // Opening looks at the server, whatever the kernel remembers.
+    eventually("their content", Duration::from_secs(5), || {
+        fs::read_to_string(&here).unwrap() == "theirs, and longer"
+    });
+    fs::write(drive.on_server("plain/another"), "x").unwrap();
+    eventually("their new name", Duration::from_secs(5), || {
+        fs::exists(drive.plain().join("another")).unwrap()
+    });
+    fs::remove_file(drive.on_server("plain/another")).unwrap();
+    eventually("their removal", Duration::from_secs(5), || {
+        !fs::exists(drive.plain().join("another")).unwrap()
+    });
+    drive.unmount();
+}
+
+#[test]
+fn opening_shows_all_that_others_added_however_fresh_the_kernels_memory_is() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "60"]);
+    let (here, there) = (drive.plain().join("log"), drive.on_server("plain/log"));
+    fs::write(&there, "one line\n").unwrap();
+    assert_eq!(fs::metadata(&here).unwrap().len(), 9);
+    fs::write(&there, "one line\nanother line\n").unwrap();
+    assert_eq!(fs::read_to_string(&here).unwrap(), "one line\nanother line\n");
+    drive.unmount();
+}
+
+#[test]
+fn a_file_that_others_changed_meanwhile_is_kept_beside_ours() {
+    let drive = Drive::mounted();
+    let here = drive.plain().join("letter.txt");
+    fs::write(&here, "first version").unwrap();
+    let ours = OpenOptions::new().write(true).open(&here).unwrap();
+    fs::write(drive.on_server("plain/letter.txt"), "their version, longer").unwrap();
+    ours.write_all_at(b"OURS!", 0).unwrap();
+    drop(ours);
+    let names = names_in(&drive.on_server("plain"));
+    let copy = names
+        .iter()
+        .find(|name| name.starts_with("letter (conflicted copy "))
+        .unwrap_or_else(|| panic!("{names:?}"));
+    assert_eq!(fs::read_to_string(drive.on_server("plain/letter.txt")).unwrap(), "their version, longer");
+    assert!(fs::read_to_string(drive.on_server("plain").join(copy)).unwrap().starts_with("OURS!"));
+    let status = drive.scaup.status();
+    assert_eq!(status.pointer("/mounts/0/errors/0/kind").unwrap(), "conflict");
+    drive.unmount();
+}
+
+#[test]
+fn an_unlinked_file_is_used_on_while_it_is_open() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        for saved in [false, true] {
+            let path = directory.join("scratch");
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+            if saved {
+                file.write_all(b"saved before ").unwrap();
+                file.sync_all().unwrap();
+            }
+            fs::remove_file(&path).unwrap();
+            file.write_all(b"Hello").unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            let mut read = String::new();
+            file.read_to_string(&mut read).unwrap();
+            assert_eq!(read, if saved { "saved before Hello" } else { "Hello" });
+            assert_eq!(file.metadata().unwrap().len(), read.len() as u64);
+            assert_eq!(file.metadata().unwrap().nlink(), 0);
+            drop(file);
+            assert!(!fs::exists(&path).unwrap());
+        }
+        assert_eq!(names_in(&directory), BTreeSet::new());
+    }
+    drive.unmount();
+}
+
+#[test]
+fn a_removed_file_lets_go_of_its_place_on_the_server() {
+    let drive = Drive::mounted();
+    // One open handle each, far more than the server would let one session hold.
+    for number in 0..50 {
+        let path = drive.vault().join(format!("f{number}"));
+        fs::write(&path, noise(number, 100_000)).unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+    eventually("no file is held open", Duration::from_secs(10), || {
+        let held = drive.sshd.connections().into_iter().flat_map(|pid| {
+            fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten()
+                .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+        });
+        held.filter(|path| {
+            path.to_string_lossy().contains("(deleted)") && path.starts_with(drive.sshd.home())
+        })
+        .count()
+            == 0
+    });
+    drive.unmount();
+}
+
+#[test]
+fn a_rename_over_a_name_shows_the_old_or_the_new_and_nothing_else() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let target = directory.join("target");
+        fs::write(&target, "0").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1..60 {
+                    fs::write(directory.join("next"), number.to_string()).unwrap();
+                    fs::rename(directory.join("next"), &target).unwrap();
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                let read: u32 = fs::read_to_string(&target).unwrap().parse().unwrap();
+                assert!(read >= last, "{read} after {last}");
+                last = read;
+            }
+        });
+        assert_eq!(fs::read_to_string(&target).unwrap(), "59");
+    }
+    drive.unmount();
+}
+
+#[test]
+fn modes_are_kept_and_owners_are_mapped_to_the_user() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let path = directory.join("file");
+        fs::write(&path, "x").unwrap();
+        for mode in [0o600, 0o755, 0o444, 0o640] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+        }
+        fs::create_dir(directory.join("dir")).unwrap();
+        fs::set_permissions(directory.join("dir"), fs::Permissions::from_mode(0o711)).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "the server's user is shown as the mount's");
+        assert_eq!(errno(std::os::unix::fs::chown(&path, Some(1), None)), Errno::PERM);
+    }
+    assert_eq!(fs::metadata(drive.on_server("plain/file")).unwrap().mode() & 0o7777, 0o640);
+    let drive = drive.remounted();
+    for directory in [drive.vault(), drive.plain()] {
+        assert_eq!(fs::metadata(directory.join("file")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(fs::metadata(directory.join("dir")).unwrap().mode() & 0o7777, 0o711);
+    }
+    drive.unmount();
+}
+
+#[test]
+fn times_are_kept_in_whole_seconds() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        shell(
+            &directory,
+            "mkdir dir; echo x > file; ln -s file link; touch -h -d 2001-02-03T04:05:06.7Z dir file link",
+        );
+        // A name that is not there has the directory listed: what is remembered of it then must not outlive a change.
+        assert!(!fs::exists(directory.join("no such name")).unwrap());
+        shell(&directory, "touch -h -d 2011-02-03T04:05:06.7Z dir file link");
+    }
+    let drive = drive.remounted();
+    for directory in [drive.vault(), drive.plain()] {
+        for name in ["dir", "file", "link"] {
+            let metadata = fs::symlink_metadata(directory.join(name)).unwrap();
+            assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1_296_705_906, 0), "{name}");
+            assert_eq!(metadata.atime(), 1_296_705_906, "{name}");
+        }
+    }
+    drive.unmount();
+}
+
+#[test]
+fn times_set_again_are_shown_at_once() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        shell(&directory, "mkdir d; ls -la . d > /dev/null; test ! -e d/none; mkdir d/e; test ! -e d/none");
+        for year in [2001, 2011, 2021] {
+            let shown = shell(
+                &directory,
+                &format!("touch -d {year}-02-03T04:05:06Z d/e; mv d/e d/f; mv d/f d/e; date -u -r d/e +%Y"),
+            );
+            assert_eq!(shown.trim(), year.to_string());
+        }
+    }
+    drive.unmount();
+}
+
+#[test]
+fn hard_links_work_in_plain_folders_and_not_in_vaults() {
+    let drive = Drive::mounted();
+    fs::write(drive.plain().join("one"), "content").unwrap();
+    fs::hard_link(drive.plain().join("one"), drive.plain().join("two")).unwrap();
+    assert_eq!(fs::read_to_string(drive.plain().join("two")).unwrap(), "content");
+    assert_eq!(fs::metadata(drive.on_server("plain/one")).unwrap().nlink(), 2);
+    fs::remove_file(drive.plain().join("one")).unwrap();
+    assert_eq!(fs::read_to_string(drive.plain().join("two")).unwrap(), "content");
+    fs::write(drive.vault().join("one"), "content").unwrap();
+    assert_eq!(errno(fs::hard_link(drive.vault().join("one"), drive.vault().join("two"))), Errno::PERM);
+    drive.unmount();
+}
+
+#[test]
+fn links_in_plain_folders_lead_nowhere_outside_the_mount() {
+    let drive = Drive::mounted();
+    let plain = drive.plain();
+    fs::write(plain.join("file"), "content").unwrap();
+    fs::create_dir(plain.join("dir")).unwrap();
+    // What a user makes inside the mount works, whether relative or not.
+    for (target, name) in
+        [(PathBuf::from("file"), "near"), (PathBuf::from("../file"), "dir/up"), (plain.join("file"), "far")]
+    {
+        symlink(&target, plain.join(name)).unwrap();
+        assert_eq!(fs::read_link(plain.join(name)).unwrap(), target);
+        assert_eq!(fs::read_to_string(plain.join(name)).unwrap(), "content", "{name}");
+    }
+    // What leads out can neither be made here, nor followed if the server has it.
+    let beyond = drive.mount.path().join("../escape");
+    let out = ["/etc/passwd", "../../etc/passwd", "dir/../../../x", beyond.to_str().unwrap()];
+    for (number, target) in out.iter().enumerate() {
+        assert_eq!(errno(symlink(target, plain.join("out"))), Errno::PERM, "{target}");
+        let name = format!("theirs{number}");
+        symlink(target, drive.on_server("plain").join(&name)).unwrap();
+        assert_eq!(errno(fs::read_link(plain.join(&name))), Errno::PERM, "{target}");
+        assert_eq!(errno(File::open(plain.join(&name))), Errno::PERM, "{target}");
+        fs::remove_file(plain.join(&name)).unwrap();
+    }
+    drive.unmount();
+}
+
+#[test]
+fn links_in_vaults_are_kept_byte_for_byte() {
+    let drive = Drive::mounted();
+    let long = "m/".repeat(1500);
+    let targets = ["/etc/passwd", "../../up", "a//b/", "Gr\u{fc}\u{df}e", "e\u{301}", long.as_str()];
+    for (number, target) in targets.iter().enumerate() {
+        symlink(target, drive.vault().join(number.to_string())).unwrap();
+    }
+    let drive = drive.remounted();
+    for (number, target) in targets.iter().enumerate() {
+        let path = drive.vault().join(number.to_string());
+        assert_eq!(fs::read_link(&path).unwrap().to_str(), Some(*target));
+        assert_eq!(fs::symlink_metadata(&path).unwrap().len(), target.len() as u64);
+    }
+    drive.unmount();
+}
+
+#[test]
+fn names_may_be_255_bytes_and_either_unicode_form_finds_a_vaults_file() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let longest = "n".repeat(255);
+        fs::write(directory.join(&longest), "x").unwrap();
+        assert!(names_in(&directory).contains(&longest));
+        assert_eq!(errno(fs::write(directory.join("n".repeat(256)), "x")), Errno::NAMETOOLONG);
+        for name in
+            [" leading", "trailing ", "back\\slash", "new\nline", "dot.", ".hidden", "*?<>|:\"", "-rf"]
+        {
+            fs::write(directory.join(name), name).unwrap();
+            assert_eq!(fs::read_to_string(directory.join(name)).unwrap(), name);
+        }
+    }
+    fs::write(drive.vault().join("e\u{301}.txt"), "decomposed").unwrap();
+    assert_eq!(fs::read_to_string(drive.vault().join("\u{e9}.txt")).unwrap(), "decomposed");
+    assert!(names_in(&drive.vault()).contains("\u{e9}.txt"));
+    // Outside vaults names are bytes, and these are two.
+    fs::write(drive.plain().join("e\u{301}.txt"), "decomposed").unwrap();
+    assert!(!fs::exists(drive.plain().join("\u{e9}.txt")).unwrap());
+    drive.unmount();
+}
+
+#[test]
+fn a_file_made_without_writing_is_there_after_close() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let made = rustix::fs::open(
+            directory.join("made"),
+            rustix::fs::OFlags::CREATE | rustix::fs::OFlags::RDONLY,
+            rustix::fs::Mode::from_raw_mode(0o644),
+        );
+        drop(made.unwrap());
+        let touched = directory.join("touched");
+        shell(&directory, "touch touched");
+        assert_eq!(fs::metadata(touched).unwrap().len(), 0);
+    }
+    assert!(drive.on_server("plain/made").is_file(), "saved when close returns");
+    let drive = drive.remounted();
+    assert!(drive.vault().join("made").is_file() && drive.vault().join("touched").is_file());
+    drive.unmount();
+}
+
+#[test]
+fn reserving_and_extending_give_zeros() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        fs::write(directory.join("file"), "start").unwrap();
+        shell(&directory, "fallocate -l 100000 file; truncate -s 300000 file");
+        let content = fs::read(directory.join("file")).unwrap();
+        assert_eq!((content.len(), &content[..5]), (300_000, b"start".as_slice()));
+        assert!(content[5..].iter().all(|&byte| byte == 0));
+        assert!(
+            !shell_output(&directory, "fallocate -p -o 0 -l 4096 file").status.success(),
+            "no holes are punched"
+        );
+    }
+    drive.unmount();
+}
+
+#[test]
+fn pipes_sockets_and_extended_attributes_are_refused() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        assert!(!shell_output(&directory, "mkfifo pipe").status.success());
+        assert!(std::os::unix::net::UnixListener::bind(directory.join("socket")).is_err());
+        fs::write(directory.join("file"), "x").unwrap();
+        let set =
+            rustix::fs::setxattr(directory.join("file"), "user.note", b"x", rustix::fs::XattrFlags::empty());
+        assert_eq!(set.unwrap_err(), Errno::OPNOTSUPP);
+    }
+    drive.unmount();
+}
+
+#[test]
+fn a_read_only_mount_changes_nothing() {
+    let drive = Drive::mounted_with(&["--read-only"]);
+    for directory in [drive.vault(), drive.plain()] {
+        assert_eq!(errno(fs::write(directory.join("new"), "x")), Errno::ROFS);
+        assert_eq!(errno(fs::create_dir(directory.join("new"))), Errno::ROFS);
+    }
+    assert_eq!(names_in(&drive.on_server("plain")), BTreeSet::new());
+    drive.unmount();
+}
+
+/// Everything in a file that is a test.
+fn tests_in(source: &str) -> Vec<&str> {
+    source.split("#[test]").skip(1).filter_map(|after| after.split("fn ").nth(1)?.split('(').next()).collect()
+}
+
+#[test]
+fn every_statement_of_the_document_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/semantics.md")).unwrap();
+    let mut tests = BTreeSet::new();
+    for entry in fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let file = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let source = fs::read_to_string(&path).unwrap();
+            tests.extend(tests_in(&source).into_iter().map(|test| format!("{file}::{test}")));
+        }
+    }
+    let mut statements = 0;
+    for statement in document.lines().filter(|line| line.starts_with("- ")) {
+        let named: Vec<&str> = statement
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| {
+                ["fixtures::", "programs::", "semantics::", "suites::"]
+                    .iter()
+                    .any(|file| code.starts_with(file))
+            })
+            .collect();
+        assert!(!named.is_empty(), "no test is named by: {statement}");
+        for test in named {
+            assert!(tests.contains(test), "there is no test {test}, which is named by: {statement}");
+        }
+        statements += 1;
+    }
+    assert!(statements > 20);
+}
