@@ -331,7 +331,8 @@ fn unmount_while_in_use_names_who_and_force_goes_through() {
 #[test]
 fn every_way_out_saves_what_was_written() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
-    let ways: [(&str, fn(&Mount)); 4] = [
+    type Way = fn(&Mount);
+    let ways: [(&str, Way); 4] = [
         ("fusermount3", |mount| drop(run(Command::new("fusermount3").arg("-u").arg(mount.path())))),
         ("umount", |mount| drop(run(Command::new("umount").arg(mount.path())))),
         ("SIGTERM", |mount| signal(mount.daemon(), "TERM")),
