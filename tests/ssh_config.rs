@@ -109,7 +109,7 @@ fn included_files() {
     let config = format!("Host other\nInclude config.d/*\nHost hq\n{}", lines(&sshd));
     comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
     fs::write(scaup.home().join(".ssh/circle"), "Include circle\n").unwrap();
-    comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include circle\nInclude config.d/*\n")));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", "Include circle\nInclude config.d/*\n"));
 }
 
 #[test]

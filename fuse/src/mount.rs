@@ -176,7 +176,8 @@ fn is_fuse_mount(path: &Path) -> bool {
 ///
 /// If it can't be unmounted.
 pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
-    match std::fs::metadata(path) {
+    // Opening always asks the process behind the mount; attributes may come from the kernel's memory for a while.
+    match std::fs::read_dir(path) {
         Err(error) if error.raw_os_error() == Some(System::NOTCONN.raw_os_error()) => {
             detach(path, true).map(|()| true)
         }

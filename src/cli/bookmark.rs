@@ -203,10 +203,7 @@ fn duck(file: &Path) -> Result<(String, Bookmark), CliError> {
         .get("Private Key File Dictionary")
         .and_then(|file| file.as_dictionary()?.get("Path")?.as_string().map(str::to_owned))
         .or_else(|| text("Private Key File"));
-    let identity = identity.map(|path| match path.strip_prefix("~/") {
-        Some(below_home) => crate::config::paths::home().join(below_home),
-        None => PathBuf::from(path),
-    });
+    let identity = identity.map(|path| crate::config::paths::expand_home(PathBuf::from(path)));
     let read_only = matches!(list.get("Readonly"), Some(plist::Value::Boolean(true)))
         || text("Readonly").is_some_and(|value| value == "true");
     let name: String = text("Nickname")

@@ -129,7 +129,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
     let options: Vec<String> = arguments.options.into_iter().chain(bookmark.options.clone()).collect();
     let options = mount_options::sort(&options).map_err(CliError::usage)?;
     let name = free_name(&bookmark_name.unwrap_or_else(|| target.name()))?;
-    let mountpoint = match arguments.mountpoint.or(bookmark.mountpoint.clone()) {
+    let mountpoint = match arguments.mountpoint.or(bookmark.mountpoint.clone().map(paths::expand_home)) {
         Some(path) => std::path::absolute(path)?,
         None => paths::mounts().join(&name),
     };
@@ -146,7 +146,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         target,
         mountpoint: mountpoint.components().collect(),
         directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
-        identity: absolute(arguments.identity.or(bookmark.identity))?,
+        identity: absolute(arguments.identity.or(bookmark.identity.map(paths::expand_home)))?,
         ssh_config,
         options,
         read_only: arguments.read_only || bookmark.read_only,

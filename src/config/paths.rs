@@ -17,6 +17,12 @@ pub fn home() -> PathBuf {
     std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"))
 }
 
+/// A path as people write it in files: `~/` is the home directory, which on the command line the shell puts in.
+#[must_use]
+pub fn expand_home(path: PathBuf) -> PathBuf {
+    path.strip_prefix("~").map(|below| home().join(below)).unwrap_or(path)
+}
+
 /// One file per bookmark.
 #[must_use]
 pub fn bookmarks() -> PathBuf {

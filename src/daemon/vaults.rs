@@ -5,7 +5,7 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
 use super::status::shown;
 use crate::drive::{Drive, VaultError, VaultState};
-use crate::remote::RemotePath;
+use crate::remote::{RemoteError, RemotePath};
 
 /// How often a password may be wrong.
 const ATTEMPTS: u32 = 3;
@@ -37,7 +37,17 @@ pub(super) async fn unlock_at_mount(
     if !request.vaults.is_empty() {
         return Ok(());
     }
-    for vault in drive.find_vaults().await.map_err(failure)? {
+    let found = match drive.find_vaults().await {
+        Ok(found) => found,
+        // Such a directory can still be passed through, and its vaults named.
+        Err(VaultError::Remote { source: RemoteError::PermissionDenied, .. }) => {
+            let text = "the directory can't be listed, so no vaults are looked for; name them with --vault";
+            link.tell(Event::Progress(text.to_owned()));
+            return Ok(());
+        }
+        Err(error) => return Err(failure(error)),
+    };
+    for vault in found {
         let path = shown(&vault.path);
         match vault.state {
             VaultState::Locked => {

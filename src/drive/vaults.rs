@@ -457,6 +457,11 @@ impl Drive {
             invalidate.entry(*parent, name);
         }
         invalidate.inode(inode);
+        // Forgetting the directory's own entry forgets the names below it that were looked for and not found.
+        let entry = self.tree.lock().get(inode).ok().map(|node| (node.parent, node.name.clone()));
+        if let Some((parent, name)) = entry.filter(|(parent, _)| *parent != inode) {
+            invalidate.entry(parent, &name);
+        }
     }
 }
 

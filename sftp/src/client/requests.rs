@@ -11,6 +11,10 @@ use super::lane::{Lane, Shared};
 use super::packet::{Attributes, NameEntry, Reply, SetAttributes, decode_numbers, kind};
 use super::road::Priority;
 
+/// The bits of a mode that say what a file is, and those of a symbolic link (inode(7)).
+const FILE_TYPE: u32 = 0o170_000;
+const SYMBOLIC_LINK: u32 = 0o120_000;
+
 /// Names in one directory that are taken from a server.
 const NAMES_MAX: usize = 2_000_000;
 /// READDIRs on one handle at the start: most directories end with the second.
@@ -318,14 +322,25 @@ impl Lane {
     /// As all requests.
     pub async fn set_attributes(&self, path: &[u8], set: &SetAttributes) -> Result<(), SftpError> {
         // The extension does not take a size.
-        let reply = if set.size.is_none() && self.offers(b"lsetstat@openssh.com") {
-            self.request(kind::EXTENDED, |request| {
-                request.string(b"lsetstat@openssh.com").string(path).attributes(set)
-            })
-            .await?
-        } else {
-            self.request(kind::SETSTAT, |request| request.string(path).attributes(set)).await?
-        };
+        if set.size.is_none() && self.offers(b"lsetstat@openssh.com") {
+            let reply = self
+                .request(kind::EXTENDED, |request| {
+                    request.string(b"lsetstat@openssh.com").string(path).attributes(set)
+                })
+                .await;
+            let result = reply.and_then(|reply| done(&reply, "SETSTAT"));
+            // The C library changes modes without following links through /proc, which a chroot lacks: what is no link can be
+            // changed the ordinary way.
+            let failed = matches!(&result, Err(error) if error.code() == Some(StatusCode::Failure));
+            if !failed || set.permissions.is_none() {
+                return result;
+            }
+            let is_link = |mode: u32| mode & FILE_TYPE == SYMBOLIC_LINK;
+            if self.lstat(path).await?.permissions.is_none_or(is_link) {
+                return result;
+            }
+        }
+        let reply = self.request(kind::SETSTAT, |request| request.string(path).attributes(set)).await?;
         done(&reply, "SETSTAT")
     }
 

@@ -22,7 +22,7 @@ pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
 /// An identity to offer.
 pub(super) enum Identity {
     /// A key file, with a certificate of its key if there is one to show instead.
-    File { path: PathBuf, certificate: Option<Certificate> },
+    File { path: PathBuf, certificate: Option<Box<Certificate>> },
     /// A key in the agent.
     Agent(Box<AgentIdentity>),
 }
@@ -92,7 +92,7 @@ fn of_file(destination: &Destination, path: &Path) -> Vec<Identity> {
         public.as_ref().is_none_or(|public| public.key_data() == certificate.public_key())
     });
     certificates
-        .map(Some)
+        .map(|certificate| Some(Box::new(certificate)))
         .chain([None])
         .map(|certificate| Identity::File { path: path.to_owned(), certificate })
         .collect()

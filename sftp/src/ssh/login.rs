@@ -181,13 +181,13 @@ impl Login<'_> {
     async fn offer_file(
         &mut self,
         path: &Path,
-        certificate: Option<Certificate>,
+        certificate: Option<Box<Certificate>>,
     ) -> Result<Option<Step>, ConnectError> {
         let key = match keys::read(path) {
             Ok(KeyFile::Open(key)) => key,
             Ok(KeyFile::Locked { text, public }) => {
                 // Nobody should type a passphrase for a key that the server does not want.
-                if let Some(refused) = self.try_public(public, certificate.as_ref()).await? {
+                if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
                     return Ok(Some(refused));
                 }
                 keys::unlock(path, &text, self.destination, self.interaction).await?
@@ -206,7 +206,7 @@ impl Login<'_> {
         self.offers += 1;
         let user = self.destination.user.clone();
         let accepted = match certificate {
-            Some(certificate) => self.handle.authenticate_openssh_cert(user, key, certificate).await,
+            Some(certificate) => self.handle.authenticate_openssh_cert(user, key, *certificate).await,
             None => {
                 let key = PrivateKeyWithHashAlg::new(key, self.rsa_hash().await);
                 self.handle.authenticate_publickey(user, key).await

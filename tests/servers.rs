@@ -1,0 +1,108 @@
+//! The kinds of servers that a mount meets: SFTP built in or as a program, chroots, few sessions, homes that nobody may list.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+
+use scaup_rig::{Mount, Scaup, Sshd};
+
+fn scaup() -> Scaup {
+    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
+}
+
+/// Writes, reads, renames and lists.
+fn works(mount: &Mount, below: &str) {
+    let directory = mount.join(below);
+    fs::write(directory.join("one"), vec![42; 300_000]).unwrap();
+    fs::rename(directory.join("one"), directory.join("two")).unwrap();
+    assert_eq!(fs::read(directory.join("two")).unwrap(), vec![42; 300_000]);
+    fs::create_dir(directory.join("made")).unwrap();
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
+}
+
+#[test]
+fn one_session_is_enough() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().config("MaxSessions 1").start());
+    let mount = scaup.mount_on(&sshd, "").start();
+    works(&mount, "");
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn sftp_as_a_program_and_built_in() {
+    for command in ["internal-sftp", "/usr/lib/openssh/sftp-server"] {
+        let (scaup, sshd) = (scaup(), Sshd::key_only().subsystem(command).start());
+        let mount = scaup.mount_on(&sshd, "").start();
+        works(&mount, "");
+        mount.unmount(&scaup);
+    }
+}
+
+#[test]
+fn a_server_that_only_reads_says_so() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().subsystem("internal-sftp -R").start());
+    fs::write(sshd.home().join("file"), "content").unwrap();
+    let mount = scaup.mount_on(&sshd, "").start();
+    assert_eq!(fs::read_to_string(mount.join("file")).unwrap(), "content");
+    fs::write(mount.join("new"), "").unwrap_err();
+    fs::create_dir(mount.join("new")).unwrap_err();
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_chroot() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().chroot().start());
+    let mount = scaup.mount_on(&sshd, "/").start();
+    works(&mount, "files");
+    fs::write(mount.join("not-mine"), "").unwrap_err();
+    mount.unmount(&scaup);
+    let mount = scaup.mount_on(&sshd, "/files").start();
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 2);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_home_that_is_not_listable_can_be_passed_through() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    fs::create_dir(sshd.home().join("files")).unwrap();
+    sshd.give(&sshd.home());
+    // The user may enter it, but neither list nor own it.
+    std::os::unix::fs::chown(sshd.home(), Some(0), Some(0)).unwrap();
+    fs::set_permissions(sshd.home(), Permissions::from_mode(0o711)).unwrap();
+    let mount = scaup.mount_on(&sshd, "").start();
+    works(&mount, "files");
+    assert_eq!(fs::read_dir(mount.path()).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    mount.unmount(&scaup);
+    let mount = scaup.mount_on(&sshd, "files").start();
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 2);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn three_hundred_files_open_at_once_each_keep_their_content() {
+    for command in ["internal-sftp", "/usr/lib/openssh/sftp-server"] {
+        let (scaup, sshd) = (scaup(), Sshd::key_only().subsystem(command).start());
+        let mount = scaup.mount_on(&sshd, "").start();
+        let content = |number: usize| format!("{number} ").repeat(2_000);
+        let mut open: Vec<File> = (0..300)
+            .map(|number| {
+                let mut file = File::create_new(mount.join(number.to_string())).unwrap();
+                file.write_all(content(number).as_bytes()).unwrap();
+                file
+            })
+            .collect();
+        open.iter().for_each(|file| file.sync_all().unwrap());
+        drop(open.drain(..));
+        let mut open: Vec<File> =
+            (0..300).map(|number| File::open(mount.join(number.to_string())).unwrap()).collect();
+        for (number, file) in open.iter_mut().enumerate().rev() {
+            let mut found = String::new();
+            file.read_to_string(&mut found).unwrap();
+            assert_eq!(found, content(number));
+            assert_eq!(fs::read_to_string(sshd.home().join(number.to_string())).unwrap(), found);
+        }
+        drop(open);
+        mount.unmount(&scaup);
+    }
+}
