@@ -1,5 +1,6 @@
 //! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that
-//! Cryptomator's own libraries wrote ([`Fixture`]), and the program under test with a home of its own ([`Scaup`]).
+//! Cryptomator's own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
+//! them that can be long, narrow or broken ([`Proxy`]).
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -12,6 +13,7 @@ mod fixtures;
 mod install;
 mod keys;
 mod process;
+mod proxy;
 mod scaup;
 mod sshd;
 mod within;
@@ -20,6 +22,7 @@ pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable
 pub use install::{need, need_root};
 pub use keys::{Key, KeyKind};
 pub use process::run;
+pub use proxy::{Direction, Proxy};
 pub use scaup::{Answers, Mount, MountCommand, Scaup};
 pub use sshd::{KeyboardInteractive, Sshd, SshdBuilder};
 pub use within::{eventually, within};
