@@ -176,8 +176,13 @@ impl Lane {
         if !self.offers(b"limits@openssh.com") {
             return Ok(());
         }
-        let reply = self.request(kind::EXTENDED, |request| request.string(b"limits@openssh.com")).await?;
-        let Reply::Extended(numbers) = reply else { return Ok(()) };
+        let reply = self.request(kind::EXTENDED, |request| request.string(b"limits@openssh.com")).await;
+        let numbers = match reply {
+            Ok(Reply::Extended(numbers)) => numbers,
+            // It does not say after all.
+            Ok(_) | Err(SftpError::Status { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let [_packet, read, write, handles] = packet::decode_numbers(numbers)?;
         let known = |length: u64| match u32::try_from(length) {
             Ok(0) => LENGTH_UNKNOWN,
