@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,8 +30,29 @@ const LENGTH_MAX: u32 = 255 * 1024;
 
 type Outcome = Result<Reply, SftpError>;
 
+/// A reply on its way to who asked. If it never gets there, because who asked went away before or after it was handed over, a
+/// handle in it is closed.
+pub(super) struct Answer {
+    outcome: Option<Outcome>,
+    lane: Weak<Shared>,
+}
+
+impl Answer {
+    fn take(mut self) -> Outcome {
+        self.outcome.take().unwrap_or_else(|| Err(closed()))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let (Some(Ok(Reply::Handle(handle))), Some(lane)) = (&self.outcome, self.lane.upgrade()) {
+            lane.close(handle);
+        }
+    }
+}
+
 struct Pending {
-    waiting: HashMap<u32, oneshot::Sender<Outcome>>,
+    waiting: HashMap<u32, oneshot::Sender<Answer>>,
     next_id: u32,
 }
 
@@ -155,8 +176,13 @@ impl Lane {
         if !self.offers(b"limits@openssh.com") {
             return Ok(());
         }
-        let reply = self.request(kind::EXTENDED, |request| request.string(b"limits@openssh.com")).await?;
-        let Reply::Extended(numbers) = reply else { return Ok(()) };
+        let reply = self.request(kind::EXTENDED, |request| request.string(b"limits@openssh.com")).await;
+        let numbers = match reply {
+            Ok(Reply::Extended(numbers)) => numbers,
+            // It does not say after all.
+            Ok(_) | Err(SftpError::Status { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let [_packet, read, write, handles] = packet::decode_numbers(numbers)?;
         let known = |length: u64| match u32::try_from(length) {
             Ok(0) => LENGTH_UNKNOWN,
@@ -343,10 +369,12 @@ impl Shared {
 
     async fn outcome(&self, answer: oneshot::Receiver<Outcome>) -> Result<Reply, SftpError> {
         match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(Ok(Reply::Status { code, message }))) if code != StatusCode::Ok => {
-                Err(SftpError::Status { code, message })
-            }
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(answer)) => match answer.take() {
+                Ok(Reply::Status { code, message }) if code != StatusCode::Ok => {
+                    Err(SftpError::Status { code, message })
+                }
+                outcome => outcome,
+            },
             Ok(Err(_)) => Err(self.why_dead()),
             Err(_) => Err(SftpError::Timeout(self.timeout)),
         }
@@ -361,7 +389,7 @@ impl Shared {
         &self,
         kind: u8,
         build: impl FnOnce(Request) -> Request,
-    ) -> Result<oneshot::Receiver<Outcome>, SftpError> {
+    ) -> Result<oneshot::Receiver<Answer>, SftpError> {
         let (sender, receiver) = oneshot::channel();
         let mut pending = self.lock();
         if let Some(why) = &*self.dead.borrow() {
@@ -392,19 +420,18 @@ impl Shared {
         let mut pending = self.lock();
         self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
         for (_, waiting) in pending.waiting.drain() {
-            let _ = waiting.send(Err(self.why_dead()));
+            let _ = waiting.send(Answer { outcome: Some(Err(self.why_dead())), lane: Weak::new() });
         }
     }
 
     /// Hands a reply to the one who waits for it.
-    fn deliver(&self, id: u32, reply: Reply) -> Result<(), SftpError> {
+    fn deliver(self: &Arc<Self>, id: u32, reply: Reply) -> Result<(), SftpError> {
         let waiting = self.lock().waiting.remove(&id);
         let Some(waiting) = waiting else {
             return Err(SftpError::Protocol(format!("a reply to request {id}, which was not made")));
         };
-        if let Err(Ok(Reply::Handle(handle))) = waiting.send(Ok(reply)) {
-            self.close(&handle);
-        }
+        // Whoever asked may have gone away; then the answer is dropped here.
+        let _ = waiting.send(Answer { outcome: Some(Ok(reply)), lane: Arc::downgrade(self) });
         Ok(())
     }
 
@@ -418,7 +445,7 @@ async fn write_all(
     mut outgoing: Outgoing,
     mut queue: mpsc::UnboundedReceiver<Bytes>,
     traffic: Arc<Traffic>,
-    shared: std::sync::Weak<Shared>,
+    shared: Weak<Shared>,
 ) {
     while let Some(packet) = queue.recv().await {
         traffic.sent.fetch_add(packet.len() as u64, Ordering::Relaxed);
@@ -432,7 +459,7 @@ async fn write_all(
     outgoing.end().await;
 }
 
-async fn read_all(mut packets: Packets, traffic: Arc<Traffic>, shared: std::sync::Weak<Shared>) {
+async fn read_all(mut packets: Packets, traffic: Arc<Traffic>, shared: Weak<Shared>) {
     loop {
         let packet = packets.next().await;
         let Some(shared) = shared.upgrade() else { return };

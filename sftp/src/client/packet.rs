@@ -206,7 +206,8 @@ pub(super) fn decode_version(mut packet: Bytes) -> Result<Vec<Bytes>, SftpError>
         return Err(malformed("greeting"));
     }
     let version = take_u32(&mut packet, "greeting")?;
-    if version < VERSION {
+    // Answering with a higher one than asked is against the draft, and later versions word attributes otherwise.
+    if version != VERSION {
         return Err(SftpError::Protocol(format!("it speaks version {version} of SFTP, and 3 is needed")));
     }
     let mut extensions = Vec::new();
@@ -242,7 +243,8 @@ pub(super) fn decode(mut packet: Bytes) -> Result<(u32, Reply), SftpError> {
             let count = take_u32(&mut packet, "names")?;
             let mut names = Vec::new();
             for _ in 0..count {
-                let name = take_string(&mut packet, "name")?;
+                // In memory of its own: a kept name must not keep a whole packet.
+                let name = Bytes::copy_from_slice(&take_string(&mut packet, "name")?);
                 // The line that `ls -l` would show: nothing in it that the attributes do not say.
                 take_string(&mut packet, "name")?;
                 names.push(NameEntry { name, attributes: take_attributes(&mut packet)? });
@@ -310,6 +312,22 @@ mod tests {
         });
         let (_, Reply::Name(names)) = decode(names).unwrap() else { unreachable!() };
         assert_eq!(names.iter().map(|n| n.name.as_ref()).collect::<Vec<_>>(), [b"a", b"b"]);
+    }
+
+    #[test]
+    fn a_kept_name_keeps_no_packet() {
+        let packet = packet(|b| {
+            b.put_u8(kind::NAME);
+            b.put_u32(1);
+            b.put_u32(1);
+            b.put_u32(1);
+            b.put_slice(b"n");
+            b.put_u32(500_000);
+            b.put_bytes(b'-', 500_000);
+            b.put_u32(0);
+        });
+        let (_, Reply::Name(names)) = decode(packet.clone()).unwrap() else { unreachable!() };
+        assert!(packet.is_unique(), "{} name holds 500 kB", names.len());
     }
 
     #[test]

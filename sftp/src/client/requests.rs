@@ -17,6 +17,8 @@ const SYMBOLIC_LINK: u32 = 0o120_000;
 
 /// Names in one directory that are taken from a server.
 const NAMES_MAX: usize = 2_000_000;
+/// Bytes of all the names in one directory that are taken from a server.
+const NAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// READDIRs on one handle at the start: most directories end with the second.
 const READDIRS_FIRST: usize = 2;
 /// READDIRs on one handle at a time after that. OpenSSH answers a hundred names to each, so 5,000 names take four round trips; what is asked
@@ -381,14 +383,18 @@ impl Lane {
     pub async fn list(&self, path: &[u8]) -> Result<Vec<NameEntry>, SftpError> {
         let handle = self.request(kind::OPENDIR, |request| request.string(path)).await?;
         let handle = self.handle(handle, "OPENDIR")?;
-        let mut names = Vec::new();
+        let mut names: Vec<NameEntry> = Vec::new();
+        let mut bytes = 0;
         let mut at_once = READDIRS_FIRST;
         loop {
             let asked = (0..at_once).map(|_| self.read_directory(&handle));
             let mut ended = false;
             for batch in futures::future::join_all(asked).await {
                 match batch? {
-                    Some(batch) => names.extend(batch),
+                    Some(batch) => {
+                        bytes += batch.iter().map(|entry| entry.name.len()).sum::<usize>();
+                        names.extend(batch);
+                    }
                     None => ended = true,
                 }
             }
@@ -397,6 +403,9 @@ impl Lane {
             }
             if names.len() > NAMES_MAX {
                 return Err(SftpError::Protocol(format!("a directory of more than {NAMES_MAX} names")));
+            }
+            if bytes > NAMES_BYTES_MAX {
+                return Err(SftpError::Protocol(format!("a directory of {bytes} bytes of names")));
             }
             at_once = READDIRS_MORE;
         }

@@ -1,5 +1,6 @@
 //! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that
-//! Cryptomator's own libraries wrote ([`Fixture`]), and the program under test with a home of its own ([`Scaup`]).
+//! Cryptomator's own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
+//! them that can be long, narrow or broken ([`Proxy`]), and an SFTP server that lies ([`hostile_sftp`]).
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -9,17 +10,21 @@
 
 mod account;
 mod fixtures;
+mod hostile;
 mod install;
 mod keys;
 mod process;
+mod proxy;
 mod scaup;
 mod sshd;
 mod within;
 
 pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable, Special};
+pub use hostile::{Lie, SftpPacket, hostile_sftp};
 pub use install::{need, need_root};
 pub use keys::{Key, KeyKind};
 pub use process::run;
+pub use proxy::{Direction, Proxy};
 pub use scaup::{Answers, Mount, MountCommand, Scaup};
 pub use sshd::{KeyboardInteractive, Sshd, SshdBuilder};
 pub use within::{eventually, within};

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::install::need;
 use crate::process::kill;
+use crate::proxy::Proxy;
 use crate::sshd::Sshd;
 use crate::within::{eventually, within};
 
@@ -117,11 +118,24 @@ impl Scaup {
     /// Prepares to mount `directory` (empty: the login directory) on `sshd`, whose host key is known.
     #[must_use]
     pub fn mount_on(&self, sshd: &Sshd, directory: &str) -> MountCommand<'_> {
+        self.mount_at(sshd, sshd.port(), directory)
+    }
+
+    /// As [`Self::mount_on`], over a proxy that leads to `sshd`.
+    #[must_use]
+    pub fn mount_through(&self, proxy: &Proxy, sshd: &Sshd, directory: &str) -> MountCommand<'_> {
+        self.mount_at(sshd, proxy.port(), directory)
+    }
+
+    fn mount_at(&self, sshd: &Sshd, port: u16, directory: &str) -> MountCommand<'_> {
         let colon = if directory.is_empty() { "" } else { ":" };
         self.mount(format!("{}@{}{colon}{directory}", sshd.user(), sshd.host()))
-            .args(["-p", &sshd.port().to_string(), "-i"])
+            .args(["-p", &port.to_string(), "-i"])
             .args([sshd.key().path()])
-            .args(["-o".to_owned(), format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+            .args([
+                "-o".to_owned(),
+                format!("UserKnownHostsFile={}", sshd.known_hosts_file_at(port).display()),
+            ])
     }
 
     /// What `status --json` says.

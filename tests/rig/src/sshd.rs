@@ -352,17 +352,29 @@ impl Sshd {
     /// The lines of `known_hosts` that name this server's keys.
     #[must_use]
     pub fn known_hosts(&self) -> String {
+        self.known_hosts_at(self.port)
+    }
+
+    /// The lines of `known_hosts` for who reaches this server at another port, such as a [`crate::Proxy`]'s.
+    #[must_use]
+    pub fn known_hosts_at(&self, port: u16) -> String {
         self.host_keys
             .iter()
-            .map(|key| format!("[{}]:{} {}\n", self.host(), self.port, key.public_fields()))
+            .map(|key| format!("[{}]:{port} {}\n", self.host(), key.public_fields()))
             .collect()
     }
 
     /// A file with [`Self::known_hosts`], for `UserKnownHostsFile`.
     #[must_use]
     pub fn known_hosts_file(&self) -> PathBuf {
-        let path = self.account.directory().join("known_hosts");
-        write(&path, &self.known_hosts(), 0o644);
+        self.known_hosts_file_at(self.port)
+    }
+
+    /// A file with [`Self::known_hosts_at`].
+    #[must_use]
+    pub fn known_hosts_file_at(&self, port: u16) -> PathBuf {
+        let path = self.account.directory().join(format!("known_hosts_{port}"));
+        write(&path, &self.known_hosts_at(port), 0o644);
         path
     }
 

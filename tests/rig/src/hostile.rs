@@ -1,0 +1,190 @@
+//! An SFTP server that lies: OpenSSH's own `sftp-server`, and between it and the client somebody who changes what it says.
+//!
+//! It speaks over a stream in this process. So a test states only the lie, and all around it is as real servers have it.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::process::Command;
+
+use crate::install::need;
+
+/// Bytes that lie in the stream at most before its other end reads them.
+const STREAM: usize = 256 * 1024;
+
+/// One packet, of either side (draft-ietf-secsh-filexfer-02, section 3). INIT and VERSION have no id; theirs is 0 here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftpPacket {
+    /// Its type, `SSH_FXP_…`.
+    pub kind: u8,
+    /// The request's id.
+    pub id: u32,
+    /// What follows.
+    pub body: Vec<u8>,
+}
+
+/// What the client gets to hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lie {
+    /// The real server's answer.
+    Truth,
+    /// These bytes instead: any number of packets, or none and so no answer, or something else.
+    Bytes(Vec<u8>),
+    /// These bytes, and then the end of the stream.
+    End(Vec<u8>),
+}
+
+impl SftpPacket {
+    /// The client's greeting.
+    pub const INIT: u8 = 1;
+    /// The server's greeting.
+    pub const VERSION: u8 = 2;
+    /// Opens a file.
+    pub const OPEN: u8 = 3;
+    /// Closes a handle.
+    pub const CLOSE: u8 = 4;
+    /// Asks for content.
+    pub const READ: u8 = 5;
+    /// Sends content.
+    pub const WRITE: u8 = 6;
+    /// Asks for attributes.
+    pub const LSTAT: u8 = 7;
+    /// Opens a directory.
+    pub const OPENDIR: u8 = 11;
+    /// Asks for names.
+    pub const READDIR: u8 = 12;
+    /// Asks for the absolute form of a path.
+    pub const REALPATH: u8 = 16;
+    /// Asks for a link's target.
+    pub const READLINK: u8 = 19;
+    /// How it went.
+    pub const STATUS: u8 = 101;
+    /// A handle.
+    pub const HANDLE: u8 = 102;
+    /// Content.
+    pub const DATA: u8 = 103;
+    /// Names.
+    pub const NAME: u8 = 104;
+    /// Attributes.
+    pub const ATTRS: u8 = 105;
+    /// A request of an extension.
+    pub const EXTENDED: u8 = 200;
+    /// The answer of an extension.
+    pub const EXTENDED_REPLY: u8 = 201;
+
+    /// A packet with an empty body, to be filled.
+    #[must_use]
+    pub fn new(kind: u8, id: u32) -> Self {
+        Self { kind, id, body: Vec::new() }
+    }
+
+    /// Adds a number of 32 bits.
+    #[must_use]
+    pub fn u32(mut self, value: u32) -> Self {
+        self.body.extend(value.to_be_bytes());
+        self
+    }
+
+    /// Adds a number of 64 bits.
+    #[must_use]
+    pub fn u64(mut self, value: u64) -> Self {
+        self.body.extend(value.to_be_bytes());
+        self
+    }
+
+    /// Adds a string with its length.
+    #[must_use]
+    pub fn string(mut self, value: &[u8]) -> Self {
+        self.body.extend(u32::try_from(value.len()).expect("a test's string is short").to_be_bytes());
+        self.body.extend(value);
+        self
+    }
+
+    /// The bytes on the wire, with the length that they really have.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut packet = vec![self.kind];
+        if !self.has_no_id() {
+            packet.extend(self.id.to_be_bytes());
+        }
+        packet.extend(&self.body);
+        let length = u32::try_from(packet.len()).expect("a test's packet is short");
+        [&length.to_be_bytes()[..], &packet].concat()
+    }
+
+    /// This packet as what the client gets to hear.
+    #[must_use]
+    pub fn lie(&self) -> Lie {
+        Lie::Bytes(self.bytes())
+    }
+
+    fn has_no_id(&self) -> bool {
+        matches!(self.kind, Self::INIT | Self::VERSION)
+    }
+
+    /// The next packet of an honest side; `None` at its end.
+    async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
+        let length = from.read_u32().await.ok()?;
+        let mut packet = vec![0; length as usize];
+        from.read_exact(&mut packet).await.ok()?;
+        let (kind, rest) = packet.split_first()?;
+        let mut packet = Self { kind: *kind, id: 0, body: rest.to_vec() };
+        if !packet.has_no_id() {
+            let id: [u8; 4] = packet.body.drain(..4).as_slice().try_into().ok()?;
+            packet.id = u32::from_be_bytes(id);
+        }
+        Some(packet)
+    }
+}
+
+/// Starts a server whose login directory is `home`, and answers the stream that leads to it.
+///
+/// `lie` sees each request with the real server's answer. The real server does all that it is asked, whatever the client hears
+/// of it, and ends with the stream. Must be called inside a tokio runtime.
+pub fn hostile_sftp(
+    home: &Path,
+    lie: impl FnMut(&SftpPacket, &SftpPacket) -> Lie + Send + 'static,
+) -> DuplexStream {
+    need(&[("/usr/lib/openssh/sftp-server", "openssh-sftp-server")]);
+    let (ours, theirs) = tokio::io::duplex(STREAM);
+    let server = Command::new("/usr/lib/openssh/sftp-server")
+        .current_dir(home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("sftp-server runs");
+    tokio::spawn(async move {
+        let mut server = server;
+        let to_server = server.stdin.take().expect("its input is a pipe");
+        let from_server = server.stdout.take().expect("its output is a pipe");
+        stand_between(theirs, to_server, from_server, lie).await;
+    });
+    ours
+}
+
+/// Carries one request after the other, until somebody has enough.
+async fn stand_between(
+    client: DuplexStream,
+    mut to_server: impl AsyncWrite + Unpin,
+    mut from_server: impl AsyncRead + Unpin,
+    mut lie: impl FnMut(&SftpPacket, &SftpPacket) -> Lie,
+) {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    while let Some(request) = SftpPacket::receive(&mut from_client).await {
+        if to_server.write_all(&request.bytes()).await.is_err() || to_server.flush().await.is_err() {
+            return;
+        }
+        let Some(answer) = SftpPacket::receive(&mut from_server).await else { return };
+        let (bytes, ends) = match lie(&request, &answer) {
+            Lie::Truth => (answer.bytes(), false),
+            Lie::Bytes(bytes) => (bytes, false),
+            Lie::End(bytes) => (bytes, true),
+        };
+        if to_client.write_all(&bytes).await.is_err() || ends {
+            return;
+        }
+    }
+}
