@@ -326,7 +326,7 @@ pub(super) struct Row<'a> {
     _unacknowledged: Unacknowledged<'a>,
     permit: Permit,
     sent: Instant,
-    answers: Vec<Result<oneshot::Receiver<Outcome>, SftpError>>,
+    answers: Vec<Result<oneshot::Receiver<Answer>, SftpError>>,
 }
 
 impl Lane {
@@ -367,7 +367,7 @@ impl Shared {
         self.outcome(answer).await
     }
 
-    async fn outcome(&self, answer: oneshot::Receiver<Outcome>) -> Result<Reply, SftpError> {
+    async fn outcome(&self, answer: oneshot::Receiver<Answer>) -> Result<Reply, SftpError> {
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(answer)) => match answer.take() {
                 Ok(Reply::Status { code, message }) if code != StatusCode::Ok => {
