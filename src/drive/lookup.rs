@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 
 use super::error::DriveError;
+use super::file::Backing;
 use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
 use super::listings::directories_in;
@@ -329,7 +330,11 @@ impl Drive {
             Ask::Path(path) => Ok(self.remote.stat(&path).await?),
             Ask::Open(file) => {
                 let state = file.state.read().await;
-                let attributes = state.backing.file().stat().await?;
+                // What was never saved is known better here.
+                let attributes = match &state.backing {
+                    Backing::Stored { file, .. } => file.stat().await?,
+                    Backing::Staged { .. } => self.tree.lock().get(inode)?.attributes,
+                };
                 Ok(RemoteAttributes { size: state.length, ..attributes })
             }
             Ask::Again(parent, name) => {

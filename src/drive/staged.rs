@@ -3,6 +3,7 @@
 //! Making the file costs a round trip that a program would have to wait for. Where this mount has made files before, it
 //! is made only when there is something to send: then all of a small file goes at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -21,21 +22,32 @@ pub(super) struct StagedFile {
     /// Permission bits it will have.
     mode: Mutex<u16>,
     made: OnceCell<Arc<dyn RemoteFile>>,
+    /// Its content is given up, but programs that have it open may go on with it: it is to have no name.
+    discarded: AtomicBool,
 }
 
 impl StagedFile {
     /// A file to be made at `path` when it is first used.
     pub(super) fn new(remote: Arc<dyn Remote>, path: RemotePath, mode: u16) -> Arc<Self> {
-        Arc::new(Self { remote, path: Mutex::new(path), mode: Mutex::new(mode), made: OnceCell::new() })
+        Arc::new(Self {
+            remote,
+            path: Mutex::new(path),
+            mode: Mutex::new(mode),
+            made: OnceCell::new(),
+            discarded: AtomicBool::new(false),
+        })
     }
 
     /// The file, made if it is not.
     pub(super) async fn make(&self) -> Result<&Arc<dyn RemoteFile>, RemoteError> {
-        self.made
-            .get_or_try_init(|| async {
-                self.remote.open(&self.path(), RemoteOpen::CreateNew(self.mode())).await
-            })
-            .await
+        let make = || async {
+            let made = self.remote.open(&self.path(), RemoteOpen::CreateNew(self.mode())).await?;
+            if self.discarded.load(Ordering::Acquire) {
+                self.remove().await;
+            }
+            Ok(made)
+        };
+        self.made.get_or_try_init(make).await
     }
 
     /// Permission bits it has or will have.
@@ -70,11 +82,17 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Removes it: its content is given up. What can't be removed is debris, cleaned up later.
+    /// Gives its content up: it loses its name, now or when it is made.
     pub(super) async fn discard(&self) {
-        if self.made.get().is_some()
-            && let Err(error) = self.remote.remove(&self.path()).await
-        {
+        self.discarded.store(true, Ordering::Release);
+        if self.made.get().is_some() {
+            self.remove().await;
+        }
+    }
+
+    /// What can't be removed is debris, cleaned up later.
+    async fn remove(&self) {
+        if let Err(error) = self.remote.remove(&self.path()).await {
             tracing::debug!(%error, "left a temporary file behind");
         }
     }
