@@ -91,6 +91,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     paths::make_private(&paths::state())?;
     let log = paths::state().join(format!("{}.log", request.name));
     let (mut conversation, mut daemon) = Conversation::start(&log)?;
+    // Before it is mounted: a signal that comes at that very moment must not end this process alone.
+    let _forwarding = foreground.then(|| super::unmount::forward_signals(daemon.id())).transpose()?;
     let mounted = converse::ask(&mut conversation, &Request::Mount(Box::new(request)), quiet);
     let Answer::Mounted { name, mountpoint } = mounted? else {
         return Err(CliError::other("the mount's process answered something else"));
@@ -101,7 +103,6 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     if !foreground {
         return Ok(());
     }
-    let _forwarding = super::unmount::forward_signals(daemon.id())?;
     converse::until_the_end(&mut conversation);
     match daemon.wait()?.code() {
         Some(0) => Ok(()),
