@@ -496,6 +496,47 @@ async fn a_server_that_stops_reading_holds_nobody_beyond_the_deadline() {
 }
 
 #[tokio::test]
+async fn requests_sent_in_a_row_share_one_deadline() {
+    let home = home();
+    let stream = hostile_sftp(home.path(), |request, _| match request.kind {
+        SftpPacket::INIT => packet(SftpPacket::VERSION, 0).u32(3).lie(),
+        SftpPacket::OPEN => packet(SftpPacket::HANDLE, request.id).string(b"h").lie(),
+        _ => Lie::Bytes(Vec::new()),
+    });
+    let deadline = Duration::from_millis(500);
+    let lane = Lane::open(stream, deadline).await.unwrap();
+    let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
+    // Thirty-two WRITEs and what follows them: one after the other they would take 17 s.
+    let asked = Instant::now();
+    let written = lane.write_whole(&handle, &vec![1; 1024 * 1024].into(), &SetAttributes::default()).await;
+    assert_eq!(written, Err(SftpError::Timeout(deadline)));
+    assert!(asked.elapsed() < 10 * deadline, "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_in_a_row_of_requests_is_heard() {
+    let home = home();
+    let content = Bytes::from(vec![1; 600_000]);
+    for refused in [SftpPacket::WRITE, SftpPacket::FSETSTAT, SftpPacket::EXTENDED, SftpPacket::FSTAT] {
+        let mut writes = 0;
+        let lane = lying(home.path(), refused, move |id| {
+            // Of the three WRITEs the second.
+            writes += 1;
+            let code = if refused == SftpPacket::WRITE && writes != 2 { 0 } else { 4 };
+            packet(SftpPacket::STATUS, id).u32(code).string(b"full").string(b"").lie()
+        })
+        .await
+        .unwrap();
+        let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
+        let set = SetAttributes { times: Some((1, 2)), ..SetAttributes::default() };
+        let written = timeout(PATIENCE, lane.write_whole(&handle, &content, &set)).await.expect("it hangs");
+        let expected = SftpError::Status { code: StatusCode::Failure, message: "full".to_owned() };
+        assert_eq!(written, Err(expected), "type {refused}");
+        assert_eq!(lane.unacknowledged(), 0);
+    }
+}
+
+#[tokio::test]
 async fn packets_may_come_a_byte_at_a_time() {
     let home = home();
     let (ours, theirs) = tokio::io::duplex(1);

@@ -343,6 +343,29 @@ async fn large_content_goes_in_32_kib_where_the_server_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_is_written_whole_and_its_start_read_with_its_attributes() {
+    let server = Server::start(&[]).await;
+    let lane = &server.lane;
+    let set = SetAttributes { times: Some((3, 4)), ..mode(0o640) };
+    for length in [0, 1, 1000, 255 * 1024, 255 * 1024 + 1, 700_000] {
+        let content = pattern(length);
+        let name = length.to_string();
+        let handle = lane.open_file(name.as_bytes(), OpenFlags::CreateNew, &nothing()).await.unwrap();
+        let attributes = lane.write_whole(&handle, &content.clone().into(), &set).await.unwrap();
+        let found = fs::metadata(server.at(&name)).unwrap();
+        assert!(fs::read(server.at(&name)).unwrap() == content);
+        assert_eq!((found.mode(), found.mtime(), found.len()), (0o100_640, 4, length as u64));
+        assert_eq!((attributes.size, attributes.times), (Some(length as u64), Some((3, 4))));
+        for start in [1, 999, 300_000, 800_000] {
+            let (attributes, read) = lane.read_start(&handle, start).await.unwrap();
+            assert_eq!(attributes.size, Some(length as u64));
+            assert!(read == content[..start.min(length)], "{start} of {length}: {} came", read.len());
+        }
+    }
+    assert_eq!(lane.unacknowledged(), 0);
+}
+
+#[tokio::test]
 async fn a_thousand_requests_at_once_get_their_own_answers() {
     let server = Server::start(&[]).await;
     for number in 0..1000 {

@@ -86,6 +86,9 @@ async fn converse(input: &[u8]) {
             assert!(read.is_none_or(|data| data.len() <= length));
         }
         in_time(1, lane.write_at(&handle, 0, &Bytes::from_static(b"content"))).await;
+        in_time(1, lane.write_whole(&handle, &Bytes::from_static(b"content"), &nothing)).await;
+        let start = in_time(answers, lane.read_start(&handle, 1000)).await;
+        assert!(start.is_none_or(|(_, data)| data.len() <= 1000));
         in_time(1, lane.fstat(&handle)).await;
         in_time(1, lane.fsync(&handle)).await;
         in_time(1, lane.close(&handle)).await;
@@ -98,7 +101,7 @@ async fn converse(input: &[u8]) {
     if let Some(limit) = lane.open_handles_max() {
         assert!(limit > 0);
     }
-    assert!(started.elapsed() <= DEADLINE * (16 + 4 * (answers + MESSAGES)));
+    assert!(started.elapsed() <= DEADLINE * (16 + 5 * (answers + MESSAGES)));
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -346,13 +346,15 @@ impl Row<'_> {
 
     /// Waits for all replies, in the order of the requests.
     pub(super) async fn replies(self) -> Vec<Result<Reply, SftpError>> {
-        let mut replies = Vec::with_capacity(self.answers.len());
-        for answer in self.answers {
-            replies.push(match answer {
-                Ok(answer) => self.lane.shared.outcome(answer).await,
+        // Waited for together: the deadline is that of all of them.
+        let lane = &self.lane.shared;
+        let replies = self.answers.into_iter().map(|answer| async {
+            match answer {
+                Ok(answer) => lane.outcome(answer).await,
                 Err(error) => Err(error),
-            });
-        }
+            }
+        });
+        let replies = futures::future::join_all(replies).await;
         if replies.iter().all(Result::is_ok) {
             self.lane.shared.road.note_round_trip(self.sent.elapsed());
             self.permit.arrived();

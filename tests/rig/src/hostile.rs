@@ -48,8 +48,12 @@ impl SftpPacket {
     pub const READ: u8 = 5;
     /// Sends content.
     pub const WRITE: u8 = 6;
-    /// Asks for attributes.
+    /// Asks for the attributes of a name.
     pub const LSTAT: u8 = 7;
+    /// Asks for the attributes of an open file.
+    pub const FSTAT: u8 = 8;
+    /// Sets the attributes of an open file.
+    pub const FSETSTAT: u8 = 10;
     /// Opens a directory.
     pub const OPENDIR: u8 = 11;
     /// Asks for names.
