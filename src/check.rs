@@ -42,7 +42,7 @@ use tree::Tree;
 pub use finding::{Finding, FindingKind, Report, Severity, Summary};
 
 /// Directories that are read at the same time.
-const PARALLEL: usize = 64;
+const PARALLEL: usize = 128;
 /// Most content directories of one vault: a server could invent them without end.
 const DIRECTORIES_MAX: usize = 2_000_000;
 

@@ -124,11 +124,11 @@ kinds! {
     Leftover: Info, "Scaup left this when it was interrupted; nobody sees it",
         "the next mount removes its own; of others it may be removed on the server when nothing is mounted";
     InUseMarker: Info, "Cryptomator has the file open, or had when it was interrupted",
-        "nothing";
+        "nothing has to be done";
     ChangedMeanwhile: Info, "it was changed while it was checked",
         "check again when nobody writes";
     Stray: Info, "it is no part of the vault, and is not shown",
-        "nothing";
+        "nothing has to be done";
 }
 
 /// One finding.
