@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bookmark;
+mod check;
 mod converse;
 mod demo;
 mod exit;

@@ -45,7 +45,11 @@ use vaults::KnownVault;
 
 pub use error::DriveError;
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
-pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault};
+pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault, open_vault};
+
+pub(crate) use temporary::is_temporary;
+pub(crate) use vault::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part};
+pub(crate) use vaults::Markers;
 
 /// How long written content may wait before it is sent without being asked for.
 const SAVE_AFTER: Duration = Duration::from_secs(5);

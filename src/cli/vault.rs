@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use scaup_crypto::CipherCombo;
 use zeroize::Zeroizing;
 
+use super::check;
 use super::converse;
 use super::exit::CliError;
 use super::prompt;
@@ -63,13 +64,14 @@ pub(super) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    Check(check::Arguments),
 }
 
 /// Where a vault is, and how to get there.
 #[derive(Args)]
 pub(super) struct Place {
     /// The vault's directory, written like a target of mount
-    path: String,
+    pub(super) path: String,
     /// The server's port
     #[arg(short)]
     port: Option<u16>,
@@ -117,6 +119,7 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
             println!("If the password is lost, so is everything in it: keep it in a safe place.");
             Ok(())
         }
+        Command::Check(arguments) => check::run(&runtime, &arguments),
         Command::Info { place } => {
             let status = runtime.block_on(async {
                 let (remote, path) = place.open().await?;
@@ -143,7 +146,7 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
 
 impl Place {
     /// The directory around the vault, and the vault's name in it.
-    async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
+    pub(super) async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
         let mut target = Target::parse(&self.path).map_err(CliError::usage)?;
         let last = match &mut target {
             Target::Local(path) => {
@@ -197,17 +200,29 @@ impl Place {
     }
 }
 
+/// A vault's password: the first line that a command prints.
+pub(super) fn password_from(command: &str, path: &str) -> Result<Zeroizing<String>, CliError> {
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .env("SCAUP_VAULT", path)
+        .env("SCAUP_PROMPT", format!("Password for vault {path}: "))
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    let printed = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        let text = format!("no password was given: the password command ended with {}", output.status);
+        return Err(CliError::new(FailureKind::Vault, text));
+    }
+    let text = std::str::from_utf8(&printed).map_err(CliError::other)?;
+    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
 /// Asks for a new password twice, or takes a command's.
 fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, CliError> {
     let none = |reason| CliError::new(FailureKind::Vault, format!("no password was given: {reason}"));
     let password = match command {
-        Some(command) => {
-            let output =
-                std::process::Command::new("sh").arg("-c").arg(command).env("SCAUP_VAULT", path).output()?;
-            let output = Zeroizing::new(output.stdout);
-            let text = std::str::from_utf8(&output).map_err(CliError::other)?;
-            Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
-        }
+        Some(command) => password_from(command, path)?,
         None => {
             let first = prompt::ask(&format!("New password for vault {path}: "), false).map_err(none)?;
             let second = prompt::ask("The same again: ", false).map_err(none)?;

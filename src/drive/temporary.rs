@@ -22,7 +22,7 @@ pub(super) fn name() -> Result<RemoteName, DriveError> {
 }
 
 /// Whether `name` is a temporary name of any Scaup: not to be shown.
-pub(super) fn is_temporary(name: &[u8]) -> bool {
+pub(crate) fn is_temporary(name: &[u8]) -> bool {
     owner(name).is_some()
 }
 

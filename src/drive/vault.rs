@@ -22,9 +22,9 @@ use crate::remote::{
 };
 
 /// Longest `dir.c9r` (cryptofs loads at most this), bytes.
-const DIRECTORY_ID_MAX: usize = 1000;
+pub(crate) const DIRECTORY_ID_MAX: usize = 1000;
 /// Longest `name.c9s`, bytes.
-const LONG_NAME_MAX: usize = 10_240;
+pub(crate) const LONG_NAME_MAX: usize = 10_240;
 /// Longest ciphertext of a symbolic link: 32,767 bytes of target, a header and an overhead of either combo.
 const SYMLINK_FILE_MAX: usize = 33_000;
 /// Nodes whose kind is looked up at the same time.
@@ -93,12 +93,12 @@ pub(super) struct VaultDirectory {
 }
 
 /// A name for a part of a node, none of which can fail to parse.
-fn part(name: &'static str) -> RemoteName {
+pub(crate) fn part(name: &'static str) -> RemoteName {
     RemoteName::parse(name.as_bytes()).unwrap_or_else(|| unreachable!("{name} is a valid name"))
 }
 
 /// The path of a vault's content directory.
-pub(super) fn content_path(root: &RemotePath, cryptor: &Cryptor, id: &DirectoryId) -> RemotePath {
+pub(crate) fn content_path(root: &RemotePath, cryptor: &Cryptor, id: &DirectoryId) -> RemotePath {
     cryptor
         .content_dir(id)
         .split('/')

@@ -77,7 +77,7 @@ pub enum VaultError {
 
 /// Which of the files that make a vault are there (`vault-format` section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Markers {
+pub(crate) struct Markers {
     config: bool,
     masterkey: bool,
     uvf: bool,
@@ -85,11 +85,11 @@ pub(super) struct Markers {
 }
 
 impl Markers {
-    pub(super) const CONFIG: &'static str = "vault.cryptomator";
-    pub(super) const MASTERKEY: &'static str = "masterkey.cryptomator";
+    pub(crate) const CONFIG: &'static str = "vault.cryptomator";
+    pub(crate) const MASTERKEY: &'static str = "masterkey.cryptomator";
     /// The marker of the newer Universal Vault Format.
     pub(super) const UVF: &'static str = "vault.uvf";
-    pub(super) const DATA: &'static str = "d";
+    pub(crate) const DATA: &'static str = "d";
 
     pub(super) fn from_kinds(
         config: Option<RemoteKind>,
@@ -247,6 +247,14 @@ fn unlock_with(path: &RemotePath, opening: Opening, password: &str) -> Result<Cr
     Ok(Cryptor::new(masterkey, config))
 }
 
+/// [`unlock_with`] on a thread of its own: the key derivation takes a while.
+async fn unlock_aside(path: &RemotePath, opening: Opening, password: &str) -> Result<Cryptor, VaultError> {
+    let (owned_path, password) = (path.clone(), zeroize::Zeroizing::new(password.to_owned()));
+    tokio::task::spawn_blocking(move || unlock_with(&owned_path, opening, &password))
+        .await
+        .map_err(|error| refused(path, error))?
+}
+
 impl Drive {
     fn lock_vaults(&self) -> MutexGuard<'_, Vec<KnownVault>> {
         self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
@@ -373,10 +381,7 @@ impl Drive {
             format: opening.format(),
             cipher_combo: opening.cipher_combo(),
         };
-        let (owned_path, password) = (path.clone(), zeroize::Zeroizing::new(password.to_owned()));
-        let cryptor = tokio::task::spawn_blocking(move || unlock_with(&owned_path, opening, &password))
-            .await
-            .map_err(|error| refused(path, error))??;
+        let cryptor = unlock_aside(path, opening, password).await?;
         let root = content_path(path, &cryptor, &DirectoryId::root());
         match self.remote.stat(&root).await {
             Ok(attributes) if attributes.kind == RemoteKind::Directory => {}
@@ -485,6 +490,20 @@ pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<Vau
         Err(VaultError::Refused { reason, .. }) => Ok(status(VaultState::Unsupported(reason), None, None)),
         Err(error) => Err(error),
     }
+}
+
+/// The keys and the config of the vault at `path`, without a look at its content.
+///
+/// # Errors
+///
+/// [`VaultError::WrongPassword`] is worth another try; everything else says why the vault can't be opened.
+pub async fn open_vault(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    password: &str,
+) -> Result<Cryptor, VaultError> {
+    let opening = open_files(remote, path).await?;
+    unlock_aside(path, opening, password).await
 }
 
 /// Makes a vault in `path`, which must be missing or empty.

@@ -1,0 +1,274 @@
+//! The health check of a vault: reads it all, writes nothing, and says what is wrong, where, and what to do about it.
+//!
+//! It works over any [`Remote`], with the keys that [`open_vault`](crate::drive::open_vault) gives:
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use scaup::{check, drive, remote::{Remote, RemotePath}};
+//! # async fn example(remote: &dyn Remote, vault: &RemotePath) -> Result<(), Box<dyn std::error::Error>> {
+//! let cryptor = Arc::new(drive::open_vault(remote, vault, "the password").await?);
+//! let options = check::Options { content: true };
+//! let report = check::run(remote, vault, &cryptor, options, &check::Progress::default()).await?;
+//! assert!(report.severity() <= check::Severity::Info, "{:#?}", report.findings);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The content directories of a vault lie flat in `d` (`vault-format` section 4), so they are all read at once, whatever the tree that they
+//! form (`directory`, and `node` for what is a directory inside them). Most say by their `dirid.c9r` which directory they are, which gives
+//! their names; those that don't are read again when all `dir.c9r` are known. From these the tree is put together at the end
+//! (`tree`), and only then does every finding get its cleartext path. So memory goes with the number of directories, not of files.
+
+mod content;
+mod directory;
+mod finding;
+mod node;
+mod tree;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use scaup_crypto::{Cryptor, DirectoryId};
+
+use crate::drive::{Markers, content_path, is_temporary, part};
+use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use content::ContentBudget;
+use directory::ContentDirectory;
+use finding::{Findings, Spot};
+use tree::Tree;
+
+pub use finding::{Finding, FindingKind, Report, Severity, Summary};
+
+/// Directories that are read at the same time.
+const PARALLEL: usize = 128;
+/// Most content directories of one vault: a server could invent them without end.
+const DIRECTORIES_MAX: usize = 2_000_000;
+
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Read all content and authenticate every chunk, too.
+    pub content: bool,
+}
+
+/// How far a check is; may be read at any time.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Content directories found.
+    pub directories_found: AtomicU64,
+    /// Content directories checked.
+    pub directories: AtomicU64,
+    /// Files checked.
+    pub files: AtomicU64,
+    /// Bytes of content read.
+    pub bytes: AtomicU64,
+}
+
+/// Why a check did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The server can't be asked any more, or does not let the vault's directories be listed.
+    #[error("{}: {source}", String::from_utf8_lossy(.path.as_bytes()))]
+    Remote {
+        /// What was asked for, relative to the vault.
+        path: RemotePath,
+        /// What the server said.
+        source: RemoteError,
+    },
+    /// More directories than a vault can be expected to have.
+    #[error("the vault has more than {DIRECTORIES_MAX} directories")]
+    TooManyDirectories,
+    /// Decryption ended for a reason of the program's own.
+    #[error("the content of {path:?} was not decrypted: {reason}")]
+    Interrupted {
+        /// The file, relative to the vault.
+        path: RemotePath,
+        /// What the runtime said.
+        reason: String,
+    },
+}
+
+/// What all parts of one check share.
+struct Check<'a> {
+    remote: &'a dyn Remote,
+    vault: &'a RemotePath,
+    cryptor: &'a Arc<Cryptor>,
+    options: Options,
+    progress: &'a Progress,
+    findings: Findings,
+    budget: ContentBudget,
+}
+
+/// Checks the vault in the directory `vault`, whose keys are `cryptor`. Nothing is written.
+///
+/// # Errors
+///
+/// Only if the check can't go on; whatever is wrong with the vault is in the report.
+pub async fn run(
+    remote: &dyn Remote,
+    vault: &RemotePath,
+    cryptor: &Arc<Cryptor>,
+    options: Options,
+    progress: &Progress,
+) -> Result<Report, CheckError> {
+    let check = Check {
+        remote,
+        vault,
+        cryptor,
+        options,
+        progress,
+        findings: Findings::default(),
+        budget: ContentBudget::default(),
+    };
+    let (beside, paths) = futures::join!(check.look_beside(), check.content_directories());
+    beside?;
+    let paths = paths?;
+    progress.directories_found.store(paths.len() as u64, Ordering::Relaxed);
+    let directories = check.read_all(paths).await?;
+    let root = content_path(&RemotePath::root(), cryptor, &DirectoryId::root());
+    let tree = Tree::build(&directories, &root, cryptor, &check.findings);
+    Ok(check.findings.report(&directories, &tree, options.content))
+}
+
+impl Check<'_> {
+    /// Where `path`, which is relative to the vault, lies on the server.
+    fn on_server(&self, path: &RemotePath) -> RemotePath {
+        path.as_bytes()
+            .split(|&byte| byte == b'/')
+            .filter_map(RemoteName::parse)
+            .fold(self.vault.clone(), |path, name| path.join(&name))
+    }
+
+    /// Lists a directory. One that is gone or can't be read is a finding, and empty.
+    async fn list(
+        &self,
+        path: &RemotePath,
+        spot: impl FnOnce() -> Spot,
+    ) -> Result<Vec<RemoteEntry>, CheckError> {
+        match self.remote.list(&self.on_server(path)).await {
+            Ok(entries) => Ok(entries),
+            Err(error) => self.unreadable(path, spot(), error).map(|()| Vec::new()),
+        }
+    }
+
+    /// Notes that something can't be read; fails if that is because the server is gone.
+    fn unreadable(&self, path: &RemotePath, spot: Spot, error: RemoteError) -> Result<(), CheckError> {
+        match error {
+            RemoteError::Timeout(_) | RemoteError::Disconnected(_) => {
+                return Err(CheckError::Remote { path: path.clone(), source: error });
+            }
+            RemoteError::NotFound | RemoteError::Replaced => {
+                self.findings.add(FindingKind::ChangedMeanwhile, spot, "it is not there any more");
+            }
+            error => self.findings.add(FindingKind::Unreadable, spot, error),
+        }
+        Ok(())
+    }
+
+    /// What lies beside the vault's `d`: copies of its two files, and leftovers.
+    async fn look_beside(&self) -> Result<(), CheckError> {
+        let root = RemotePath::root();
+        let entries = self.remote.list(&self.on_server(&root)).await;
+        let entries = entries.map_err(|source| CheckError::Remote { path: root.clone(), source })?;
+        for RemoteEntry { name, .. } in entries {
+            let text = String::from_utf8_lossy(name.as_bytes()).into_owned();
+            let stem = [Markers::CONFIG, Markers::MASTERKEY]
+                .into_iter()
+                .find(|marker| text.starts_with(marker.trim_end_matches(".cryptomator")) && text != **marker);
+            let kind = if is_temporary(name.as_bytes()) {
+                FindingKind::Leftover
+            } else if stem.is_none() || !text.contains(".cryptomator") {
+                continue;
+            } else if text.ends_with(".bkup") {
+                FindingKind::Backup
+            } else {
+                FindingKind::ConflictCopyOfConfig
+            };
+            self.findings.add(kind, Spot::outside(root.join(&name)), "");
+        }
+        Ok(())
+    }
+
+    /// All content directories `d/AA/BBB…`, in order, relative to the vault.
+    async fn content_directories(&self) -> Result<Vec<RemotePath>, CheckError> {
+        let data = RemotePath::root().join(&part(Markers::DATA));
+        let entries = self.remote.list(&self.on_server(&data)).await;
+        let entries = entries.map_err(|source| CheckError::Remote { path: data.clone(), source })?;
+        let fan_outs = self.take_hashes(&data, entries, 2);
+        let mut lists = stream::iter(fan_outs.iter())
+            .map(async |path| {
+                Ok::<_, CheckError>((path, self.list(path, || Spot::outside(path.clone())).await?))
+            })
+            .buffer_unordered(PARALLEL);
+        let mut found = Vec::new();
+        while let Some(list) = lists.next().await {
+            let (path, entries) = list?;
+            found.extend(self.take_hashes(path, entries, 30));
+            if found.len() > DIRECTORIES_MAX {
+                return Err(CheckError::TooManyDirectories);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The directories among `entries` whose names are the part of a base32 hash that is `len` characters long. All else is a stray.
+    fn take_hashes(&self, parent: &RemotePath, entries: Vec<RemoteEntry>, len: usize) -> Vec<RemotePath> {
+        let is_hash = |entry: &RemoteEntry| {
+            entry.attributes.kind == RemoteKind::Directory
+                && entry.name.as_bytes().len() == len
+                && entry.name.as_bytes().iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
+        };
+        let (hashes, strays): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_hash);
+        for stray in strays {
+            let name = stray.name.as_bytes();
+            let kind = match name {
+                b"dir.c9r" => FindingKind::LooseDirectoryFile,
+                name if is_temporary(name) => FindingKind::Leftover,
+                _ => FindingKind::Stray,
+            };
+            self.findings.add(kind, Spot::outside(parent.join(&stray.name)), "");
+        }
+        hashes.iter().map(|entry| parent.join(&entry.name)).collect()
+    }
+
+    /// Reads all content directories; the answer is in the order of `paths`.
+    async fn read_all(&self, paths: Vec<RemotePath>) -> Result<Vec<ContentDirectory>, CheckError> {
+        let mut directories: Vec<ContentDirectory> = paths.into_iter().map(ContentDirectory::new).collect();
+        let reads =
+            directories.iter().enumerate().map(|(index, directory)| self.read_known(index, &directory.path));
+        let known = self.all_at_once(reads).await?;
+        take(&mut directories, known);
+        // The others may be known to the directories around them.
+        let ids: HashMap<RemotePath, DirectoryId> = directories
+            .iter()
+            .flat_map(|directory| &directory.children)
+            .map(|child| (content_path(&RemotePath::root(), self.cryptor, &child.id), child.id.clone()))
+            .collect();
+        let unknown = directories.iter().enumerate().filter(|(_, directory)| directory.id.is_none());
+        let reads = unknown.map(|(index, directory)| {
+            self.read_directory(index, &directory.path, ids.get(&directory.path).cloned())
+        });
+        let read = self.all_at_once(reads).await?;
+        take(&mut directories, read);
+        Ok(directories)
+    }
+
+    async fn all_at_once<T>(
+        &self,
+        reads: impl Iterator<Item = impl Future<Output = Result<T, CheckError>>>,
+    ) -> Result<Vec<T>, CheckError> {
+        stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await
+    }
+}
+
+/// Puts what was read in its place.
+fn take(directories: &mut [ContentDirectory], read: Vec<(usize, ContentDirectory)>) {
+    for (index, read) in read {
+        if let Some(directory) = directories.get_mut(index) {
+            *directory = read;
+        }
+    }
+}

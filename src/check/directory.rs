@@ -1,0 +1,182 @@
+//! Reads one content directory: who it is, and all that lies in it.
+
+use std::sync::atomic::Ordering;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use scaup_crypto::{DirectoryId, Listed};
+
+use super::finding::{FindingKind, Spot};
+use super::node::Place;
+use super::{Check, CheckError, PARALLEL};
+use crate::drive::{DIRECTORY_ID_MAX, content_path, part};
+use crate::remote::{RemoteEntry, RemoteError, RemoteKind, RemotePath};
+
+/// Longest `dirid.c9r`, bytes: the longest id, a header, and a chunk's overhead and an empty chunk of either combo.
+const BACKUP_MAX: usize = DIRECTORY_ID_MAX + 200;
+
+/// A format that had no `dirid.c9r` yet.
+const FORMAT_WITHOUT_BACKUPS: u32 = 7;
+
+/// A directory's node, by which one gets to its content.
+pub(super) struct Child {
+    /// The id that its `dir.c9r` holds.
+    pub(super) id: DirectoryId,
+    /// The node, relative to the vault.
+    pub(super) path: RemotePath,
+    /// Its cleartext name, if that is known.
+    pub(super) name: Option<String>,
+    /// Whether it is a sync client's second copy of a node.
+    pub(super) is_copy: bool,
+}
+
+/// A content directory, and what is remembered of it.
+pub(super) struct ContentDirectory {
+    /// Relative to the vault.
+    pub(super) path: RemotePath,
+    /// Its id, once it is known.
+    pub(super) id: Option<DirectoryId>,
+    /// The directories in it.
+    pub(super) children: Vec<Child>,
+    /// How many nodes are in it, of whatever kind.
+    pub(super) nodes: u64,
+}
+
+impl ContentDirectory {
+    /// A directory of which nothing is known but where it lies.
+    pub(super) fn new(path: RemotePath) -> Self {
+        Self { path, id: None, children: Vec::new(), nodes: 0 }
+    }
+}
+
+impl Check<'_> {
+    /// Checks a directory if it says who it is. If not, only the directories in it are read, to be told who they are.
+    pub(super) async fn read_known(
+        &self,
+        number: usize,
+        path: &RemotePath,
+    ) -> Result<(usize, ContentDirectory), CheckError> {
+        let spot = || Spot::directory(number, path.clone());
+        let backup_path = path.join(&part("dirid.c9r"));
+        let backup_on_server = self.on_server(&backup_path);
+        let (entries, backup) =
+            futures::join!(self.list(path, spot), self.remote.read_small(&backup_on_server, BACKUP_MAX));
+        let entries = entries?;
+        let mut id = self.id_from_backup(number, path, &backup_path, backup)?;
+        if *path == content_path(&RemotePath::root(), self.cryptor, &DirectoryId::root()) {
+            id = Some(DirectoryId::root());
+        }
+        if id.is_some() {
+            return self.read_entries(number, path, entries, id).await;
+        }
+        let nodes = entries.iter().filter(|entry| {
+            entry.attributes.kind == RemoteKind::Directory
+                && self.cryptor.identify(entry.name.as_bytes(), &DirectoryId::root()) != Listed::NotAnEntry
+        });
+        let children = stream::iter(nodes)
+            .map(async |entry| {
+                let path = path.join(&entry.name);
+                let id_path = self.on_server(&path.join(&part("dir.c9r")));
+                match self.remote.read_small(&id_path, DIRECTORY_ID_MAX).await {
+                    Ok(id) => Ok(DirectoryId::parse(&id).ok().map(|id| Child {
+                        id,
+                        path,
+                        name: None,
+                        is_copy: false,
+                    })),
+                    Err(source @ (RemoteError::Timeout(_) | RemoteError::Disconnected(_))) => {
+                        Err(CheckError::Remote { path, source })
+                    }
+                    // What is wrong with it is said when all of the directory is looked at.
+                    Err(_) => Ok(None),
+                }
+            })
+            .buffer_unordered(PARALLEL)
+            .try_filter_map(async |child| Ok(child))
+            .try_collect()
+            .await?;
+        Ok((number, ContentDirectory { children, ..ContentDirectory::new(path.clone()) }))
+    }
+
+    /// Checks a directory of which it is known by now who it is, or that nobody knows.
+    pub(super) async fn read_directory(
+        &self,
+        number: usize,
+        path: &RemotePath,
+        id: Option<DirectoryId>,
+    ) -> Result<(usize, ContentDirectory), CheckError> {
+        let entries = self.list(path, || Spot::directory(number, path.clone())).await?;
+        self.read_entries(number, path, entries, id).await
+    }
+
+    async fn read_entries(
+        &self,
+        number: usize,
+        path: &RemotePath,
+        entries: Vec<RemoteEntry>,
+        id: Option<DirectoryId>,
+    ) -> Result<(usize, ContentDirectory), CheckError> {
+        let place = Place { number, path, id: id.as_ref() };
+        let mut checks =
+            stream::iter(entries).map(|entry| self.check_entry(&place, entry)).buffer_unordered(PARALLEL);
+        let mut directory = ContentDirectory::new(path.clone());
+        while let Some(found) = checks.try_next().await? {
+            directory.nodes += u64::from(found.is_node);
+            directory.children.extend(found.child);
+        }
+        drop(checks);
+        // The order in which answers come must not matter; a copy comes after what it is a copy of.
+        directory.children.sort_by(|a, b| (a.is_copy, &a.path).cmp(&(b.is_copy, &b.path)));
+        directory.id = id;
+        self.progress.directories.fetch_add(1, Ordering::Relaxed);
+        Ok((number, directory))
+    }
+
+    /// The id that `dirid.c9r` holds, if it is this directory's.
+    fn id_from_backup(
+        &self,
+        number: usize,
+        path: &RemotePath,
+        backup_path: &RemotePath,
+        backup: Result<bytes::Bytes, RemoteError>,
+    ) -> Result<Option<DirectoryId>, CheckError> {
+        let spot = || Spot::directory(number, backup_path.clone());
+        let wrong = |detail: String| self.findings.add(FindingKind::WrongDirectoryIdBackup, spot(), detail);
+        let stored = match backup {
+            Ok(stored) => stored,
+            Err(RemoteError::NotFound) => {
+                if self.cryptor.config().format != FORMAT_WITHOUT_BACKUPS {
+                    self.findings.add(
+                        FindingKind::MissingDirectoryIdBackup,
+                        Spot::directory(number, path.clone()),
+                        "",
+                    );
+                }
+                return Ok(None);
+            }
+            Err(RemoteError::Protocol(_) | RemoteError::IsADirectory) => {
+                wrong("it is no such file".to_owned());
+                return Ok(None);
+            }
+            Err(error) => return self.unreadable(backup_path, spot(), error).map(|()| None),
+        };
+        let id = match self.cryptor.decrypt_small(&stored) {
+            Ok(id) if id.is_empty() => DirectoryId::root(),
+            Ok(id) => match DirectoryId::parse(&id) {
+                Ok(id) => id,
+                Err(error) => {
+                    wrong(error.to_string());
+                    return Ok(None);
+                }
+            },
+            Err(error) => {
+                wrong(error.to_string());
+                return Ok(None);
+            }
+        };
+        if content_path(&RemotePath::root(), self.cryptor, &id) != *path {
+            wrong("it names another one".to_owned());
+            return Ok(None);
+        }
+        Ok(Some(id))
+    }
+}

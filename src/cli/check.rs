@@ -1,0 +1,224 @@
+//! `scaup vault check`.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use scaup_crypto::Cryptor;
+use tokio::runtime::Runtime;
+
+use super::exit::CliError;
+use super::prompt;
+use super::vault::{Place, password_from};
+use crate::check::{self, CheckError, Finding, Options, Progress, Report, Severity, Summary};
+use crate::config::size;
+use crate::daemon::protocol::FailureKind;
+use crate::drive::{VaultError, open_vault};
+use crate::remote::{Remote, RemoteError, RemotePath};
+
+/// How often the progress is shown anew.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+/// How often a wrong password may be given at the prompt.
+const ATTEMPTS: u32 = 3;
+
+/// Check the health of a vault; nothing is written.
+///
+/// Reads the whole structure of the vault and says what is wrong, where, and what to do about it. Paths are relative to the vault's
+/// directory, with the decrypted path behind them where it is known.
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing is wrong (hints at most), 5 warnings or worse, or the vault can't be opened;\n\
+    the others as of all commands."
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// A command that prints the vault's password
+    #[arg(long, value_name = "CMD")]
+    vault_password_command: Option<String>,
+    /// Read all content and authenticate every chunk, too
+    #[arg(long)]
+    content: bool,
+    /// For programs: one object, with `summary` and `findings`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliError> {
+    let report = runtime.block_on(async {
+        tokio::select! {
+            report = report(arguments) => report,
+            _ = tokio::signal::ctrl_c() => {
+                Err(CliError::other("interrupted; nothing was changed on the server"))
+            }
+        }
+    })?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(CliError::other)?);
+    } else {
+        show(&report);
+    }
+    match report.severity() {
+        Severity::Good | Severity::Info => Ok(()),
+        Severity::Warning | Severity::Critical => {
+            let Summary { critical, warning, .. } = report.summary;
+            let found = format!("{}: {}", arguments.place.path, counted(critical, warning));
+            Err(CliError::new(FailureKind::Vault, found))
+        }
+    }
+}
+
+async fn report(arguments: &Arguments) -> Result<Report, CliError> {
+    let (remote, vault) = arguments.place.open().await?;
+    let cryptor = Arc::new(unlock(arguments, remote.as_ref(), &vault).await?);
+    let progress = Progress::default();
+    let options = Options { content: arguments.content };
+    let mut check = std::pin::pin!(check::run(remote.as_ref(), &vault, &cryptor, options, &progress));
+    let line = ProgressLine::new();
+    loop {
+        tokio::select! {
+            done = &mut check => {
+                drop(line);
+                return done.map_err(|error| CliError::new(kind_of(&error), error));
+            }
+            () = tokio::time::sleep(SHOW_EVERY) => line.show(&progress),
+        }
+    }
+}
+
+/// Unlocks the vault with the command's password, or asks until it is right.
+async fn unlock(arguments: &Arguments, remote: &dyn Remote, vault: &RemotePath) -> Result<Cryptor, CliError> {
+    let path = &arguments.place.path;
+    let mut attempt = 1;
+    loop {
+        let password = match &arguments.vault_password_command {
+            Some(command) => password_from(command, path)?,
+            None => prompt::ask(&format!("Password for vault {path}: "), false).map_err(|reason| {
+                CliError::new(FailureKind::Vault, format!("no password was given: {reason}"))
+            })?,
+        };
+        match open_vault(remote, vault, &password).await {
+            Ok(cryptor) => return Ok(cryptor),
+            Err(error @ VaultError::WrongPassword(_))
+                if attempt < ATTEMPTS && arguments.vault_password_command.is_none() =>
+            {
+                eprintln!("{error}");
+                attempt += 1;
+            }
+            Err(error) => return Err(CliError::new(FailureKind::Vault, error)),
+        }
+    }
+}
+
+fn kind_of(error: &CheckError) -> FailureKind {
+    match error {
+        CheckError::Remote { source: RemoteError::Timeout(_) | RemoteError::Disconnected(_), .. } => {
+            FailureKind::Unreachable
+        }
+        CheckError::Remote { .. } | CheckError::TooManyDirectories => FailureKind::Vault,
+        CheckError::Interrupted { .. } => FailureKind::Other,
+    }
+}
+
+/// A line at the terminal that is written over, and gone in the end.
+struct ProgressLine {
+    is_shown: bool,
+}
+
+impl ProgressLine {
+    fn new() -> Self {
+        Self { is_shown: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&self, progress: &Progress) {
+        if !self.is_shown {
+            return;
+        }
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (done, found) = (get(&progress.directories), get(&progress.directories_found));
+        let bytes = match get(&progress.bytes) {
+            0 => String::new(),
+            bytes => format!(", {} read", size::show(bytes)),
+        };
+        eprint!("\r\x1b[K{done} of {found} directories, {} files{bytes}", get(&progress.files));
+        let _ = std::io::stderr().flush();
+    }
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if self.is_shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn show(report: &Report) {
+    for finding in &report.findings {
+        show_finding(finding);
+    }
+    let Summary { directories, files, links, bytes, content, info, warning, critical, left_out } =
+        report.summary;
+    if !report.findings.is_empty() {
+        println!();
+    }
+    if left_out > 0 {
+        println!("{left_out} more findings are not listed.");
+    }
+    println!(
+        "Checked {}, {} ({}) and {}.",
+        number(directories, "directory", "directories"),
+        number(files, "file", "files"),
+        size::show(bytes),
+        number(links, "link", "links")
+    );
+    if content {
+        println!("All content was read and authenticated.");
+    } else {
+        println!("Content was not read: --content authenticates that, too.");
+    }
+    let hints = match info {
+        0 => String::new(),
+        info => format!(" Besides, {}.", number(info, "hint", "hints")),
+    };
+    match (critical, warning) {
+        (0, 0) => println!("Nothing is wrong.{hints}"),
+        _ => println!("Found {}.{hints}", counted(critical, warning)),
+    }
+}
+
+fn show_finding(finding: &Finding) {
+    let severity = match finding.severity {
+        Severity::Good => "good",
+        Severity::Info => "hint",
+        Severity::Warning => "warning",
+        Severity::Critical => "CRITICAL",
+    };
+    println!("{severity}: {}", printable(&finding.what));
+    match &finding.cleartext {
+        Some(cleartext) => println!("    {} ({})", printable(cleartext), printable(&finding.path)),
+        None => println!("    {}", printable(&finding.path)),
+    }
+    println!("    {}", finding.advice);
+}
+
+fn counted(critical: u64, warning: u64) -> String {
+    let critical_text = number(critical, "critical finding", "critical findings");
+    let warning_text = number(warning, "warning", "warnings");
+    match (critical, warning) {
+        (_, 0) => critical_text,
+        (0, _) => warning_text,
+        _ => format!("{critical_text} and {warning_text}"),
+    }
+}
+
+fn number(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A name that somebody else chose must not play with the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
