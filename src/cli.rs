@@ -6,6 +6,7 @@ mod check;
 mod converse;
 mod demo;
 mod exit;
+mod login;
 mod mount;
 mod prompt;
 mod status;
@@ -41,6 +42,7 @@ enum Command {
     Mount(mount::Arguments),
     Unmount(unmount::Arguments),
     Status(status::Arguments),
+    Login(login::Arguments),
     Unlock(vault::UnlockArguments),
     Lock(vault::LockArguments),
     #[command(subcommand)]
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Mount(arguments) => mount::run(arguments),
         Command::Unmount(arguments) => unmount::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Login(arguments) => login::run(&arguments),
         Command::Unlock(arguments) => vault::unlock(arguments),
         Command::Lock(arguments) => vault::lock(arguments),
         Command::Bookmark(command) => bookmark::run(command),

@@ -35,7 +35,7 @@ use scaup_fuse::filesystem::{Inode, Invalidate};
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
-use file::{Base, Unsent};
+use file::{Base, File, Unsent};
 use found::{Found, Place};
 use handles::Handles;
 use listings::Listings;
@@ -145,31 +145,25 @@ impl Drive {
     /// Waits until everything is on the server; answers what could not be saved.
     pub async fn save_all(&self) -> Unsaved {
         let files = self.tree.lock().files();
-        for file in files {
-            let _names = self.namespace.read().await;
-            if let Err(error) = file.commit(self, true).await {
-                self.report(file.inode, "unsaved", &error);
-            } else {
-                self.close_if_unused(file.inode);
-            }
-        }
+        // All at once: over a lost connection each may wait as long as all together.
+        futures::future::join_all(files.iter().map(|file| self.save(file, true))).await;
         self.unsaved()
+    }
+
+    async fn save(&self, file: &File, durable: bool) {
+        let _names = self.namespace.read().await;
+        match file.commit(self, durable).await {
+            Ok(()) => self.close_if_unused(file.inode),
+            Err(error) => self.report(file.inode, "unsaved", &error),
+        }
     }
 
     /// Sends what has waited long enough, and tries again what failed.
     async fn save_what_waits(&self) {
         let files = self.tree.lock().files();
-        for file in files {
-            let due = file.unsaved().is_some_and(|unsaved| unsaved.since.elapsed() >= SAVE_AFTER);
-            if !due {
-                continue;
-            }
-            let _names = self.namespace.read().await;
-            match file.commit(self, false).await {
-                Ok(()) => self.close_if_unused(file.inode),
-                Err(error) => self.report(file.inode, "unsaved", &error),
-            }
-        }
+        let is_due =
+            |file: &&Arc<File>| file.unsaved().is_some_and(|unsaved| unsaved.since.elapsed() >= SAVE_AFTER);
+        futures::future::join_all(files.iter().filter(is_due).map(|file| self.save(file, false))).await;
     }
 
     /// Whether so much is unsent that writers have to wait.

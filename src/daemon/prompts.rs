@@ -20,7 +20,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Answers questions for one mount.
 pub(super) struct Prompts {
-    link: Link,
+    /// The front end that is attached: the first, or one that came to log in again.
+    link: Mutex<Link>,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
     vault_password_command: Option<String>,
@@ -32,7 +33,7 @@ pub(super) struct Prompts {
 impl Prompts {
     pub(super) fn new(link: Link, request: &MountRequest, activity: Arc<Activity>) -> Self {
         Self {
-            link,
+            link: Mutex::new(link),
             passphrase_command: request.passphrase_command.clone(),
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
@@ -45,7 +46,7 @@ impl Prompts {
     /// For a front end that came later, with a command of its own if it named one.
     pub(super) fn for_front_end(&self, link: Link, vault_password_command: Option<String>) -> Self {
         Self {
-            link,
+            link: Mutex::new(link),
             passphrase_command: self.passphrase_command.clone(),
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
@@ -53,6 +54,15 @@ impl Prompts {
             last_code: Mutex::default(),
             activity: Arc::clone(&self.activity),
         }
+    }
+
+    /// From now on this front end is asked.
+    pub(super) fn attach(&self, link: Link) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    fn link(&self) -> Link {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks for the password of a vault; an error says why nobody gives one.
@@ -71,7 +81,8 @@ impl Prompts {
 
     async fn person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
         let _waiting = self.activity.waits_for_answer();
-        self.link.ask(text, echo).await
+        let link = self.link();
+        link.ask(text, echo).await
     }
 
     /// A one-time code from the user's command: never one that was sent before, by this process or by one before it.
@@ -97,7 +108,7 @@ impl Prompts {
     }
 
     async fn next_step(&self) {
-        self.link.tell(Event::Progress(
+        self.link().tell(Event::Progress(
             "this half minute's code was sent already; waiting for the next".to_owned(),
         ));
         // A second more, for clocks that differ a little.
@@ -133,7 +144,7 @@ impl Interaction for Prompts {
     }
 
     fn progress(&self, progress: Progress) {
-        self.link.tell(Event::Progress(progress.to_string()));
+        self.link().tell(Event::Progress(progress.to_string()));
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Request {
         /// Prints the password.
         password_command: Option<String>,
     },
+    /// Log in again now, asking this front end, if the connection is lost.
+    Login,
     /// Lock a vault; the only unlocked one if none is named.
     Lock {
         /// The vault's path.

@@ -19,12 +19,11 @@ use crate::remote::{Remote, RemoteError};
 pub(super) async fn connect(
     request: &MountRequest,
     interaction: Arc<dyn Interaction>,
-) -> Result<Arc<dyn Remote>, Failure> {
+) -> Result<Connected, Failure> {
     let server = match &request.target {
         Target::Local(path) => {
-            let opened = LocalRemote::open(path);
             let failed = |error| Failure::new(FailureKind::Other, format!("{}: {error}", path.display()));
-            return opened.map(|remote| Arc::new(remote) as Arc<dyn Remote>).map_err(failed);
+            return LocalRemote::open(path).map(|local| Connected::Local(Arc::new(local))).map_err(failed);
         }
         Target::Server(server) => server,
     };
@@ -43,7 +42,7 @@ pub(super) async fn connect(
     let timeout = Duration::from_secs(request.timeout);
     let login = Arc::new(Login { destination, interaction });
     let remote = SftpRemote::open(session, server.directory.as_bytes(), login, timeout).await;
-    remote.map(|remote| Arc::new(remote) as Arc<dyn Remote>).map_err(|error| {
+    remote.map(|remote| Connected::Server(Arc::new(remote))).map_err(|error| {
         // A shell without SFTP behind it ends at once.
         let hint = match error {
             RemoteError::Disconnected(_) => "; is SFTP switched on there for this user?",
@@ -51,6 +50,23 @@ pub(super) async fn connect(
         };
         Failure::new(FailureKind::Other, format!("{}: {error}{hint}", request.target))
     })
+}
+
+/// What is mounted.
+pub(super) enum Connected {
+    /// A directory of this machine.
+    Local(Arc<LocalRemote>),
+    /// A server, whose connection may be lost and made anew.
+    Server(Arc<SftpRemote>),
+}
+
+impl Connected {
+    pub(super) fn remote(&self) -> Arc<dyn Remote> {
+        match self {
+            Self::Local(local) => Arc::clone(local) as Arc<dyn Remote>,
+            Self::Server(server) => Arc::clone(server) as Arc<dyn Remote>,
+        }
+    }
 }
 
 /// The login of this mount, to be made again when the connection is lost.
@@ -131,5 +147,5 @@ pub async fn connect_here(
         passphrase_command: request.passphrase_command.clone(),
         otp_command: request.otp_command.clone(),
     };
-    connect(request, Arc::new(here)).await
+    Ok(connect(request, Arc::new(here)).await?.remote())
 }

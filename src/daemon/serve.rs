@@ -8,19 +8,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
+use scaup_sftp::ssh::Interaction;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, Notify, RwLock};
+use tokio::sync::{Mutex, Notify, RwLock, watch};
 
 use super::client::socket_path;
 use super::link::Link;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
-use super::remote::connect;
+use super::remote::{Connected, connect};
 use super::status::Activity;
 use super::vaults;
 use crate::config::size;
 use crate::drive::{Drive, DriveOptions, Unsaved};
+use crate::remote::sftp::{Reachability, SftpRemote};
 
 /// How long front ends may take to hear the last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -150,8 +152,28 @@ struct Daemon {
 /// What there is once the mount stands.
 struct Standing {
     drive: Arc<Drive>,
+    /// `None` for a directory of this machine.
+    server: Option<Server>,
     mount: Mutex<Mount>,
     made_mountpoint: bool,
+}
+
+/// The server, and who is asked when it has to be logged in to once more.
+struct Server {
+    remote: Arc<SftpRemote>,
+    prompts: Arc<Prompts>,
+}
+
+/// Has the status say when the connection is lost, and when it is back.
+async fn follow(mut reachability: watch::Receiver<Reachability>, activity: Arc<Activity>) {
+    while reachability.changed().await.is_ok() {
+        let state = match &*reachability.borrow_and_update() {
+            Reachability::Connected => MountState::Connected,
+            Reachability::Reconnecting(_) => MountState::Reconnecting,
+            Reachability::Waiting(_) => MountState::WaitingForAnswer,
+        };
+        activity.set(state);
+    }
 }
 
 /// The control socket's file, removed at the end.
@@ -245,8 +267,8 @@ impl Daemon {
     async fn mount(&self, link: &Link) -> Result<Standing, Failure> {
         let request = &self.request;
         let prompts_for_login = Arc::new(self.prompts.for_front_end(link.clone(), None));
-        let remote = connect(request, prompts_for_login).await?;
-        let drive = Drive::new(remote, drive_options(request));
+        let connected = connect(request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>).await?;
+        let drive = Drive::new(connected.remote(), drive_options(request));
         vaults::unlock_at_mount(&drive, request, &self.prompts, link).await?;
         let made_mountpoint = make_mountpoint(&request.mountpoint)?;
         let mounted = {
@@ -267,7 +289,14 @@ impl Daemon {
         if let Some(invalidator) = mount.invalidator() {
             drive.set_invalidator(invalidator);
         }
-        Ok(Standing { drive, mount: Mutex::new(mount), made_mountpoint })
+        let server = match connected {
+            Connected::Local(_) => None,
+            Connected::Server(server) => {
+                tokio::spawn(follow(server.reachability(), Arc::clone(&self.activity)));
+                Some(Server { remote: server, prompts: prompts_for_login })
+            }
+        };
+        Ok(Standing { drive, server, mount: Mutex::new(mount), made_mountpoint })
     }
 
     /// Waits until the mount ends, or something asks for its end; saves and unmounts. Answers the exit code.
@@ -355,6 +384,7 @@ impl Daemon {
                 vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)
             }
             Request::Unmount { force } => self.unmount(standing, force, link).await.map(|()| Event::Done),
+            Request::Login => standing.log_in(link).await.map(|()| Event::Done),
             Request::Status | Request::Mount(_) | Request::Answer { .. } => {
                 Err(Failure::new(FailureKind::Usage, "not something to ask of a mount that stands"))
             }
@@ -398,6 +428,30 @@ impl Daemon {
                 Err(goes_on(FailureKind::Other, text))
             }
             Err(error) => Err(goes_on(FailureKind::Other, error.to_string())),
+        }
+    }
+}
+
+impl Standing {
+    /// Makes a lost connection anew, asking this front end, and waits until it stands or somebody refuses.
+    async fn log_in(&self, link: &Link) -> Result<(), Failure> {
+        let Some(Server { remote, prompts }) = &self.server else { return Ok(()) };
+        let mut reachability = remote.reachability();
+        if *reachability.borrow_and_update() == Reachability::Connected {
+            link.tell(Event::Progress("the connection stands".to_owned()));
+            return Ok(());
+        }
+        prompts.attach(link.clone());
+        remote.hurry();
+        loop {
+            if reachability.changed().await.is_err() {
+                return Err(Failure::new(FailureKind::Other, "the mount is ending"));
+            }
+            match &*reachability.borrow_and_update() {
+                Reachability::Connected => return Ok(()),
+                Reachability::Waiting(why) => return Err(Failure::new(FailureKind::Login, why)),
+                Reachability::Reconnecting(why) => link.tell(Event::Progress(format!("trying again: {why}"))),
+            }
         }
     }
 }
