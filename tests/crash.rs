@@ -250,6 +250,8 @@ fn every_message_cut(place: Place, applied: bool) {
                     check(deed, &format!("{what}, though it went well"), &seen, &after, &after);
                 }
 
+                kernel.remote.clear_faults();
+
                 // The server comes back: what was accepted is saved, what is tried again goes well.
                 kernel.remote.reconnect();
                 assert_eq!(kernel.drive.save_all().await.files, 0, "{}: {what}", deed.name);
