@@ -212,6 +212,36 @@ impl Drive {
         result
     }
 
+    /// Like [`Drive::reported`], for a change of names. One that failed on the way to the server or on the server may be done, or
+    /// half done: what was known of these names is asked for anew.
+    fn reported_change<T>(
+        &self,
+        result: Result<T, DriveError>,
+        names: &[(Inode, &OsStr)],
+    ) -> Result<T, DriveError> {
+        if let Err(DriveError::Remote(_)) = &result {
+            for &(parent, name) in names {
+                let name = self.shown_name(parent, name);
+                let mut nodes = self.tree.lock();
+                self.note_name(&mut nodes, parent, &name, None);
+                if let Ok(directory) = nodes.get_mut(parent) {
+                    directory.listing = None;
+                }
+                if let Some(child) = nodes.child(parent, &name)
+                    && let Ok(node) = nodes.get_mut(child)
+                {
+                    node.expire();
+                    node.listing = None;
+                }
+            }
+            self.listings.clear();
+        }
+        match names.first() {
+            Some(&(parent, _)) => self.reported(parent, result),
+            None => result,
+        }
+    }
+
     fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
@@ -256,10 +286,16 @@ impl Filesystem for Drive {
         self.check_writable(inode)?;
         if let Some(length) = set.size {
             let truncated = self.truncate(inode, length).await;
+            if truncated.is_err() {
+                self.expire_listed(inode);
+            }
             self.reported(inode, truncated)?;
         }
         if (SetAttributes { size: None, ..set }) != SetAttributes::default() {
             let changed = self.change_attributes(inode, set).await;
+            if changed.is_err() {
+                self.expire_listed(inode);
+            }
             self.reported(inode, changed)?;
         }
         self.attributes(inode).await
@@ -294,19 +330,19 @@ impl Filesystem for Drive {
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_directory(parent, name, mode).await;
-        self.counted(self.reported(parent, made)?)
+        self.counted(self.reported_change(made, &[(parent, name)])?)
     }
 
     async fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
         let _names = self.namespace.read().await;
         let removed = self.remove_file(parent, name).await;
-        self.reported(parent, removed)
+        self.reported_change(removed, &[(parent, name)])
     }
 
     async fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
         let _names = self.namespace.read().await;
         let removed = self.remove_directory(parent, name).await;
-        self.reported(parent, removed)
+        self.reported_change(removed, &[(parent, name)])
     }
 
     async fn symlink(
@@ -319,7 +355,7 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let target = std::os::unix::ffi::OsStrExt::as_bytes(target);
         let made = self.make_symlink(parent, name, target).await;
-        self.counted(self.reported(parent, made)?)
+        self.counted(self.reported_change(made, &[(parent, name)])?)
     }
 
     async fn link(
@@ -330,7 +366,7 @@ impl Filesystem for Drive {
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_link(inode, new_parent, new_name).await;
-        self.counted(self.reported(new_parent, made)?)
+        self.counted(self.reported_change(made, &[(new_parent, new_name)])?)
     }
 
     async fn rename(
@@ -355,7 +391,7 @@ impl Filesystem for Drive {
             let _names = self.namespace.read().await;
             self.rename_node(parent, name, new_parent, new_name, mode).await
         };
-        self.reported(parent, renamed)
+        self.reported_change(renamed, &[(parent, name), (new_parent, new_name)])
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, DriveError> {

@@ -57,6 +57,13 @@ struct Known {
     ahead: Option<Step>,
 }
 
+impl Known {
+    /// Whether it may still tell something: what failed is tried anew.
+    fn is_of_use(&self, believed: Duration) -> bool {
+        self.began.elapsed() < believed && !matches!(self.pending.peek(), Some(Err(_)))
+    }
+}
+
 /// All listings that are under way or wait to be used.
 pub(super) struct Listings {
     known: Mutex<HashMap<RemotePath, Known>>,
@@ -75,7 +82,7 @@ impl Listings {
 
     /// Whether `directory` is being listed, or was and waits to be used.
     pub(super) fn is_under_way(&self, directory: &RemotePath) -> bool {
-        self.lock().get(directory).is_some_and(|known| known.began.elapsed() < self.believed)
+        self.lock().get(directory).is_some_and(|known| known.is_of_use(self.believed))
     }
 
     /// Lists a directory, or waits for whoever does already. Answers where that stands in a walk.
@@ -88,7 +95,7 @@ impl Listings {
         let (pending, step) = {
             let mut known = self.lock();
             known.retain(|_, known| {
-                let keep = known.began.elapsed() < self.believed || known.pending.peek().is_none();
+                let keep = known.is_of_use(self.believed) || known.pending.peek().is_none();
                 if !keep && let Some(step) = &known.ahead {
                     step.walk.unused.fetch_sub(1, Ordering::Relaxed);
                 }

@@ -160,8 +160,8 @@ impl Drive {
         /// Larger directories are not listed for one look-up.
         const NAMES_MAX: usize = 2000;
         if self.listings.is_under_way(&directory.path()) {
-            self.names(inode).await?;
-            return Ok(true);
+            // If the listing failed, there is still the direct way.
+            return Ok(self.names(inode).await.is_ok());
         }
         let is_large = {
             let nodes = self.tree.lock();
@@ -421,6 +421,17 @@ impl Drive {
             (Directory::Vault(parent), VaultNode::Symlink) => Ok(parent.symlink_path(entry)),
             (Directory::Vault(parent), _) => Ok(parent.content().join(&entry.name)),
             (Directory::Plain(_), _) => Err(DriveError::Stale),
+        }
+    }
+
+    /// A change of the node's attributes failed, or only its answer was lost: what is known of them is asked for anew.
+    pub(super) fn expire_listed(&self, inode: Inode) {
+        self.expire(inode);
+        let mut nodes = self.tree.lock();
+        if let Ok(parent) = nodes.get(inode).map(|node| node.parent)
+            && let Ok(above) = nodes.get_mut(parent)
+        {
+            above.listing = None;
         }
     }
 

@@ -450,6 +450,11 @@ impl Drive {
         let Some((old, old_node)) = replaced else {
             return to.move_here(remote, from, entry, node, &name).await;
         };
+        // A move that was cut between its steps left both names for one directory: it is finished.
+        if old_node == node && matches!(node, VaultNode::Directory(_)) {
+            from.remove_node(remote, entry, node).await?;
+            return Ok(old.clone());
+        }
         to.check_empty(remote, old_node).await?;
         let canonical = to.entry(&name)?.0;
         let files = matches!((node, old_node), (VaultNode::File, VaultNode::File));
@@ -464,7 +469,9 @@ impl Drive {
                 Ok(entry)
             }
             Err(error) => {
-                to.unhide(remote, &hidden, old).await?;
+                if let Err(error) = to.unhide(remote, &hidden, old).await {
+                    tracing::warn!(%error, "what was to be replaced stays out of sight");
+                }
                 Err(error)
             }
         }

@@ -41,7 +41,11 @@ impl StagedFile {
     /// The file, made if it is not.
     pub(super) async fn make(&self) -> Result<&Arc<dyn RemoteFile>, RemoteError> {
         let make = || async {
-            let made = self.remote.open(&self.path(), RemoteOpen::CreateNew(self.mode())).await?;
+            let made = match self.remote.open(&self.path(), RemoteOpen::CreateNew(self.mode())).await {
+                // Nobody else makes such names: an earlier attempt did, whose answer was lost.
+                Err(RemoteError::Exists) => self.remote.open(&self.path(), RemoteOpen::ReadWrite).await?,
+                done => done?,
+            };
             if self.discarded.load(Ordering::Acquire) {
                 self.remove().await;
             }

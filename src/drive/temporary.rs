@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use data_encoding::HEXLOWER;
 
 use super::error::DriveError;
-use crate::remote::RemoteName;
+use crate::remote::{RemoteName, RemotePath};
 
 const PREFIX: &str = ".scaup-";
 
@@ -19,6 +19,12 @@ pub(super) fn name() -> Result<RemoteName, DriveError> {
     getrandom::fill(&mut random).map_err(|error| DriveError::Random(error.to_string()))?;
     let name = format!("{PREFIX}{}-{}.~{}", machine(), std::process::id(), HEXLOWER.encode(&random));
     RemoteName::parse(name.as_bytes()).ok_or(DriveError::Invalid)
+}
+
+/// A second temporary path that always belongs to the first one, in the same directory.
+pub(super) fn beside(temporary: &RemotePath) -> Option<RemotePath> {
+    let (directory, name) = temporary.split()?;
+    Some(directory.join(&RemoteName::parse(&[name.as_bytes(), b"+"].concat())?))
 }
 
 /// Whether `name` is a temporary name of any Scaup: not to be shown.

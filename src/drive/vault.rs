@@ -423,7 +423,10 @@ impl VaultDirectory {
                 Ok(Found { name: name.as_str().into(), attributes, place })
             }
             Err(error) => {
-                discard_directory(remote, &content).await;
+                // Without an answer the node may be there all the same, and needs its content.
+                if !matches!(&error, DriveError::Remote(error) if error.is_unanswered()) {
+                    discard_directory(remote, &content).await;
+                }
                 Err(error)
             }
         }
@@ -535,20 +538,29 @@ impl VaultDirectory {
             Err(RemoteError::NotFound) => {}
             done => return Ok(done?),
         }
-        // The shortened node does not exist yet: it is built beside and appears whole.
+        // The shortened node does not exist yet: it is built beside and appears whole. Where it is built follows from the
+        // temporary name, so that an attempt whose end nobody learned of is taken up again.
         let long_name = long_name.ok_or(DriveError::NotFound)?;
-        let node = self.content().join(&temporary::name()?);
-        remote.mkdir(&node, 0o755).await?;
+        let node = temporary::beside(temporary).ok_or(DriveError::Invalid)?;
+        match remote.mkdir(&node, 0o755).await {
+            Ok(()) | Err(RemoteError::Exists) => {}
+            Err(error) => return Err(error.into()),
+        }
         let moved = node.join(&part("contents.c9r"));
         let built = async {
-            write_small(remote, &node.join(&part("name.c9s")), long_name.as_bytes()).await?;
-            remote.rename(temporary, &moved).await?;
+            write_long_name(remote, &node, long_name).await?;
+            match remote.rename(temporary, &moved).await {
+                Err(RemoteError::NotFound) => remote.stat(&moved).await.map(|_| ())?,
+                done => done?,
+            }
             remote.rename(&node, &self.content().join(&entry.name)).await
         };
         if let Err(error) = built.await {
-            // The content goes back to its temporary name: whoever published it still holds it.
-            let _ = remote.rename(&moved, temporary).await;
-            discard_directory(remote, &node).await;
+            // The content goes back to its temporary name: whoever published it still holds it. Where that fails it stays
+            // where it is, for the next attempt.
+            if let Ok(()) | Err(RemoteError::NotFound) = remote.rename(&moved, temporary).await {
+                discard_directory(remote, &node).await;
+            }
             return Err(error.into());
         }
         Ok(())
@@ -609,6 +621,15 @@ impl VaultDirectory {
         }
         match remote.rmdir(&content).await {
             Ok(()) | Err(RemoteError::NotFound) => {}
+            // Without an answer it may be gone: a look tells. If nothing tells, it stays removed.
+            Err(error) if error.is_unanswered() => match remote.stat(&content).await {
+                Ok(_) => {
+                    remote.rename(&hidden, &path).await?;
+                    return Err(error.into());
+                }
+                Err(RemoteError::NotFound) => {}
+                Err(_) => return Err(error.into()),
+            },
             // Somebody made a file in it meanwhile: the directory comes back.
             Err(error) => {
                 remote.rename(&hidden, &path).await?;
@@ -669,17 +690,33 @@ impl VaultDirectory {
             VaultNode::File => {
                 let twin = self.content().join(&temporary::name()?);
                 match remote.hard_link(&from.file_path(source), &twin).await {
-                    Ok(()) => {}
-                    // Without hard links the file itself is moved, and is hidden for a moment.
+                    Ok(()) => {
+                        let published = self.publish_as(remote, &twin, &target, long_name.as_deref()).await;
+                        // rename(2) leaves it where it is if the target is the same file already.
+                        let discarded = async {
+                            match remote.remove(&twin).await {
+                                Ok(()) | Err(RemoteError::NotFound) => {}
+                                Err(error) => tracing::debug!(%error, "left a temporary file behind"),
+                            }
+                        };
+                        if published.is_ok() {
+                            futures::join!(discarded, from.remove_after_move(remote, source)).1?;
+                        } else {
+                            discarded.await;
+                        }
+                        published?;
+                    }
                     Err(
                         RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
                     ) => {
-                        remote.rename(&from.file_path(source), &twin).await?;
+                        self.move_content(remote, &from.file_path(source), &target, long_name.as_deref())
+                            .await?;
+                        if source.shortened {
+                            from.remove_after_move(remote, source).await?;
+                        }
                     }
                     Err(error) => return Err(error.into()),
                 }
-                self.publish_as(remote, &twin, &target, long_name.as_deref()).await?;
-                from.remove_after_move(remote, source).await?;
             }
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
                 self.copy_node(remote, &source_path, name, "dir.c9r", DIRECTORY_ID_MAX).await?;
@@ -692,6 +729,41 @@ impl VaultDirectory {
             VaultNode::Unknown(why) => return Err(DriveError::damaged(why)),
         }
         Ok(target)
+    }
+
+    /// Moves a file's bytes to where `target` has them, on a server without hard links. A cut leaves a node that says nothing
+    /// but its name, and the bytes under the old name or the new.
+    async fn move_content(
+        &self,
+        remote: &dyn Remote,
+        source: &RemotePath,
+        target: &Entry,
+        long_name: Option<&str>,
+    ) -> Result<(), DriveError> {
+        match (remote.rename(source, &self.file_path(target)).await, long_name) {
+            (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
+                let node = self.content().join(&target.name);
+                let shell = self.content().join(&temporary::name()?);
+                remote.mkdir(&shell, 0o755).await?;
+                let built = async {
+                    write_long_name(remote, &shell, long_name).await?;
+                    remote.rename(&shell, &node).await
+                };
+                if let Err(error) = built.await {
+                    discard_directory(remote, &shell).await;
+                    return Err(error.into());
+                }
+                let moved = remote.rename(source, &self.file_path(target)).await;
+                if let Err(error) = moved {
+                    if !error.is_unanswered() {
+                        discard_directory(remote, &node).await;
+                    }
+                    return Err(error.into());
+                }
+                Ok(())
+            }
+            (done, _) => Ok(done?),
+        }
     }
 
     async fn copy_node(
@@ -806,6 +878,18 @@ pub(super) async fn write_small(
 ) -> Result<(), RemoteError> {
     let file = remote.open(path, RemoteOpen::CreateNew(0o644)).await?;
     file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
+}
+
+/// Writes a node's long name, anew if an earlier attempt left something there.
+async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str) -> Result<(), RemoteError> {
+    let path = node.join(&part("name.c9s"));
+    match write_small(remote, &path, long_name.as_bytes()).await {
+        Err(RemoteError::Exists) => {
+            remote.remove(&path).await?;
+            write_small(remote, &path, long_name.as_bytes()).await
+        }
+        done => done,
+    }
 }
 
 /// Removes a directory of ours with the files in it, as far as that goes: what stays is debris under a temporary name.

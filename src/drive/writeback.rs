@@ -59,6 +59,18 @@ impl State {
             && self.dirty.len() <= SMALL_CHUNKS_MAX
             && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
     }
+
+    /// Staged content is not given its name unless the server has as much of it as was written.
+    fn check_whole(&self, there: RemoteAttributes) -> Result<RemoteAttributes, DriveError> {
+        let wanted = self.codec()?.stored_len(self.length);
+        if there.size != wanted {
+            let have = there.size;
+            return Err(DriveError::damaged(format_args!(
+                "the server has {have} bytes of {wanted} that were sent"
+            )));
+        }
+        Ok(there)
+    }
 }
 
 impl File {
@@ -262,7 +274,7 @@ impl File {
             let rest = if state.header_unsent { state.codec()?.header()? } else { Vec::new() };
             let attributes = file.write_whole(Bytes::from(rest), set).await?;
             state.header_unsent = false;
-            return Ok(attributes);
+            return state.check_whole(attributes);
         }
         let codec = Arc::clone(state.codec()?);
         let mut whole = codec.header()?;
@@ -270,13 +282,17 @@ impl File {
             whole.extend_from_slice(&codec.encode(number, chunk)?);
             drive.counters.count_encrypted();
         }
-        let attributes = file.write_whole(Bytes::from(whole), set).await?;
+        let written = file.write_whole(Bytes::from(whole), set).await;
+        if matches!(&written, Err(error) if error.is_unanswered()) {
+            state.stored_length = state.length;
+        }
+        let attributes = written?;
         state.header_unsent = false;
         state.stored_length = state.length;
         for (number, chunk) in std::mem::take(&mut state.dirty) {
             drive.cache.put(state.key(number), Bytes::from(chunk));
         }
-        Ok(attributes)
+        state.check_whole(attributes)
     }
 
     /// Gives staged content its name, or a conflicting copy's name if somebody else changed the file meanwhile: `there` is what has the name
@@ -713,6 +729,10 @@ fn acknowledge(drive: &Drive, state: &mut State, number: u64, result: Result<(),
             // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
             if number == 0 && state.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
                 state.header_unsent = true;
+            }
+            // It may be there all the same: who cuts the file has to reckon with it.
+            if error.is_unanswered() {
+                state.stored_length = state.stored_length.max(number * CHUNK_LEN + chunk.len() as u64);
             }
             state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
             state.failed.get_or_insert(error.into());

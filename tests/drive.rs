@@ -1,0 +1,201 @@
+//! What a drive over memory once did wrong, each as short as it can be told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kernel;
+
+use std::time::Duration;
+
+use kernel::{ENOSPC, Kernel, Place, READ_WRITE, Seen, is_temporary, options, pattern, runtime};
+use scaup::drive::DriveOptions;
+use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
+use scaup::remote::{RemoteError, RemotePath};
+use scaup_fuse::filesystem::RenameMode;
+
+const CHUNK: usize = 32_768;
+
+async fn mount(server: &MemoryServer, place: Place) -> Kernel {
+    let options = DriveOptions { sync_on_close: true, ..options() };
+    Kernel::mount(MemoryRemote::connect(server), place, options).await
+}
+
+fn in_every_place(test: impl AsyncFn(Place)) {
+    for place in Place::ALL {
+        runtime().block_on(test(place));
+    }
+}
+
+fn slow() -> Option<Delay> {
+    Some(Delay { least: Duration::from_millis(20), most: Duration::from_millis(60), seed: 7 })
+}
+
+#[test]
+fn a_listing_from_before_a_chmod_does_not_bring_the_old_mode_back() {
+    in_every_place(async |place| {
+        let kernel = mount(&place.server(), place).await;
+        kernel.save("file", b"content").await.unwrap();
+        kernel.tree(false).await.unwrap();
+        kernel.chmod("file", 0o600).await.unwrap();
+        let Seen::File { mode, .. } = kernel.tree(false).await.unwrap()["file"] else { panic!("no file") };
+        assert_eq!(mode, 0o600);
+        kernel.forget(&[]);
+        assert_eq!(kernel.lookup("file").await.unwrap().mode, 0o600);
+    });
+}
+
+#[test]
+fn a_name_that_was_removed_while_its_directory_was_open_does_not_come_back() {
+    in_every_place(async |place| {
+        use scaup_fuse::Filesystem as _;
+        let kernel = mount(&place.server(), place).await;
+        kernel.save("file", b"content").await.unwrap();
+        let root = kernel.root().await.unwrap();
+        let handle = kernel.drive.opendir(root).await.unwrap();
+        kernel.unlink("file").await.unwrap();
+        kernel.drive.readdir(root, handle, 0, true).await.unwrap();
+        assert_eq!(kernel.lookup("file").await, Err(kernel::ENOENT));
+    });
+}
+
+#[test]
+fn truncating_what_is_still_on_its_way_is_no_conflict_and_tears_nothing() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.save("file", &pattern(1, 3 * CHUNK)).await.unwrap();
+        kernel.remote.set_delay(slow());
+        for length in [0, CHUNK + 7, 40 * CHUNK] {
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            kernel.write(open, 0, &pattern(2, 70 * CHUNK)).await.unwrap();
+            kernel.truncate_open(open, length as u64).await.unwrap();
+            kernel.write(open, length as u64, b"the end").await.unwrap();
+            kernel.close(open).await.unwrap();
+            let mut wanted = pattern(2, length);
+            wanted.extend_from_slice(b"the end");
+            let seen = mount(&server, place).await.tree(true).await.unwrap();
+            assert_eq!(seen.len(), 1, "{length}");
+            assert!(matches!(&seen["file"], Seen::File { content, .. } if *content == wanted), "{length}");
+        }
+    });
+}
+
+#[test]
+fn a_new_file_truncated_while_it_is_written_holds_nothing_of_before() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.remote.set_delay(slow());
+        let open = kernel.create("file", 0o644).await.unwrap();
+        kernel.write(open, 0, &pattern(1, 60 * CHUNK)).await.unwrap();
+        kernel.truncate_open(open, 0).await.unwrap();
+        kernel.write(open, 0, b"short").await.unwrap();
+        kernel.close(open).await.unwrap();
+        let content = mount(&server, place).await.content("file").await.unwrap();
+        assert!(content == "short", "{} bytes", content.len());
+    });
+}
+
+#[test]
+fn renaming_a_directory_takes_along_what_is_not_saved_in_it() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.mkdir("from", 0o755).await.unwrap();
+        let open = kernel.create("from/file", 0o644).await.unwrap();
+        kernel.write(open, 0, &pattern(1, 40 * CHUNK)).await.unwrap();
+        kernel.rename("from", "to", RenameMode::Replace).await.unwrap();
+        kernel.close(open).await.unwrap();
+        let other = mount(&server, place).await;
+        assert!(other.content("to/file").await.unwrap() == pattern(1, 40 * CHUNK));
+        assert!(!server.paths().iter().any(is_temporary));
+    });
+}
+
+#[test]
+fn renaming_what_somebody_else_changed_meanwhile_moves_ours_and_keeps_theirs() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.save("file", b"old").await.unwrap();
+        let open = kernel.open("file", READ_WRITE).await.unwrap();
+        kernel.write(open, 0, b"our").await.unwrap();
+        server.pass(Duration::from_secs(3));
+        mount(&server, place).await.save("file", b"theirs").await.unwrap();
+        kernel.rename("file", "moved", RenameMode::Replace).await.unwrap();
+        kernel.close(open).await.unwrap();
+        let other = mount(&server, place).await;
+        assert_eq!(other.content("moved").await.unwrap(), "our");
+        assert_eq!(other.content("file").await.unwrap(), "theirs");
+        assert!(kernel.drive.errors().iter().any(|error| error.kind == "conflict"));
+    });
+}
+
+#[test]
+fn what_is_written_to_a_full_server_is_refused_before_it_fills_the_memory() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        let open = kernel.create("file", 0o644).await.unwrap();
+        server.set_room(server.used() + 10 * CHUNK as u64);
+        let mut refused = 0;
+        for number in 0..200 {
+            match kernel.write(open, number * 3 * CHUNK as u64, &pattern(1, 3 * CHUNK)).await {
+                Ok(()) => {}
+                Err(error) => {
+                    assert_eq!(error, ENOSPC);
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0);
+        assert!(kernel.drive.unsaved().bytes <= options().memory);
+        assert_eq!(kernel.flush(open).await, Err(ENOSPC));
+        assert_eq!(kernel.drive.save_all().await.files, 1);
+        server.set_room(1 << 30);
+        assert_eq!(kernel.drive.save_all().await.files, 0);
+        assert_eq!(kernel.close(open).await, Ok(()));
+        let shown = kernel.lookup("file").await.unwrap();
+        assert_eq!(mount(&server, place).await.content("file").await.unwrap().len() as u64, shown.size);
+    });
+}
+
+#[test]
+fn a_chunk_that_arrived_without_an_answer_is_gone_when_the_file_is_cut_before_it() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        let open = kernel.create("file", 0o644).await.unwrap();
+        kernel.write(open, 0, &pattern(1, 3 * CHUNK)).await.unwrap();
+        // Every message of the first attempt is carried out and not answered.
+        for n in 0..20 {
+            let error = RemoteError::Timeout(Duration::from_secs(1));
+            kernel.remote.fault_at(n, Fault::Answer { error, applied: true });
+        }
+        kernel.fsync(open).await.unwrap_err();
+        kernel.fsync(open).await.unwrap_err();
+        kernel.remote.clear_faults();
+        assert!(kernel.remote.count(MessageKind::WriteFile) > 0);
+        kernel.truncate_open(open, 100).await.unwrap();
+        kernel.close(open).await.unwrap();
+        assert!(mount(&server, place).await.content("file").await.unwrap() == pattern(1, 100));
+    });
+}
+
+#[test]
+fn a_foreign_truncation_reads_as_an_error_and_never_as_less() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        let before = server.paths();
+        kernel.save("file", &pattern(1, 40 * CHUNK)).await.unwrap();
+        let new: Vec<RemotePath> = server.paths().into_iter().filter(|path| !before.contains(path)).collect();
+        let [path] = &new[..] else { panic!("{new:?}") };
+        // Another mount, whose cache holds nothing of it.
+        let kernel = mount(&server, place).await;
+        let open = kernel.open("file", kernel::READ).await.unwrap();
+        let whole = server.content(path).unwrap();
+        server.set_content(path, &whole[..10 * CHUNK]).unwrap();
+        assert_eq!(kernel.read(open, 30 * CHUNK as u64, 100).await, Err(kernel::EIO));
+        kernel.release(open).await;
+    });
+}
