@@ -206,7 +206,7 @@ fn a_rename_over_a_name_shows_the_old_or_the_new_and_nothing_else() {
             let mut last = 0;
             while !done.load(Ordering::Relaxed) {
                 let read: u32 = fs::read_to_string(&target).unwrap().parse().unwrap();
-                assert!(read >= last, "{read} after {last}");
+                assert!(read >= last, "{read} after {last} in {}", directory.display());
                 last = read;
             }
         });

@@ -324,6 +324,7 @@ impl File {
             return Ok(());
         }
         *state = Self::open(drive, location, true, None).await?;
+        self.note(&state);
         Ok(())
     }
 
@@ -338,6 +339,7 @@ impl File {
         let Backing::Stored { writable, base, .. } = state.backing else { return Ok(()) };
         if now != base && self.unsaved().is_none() {
             *state = Self::open(drive, location, writable, None).await?;
+            self.note(&state);
         }
         Ok(())
     }

@@ -95,7 +95,8 @@ impl Drive {
             && (known.is_some() || shown_length != length)
             && let Some(invalidate) = self.invalidate.get()
         {
-            invalidate.inode(inode);
+            // The pages go with the opening.
+            invalidate.attributes(inode);
         }
         Ok((file, unchanged))
     }
