@@ -428,6 +428,8 @@ impl Nodes<'_> {
         node.name = name.to_owned();
         node.place = place;
         node.changed = SystemTime::now();
+        // What was asked under the old name tells nothing of the new one.
+        node.doubted = Instant::now();
         self.prune(old_parent);
         Ok(())
     }
