@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use scaup_rig::{Fixture, Sshd, need, run};
+use scaup_rig::{Fixture, Sshd, eventually, need, run};
 use support::{Drive, PASSWORD, noise, said, scaup, shell, shell_output};
 
 /// A directory of every kind of thing that a vault can hold.
@@ -413,8 +413,11 @@ fn an_extension_the_server_has_no_room_for_fails_at_once() {
         file.sync_all()
     });
     assert_eq!(filled.unwrap_err().raw_os_error(), no_space);
-    // With room again, nothing is stuck.
+    // With room again (the server frees it when the last handle is closed, soon after), nothing is stuck.
     fs::remove_file(vault.join("big")).unwrap();
     fs::write(vault.join("after"), "there is room again").unwrap();
+    eventually("what could not be saved is saved", Duration::from_secs(20), || {
+        File::open(vault.join("after")).unwrap().sync_all().is_ok()
+    });
     mount.unmount(&scaup);
 }

@@ -326,8 +326,10 @@ pub trait Filesystem: Send + Sync + 'static {
 /// Tells the kernel to drop what it holds. Implemented by this crate over the mount; a drive calls it when
 /// content or names changed on the server, or a vault was locked or unlocked.
 pub trait Invalidate: Send + Sync + 'static {
-    /// Drops attributes and all pages of `inode`.
+    /// Drops the attributes of `inode`, before this returns: what is opened next is read as far as it goes now.
+    fn attributes(&self, inode: Inode);
+    /// Drops attributes and all pages of `inode`, soon.
     fn inode(&self, inode: Inode);
-    /// Drops `name` in `parent`, whether it was known to exist or not.
+    /// Drops `name` in `parent`, soon, whether it was known to exist or not.
     fn entry(&self, parent: Inode, name: &OsStr);
 }

@@ -279,32 +279,43 @@ enum Order {
 /// Passes orders to the kernel from a thread of its own: the kernel may make such an order wait for a request that is being
 /// answered, so whoever answers must not wait for the order.
 struct Invalidator {
+    notifier: Notifier,
     orders: mpsc::Sender<Order>,
+}
+
+/// Logs what the kernel said to an order.
+fn note(done: io::Result<()>) {
+    match done {
+        // The kernel does not know it: nothing to drop.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(%error, "the kernel did not drop what it holds");
+        }
+        _ => {}
+    }
 }
 
 impl Invalidator {
     fn start(notifier: Notifier) -> Self {
         let (orders, incoming) = mpsc::channel();
+        let waiting = notifier.clone();
         std::thread::spawn(move || {
             for order in incoming {
-                let done = match order {
-                    Order::Inode(inode) => notifier.inval_inode(INodeNo(inode.0), 0, 0),
-                    Order::Entry(parent, name) => notifier.inval_entry(INodeNo(parent.0), &name),
-                };
-                match done {
-                    // The kernel does not know it: nothing to drop.
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::debug!(%error, "the kernel did not drop what it holds");
-                    }
-                    _ => {}
-                }
+                note(match order {
+                    Order::Inode(inode) => waiting.inval_inode(INodeNo(inode.0), 0, 0),
+                    Order::Entry(parent, name) => waiting.inval_entry(INodeNo(parent.0), &name),
+                });
             }
         });
-        Self { orders }
+        Self { notifier, orders }
     }
 }
 
 impl Invalidate for Invalidator {
+    fn attributes(&self, inode: Inode) {
+        // A negative offset leaves the pages alone, and with them everything that could make the order wait.
+        note(self.notifier.inval_inode(INodeNo(inode.0), -1, 0));
+    }
+
     fn inode(&self, inode: Inode) {
         let _ = self.orders.send(Order::Inode(inode));
     }

@@ -147,6 +147,8 @@ pub(super) struct File {
     /// What all files of the drive have unsent; this one's part is in `unsaved`.
     unsent: Arc<Unsent>,
     unlinked: AtomicBool,
+    /// A program closed it, and nobody wrote since: what is unsaved is whole.
+    closed: AtomicBool,
     /// The length as programs see it, for when the state is busy.
     length: AtomicU64,
 }
@@ -191,6 +193,7 @@ impl File {
             unsaved: Mutex::new(None),
             unsent: Arc::clone(&drive.unsent),
             unlinked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         };
         Arc::new(file)
     }
@@ -241,6 +244,16 @@ impl File {
         Ok(state)
     }
 
+    /// A program closed it, and it is saved while the program goes on.
+    pub(super) fn note_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether it was closed, and is only still being saved.
+    pub(super) fn is_being_saved(&self) -> bool {
+        self.closed.load(Ordering::Acquire) && self.unsaved().is_some()
+    }
+
     /// Whether its name was removed while it is open.
     pub(super) fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Acquire)
@@ -282,6 +295,7 @@ impl File {
 
     /// Like [`Self::note`], after a program wrote something: the time of change is now.
     pub(super) fn note_written(&self, state: &State) {
+        self.closed.store(false, Ordering::Release);
         self.note(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
             unsaved.modified = SystemTime::now();
@@ -324,6 +338,7 @@ impl File {
             return Ok(());
         }
         *state = Self::open(drive, location, true, None).await?;
+        self.note(&state);
         Ok(())
     }
 
@@ -338,6 +353,7 @@ impl File {
         let Backing::Stored { writable, base, .. } = state.backing else { return Ok(()) };
         if now != base && self.unsaved().is_none() {
             *state = Self::open(drive, location, writable, None).await?;
+            self.note(&state);
         }
         Ok(())
     }

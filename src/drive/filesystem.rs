@@ -95,7 +95,8 @@ impl Drive {
             && (known.is_some() || shown_length != length)
             && let Some(invalidate) = self.invalidate.get()
         {
-            invalidate.inode(inode);
+            // The pages go with the opening.
+            invalidate.attributes(inode);
         }
         Ok((file, unchanged))
     }
@@ -137,12 +138,32 @@ impl Drive {
         result.and(saved)
     }
 
+    /// Waits until the files of a directory that programs have closed are saved.
+    async fn save_what_was_closed_in(&self, inode: Inode) {
+        let files: Vec<Arc<File>> = {
+            let nodes = self.tree.lock();
+            let children = nodes.get(inode).map(|node| node.children.values()).into_iter().flatten();
+            children
+                .filter_map(|&child| nodes.get(child).ok()?.file.clone())
+                .filter(|file| file.is_being_saved())
+                .collect()
+        };
+        let saved = files.iter().map(|file| async move {
+            if let Err(error) = file.commit(self, false).await {
+                self.report(file.inode, "unsaved", &error);
+            }
+        });
+        futures::future::join_all(saved).await;
+    }
+
     async fn change_attributes(&self, inode: Inode, set: SetAttributes) -> Result<(), DriveError> {
         let (place, file, shown, detached) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
             (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, node.detached)
         };
+        // A file that is saved in it later would change its times again, or not be allowed to.
+        self.save_what_was_closed_in(inode).await;
         let mut change = RemoteSetAttributes::default();
         if set.uid.is_some() || set.gid.is_some() {
             let wanted = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
@@ -469,6 +490,7 @@ impl Filesystem for Drive {
         }
         // The release that follows saves it, while the program goes on.
         if !self.options.sync_on_close && open.file.may_be_saved_later(self).await {
+            open.file.note_closed();
             return Ok(());
         }
         let _names = self.namespace.read().await;

@@ -269,6 +269,10 @@ impl Drive {
         let fetched = self.fetch_attributes(inode).await;
         let mut nodes = self.tree.lock();
         match fetched {
+            // It may have got another name while the server was asked about the old one.
+            Err(error) if error.is_not_found() && nodes.get(inode)?.knows_better_than(asked) => {
+                Ok(self.shown(inode, nodes.get(inode)?))
+            }
             Ok(attributes) => {
                 if attributes.kind != nodes.get(inode)?.attributes.kind {
                     return Err(DriveError::Stale);

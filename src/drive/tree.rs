@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// Whether an answer to a question that was asked then is older than what is known.
-    fn knows_better_than(&self, asked: Instant) -> bool {
+    pub(super) fn knows_better_than(&self, asked: Instant) -> bool {
         asked < self.doubted || self.fetched.is_some_and(|fetched| asked < fetched)
     }
 
@@ -428,6 +428,8 @@ impl Nodes<'_> {
         node.name = name.to_owned();
         node.place = place;
         node.changed = SystemTime::now();
+        // What was asked under the old name tells nothing of the new one.
+        node.doubted = Instant::now();
         self.prune(old_parent);
         Ok(())
     }
