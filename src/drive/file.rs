@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use scaup_fuse::filesystem::Inode;
@@ -21,6 +21,12 @@ use super::location::Location;
 use super::staged::StagedFile;
 use super::uploader::Uploader;
 use crate::remote::{ReadPriority, RemoteAttributes, RemoteFile, RemoteOpen};
+
+/// The present as a server can keep it: SFTP version 3 has whole seconds.
+pub(super) fn present() -> SystemTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
 
 /// How a file on the server looked: what tells whether somebody else changed it since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -246,7 +246,7 @@ impl Drive {
                 let mut nodes = self.tree.lock();
                 self.note_name(&mut nodes, parent, &name, None);
                 if let Ok(directory) = nodes.get_mut(parent) {
-                    directory.listing = None;
+                    directory.doubt_names();
                 }
                 if let Some(child) = nodes.child(parent, &name)
                     && let Ok(node) = nodes.get_mut(child)

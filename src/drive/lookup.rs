@@ -124,11 +124,10 @@ impl Drive {
         if !self.options.read_only {
             self.remove_debris(&directory.path(), &listed.debris);
         }
-        let names: Names = listed.found.iter().map(|found| (found.name.clone(), found.clone())).collect();
+        let mut names: Names = listed.found.iter().map(|found| (found.name.clone(), found.clone())).collect();
         if matches!(directory, Directory::Plain(_)) {
             self.note_markers(inode, Markers::in_listing(&names)).await?;
         }
-        let names = Arc::new(names);
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
         // A directory that became unlocked meanwhile shows other names.
@@ -136,7 +135,9 @@ impl Drive {
             return Err(DriveError::Stale);
         }
         // What this mount did meanwhile may lack in it.
-        if !node.has_same_names_as(asked) {
+        let is_true = node.bring_up_to_date(&mut names, asked);
+        let names = Arc::new(names);
+        if !is_true {
             return Ok((asked, names));
         }
         node.listing = Some((asked, Arc::clone(&names)));

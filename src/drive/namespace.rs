@@ -194,7 +194,7 @@ impl Drive {
         node.changed = SystemTime::now();
         node.file = Some(Arc::clone(&file));
         node.opens = 1;
-        nodes.get_mut(parent)?.expire();
+        nodes.get_mut(parent)?.note_names_changed();
         Ok((inode, file))
     }
 

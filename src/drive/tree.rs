@@ -1,6 +1,6 @@
 //! The nodes that the kernel knows, or that hold unsaved content: inode numbers to places on the server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use scaup_fuse::filesystem::Inode;
 
 use super::chunks::ContentId;
 use super::error::DriveError;
-use super::file::{Base, File};
+use super::file::{Base, File, present};
 use super::found::{Directory, Found, Place, plain_name};
 use super::vault::{Names, UnlockedVault, VaultDirectory, VaultNode};
 use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
@@ -28,6 +28,13 @@ pub(super) enum VaultHere {
     Unlocked(Arc<UnlockedVault>),
 }
 
+/// A name that this mount added or changed, or (`None`) removed.
+struct Change {
+    at: Instant,
+    name: OsString,
+    found: Option<Found>,
+}
+
 /// One node.
 pub(super) struct Node {
     pub(super) parent: Inode,
@@ -40,6 +47,10 @@ pub(super) struct Node {
     doubted: Instant,
     /// When this mount last changed the names in it: listings that were asked for before lack that.
     names_changed: Instant,
+    /// What it changed of late, for listings that lack it.
+    changes: VecDeque<Change>,
+    /// Listings that were asked for before this can't be made true: nobody knows what became of a change, or too much was changed since.
+    names_unsure: Instant,
     /// When this mount last changed it: the servers do not tell a `ctime`.
     pub(super) changed: SystemTime,
     pub(super) children: HashMap<OsString, Inode>,
@@ -69,6 +80,8 @@ impl Node {
             fetched: Some(asked),
             doubted: asked,
             names_changed: asked,
+            changes: VecDeque::new(),
+            names_unsure: asked,
             changed: UNIX_EPOCH,
             children: HashMap::new(),
             made_in: None,
@@ -97,6 +110,41 @@ impl Node {
     /// Whether this mount has changed no name in it since then.
     pub(super) fn has_same_names_as(&self, then: Instant) -> bool {
         then >= self.names_changed
+    }
+
+    /// This mount changed a name in it. Of its attributes that changes only the time.
+    pub(super) fn note_names_changed(&mut self) {
+        (self.attributes.modified, self.changed) = (present(), SystemTime::now());
+        self.doubted = Instant::now();
+    }
+
+    /// Nobody knows what became of a change of names.
+    pub(super) fn doubt_names(&mut self) {
+        self.listing = None;
+        self.names_unsure = Instant::now();
+    }
+
+    fn note_change(&mut self, name: &OsStr, found: Option<Found>) {
+        /// Changes that are remembered: more than one listing takes to come.
+        const CHANGES_MAX: usize = 1024;
+        self.names_changed = Instant::now();
+        if self.changes.len() >= CHANGES_MAX
+            && let Some(forgotten) = self.changes.pop_front()
+        {
+            self.names_unsure = self.names_unsure.max(forgotten.at);
+        }
+        self.changes.push_back(Change { at: self.names_changed, name: name.to_owned(), found });
+    }
+
+    /// Adds what this mount changed since to names that were asked for then; answers whether they are all true now.
+    pub(super) fn bring_up_to_date(&self, names: &mut Names, asked: Instant) -> bool {
+        for Change { name, found, .. } in self.changes.iter().filter(|change| change.at >= asked) {
+            match found {
+                Some(found) => names.insert(name.clone(), found.clone()),
+                None => names.remove(name),
+            };
+        }
+        asked > self.names_unsure
     }
 
     /// Whether a name that a program was about to be told of is gone again.
@@ -458,11 +506,11 @@ impl Nodes<'_> {
         Ok(())
     }
 
-    /// Notes that this mount added, changed or removed a name: keeps the listing true and has attributes fetched again.
+    /// Notes that this mount added, changed or removed a name: keeps the listing true, and those that are under way.
     pub(super) fn note_name(&mut self, parent: Inode, name: &OsStr, found: Option<Found>) {
         let Ok(node) = self.get_mut(parent) else { return };
-        node.expire();
-        node.names_changed = Instant::now();
+        node.note_names_changed();
+        node.note_change(name, found.clone());
         if let Some((_, listing)) = &mut node.listing {
             let names = Arc::make_mut(listing);
             match found {

@@ -1,19 +1,23 @@
 //! One login, and the lanes on it: one for names and attributes, one for content, and up to eight more for uploads, since the
 //! server's own window caps what one lane carries upwards (OpenSSH's is 2 MiB: 26 MB/s over 80 ms).
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use scaup_sftp::client::{Lane, LaneCounters, Road, SftpError};
 use scaup_sftp::ssh::Session;
+use tokio::sync::OnceCell;
 
 use super::reasons::{from_wire, plain};
 use crate::remote::{RemoteError, RemoteKind, RemotePath};
 
 /// Lanes for uploads beside the one for content. With the two others they stay within OpenSSH's `MaxSessions 10`.
 const UPLOAD_LANES_MAX: usize = 7;
+
+/// On a shorter round trip one window carries 400 MB/s.
+const ONE_LANE_IS_ENOUGH: Duration = Duration::from_millis(5);
 
 /// One connection.
 pub(super) struct Connection {
@@ -25,8 +29,7 @@ pub(super) struct Connection {
     root: Bytes,
     road: Arc<Road>,
     timeout: Duration,
-    uploads: Mutex<Vec<Lane>>,
-    uploads_refused: AtomicBool,
+    uploads: OnceCell<Vec<Lane>>,
     /// Permission bits that the server's umask is known to leave to new files.
     kept_bits: AtomicU16,
     session: Session,
@@ -68,8 +71,7 @@ impl Connection {
             root,
             road,
             timeout,
-            uploads: Mutex::default(),
-            uploads_refused: AtomicBool::new(false),
+            uploads: OnceCell::new(),
             kept_bits: AtomicU16::new(0),
             session,
         })
@@ -108,38 +110,32 @@ impl Connection {
         }
     }
 
-    fn lock_uploads(&self) -> MutexGuard<'_, Vec<Lane>> {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The upload lane of that number, opened if it is not; `None` if the server opens no more, or it is one too many.
-    pub(super) async fn upload_lane(&self, number: usize) -> Option<Lane> {
-        if let Some(lane) = self.lock_uploads().get(number) {
-            return Some(lane.clone());
+    /// The lanes for uploads, opened all at once when they are first needed: as many as the server lets be. None on a road so short that
+    /// one window is enough.
+    pub(super) async fn upload_lanes(&self) -> &[Lane] {
+        if self.road.round_trip().is_none_or(|round_trip| round_trip < ONE_LANE_IS_ENOUGH) {
+            return &[];
         }
-        if number >= UPLOAD_LANES_MAX || self.uploads_refused.load(Ordering::Relaxed) {
-            return None;
-        }
-        let opened = async {
-            let channel = self.session.open_sftp_channel().await.map_err(no_channel)?;
-            Lane::on_channel(channel, Arc::clone(&self.road), self.timeout).await.map_err(plain)
+        let open = || async {
+            let lanes = (0..UPLOAD_LANES_MAX).map(|_| async {
+                let channel = self.session.open_sftp_channel().await.map_err(no_channel)?;
+                Lane::on_channel(channel, Arc::clone(&self.road), self.timeout).await.map_err(plain)
+            });
+            let lanes = futures::future::join_all(lanes).await;
+            lanes
+                .into_iter()
+                .filter_map(|lane| {
+                    lane.inspect_err(|error| tracing::debug!(%error, "the server opens no more channels"))
+                        .ok()
+                })
+                .collect()
         };
-        match opened.await {
-            Ok(lane) => {
-                self.lock_uploads().push(lane.clone());
-                Some(lane)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the server opens no more channels");
-                self.uploads_refused.store(true, Ordering::Relaxed);
-                None
-            }
-        }
+        self.uploads.get_or_init(open).await
     }
 
     /// What went over all lanes.
     pub(super) fn counters(&self) -> LaneCounters {
-        let uploads = self.lock_uploads();
+        let uploads = self.uploads.get().map_or(&[][..], Vec::as_slice);
         let same = self.names.is_same(&self.content);
         let lanes = [&self.names].into_iter().chain((!same).then_some(&self.content)).chain(uploads.iter());
         lanes.map(Lane::counters).fold(LaneCounters::default(), |sum, lane| LaneCounters {

@@ -277,7 +277,7 @@ impl SftpFile {
         .await
     }
 
-    /// The handle to write with. When all its lanes have enough to do, one more is opened meanwhile.
+    /// The handle to write with. When its lanes have enough to do, more are opened meanwhile.
     fn writer(&self, connection: &Arc<Connection>, opened: &Arc<Opened>) -> Arc<Open> {
         if !self.striped.load(Ordering::Acquire) {
             return Arc::clone(&opened.first);
@@ -306,19 +306,17 @@ impl Opened {
     }
 }
 
-/// Opens one more handle of a file, on the next upload lane.
+/// Opens more handles of a file, one on each upload lane.
 async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: RemotePath) {
-    let number = opened.lock_more().len();
-    let Some(lane) = connection.upload_lane(number).await else { return };
     let whole = connection.whole_path(&path);
-    match lane.open_file(&whole, OpenFlags::ReadWrite, &SetAttributes::default()).await {
-        Ok(handle) => {
-            opened.lock_more().push(Arc::new(Open { lane, handle }));
-            opened.opening_more.store(false, Ordering::Release);
+    let opens = connection.upload_lanes().await.iter().map(|lane| async {
+        match lane.open_file(&whole, OpenFlags::ReadWrite, &SetAttributes::default()).await {
+            Ok(handle) => opened.lock_more().push(Arc::new(Open { lane: lane.clone(), handle })),
+            // It may have its final name already. What it has is enough.
+            Err(error) => tracing::debug!(%error, "no further lane for a file"),
         }
-        // It may have its final name already. What it has is enough.
-        Err(error) => tracing::debug!(%error, "no further lane for a file"),
-    }
+    });
+    futures::future::join_all(opens).await;
 }
 
 #[async_trait]
