@@ -27,7 +27,7 @@ mod tree;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{Cryptor, DirectoryId};
@@ -44,7 +44,7 @@ pub use finding::{Finding, FindingKind, Report, Severity, Summary};
 /// Directories that are read at the same time.
 const PARALLEL: usize = 128;
 /// Most content directories of one vault: a server could invent them without end.
-const DIRECTORIES_MAX: usize = 2_000_000;
+const DIRECTORIES_MAX: usize = 1_000_000;
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,6 +99,8 @@ struct Check<'a> {
     progress: &'a Progress,
     findings: Findings,
     budget: ContentBudget,
+    /// Nodes of directories that were read, each at most twice.
+    children: AtomicUsize,
 }
 
 /// Checks the vault in the directory `vault`, whose keys are `cryptor`. Nothing is written.
@@ -121,6 +123,7 @@ pub async fn run(
         progress,
         findings: Findings::default(),
         budget: ContentBudget::default(),
+        children: AtomicUsize::new(0),
     };
     let (beside, paths) = futures::join!(check.look_beside(), check.content_directories());
     beside?;
@@ -139,6 +142,15 @@ impl Check<'_> {
             .split(|&byte| byte == b'/')
             .filter_map(RemoteName::parse)
             .fold(self.vault.clone(), |path, name| path.join(&name))
+    }
+
+    /// Counts nodes of directories that are remembered: a server could invent them without end.
+    fn remember(&self, children: usize) -> Result<(), CheckError> {
+        let before = self.children.fetch_add(children, Ordering::Relaxed);
+        if before.saturating_add(children) > 2 * DIRECTORIES_MAX {
+            return Err(CheckError::TooManyDirectories);
+        }
+        Ok(())
     }
 
     /// Lists a directory. One that is gone or can't be read is a finding, and empty.

@@ -75,6 +75,7 @@ fn every_command_explains_itself() {
         &["vault"],
         &["vault", "create"],
         &["vault", "info"],
+        &["vault", "check"],
         &["completions"],
     ] {
         let help = ends_with(&scaup, 0, command.iter().chain(&["--help"]));

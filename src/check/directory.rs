@@ -91,7 +91,7 @@ impl Check<'_> {
                 }
             })
             .buffer_unordered(PARALLEL)
-            .try_filter_map(async |child| Ok(child))
+            .try_filter_map(async |child| self.remember(usize::from(child.is_some())).map(|()| child))
             .try_collect()
             .await?;
         Ok((number, ContentDirectory { children, ..ContentDirectory::new(path.clone()) }))
@@ -120,6 +120,7 @@ impl Check<'_> {
             stream::iter(entries).map(|entry| self.check_entry(&place, entry)).buffer_unordered(PARALLEL);
         let mut directory = ContentDirectory::new(path.clone());
         while let Some(found) = checks.try_next().await? {
+            self.remember(usize::from(found.child.is_some()))?;
             directory.nodes += u64::from(found.is_node);
             directory.children.extend(found.child);
         }

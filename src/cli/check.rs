@@ -175,7 +175,7 @@ fn show(report: &Report) {
         number(links, "link", "links")
     );
     if content {
-        println!("All content was read and authenticated.");
+        println!("All content was read.");
     } else {
         println!("Content was not read: --content authenticates that, too.");
     }
