@@ -3,6 +3,8 @@
 use aes::Aes256;
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::error::Unspecified;
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::Mac;
@@ -195,16 +197,24 @@ impl Cryptor {
         let combo = self.config.cipher_combo;
         let wrong_length = ContentError::Length(bytes.len());
         let (nonce, text) = bytes.split_at_mut(combo.nonce_len());
-        match combo {
-            CipherCombo::SivGcm => {
+        match (combo, place) {
+            (CipherCombo::SivGcm, None) => {
                 let nonce = (&*nonce).try_into().map_err(|_| wrong_length)?;
-                let associated = place.map(gcm_associated);
                 let tag = Aes256Gcm::new(key.into())
-                    .encrypt_inout_detached(nonce, associated.as_slice().as_flattened(), text.into())
+                    .encrypt_inout_detached(nonce, &[], text.into())
                     .map_err(|_| wrong_length)?;
                 bytes.extend_from_slice(&tag);
             }
-            CipherCombo::SivCtrMac => {
+            (CipherCombo::SivGcm, Some(place)) => {
+                let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong_length)?;
+                let tag = chunk_cipher(key)
+                    .and_then(|cipher| {
+                        cipher.seal_in_place_separate_tag(nonce, Aad::from(gcm_associated(place)), text)
+                    })
+                    .map_err(|_| wrong_length)?;
+                bytes.extend_from_slice(tag.as_ref());
+            }
+            (CipherCombo::SivCtrMac, _) => {
                 apply_ctr(key, nonce, text).ok_or(wrong_length)?;
                 let tag = self.ctr_mac(place, bytes).finalize().into_bytes();
                 bytes.extend_from_slice(&tag);
@@ -220,23 +230,29 @@ impl Cryptor {
         let text_end = bytes.len().checked_sub(combo.tag_len()).ok_or(wrong_length)?;
         let (signed, tag) = bytes.split_at(text_end);
         let (nonce, text) = signed.split_at_checked(combo.nonce_len()).ok_or(wrong_length)?;
-        match combo {
-            CipherCombo::SivGcm => {
+        match (combo, place) {
+            (CipherCombo::SivGcm, None) => {
                 let nonce = nonce.try_into().map_err(|_| wrong_length)?;
                 let tag = tag.try_into().map_err(|_| wrong_length)?;
-                let associated = place.map(gcm_associated);
                 let mut text = text.to_vec();
                 Aes256Gcm::new(key.into())
-                    .decrypt_inout_detached(
-                        nonce,
-                        associated.as_slice().as_flattened(),
-                        text.as_mut_slice().into(),
-                        tag,
-                    )
+                    .decrypt_inout_detached(nonce, &[], text.as_mut_slice().into(), tag)
                     .map_err(|_| ContentError::Chunk)?;
                 Ok(text)
             }
-            CipherCombo::SivCtrMac => {
+            (CipherCombo::SivGcm, Some(place)) => {
+                let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong_length)?;
+                let associated = Aad::from(gcm_associated(place));
+                // From one buffer to the other: the ciphertext is not copied first.
+                let mut cleartext = vec![0; text.len()];
+                chunk_cipher(key)
+                    .and_then(|cipher| {
+                        cipher.open_separate_gather(nonce, associated, text, tag, &mut cleartext)
+                    })
+                    .map_err(|_| ContentError::Chunk)?;
+                Ok(cleartext)
+            }
+            (CipherCombo::SivCtrMac, _) => {
                 self.ctr_mac(place, signed).verify_slice(tag).map_err(|_| ContentError::Chunk)?;
                 let mut text = text.to_vec();
                 apply_ctr(key, nonce, &mut text).ok_or(wrong_length)?;
@@ -255,6 +271,12 @@ impl Cryptor {
         mac.update(signed);
         mac
     }
+}
+
+/// AES-GCM for chunks, of the library that the SSH connection uses too: bulk content is where its speed counts. It wipes the key that it was
+/// set up with.
+fn chunk_cipher(key: &Key) -> Result<LessSafeKey, Unspecified> {
+    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new)
 }
 
 /// What GCM authenticates besides a chunk: its number first, then the file's nonce.

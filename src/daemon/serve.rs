@@ -267,9 +267,12 @@ impl Daemon {
     async fn mount(&self, link: &Link) -> Result<Standing, Failure> {
         let request = &self.request;
         let prompts_for_login = Arc::new(self.prompts.for_front_end(link.clone(), None));
-        let connected = connect(request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>).await?;
+        let (connected, password) = tokio::try_join!(
+            connect(request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>),
+            async { Ok(vaults::first_password(request, &self.prompts).await) }
+        )?;
         let drive = Drive::new(connected.remote(), drive_options(request));
-        vaults::unlock_at_mount(&drive, request, &self.prompts, link).await?;
+        vaults::unlock_at_mount(&drive, request, password, &self.prompts, link).await?;
         let made_mountpoint = make_mountpoint(&request.mountpoint)?;
         let mounted = {
             let (drive, path) = (Arc::clone(&drive), request.mountpoint.clone());

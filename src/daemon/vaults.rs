@@ -1,5 +1,7 @@
 //! Unlocking and locking the vaults of a mount: whose password is asked for, and how often.
 
+use zeroize::Zeroizing;
+
 use super::link::Link;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
@@ -17,10 +19,22 @@ enum Outcome {
     NoPassword(String),
 }
 
+/// What came of asking for a password; an error says why nobody gives one.
+type Answer = Result<Zeroizing<String>, String>;
+
+/// The password of the first vault that was named, if a command tells it: nobody has to be asked for that, so it need not wait for the
+/// server.
+pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
+    let first = request.vaults.first().and_then(|named| parse(named).ok());
+    let path = first.filter(|_| !request.no_vaults && prompts.has_vault_password())?;
+    Some(prompts.vault_password(&shown(&path)).await)
+}
+
 /// Unlocks, while mounting, the vaults that were named, or else those that are found.
 pub(super) async fn unlock_at_mount(
     drive: &Drive,
     request: &MountRequest,
+    mut first_password: Option<Answer>,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<(), Failure> {
@@ -29,7 +43,9 @@ pub(super) async fn unlock_at_mount(
     }
     for named in &request.vaults {
         let path = parse(named)?;
-        if let Outcome::NoPassword(reason) = unlock_asking(drive, &path, prompts, link).await? {
+        if let Outcome::NoPassword(reason) =
+            unlock_asking(drive, &path, first_password.take(), prompts, link).await?
+        {
             let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
             return Err(Failure::new(FailureKind::Vault, text));
         }
@@ -55,7 +71,9 @@ pub(super) async fn unlock_at_mount(
                 if !request.interactive && !prompts.has_vault_password() {
                     continue;
                 }
-                if let Outcome::NoPassword(reason) = unlock_asking(drive, &vault.path, prompts, link).await? {
+                if let Outcome::NoPassword(reason) =
+                    unlock_asking(drive, &vault.path, None, prompts, link).await?
+                {
                     link.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
                 }
             }
@@ -66,16 +84,22 @@ pub(super) async fn unlock_at_mount(
     Ok(())
 }
 
-/// Asks for a vault's password until it is right, three times at most. An empty answer leaves it locked.
+/// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty answer leaves
+/// it locked.
 async fn unlock_asking(
     drive: &Drive,
     path: &RemotePath,
+    mut known: Option<Answer>,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<Outcome, Failure> {
     let mut attempt = 1;
     loop {
-        let password = match prompts.vault_password(&shown(path)).await {
+        let answer = match known.take() {
+            Some(answer) => answer,
+            None => prompts.vault_password(&shown(path)).await,
+        };
+        let password = match answer {
             Ok(password) if password.is_empty() => {
                 return Ok(Outcome::NoPassword("the answer was empty".to_owned()));
             }
@@ -104,7 +128,7 @@ pub(super) async fn unlock(
     link: &Link,
 ) -> Result<(), Failure> {
     let path = choose(drive, vault, &VaultState::Locked)?;
-    match unlock_asking(drive, &path, prompts, link).await? {
+    match unlock_asking(drive, &path, None, prompts, link).await? {
         Outcome::Unlocked => Ok(()),
         Outcome::NoPassword(reason) => {
             let text = format!("vault {}: no password was given ({reason})", shown(&path));

@@ -1,6 +1,6 @@
 //! The vaults of a mount: found by their marker files, unlocked, locked, inspected, created.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use scaup_crypto::{
@@ -9,10 +9,10 @@ use scaup_crypto::{
 };
 use scaup_fuse::filesystem::Inode;
 
-use super::found::Place;
+use super::found::{Directory, Place};
 use super::status::Unsaved;
 use super::tree::VaultHere;
-use super::vault::{UnlockedVault, content_path, write_small};
+use super::vault::{UnlockedVault, VaultDirectory, content_path, write_small};
 use super::{Drive, DriveError};
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 
@@ -382,18 +382,8 @@ impl Drive {
             cipher_combo: opening.cipher_combo(),
         };
         let cryptor = unlock_aside(path, opening, password).await?;
-        let root = content_path(path, &cryptor, &DirectoryId::root());
-        match self.remote.stat(&root).await {
-            Ok(attributes) if attributes.kind == RemoteKind::Directory => {}
-            Ok(_) | Err(RemoteError::NotFound) => {
-                return Err(refused(
-                    path,
-                    "the content of its root directory is missing; restore the vault's d directory from a backup",
-                ));
-            }
-            Err(error) => return Err(failed(path)(error)),
-        }
         let vault = UnlockedVault::new(cryptor);
+        self.begin_with(path, &vault).await?;
         let gone = {
             let mut vaults = self.lock_vaults();
             vaults.retain(|vault| vault.inode != inode);
@@ -408,6 +398,25 @@ impl Drive {
         };
         self.tell_gone(inode, gone);
         Ok(())
+    }
+
+    /// Looks whether an unlocked vault's root has content, and has it listed meanwhile: that is what everybody asks for first.
+    async fn begin_with(&self, path: &RemotePath, vault: &Arc<UnlockedVault>) -> Result<(), VaultError> {
+        let cryptor = vault.cryptor().map_err(|error| drive_failed(path, error))?;
+        let id = DirectoryId::root();
+        let root = VaultDirectory { vault: Arc::clone(vault), cryptor, root: path.clone(), id };
+        let content = root.content();
+        self.listings.begin(&self.remote, &Directory::Vault(root));
+        let reason = match self.remote.stat(&content).await {
+            Ok(attributes) if attributes.kind == RemoteKind::Directory => return Ok(()),
+            Ok(_) | Err(RemoteError::NotFound) => refused(
+                path,
+                "the content of its root directory is missing; restore the vault's d directory from a backup",
+            ),
+            Err(error) => failed(path)(error),
+        };
+        self.listings.forget(&content);
+        Err(reason)
     }
 
     /// Saves what is unsaved in the vault, drops its keys and what the kernel holds of it.

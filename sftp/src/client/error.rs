@@ -52,6 +52,9 @@ pub enum SftpError {
     /// The server did not announce this extension.
     #[error("the server does not offer {0}")]
     NotOffered(&'static str),
+    /// The server has no SFTP, or not for this user.
+    #[error("the server has no SFTP subsystem for this user")]
+    NoSftp,
     /// No answer came in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),

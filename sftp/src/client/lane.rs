@@ -12,7 +12,7 @@ use bytes::Bytes;
 use russh::Channel;
 use russh::client::Msg;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SetOnce, mpsc, oneshot, watch};
 
 use super::error::{SftpError, StatusCode};
 use super::packet::{self, Reply, Request, kind};
@@ -85,8 +85,9 @@ pub(super) struct Shared {
     timeout: Duration,
     road: Arc<Road>,
     requests: Semaphore,
-    extensions: HashSet<Bytes>,
-    limits: Mutex<Limits>,
+    /// What the server announced in its greeting, once that came.
+    extensions: SetOnce<HashSet<Bytes>>,
+    limits: SetOnce<Limits>,
     /// Bytes of content that were sent and are not acknowledged.
     unacknowledged: AtomicU64,
     traffic: Arc<Traffic>,
@@ -107,6 +108,25 @@ pub(super) struct Limits {
     pub(super) open_handles: Option<u64>,
 }
 
+impl Limits {
+    const UNKNOWN: Self = Self { read_len: LENGTH_UNKNOWN, write_len: LENGTH_UNKNOWN, open_handles: None };
+
+    fn from_reply(reply: Reply) -> Result<Self, SftpError> {
+        let Reply::Extended(numbers) = reply else { return Ok(Self::UNKNOWN) };
+        let [_packet, read, write, handles] = packet::decode_numbers(numbers)?;
+        let known = |length: u64| match u32::try_from(length) {
+            Ok(0) => LENGTH_UNKNOWN,
+            Ok(length) => length.clamp(1024, LENGTH_MAX),
+            Err(_) => LENGTH_MAX,
+        };
+        Ok(Self {
+            read_len: known(read),
+            write_len: known(write),
+            open_handles: Some(handles).filter(|&handles| handles > 0),
+        })
+    }
+}
+
 impl Lane {
     /// Greets the server on a stream that leads to its SFTP subsystem. Each request waits at most `timeout` for its answer.
     ///
@@ -117,37 +137,24 @@ impl Lane {
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         timeout: Duration,
     ) -> Result<Self, SftpError> {
-        Self::greet(wire::of_stream(stream), Arc::default(), timeout).await
+        let lane = Self::start(wire::of_stream(stream), Arc::default(), timeout);
+        lane.greeted().await?;
+        Ok(lane)
     }
 
     /// Greets the server on a channel of an SSH connection, whose lanes all share its `road`.
     ///
-    /// # Errors
-    ///
-    /// If the server is silent, or speaks something else.
-    pub async fn on_channel(
-        channel: Channel<Msg>,
-        road: Arc<Road>,
-        timeout: Duration,
-    ) -> Result<Self, SftpError> {
-        Self::greet(wire::of_channel(channel), road, timeout).await
+    /// The server answers in order, so requests may follow at once. What depends on its extensions and limits waits until it
+    /// [greeted](Self::greeted).
+    #[must_use]
+    pub fn on_channel(channel: Channel<Msg>, road: Arc<Road>, timeout: Duration) -> Self {
+        Self::start(wire::of_channel(channel), road, timeout)
     }
 
-    async fn greet(
-        (mut packets, mut outgoing): (Packets, Outgoing),
-        road: Arc<Road>,
-        timeout: Duration,
-    ) -> Result<Self, SftpError> {
-        let asked = Instant::now();
-        let greet = async {
-            outgoing.send(packet::init()).await?;
-            packet::decode_version(packets.next().await?)
-        };
-        let extensions =
-            tokio::time::timeout(timeout, greet).await.map_err(|_| SftpError::Timeout(timeout))??;
-        // The server starts its program first, so this took longer than a round trip: better than to know nothing.
-        road.note_round_trip(asked.elapsed());
+    fn start((packets, outgoing): (Packets, Outgoing), road: Arc<Road>, timeout: Duration) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
+        // The queue's other end is here: it takes what it is given.
+        let _ = sender.send(packet::init());
         let traffic = Arc::<Traffic>::default();
         let shared = Arc::new(Shared {
             outgoing: sender,
@@ -156,52 +163,39 @@ impl Lane {
             timeout,
             road,
             requests: Semaphore::new(REQUESTS_IN_FLIGHT),
-            extensions: extensions.into_iter().collect(),
-            limits: Mutex::new(Limits {
-                read_len: LENGTH_UNKNOWN,
-                write_len: LENGTH_UNKNOWN,
-                open_handles: None,
-            }),
+            extensions: SetOnce::new(),
+            limits: SetOnce::new(),
             unacknowledged: AtomicU64::new(0),
             traffic: Arc::clone(&traffic),
         });
         tokio::spawn(write_all(outgoing, queue, Arc::clone(&traffic), Arc::downgrade(&shared)));
         tokio::spawn(read_all(packets, traffic, Arc::downgrade(&shared)));
-        let lane = Self { shared };
-        lane.ask_limits().await?;
-        Ok(lane)
+        shared.ask_limits();
+        Self { shared }
     }
 
-    async fn ask_limits(&self) -> Result<(), SftpError> {
-        if !self.offers(b"limits@openssh.com") {
-            return Ok(());
+    /// Waits until the server has greeted, and has said what it takes.
+    ///
+    /// # Errors
+    ///
+    /// If it is silent, or speaks something else.
+    pub async fn greeted(&self) -> Result<(), SftpError> {
+        let greeting = async {
+            self.shared.extensions.wait().await;
+            self.shared.limits.wait().await;
+        };
+        tokio::select! {
+            greeted = tokio::time::timeout(self.shared.timeout, greeting) => {
+                greeted.map_err(|_| SftpError::Timeout(self.shared.timeout))
+            }
+            why = self.ended() => Err(why),
         }
-        let reply = self.request(kind::EXTENDED, |request| request.string(b"limits@openssh.com")).await;
-        let numbers = match reply {
-            Ok(Reply::Extended(numbers)) => numbers,
-            // It does not say after all.
-            Ok(_) | Err(SftpError::Status { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let [_packet, read, write, handles] = packet::decode_numbers(numbers)?;
-        let known = |length: u64| match u32::try_from(length) {
-            Ok(0) => LENGTH_UNKNOWN,
-            Ok(length) => length.clamp(1024, LENGTH_MAX),
-            Err(_) => LENGTH_MAX,
-        };
-        let limits = Limits {
-            read_len: known(read),
-            write_len: known(write),
-            open_handles: Some(handles).filter(|&h| h > 0),
-        };
-        *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
-        Ok(())
     }
 
     /// Whether the server announced an extension.
     #[must_use]
     pub fn offers(&self, extension: &[u8]) -> bool {
-        self.shared.extensions.contains(extension)
+        self.shared.extensions.get().is_some_and(|offered| offered.contains(extension))
     }
 
     /// How many handles the server lets be open at a time, if it says.
@@ -211,7 +205,7 @@ impl Lane {
     }
 
     pub(super) fn limits(&self) -> Limits {
-        *self.shared.limits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.limits.get().copied().unwrap_or(Limits::UNKNOWN)
     }
 
     /// What went over it so far.
@@ -364,6 +358,24 @@ impl Row<'_> {
 }
 
 impl Shared {
+    /// Asks what the server takes, right behind the greeting: one that does not know the question says so.
+    fn ask_limits(self: &Arc<Self>) {
+        let answer = self.send(kind::EXTENDED, |request| request.string(b"limits@openssh.com"));
+        let shared = Arc::downgrade(self);
+        tokio::spawn(async move {
+            // Without an answer the lane is dead, and whoever waits hears why.
+            let Ok(answer) = answer else { return };
+            let Ok(Ok(reply)) = answer.await.map(Answer::take) else { return };
+            let Some(shared) = shared.upgrade() else { return };
+            match Limits::from_reply(reply) {
+                Ok(limits) => {
+                    let _ = shared.limits.set(limits);
+                }
+                Err(error) => shared.die(error),
+            }
+        });
+    }
+
     async fn exchange(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
         let answer = self.send(kind, build)?;
         self.outcome(answer).await
@@ -426,6 +438,16 @@ impl Shared {
         }
     }
 
+    /// Takes what the server sent: its greeting first, then replies.
+    fn take(self: &Arc<Self>, packet: Bytes) -> Result<(), SftpError> {
+        if !self.extensions.initialized() {
+            let _ = self.extensions.set(packet::decode_version(packet)?.into_iter().collect());
+            return Ok(());
+        }
+        let (id, reply) = packet::decode(packet)?;
+        self.deliver(id, reply)
+    }
+
     /// Hands a reply to the one who waits for it.
     fn deliver(self: &Arc<Self>, id: u32, reply: Reply) -> Result<(), SftpError> {
         let waiting = self.lock().waiting.remove(&id);
@@ -465,12 +487,11 @@ async fn read_all(mut packets: Packets, traffic: Arc<Traffic>, shared: Weak<Shar
     loop {
         let packet = packets.next().await;
         let Some(shared) = shared.upgrade() else { return };
-        let delivered = packet.and_then(|packet| {
+        let taken = packet.and_then(|packet| {
             traffic.received.fetch_add(packet.len() as u64 + 4, Ordering::Relaxed);
-            let (id, reply) = packet::decode(packet)?;
-            shared.deliver(id, reply)
+            shared.take(packet)
         });
-        if let Err(error) = delivered {
+        if let Err(error) = taken {
             shared.die(error);
             return;
         }

@@ -55,6 +55,8 @@ impl Incoming {
                 match channel.wait().await {
                     Some(ChannelMsg::Data { data }) => return Ok(Some(data)),
                     Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Ok(None),
+                    // The answer to the only request that a channel makes.
+                    Some(ChannelMsg::Failure) => return Err(SftpError::NoSftp),
                     // Window adjustments, the server's exit status, and what it writes to its standard error.
                     Some(_) => {}
                 }

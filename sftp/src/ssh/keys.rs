@@ -27,6 +27,18 @@ pub(super) enum Identity {
     Agent(Box<AgentIdentity>),
 }
 
+impl Identity {
+    /// Whether it can be shown to a server without asking anybody anything.
+    pub(super) fn can_be_shown(&self) -> bool {
+        match self {
+            Self::Agent(_) | Self::File { certificate: Some(_), .. } => true,
+            Self::File { path, certificate: None } => {
+                matches!(read(path), Ok(KeyFile::Open(_) | KeyFile::Locked { public: Some(_), .. }))
+            }
+        }
+    }
+}
+
 /// A key file that was read.
 pub(super) enum KeyFile {
     /// A key without a passphrase.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
 use super::connect::{Client, said};
@@ -84,13 +84,7 @@ pub(super) async fn log_in(
 
 impl Login<'_> {
     async fn run(mut self) -> Result<(), ConnectError> {
-        // "none" is refused with the list of methods; some servers let in with it.
-        let user = self.destination.user.clone();
-        let first = self.handle.authenticate_none(user).await.map_err(|error| self.broken(&error))?;
-        let mut methods = match Step::from(first) {
-            Step::In => return Ok(()),
-            Step::Partly(methods) | Step::Refused(methods) => methods,
-        };
+        let Some(mut methods) = self.begin().await? else { return Ok(()) };
         loop {
             let method = self.destination.methods.iter().find(|method| match method {
                 Method::PublicKey => methods.contains(&MethodKind::PublicKey) && self.may_offer(),
@@ -113,6 +107,34 @@ impl Login<'_> {
                 // No key was left to offer.
                 None => {}
             }
+        }
+    }
+
+    /// What the server wants first; `None` if the user is in.
+    async fn begin(&mut self) -> Result<Option<MethodSet>, ConnectError> {
+        // Whoever named a key knows that the server takes keys: offering it at once saves the question what it takes. But nobody should
+        // type a passphrase before that.
+        let named = self.identities.as_slice().first().filter(|_| !self.destination.identities.is_empty());
+        let key_first = self.destination.methods.first() == Some(&Method::PublicKey);
+        let first = if key_first && named.is_some_and(Identity::can_be_shown) {
+            self.offer_key().await?
+        } else {
+            None
+        };
+        let first = match first {
+            Some(step) => step,
+            // "none" is refused with the list of methods; some servers let in with it.
+            None => {
+                let user = self.destination.user.clone();
+                let asked = self.handle.authenticate_none(user).await;
+                asked.map_err(|error| self.broken(&error))?.into()
+            }
+        };
+        match first {
+            Step::In => Ok(None),
+            // The library's way to say that the connection is gone.
+            Step::Refused(methods) if methods.is_empty() => Err(self.broken(&russh::Error::Disconnect)),
+            Step::Partly(methods) | Step::Refused(methods) => Ok(Some(methods)),
         }
     }
 
@@ -208,7 +230,8 @@ impl Login<'_> {
         let accepted = match certificate {
             Some(certificate) => self.handle.authenticate_openssh_cert(user, key, *certificate).await,
             None => {
-                let key = PrivateKeyWithHashAlg::new(key, self.rsa_hash().await);
+                let hash = self.rsa_hash(key.algorithm()).await;
+                let key = PrivateKeyWithHashAlg::new(key, hash);
                 self.handle.authenticate_publickey(user, key).await
             }
         };
@@ -221,17 +244,17 @@ impl Login<'_> {
         public: Option<PublicKey>,
         certificate: Option<&Certificate>,
     ) -> Result<Option<Step>, ConnectError> {
-        let hash = self.rsa_hash().await;
         let user = self.destination.user.clone();
         // An agent that never signs: the library goes to it only when the server wants a signature.
         let mut nobody = AgentClient::connect(tokio::io::empty());
         let answer = match (certificate, public) {
             (Some(certificate), _) => {
+                let hash = self.rsa_hash(certificate.public_key().algorithm()).await;
                 let certificate = certificate.clone();
                 self.handle.authenticate_certificate_with(user, certificate, hash, &mut nobody).await
             }
             (None, Some(public)) => {
-                let hash = hash.filter(|_| public.algorithm().is_rsa());
+                let hash = self.rsa_hash(public.algorithm()).await;
                 self.handle.authenticate_publickey_with(user, public, hash, &mut nobody).await
             }
             (None, None) => return Ok(None),
@@ -248,13 +271,17 @@ impl Login<'_> {
 
     async fn offer_from_agent(&mut self, held: AgentIdentity) -> Result<Option<Step>, ConnectError> {
         self.offers += 1;
-        let hash = self.rsa_hash().await;
+        let hash = match &held {
+            AgentIdentity::PublicKey { key, .. } => self.rsa_hash(key.algorithm()).await,
+            AgentIdentity::Certificate { certificate, .. } => {
+                self.rsa_hash(certificate.public_key().algorithm()).await
+            }
+        };
         let Some(agent) = self.agent.as_mut() else { return Ok(None) };
         let agent = agent.get_mut().unwrap_or_else(PoisonError::into_inner);
         let user = self.destination.user.clone();
         let signed = match held {
             AgentIdentity::PublicKey { key, .. } => {
-                let hash = hash.filter(|_| key.algorithm().is_rsa());
                 self.handle.authenticate_publickey_with(user, key, hash, agent).await
             }
             AgentIdentity::Certificate { certificate, .. } => {
@@ -271,8 +298,11 @@ impl Login<'_> {
         }
     }
 
-    /// The hash for signatures with RSA keys: never SHA-1.
-    async fn rsa_hash(&self) -> Option<HashAlg> {
+    /// The hash for signatures with RSA keys: never SHA-1. For other keys there is none to choose, and the server's word is not waited for.
+    async fn rsa_hash(&self, algorithm: Algorithm) -> Option<HashAlg> {
+        if !algorithm.is_rsa() {
+            return None;
+        }
         match self.handle.best_supported_rsa_hash().await {
             Ok(Some(Some(hash))) => Some(hash),
             _ => Some(HashAlg::Sha256),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use russh::ChannelMsg;
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelStream};
 
@@ -18,16 +17,10 @@ pub struct Session {
     _through: Option<Arc<Session>>,
 }
 
-/// Why a channel can't be had.
+/// The server opens no more channels: why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChannelError {
-    /// The server allows no more of them.
-    #[error("the server opens no more channels: {0}")]
-    NotOpened(String),
-    /// The server has no SFTP, or not for this user.
-    #[error("the server has no SFTP subsystem for this user")]
-    NoSftp,
-}
+#[error("the server opens no more channels: {0}")]
+pub struct ChannelError(String);
 
 impl Session {
     pub(super) fn new(handle: Handle<Client>, through: Option<Session>) -> Self {
@@ -40,24 +33,17 @@ impl Session {
         self.handle.is_closed()
     }
 
-    /// Opens a channel that leads to the server's SFTP subsystem.
+    /// Opens a channel that leads to the server's SFTP subsystem. Whether there is one comes as the channel's first message; what is sent
+    /// meanwhile arrives right behind the request for it.
     ///
     /// # Errors
     ///
     /// See [`ChannelError`].
     pub async fn open_sftp_channel(&self) -> Result<Channel<Msg>, ChannelError> {
-        let not_opened = |error: russh::Error| ChannelError::NotOpened(error.to_string());
-        let mut channel = self.handle.channel_open_session().await.map_err(not_opened)?;
+        let not_opened = |error: russh::Error| ChannelError(error.to_string());
+        let channel = self.handle.channel_open_session().await.map_err(not_opened)?;
         channel.request_subsystem(true, "sftp").await.map_err(not_opened)?;
-        loop {
-            match channel.wait().await {
-                Some(ChannelMsg::Success) => return Ok(channel),
-                Some(ChannelMsg::Failure | ChannelMsg::Close | ChannelMsg::Eof) | None => {
-                    return Err(ChannelError::NoSftp);
-                }
-                Some(_) => {}
-            }
-        }
+        Ok(channel)
     }
 
     /// A stream through this server to another.

@@ -50,14 +50,21 @@ impl Connection {
         let road = Arc::<Road>::default();
         let lane = async || {
             let channel = session.open_sftp_channel().await.map_err(no_channel)?;
-            Lane::on_channel(channel, Arc::clone(&road), timeout).await.map_err(plain)
+            Ok::<_, RemoteError>(Lane::on_channel(channel, Arc::clone(&road), timeout))
         };
+        // Everything right behind the request for the channel: one round trip.
         let names = async {
             let names = lane().await?;
-            let root = open_directory(&names, directory).await?;
-            Ok::<_, RemoteError>((names, root))
+            let (greeted, root) = futures::join!(names.greeted(), open_directory(&names, directory));
+            greeted.map_err(plain)?;
+            Ok::<_, RemoteError>((names, root?))
         };
-        let (names, content) = futures::join!(names, lane());
+        let content = async {
+            let content = lane().await?;
+            content.greeted().await.map_err(plain)?;
+            Ok::<_, RemoteError>(content)
+        };
+        let (names, content) = futures::join!(names, content);
         let (names, root) = names?;
         // A server that allows one channel only (`MaxSessions 1`) has one lane for both.
         let content = content.unwrap_or_else(|error| {
@@ -119,7 +126,9 @@ impl Connection {
         let open = || async {
             let lanes = (0..UPLOAD_LANES_MAX).map(|_| async {
                 let channel = self.session.open_sftp_channel().await.map_err(no_channel)?;
-                Lane::on_channel(channel, Arc::clone(&self.road), self.timeout).await.map_err(plain)
+                let lane = Lane::on_channel(channel, Arc::clone(&self.road), self.timeout);
+                lane.greeted().await.map_err(plain)?;
+                Ok::<_, RemoteError>(lane)
             });
             let lanes = futures::future::join_all(lanes).await;
             lanes

@@ -17,6 +17,7 @@ pub(super) fn plain(error: SftpError) -> RemoteError {
             StatusCode::BadMessage => RemoteError::NameTooLong,
             _ => hinted(&message).unwrap_or(RemoteError::Failure(message)),
         },
+        error @ SftpError::NoSftp => RemoteError::Failure(format!("SFTP: {error}")),
         SftpError::NotOffered(extension) => RemoteError::Unsupported(extension),
         SftpError::Timeout(timeout) => RemoteError::Timeout(timeout),
         SftpError::Disconnected(why) => RemoteError::Disconnected(why),
