@@ -811,7 +811,7 @@ macro_rules! model_test {
 
 /// `PROPTEST_CASES` asks for more.
 fn config() -> Config {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { 24 };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { 80 };
     Config { cases, failure_persistence: None, max_shrink_iters: 600, ..Config::default() }
 }
 
