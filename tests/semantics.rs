@@ -305,6 +305,28 @@ fn times_of_a_directory_outlast_the_saving_of_what_is_in_it() {
 }
 
 #[test]
+fn the_time_of_a_new_file_is_the_same_before_and_after_it_is_saved() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        for (name, length) in [("small", 10), ("large", 1_000_000)] {
+            let mut file = File::create(directory.join(name)).unwrap();
+            file.write_all(&noise(3, length)).unwrap();
+            // What git notes of a file that it checks out.
+            let open = file.metadata().unwrap();
+            std::thread::sleep(Duration::from_millis(1100));
+            file.sync_all().unwrap();
+            let saved = file.metadata().unwrap();
+            drop(file);
+            let closed = fs::metadata(directory.join(name)).unwrap();
+            for later in [saved, closed] {
+                assert_eq!((later.mtime(), later.mtime_nsec()), (open.mtime(), open.mtime_nsec()), "{name}");
+            }
+        }
+    }
+    drive.unmount();
+}
+
+#[test]
 fn times_set_again_are_shown_at_once() {
     let drive = Drive::mounted();
     for directory in [drive.vault(), drive.plain()] {

@@ -69,7 +69,7 @@ fn open_to_others(drive: &Drive) {
 fn pjdfstest_finds_no_unexpected_failure_in_a_vault() {
     let drive = Drive::mounted_with(&["-o", "allow_other,default_permissions"]);
     open_to_others(&drive);
-    pjdfstest(&drive.vault(), "vault.toml", 128);
+    pjdfstest(&drive.vault(), "vault.toml", 193);
     drive.unmount();
 }
 
@@ -77,7 +77,7 @@ fn pjdfstest_finds_no_unexpected_failure_in_a_vault() {
 fn pjdfstest_finds_no_unexpected_failure_in_a_plain_folder() {
     let drive = Drive::mounted_with(&["-o", "allow_other,default_permissions"]);
     open_to_others(&drive);
-    pjdfstest(&drive.plain(), "plain.toml", 128);
+    pjdfstest(&drive.plain(), "plain.toml", 195);
     drive.unmount();
 }
 

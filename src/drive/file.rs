@@ -286,7 +286,7 @@ impl File {
         let waits = state.uncommitted || !state.dirty.is_empty() || !state.sending.is_empty();
         let (modified, since) = match *unsaved {
             Some(before) => (before.modified, before.since),
-            None => (SystemTime::now(), Instant::now()),
+            None => (present(), Instant::now()),
         };
         let modified = state.times.map_or(modified, |(_, modified)| modified);
         let before = *unsaved;
@@ -304,7 +304,7 @@ impl File {
         self.closed.store(false, Ordering::Release);
         self.note(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
-            unsaved.modified = SystemTime::now();
+            unsaved.modified = present();
         }
     }
 

@@ -9,7 +9,7 @@ use scaup_fuse::filesystem::{Inode, RenameMode};
 
 use super::Drive;
 use super::error::DriveError;
-use super::file::{Backing, File, State};
+use super::file::{Backing, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::temporary;
 use super::tree::VaultHere;
@@ -164,7 +164,7 @@ impl Drive {
         // Where this mount made something lately, it may make more: the file is made when there is something to send.
         let make = if self.tree.lock().get(parent)?.is_writable() { Make::Later } else { Make::Now };
         let state = File::create(self, &location, mode, make).await?;
-        let now = SystemTime::now();
+        let now = present();
         let mut attributes = RemoteAttributes::new(RemoteKind::File, mode);
         (attributes.accessed, attributes.modified) = (now, now);
         if self.options.owner.is_none()
@@ -315,6 +315,10 @@ impl Drive {
         }
         let attributes = self.remote.stat(&path).await?;
         self.expire(inode);
+        // The kernel takes the new name for another file, and would go on showing what it knew of this one.
+        if let Some(invalidate) = self.invalidate.get() {
+            invalidate.attributes(inode);
+        }
         self.add(parent, Found { name, attributes, place: Place::Plain })
     }
 

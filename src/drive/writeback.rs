@@ -267,7 +267,9 @@ impl File {
         state: &mut State,
         file: &Arc<StagedFile>,
     ) -> Result<RemoteAttributes, DriveError> {
-        let set = state.times.map(with_times).unwrap_or_default();
+        // The time that programs were shown stays: what they remembered when they closed the file is true when it is saved.
+        let shown = self.unsaved().map(|unsaved| (unsaved.modified, unsaved.modified));
+        let set = state.times.or(shown).map(with_times).unwrap_or_default();
         if !state.is_small_and_unsent() {
             self.send(drive, state, None).await?;
             self.drain(drive, state).await?;
