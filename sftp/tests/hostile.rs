@@ -477,6 +477,9 @@ async fn a_server_that_stops_reading_holds_nobody_beyond_the_deadline() {
     server.read_exact(&mut init).await.unwrap();
     server.write_all(&packet(SftpPacket::VERSION, 0).u32(3).bytes()).await.unwrap();
     let lane = opened.await.unwrap().unwrap();
+    // What it takes was asked for right behind the greeting.
+    let mut limits = [0; 4 + 1 + 4 + 4 + b"limits@openssh.com".len()];
+    server.read_exact(&mut limits).await.unwrap();
     let opening = tokio::spawn({
         let lane = lane.clone();
         async move { lane.open_file(b"f", OpenFlags::ReadWrite, &SetAttributes::default()).await }

@@ -28,6 +28,9 @@ const LENGTH_UNKNOWN: u32 = 32 * 1024;
 /// Longest READ and WRITE at all, whatever the server says.
 const LENGTH_MAX: u32 = 255 * 1024;
 
+/// The extension by which a server says what it takes.
+const LIMITS: &[u8] = b"limits@openssh.com";
+
 type Outcome = Result<Reply, SftpError>;
 
 /// A reply on its way to who asked. If it never gets there, because who asked went away before or after it was handed over, a
@@ -360,13 +363,13 @@ impl Row<'_> {
 impl Shared {
     /// Asks what the server takes, right behind the greeting: one that does not know the question says so.
     fn ask_limits(self: &Arc<Self>) {
-        let answer = self.send(kind::EXTENDED, |request| request.string(b"limits@openssh.com"));
+        let answer = self.send(kind::EXTENDED, |request| request.string(LIMITS));
         let shared = Arc::downgrade(self);
         tokio::spawn(async move {
             // Without an answer the lane is dead, and whoever waits hears why.
             let Ok(answer) = answer else { return };
             let Ok(Ok(reply)) = answer.await.map(Answer::take) else { return };
-            let Some(shared) = shared.upgrade() else { return };
+            let Some(shared) = shared.upgrade().filter(|shared| !shared.limits.initialized()) else { return };
             match Limits::from_reply(reply) {
                 Ok(limits) => {
                     let _ = shared.limits.set(limits);
@@ -441,7 +444,12 @@ impl Shared {
     /// Takes what the server sent: its greeting first, then replies.
     fn take(self: &Arc<Self>, packet: Bytes) -> Result<(), SftpError> {
         if !self.extensions.initialized() {
-            let _ = self.extensions.set(packet::decode_version(packet)?.into_iter().collect());
+            let offered: HashSet<Bytes> = packet::decode_version(packet)?.into_iter().collect();
+            // A server that does not offer to say what it takes may not answer either.
+            if !offered.contains(LIMITS) {
+                let _ = self.limits.set(Limits::UNKNOWN);
+            }
+            let _ = self.extensions.set(offered);
             return Ok(());
         }
         let (id, reply) = packet::decode(packet)?;

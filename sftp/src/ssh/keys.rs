@@ -20,6 +20,7 @@ const ATTEMPTS: u32 = 3;
 pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
 
 /// An identity to offer.
+#[derive(Clone)]
 pub(super) enum Identity {
     /// A key file, with a certificate of its key if there is one to show instead.
     File { path: PathBuf, certificate: Option<Box<Certificate>> },

@@ -117,7 +117,15 @@ impl Login<'_> {
         let named = self.identities.as_slice().first().filter(|_| !self.destination.identities.is_empty());
         let key_first = self.destination.methods.first() == Some(&Method::PublicKey);
         let first = if key_first && named.is_some_and(Identity::can_be_shown) {
-            self.offer_key().await?
+            let identities = self.identities.clone();
+            let step = self.offer_key().await?;
+            if matches!(&step, Some(Step::Refused(methods)) if !methods.contains(&MethodKind::PublicKey)) {
+                // It wants something else first, and did not look at the key: that has its turn again.
+                self.identities = identities;
+                self.offers = 0;
+                self.tried.clear();
+            }
+            step
         } else {
             None
         };
