@@ -62,7 +62,7 @@ impl Activity {
             mountpoint: request.mountpoint.clone(),
             pid: std::process::id(),
             state,
-            since: since.to_string(),
+            since: shown_time(since),
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
             unsaved: UnsavedEntry { files, bytes },
             errors: drive
@@ -70,7 +70,7 @@ impl Activity {
                 .unwrap_or_default()
                 .into_iter()
                 .map(|error| ErrorEntry {
-                    time: Timestamp::try_from(error.time).unwrap_or_default().to_string(),
+                    time: shown_time(Timestamp::try_from(error.time).unwrap_or_default()),
                     kind: error.kind.to_owned(),
                     message: error.message,
                 })
@@ -86,6 +86,11 @@ impl Activity {
             },
         }
     }
+}
+
+/// A time in whole seconds, RFC 3339.
+fn shown_time(time: Timestamp) -> String {
+    format!("{time:.0}")
 }
 
 /// A vault's path as people write it.

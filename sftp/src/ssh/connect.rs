@@ -23,7 +23,7 @@ const WINDOW: u32 = 64 * 1024 * 1024;
 /// The longest packet that the library takes.
 const PACKET_MAX: u32 = 65_535;
 /// How long sent bytes may stay unacknowledged before the system gives the connection up.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(12);
 /// How long the key exchange may take.
 const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.

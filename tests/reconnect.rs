@@ -1,0 +1,185 @@
+//! Lost connections: cut, frozen, refused; what was under way goes on, and nothing that was accepted is lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
+
+fn scaup() -> Scaup {
+    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
+}
+
+fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    })
+    .take(length)
+    .collect()
+}
+
+/// One member of the only mount's status.
+fn status(scaup: &Scaup, pointer: &str) -> serde_json::Value {
+    scaup.status().pointer(&format!("/mounts/0{pointer}")).expect("status has it").clone()
+}
+
+fn state(scaup: &Scaup) -> String {
+    status(scaup, "/state").as_str().unwrap().to_owned()
+}
+
+/// A vault on a server behind a proxy, mounted through it.
+fn mounted(scaup: &Scaup) -> (Sshd, Proxy, Mount) {
+    let sshd = Sshd::key_only().start();
+    let fixture = Fixture::unpack("gcm8");
+    fixture.copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let answers = Answers::login(&sshd).vault(&fixture.manifest.password);
+    let mount = scaup.mount_through(&proxy, &sshd, "").answering(&answers).args(["--vault", "Vault"]).start();
+    (sshd, proxy, mount)
+}
+
+#[test]
+fn open_files_go_on_after_a_cut_and_nothing_is_lost() {
+    let scaup = scaup();
+    let (_sshd, proxy, mount) = mounted(&scaup);
+    let content = noise(1, 900_000);
+    for directory in ["Vault", ""] {
+        let path = mount.join(directory).join("long");
+        fs::write(&path, &content).unwrap();
+        let mut reading = File::open(&path).unwrap();
+        let mut start = vec![0; 10_000];
+        reading.read_exact(&mut start).unwrap();
+        // In place, in the middle of being written.
+        let writing = File::options().write(true).open(&path).unwrap();
+        writing.write_all_at(b"before", 500_000).unwrap();
+        let mut new = File::create(mount.join(directory).join("new")).unwrap();
+        new.write_all(&content[..400_000]).unwrap();
+
+        proxy.cut();
+
+        new.write_all(&content[400_000..]).unwrap();
+        writing.write_all_at(b"after", 700_000).unwrap();
+        writing.sync_all().unwrap();
+        new.sync_all().unwrap();
+        let mut expected = content.clone();
+        expected[500_000..500_006].copy_from_slice(b"before");
+        expected[700_000..700_005].copy_from_slice(b"after");
+        let mut read = Vec::new();
+        reading.seek(SeekFrom::Start(0)).unwrap();
+        reading.read_to_end(&mut read).unwrap();
+        assert!(read == expected, "what was open reads as it was written");
+        assert!(fs::read(mount.join(directory).join("new")).unwrap() == content);
+    }
+    assert!(status(&scaup, "/counters/reconnects").as_u64().unwrap() >= 2);
+    assert_eq!(status(&scaup, "/unsaved/files"), 0);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn names_change_once_however_often_the_connection_is_cut() {
+    let scaup = scaup();
+    let (sshd, proxy, mount) = mounted(&scaup);
+    let place = mount.join("Vault");
+    for round in 0..12 {
+        let name = format!("round {round} {}", "n".repeat(if round % 2 == 0 { 1 } else { 150 }));
+        // The cut comes somewhere in the middle of what follows, a little later each time.
+        proxy.reset_after(Direction::ToClient, 200 + 150 * round);
+        fs::create_dir(place.join(&name)).unwrap();
+        fs::write(place.join(&name).join("file"), &name).unwrap();
+        fs::rename(place.join(&name), place.join(format!("moved {round}"))).unwrap();
+        assert_eq!(fs::read_to_string(place.join(format!("moved {round}/file"))).unwrap(), name);
+        fs::remove_file(place.join(format!("moved {round}/file"))).unwrap();
+        fs::remove_dir(place.join(format!("moved {round}"))).unwrap();
+        proxy.reset_never();
+    }
+    assert!(status(&scaup, "/counters/reconnects").as_u64().unwrap() > 0, "there were cuts");
+    let names: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains("round")), "{names:?}");
+    mount.unmount(&scaup);
+    drop(sshd);
+}
+
+#[test]
+fn a_dead_road_is_noticed_and_what_is_known_goes_on_being_served() {
+    let scaup = scaup();
+    let (_sshd, proxy, mount) = mounted(&scaup);
+    let path = mount.join("Vault/kept");
+    fs::write(&path, noise(2, 100_000)).unwrap();
+    let kept = File::open(&path).unwrap();
+    let mut content = vec![0; 100_000];
+    kept.read_exact_at(&mut content, 0).unwrap();
+    proxy.freeze();
+    // Nothing is asked meanwhile: the kernel's timers and the keepalives have to notice.
+    let frozen = Instant::now();
+    eventually("the status says that the server is lost", Duration::from_secs(20), || {
+        state(&scaup) == "reconnecting"
+    });
+    assert!(frozen.elapsed() < Duration::from_secs(16), "noticed after {:?}", frozen.elapsed());
+    let mut again = vec![0; 100_000];
+    kept.read_exact_at(&mut again, 0).unwrap();
+    assert!(again == content, "what is known is served");
+    proxy.thaw();
+    eventually("it is connected again", Duration::from_secs(40), || state(&scaup) == "connected");
+    assert!(fs::read(&path).unwrap() == content);
+    drop(kept);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_new_code_is_asked_for_by_scaup_login_and_nothing_is_lost_meanwhile() {
+    let (scaup, sshd) = (scaup(), Sshd::builder().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let (askpass, prompts) = scaup.askpass(&Answers::login(&sshd));
+    let mount = scaup.mount_through(&proxy, &sshd, "").args(["--timeout", "120"]).askpass(&askpass).start();
+    let mut file = File::create(mount.join("file")).unwrap();
+    file.write_all(b"written before the cut, ").unwrap();
+    proxy.cut();
+    eventually("somebody is waited for", Duration::from_secs(20), || state(&scaup) == "waiting_for_answer");
+    file.write_all(b"and after it").unwrap();
+    let asked = fs::read_to_string(&prompts).unwrap().lines().count();
+    let output = scaup
+        .command()
+        .env("SSH_ASKPASS", &askpass)
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .args(["login"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        fs::read_to_string(&prompts).unwrap().lines().count() > asked,
+        "the questions came to the new front end"
+    );
+    file.sync_all().unwrap();
+    drop(file);
+    assert_eq!(state(&scaup), "connected");
+    assert_eq!(fs::read_to_string(sshd.home().join("file")).unwrap(), "written before the cut, and after it");
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn an_operation_waits_for_the_server_and_fails_only_after_the_time_out() {
+    let scaup = scaup();
+    let sshd = Sshd::key_only().start();
+    fs::write(sshd.home().join("file"), "content").unwrap();
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount =
+        scaup.mount_through(&proxy, &sshd, "").args(["--timeout", "3", "--attr-timeout", "0"]).start();
+    proxy.refuse();
+    proxy.cut();
+    let asked = Instant::now();
+    let error = fs::read(mount.join("file")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    assert!(asked.elapsed() >= Duration::from_secs(2), "it gave up after {:?}", asked.elapsed());
+    proxy.accept();
+    eventually("the file can be read again", Duration::from_secs(30), || {
+        fs::read(mount.join("file")).is_ok()
+    });
+    mount.unmount(&scaup);
+}
