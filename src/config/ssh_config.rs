@@ -244,7 +244,7 @@ fn destination(
             }
             Some(path) => Agent::Socket(expand(path)),
         },
-        server_alive_interval: values.seconds("serveraliveinterval")?.unwrap_or(Duration::from_secs(5)),
+        server_alive_interval: values.seconds("serveraliveinterval")?.unwrap_or(Duration::from_secs(4)),
         server_alive_count_max: values
             .parsed("serveralivecountmax", |value| value.parse().ok())?
             .unwrap_or(2),
