@@ -34,7 +34,7 @@ impl Session {
     }
 
     /// Opens a channel that leads to the server's SFTP subsystem. Whether there is one comes as the channel's first message; what is sent
-    /// meanwhile arrives right behind the request for it.
+    /// meanwhile leaves as soon as the server opens its window (OpenSSH: with that message).
     ///
     /// # Errors
     ///

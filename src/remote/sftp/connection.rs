@@ -52,7 +52,7 @@ impl Connection {
             let channel = session.open_sftp_channel().await.map_err(no_channel)?;
             Ok::<_, RemoteError>(Lane::on_channel(channel, Arc::clone(&road), timeout))
         };
-        // Everything right behind the request for the channel: one round trip.
+        // What is asked of the directory goes with the greeting: one round trip for both.
         let names = async {
             let names = lane().await?;
             let (greeted, root) = futures::join!(names.greeted(), open_directory(&names, directory));

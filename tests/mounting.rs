@@ -1,0 +1,60 @@
+//! What mounting costs: round trips from the command to the first listing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use scaup_rig::{Fixture, Proxy, Sshd};
+use support::{PASSWORD, scaup};
+
+/// Longer than the pauses between messages that don't wait for each other.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// The key exchange (2), the request for logins, a look whether the key will do, the signature, the channels, the subsystem (OpenSSH opens
+/// its window only with that), the greeting with everything that is asked of the directory.
+const TO_THE_DIRECTORY: u64 = 8;
+/// The directory's own attributes, opening it, its names.
+const LISTING: u64 = 3;
+/// Opening the vault's files, reading them.
+const UNLOCKING: u64 = 2;
+/// Opening the content of the vault's root beside looking for it, its names. Nothing is waited for after that.
+const VAULTS_LISTING: u64 = 2;
+/// Pauses of a busy machine count as round trips: so many are forgiven.
+const FORGIVEN: u64 = 2;
+
+/// Mounts an empty vault's directory through a road that counts; answers the round trips until its names are there.
+fn round_trips(unlocked: bool) -> u64 {
+    let sshd = Sshd::key_only().start();
+    let vault = sshd.files().join("Vault");
+    Fixture::unpack("empty-gcm").copy_vault_to(&vault);
+    sshd.give(&vault);
+    let scaup = scaup();
+    let password = scaup.command_answering(PASSWORD);
+    let options: &[&str] =
+        if unlocked { &["--vault", ".", "--vault-password-command", &password] } else { &["--no-vaults"] };
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    proxy.lockstep(Some(QUIET));
+    let mount = scaup.mount_through(&proxy, &sshd, "Vault").args(options).start();
+    let names = fs::read_dir(mount.path()).unwrap().count();
+    let round_trips = proxy.round_trips();
+    proxy.lockstep(None);
+    assert_eq!(names > 0, !unlocked, "an unlocked empty vault shows nothing, its directory three names");
+    mount.unmount(&scaup);
+    round_trips
+}
+
+#[test]
+fn a_directory_is_there_after_few_round_trips() {
+    let round_trips = round_trips(false);
+    assert!(round_trips <= TO_THE_DIRECTORY + LISTING + FORGIVEN, "{round_trips} round trips");
+}
+
+#[test]
+fn a_vault_adds_the_reading_of_its_files_and_no_more() {
+    let round_trips = round_trips(true);
+    let least = TO_THE_DIRECTORY + UNLOCKING + VAULTS_LISTING;
+    assert!(round_trips <= least + FORGIVEN, "{round_trips} round trips");
+}
