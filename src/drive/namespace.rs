@@ -13,7 +13,7 @@ use super::file::{Backing, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::temporary;
 use super::tree::VaultHere;
-use super::vault::{Entry, VaultDirectory, VaultNode};
+use super::vault::{Entry, VaultDirectory, VaultNode, discard_directory};
 use super::writeback::Make;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
 
@@ -258,7 +258,9 @@ impl Drive {
                 }
             }
             (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
-                directory.remove_directory(self.remote.as_ref(), entry, node).await?;
+                let hidden = directory.remove_directory(self.remote.as_ref(), entry, node).await?;
+                let remote = Arc::clone(&self.remote);
+                tokio::spawn(async move { discard_directory(remote.as_ref(), &hidden).await });
             }
             (Directory::Vault(_), Place::Plain) => return Err(DriveError::Stale),
         }

@@ -594,31 +594,37 @@ impl VaultDirectory {
     }
 
     /// Removes an empty directory: the node goes out of sight first, so that a cut leaves at most content that nothing
-    /// names, then content and node go.
+    /// names, then the content goes. Answers where what is left of the node lies, to be discarded.
     pub(super) async fn remove_directory(
         &self,
         remote: &dyn Remote,
         entry: &Entry,
         node: &VaultNode,
-    ) -> Result<(), DriveError> {
+    ) -> Result<RemotePath, DriveError> {
         let path = self.content().join(&entry.name);
+        let hidden = self.content().join(&temporary::name()?);
         let VaultNode::Directory(id) = node else {
             // Its content can't be had, so nothing reachable is lost.
-            return self.remove_hidden(remote, &path).await;
+            remote.rename(&path, &hidden).await?;
+            return Ok(hidden);
         };
         let content = content_path(&self.root, &self.cryptor, id);
         let strays = self.strays_if_empty(remote, &content, id).await?;
-        let hidden = self.content().join(&temporary::name()?);
         remote.rename(&path, &hidden).await?;
-        for stray in strays {
-            let _ = match stray.attributes.kind {
-                RemoteKind::Directory => {
-                    discard_directory(remote, &content.join(&stray.name)).await;
-                    Ok(())
-                }
-                _ => remote.remove(&content.join(&stray.name)).await,
-            };
-        }
+        let removals = strays.iter().map(|stray| {
+            let path = content.join(&stray.name);
+            async move {
+                // What stays shows when the directory around it is to go.
+                let _ = match stray.attributes.kind {
+                    RemoteKind::Directory => {
+                        discard_directory(remote, &path).await;
+                        Ok(())
+                    }
+                    _ => remote.remove(&path).await,
+                };
+            }
+        });
+        futures::future::join_all(removals).await;
         match remote.rmdir(&content).await {
             Ok(()) | Err(RemoteError::NotFound) => {}
             // Without an answer it may be gone: a look tells. If nothing tells, it stays removed.
@@ -636,8 +642,7 @@ impl VaultDirectory {
                 return Err(error.into());
             }
         }
-        discard_directory(remote, &hidden).await;
-        Ok(())
+        Ok(hidden)
     }
 
     /// What lies in an empty directory's content, all of it to be removed with it. Nodes, and names that look like nodes but
