@@ -1,0 +1,538 @@
+//! Changing what lies inside vaults: make, publish, remove, move.
+//!
+//! Each change is put together under a temporary name and appears, or goes, in one step. So a cut at any point leaves the
+//! old state or the new one, and at the most debris that nobody sees.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use scaup_crypto::{CleartextName, DirectoryId, Listed};
+
+use super::{DIRECTORY_ID_MAX, Entry, SYMLINK_FILE_MAX, VaultDirectory, VaultNode, content_path, part};
+use crate::drive::error::DriveError;
+use crate::drive::found::{Found, Place};
+use crate::drive::temporary;
+use crate::remote::{
+    Remote, RemoteEntry, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes,
+};
+
+impl VaultDirectory {
+    /// Makes a directory: its content first, then the node that names it, which appears at once and whole. A cut in
+    /// between leaves at most a content directory that nothing names.
+    pub(in crate::drive) async fn make_directory(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        mode: u16,
+    ) -> Result<Found, DriveError> {
+        let id = DirectoryId::random().map_err(|error| DriveError::Random(error.to_string()))?;
+        let content = content_path(&self.root, &self.cryptor, &id);
+        let backup =
+            self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
+        let fill = async {
+            make_content(remote, &content, 0o700 | mode).await?;
+            write_small(remote, &content.join(&part("dirid.c9r")), &backup).await?;
+            if mode & 0o700 != 0o700 {
+                let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
+                remote.set_attributes(&content, set).await?;
+            }
+            Ok::<_, DriveError>(())
+        };
+        // The node is prepared meanwhile, and gets its name when the content is whole.
+        let made = match futures::join!(fill, self.prepare_node(remote, name, "dir.c9r", id.as_bytes())) {
+            (Ok(()), Ok(prepared)) => self.reveal_node(remote, prepared).await,
+            (Err(error), Ok(prepared)) => {
+                discard_directory(remote, &prepared.temporary).await;
+                Err(error)
+            }
+            (_, Err(error)) => Err(error),
+        };
+        match made {
+            Ok(entry) => {
+                let attributes = remote.stat(&content).await?;
+                let node = VaultNode::Directory(id);
+                let attributes = self.shown_attributes(&node, attributes);
+                let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node };
+                Ok(Found { name: name.as_str().into(), attributes, place })
+            }
+            Err(error) => {
+                // Without an answer the node may be there all the same, and needs its content.
+                if !matches!(&error, DriveError::Remote(error) if error.is_unanswered()) {
+                    discard_directory(remote, &content).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a symbolic link.
+    pub(in crate::drive) async fn make_symlink(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        target: &[u8],
+    ) -> Result<Found, DriveError> {
+        let stored = self.cryptor.encrypt_small(target).map_err(|e| DriveError::Random(e.to_string()))?;
+        let entry = self.make_node(remote, name, "symlink.c9r", &stored).await?;
+        let attributes = remote.stat(&self.symlink_path(&entry)).await?;
+        let attributes = self.shown_attributes(&VaultNode::Symlink, attributes);
+        let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node: VaultNode::Symlink };
+        Ok(Found { name: name.as_str().into(), attributes, place })
+    }
+
+    /// Makes a node that is a directory on the server: built under a temporary name and renamed, so that it is there
+    /// whole or not at all. Fails with `Exists` if the name is taken.
+    async fn make_node(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        inside: &'static str,
+        content: &[u8],
+    ) -> Result<Entry, DriveError> {
+        let prepared = self.prepare_node(remote, name, inside, content).await?;
+        self.reveal_node(remote, prepared).await
+    }
+
+    /// Builds a node under a temporary name. Fails with `Exists` if its own is taken.
+    async fn prepare_node(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        inside: &'static str,
+        content: &[u8],
+    ) -> Result<PreparedNode, DriveError> {
+        let (entry, long_name) = self.entry(name)?;
+        let target = self.content().join(&entry.name);
+        let temporary = self.content().join(&temporary::name()?);
+        let (taken, made) = futures::join!(remote.stat(&target), remote.mkdir(&temporary, 0o755));
+        made?;
+        let built = async {
+            // rename(2) would replace an empty directory, so debris of others counts as taken too.
+            match taken {
+                Ok(_) => return Err(RemoteError::Exists),
+                Err(RemoteError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+            let (inside, long) = (temporary.join(&part(inside)), temporary.join(&part("name.c9s")));
+            let write_long = async {
+                match &long_name {
+                    Some(long_name) => write_small(remote, &long, long_name.as_bytes()).await,
+                    None => Ok(()),
+                }
+            };
+            futures::try_join!(write_small(remote, &inside, content), write_long).map(drop)
+        };
+        match built.await {
+            Ok(()) => Ok(PreparedNode { entry, target, temporary }),
+            Err(error) => {
+                discard_directory(remote, &temporary).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives a prepared node its name: it is there whole, or not at all.
+    async fn reveal_node(&self, remote: &dyn Remote, prepared: PreparedNode) -> Result<Entry, DriveError> {
+        let PreparedNode { entry, target, temporary } = prepared;
+        if let Err(error) = remote.rename(&temporary, &target).await {
+            discard_directory(remote, &temporary).await;
+            return Err(match error {
+                RemoteError::NotEmpty | RemoteError::NotADirectory => DriveError::Exists,
+                error => error.into(),
+            });
+        }
+        Ok(entry)
+    }
+
+    /// Gives finished content, which lies under a temporary name in this directory, its name; what the name held is
+    /// replaced. A shortened node that is not there yet needs its long name.
+    pub(in crate::drive) async fn publish_as(
+        &self,
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+        entry: &Entry,
+        long_name: Option<&str>,
+    ) -> Result<(), DriveError> {
+        if !entry.shortened {
+            return Ok(remote.rename(temporary, &self.content().join(&entry.name)).await?);
+        }
+        match remote.rename(temporary, &self.file_path(entry)).await {
+            Err(RemoteError::NotFound) => {}
+            done => return Ok(done?),
+        }
+        // The shortened node does not exist yet: it is built beside and appears whole. Where it is built follows from the
+        // temporary name, so that an attempt whose end nobody learned of is taken up again.
+        let long_name = long_name.ok_or(DriveError::NotFound)?;
+        let node = temporary::beside(temporary).ok_or(DriveError::Invalid)?;
+        match remote.mkdir(&node, 0o755).await {
+            Ok(()) | Err(RemoteError::Exists) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let moved = node.join(&part("contents.c9r"));
+        let built = async {
+            write_long_name(remote, &node, long_name).await?;
+            match remote.rename(temporary, &moved).await {
+                Err(RemoteError::NotFound) => remote.stat(&moved).await.map(|_| ())?,
+                done => done?,
+            }
+            remote.rename(&node, &self.content().join(&entry.name)).await
+        };
+        if let Err(error) = built.await {
+            // The content goes back to its temporary name: whoever published it still holds it. Where that fails it stays
+            // where it is, for the next attempt.
+            if let Ok(()) | Err(RemoteError::NotFound) = remote.rename(&moved, temporary).await {
+                discard_directory(remote, &node).await;
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
+    pub(in crate::drive) async fn remove_node(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+        node: &VaultNode,
+    ) -> Result<(), DriveError> {
+        let path = self.content().join(&entry.name);
+        if matches!(node, VaultNode::File) && !entry.shortened {
+            return Ok(remote.remove(&path).await?);
+        }
+        if matches!(node, VaultNode::Unknown(_))
+            && !matches!(remote.stat(&path).await?.kind, RemoteKind::Directory)
+        {
+            return Ok(remote.remove(&path).await?);
+        }
+        self.remove_hidden(remote, &path).await
+    }
+
+    /// Removes a node's directory: out of sight first, in one step, then for good.
+    async fn remove_hidden(&self, remote: &dyn Remote, path: &RemotePath) -> Result<(), DriveError> {
+        let hidden = self.content().join(&temporary::name()?);
+        remote.rename(path, &hidden).await?;
+        discard_directory(remote, &hidden).await;
+        Ok(())
+    }
+
+    /// Removes an empty directory: the node goes out of sight first, so that a cut leaves at most content that nothing
+    /// names, then the content goes. Answers where what is left of the node lies, to be discarded.
+    pub(in crate::drive) async fn remove_directory(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+        node: &VaultNode,
+    ) -> Result<RemotePath, DriveError> {
+        let path = self.content().join(&entry.name);
+        let hidden = self.content().join(&temporary::name()?);
+        let VaultNode::Directory(id) = node else {
+            // Its content can't be had, so nothing reachable is lost.
+            remote.rename(&path, &hidden).await?;
+            return Ok(hidden);
+        };
+        let content = content_path(&self.root, &self.cryptor, id);
+        let strays = self.strays_if_empty(remote, &content, id).await?;
+        remote.rename(&path, &hidden).await?;
+        let removals = strays.iter().map(|stray| {
+            let path = content.join(&stray.name);
+            async move {
+                // What stays shows when the directory around it is to go.
+                let _ = match stray.attributes.kind {
+                    RemoteKind::Directory => {
+                        discard_directory(remote, &path).await;
+                        Ok(())
+                    }
+                    _ => remote.remove(&path).await,
+                };
+            }
+        });
+        futures::future::join_all(removals).await;
+        match remote.rmdir(&content).await {
+            Ok(()) | Err(RemoteError::NotFound) => {}
+            // Without an answer it may be gone: a look tells. If nothing tells, it stays removed.
+            Err(error) if error.is_unanswered() => match remote.stat(&content).await {
+                Ok(_) => {
+                    remote.rename(&hidden, &path).await?;
+                    return Err(error.into());
+                }
+                Err(RemoteError::NotFound) => {}
+                Err(_) => return Err(error.into()),
+            },
+            // Somebody made a file in it meanwhile: the directory comes back.
+            Err(error) => {
+                remote.rename(&hidden, &path).await?;
+                return Err(error.into());
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// What lies in an empty directory's content, all of it to be removed with it. Nodes, and names that look like nodes but
+    /// do not decrypt, make it not empty: nothing that somebody may still want is wiped.
+    async fn strays_if_empty(
+        &self,
+        remote: &dyn Remote,
+        content: &RemotePath,
+        id: &DirectoryId,
+    ) -> Result<Vec<RemoteEntry>, DriveError> {
+        let entries = remote.list(content).await?;
+        let holds_a_node = entries.iter().any(|entry| {
+            let name = entry.name.as_bytes();
+            let left_alone = temporary::is_temporary(name) && !temporary::is_debris(name);
+            left_alone || !matches!(self.cryptor.identify(name, id), Listed::NotAnEntry)
+        });
+        if holds_a_node { Err(DriveError::NotEmpty) } else { Ok(entries) }
+    }
+
+    /// Whether the directory `node` may be replaced or removed.
+    pub(in crate::drive) async fn check_empty(
+        &self,
+        remote: &dyn Remote,
+        node: &VaultNode,
+    ) -> Result<(), DriveError> {
+        match node {
+            VaultNode::Directory(id) => {
+                let content = content_path(&self.root, &self.cryptor, id);
+                self.strays_if_empty(remote, &content, id).await.map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a node here from `from`, a directory of the same vault. The name must be free, or hold a regular file while a
+    /// regular file is moved, which is then replaced.
+    pub(in crate::drive) async fn move_here(
+        &self,
+        remote: &dyn Remote,
+        from: &Self,
+        source: &Entry,
+        node: &VaultNode,
+        name: &CleartextName,
+    ) -> Result<Entry, DriveError> {
+        let (target, long_name) = self.entry(name)?;
+        let source_path = from.content().join(&source.name);
+        if !source.shortened && !target.shortened {
+            remote.rename(&source_path, &self.content().join(&target.name)).await?;
+            return Ok(target);
+        }
+        // A long name on either side takes more than one step. The node appears under its new name whole, then goes from the
+        // old one: a cut in between leaves both names for one content, never none.
+        match node {
+            VaultNode::File => {
+                let twin = self.content().join(&temporary::name()?);
+                match remote.hard_link(&from.file_path(source), &twin).await {
+                    Ok(()) => {
+                        let published = self.publish_as(remote, &twin, &target, long_name.as_deref()).await;
+                        // rename(2) leaves it where it is if the target is the same file already.
+                        let discarded = async {
+                            match remote.remove(&twin).await {
+                                Ok(()) | Err(RemoteError::NotFound) => {}
+                                Err(error) => tracing::debug!(%error, "left a temporary file behind"),
+                            }
+                        };
+                        if published.is_ok() {
+                            futures::join!(discarded, from.remove_after_move(remote, source)).1?;
+                        } else {
+                            discarded.await;
+                        }
+                        published?;
+                    }
+                    Err(
+                        RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
+                    ) => {
+                        self.move_content(remote, &from.file_path(source), &target, long_name.as_deref())
+                            .await?;
+                        if source.shortened {
+                            from.remove_after_move(remote, source).await?;
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
+                self.copy_node(remote, &source_path, name, "dir.c9r", DIRECTORY_ID_MAX).await?;
+                from.remove_hidden(remote, &source_path).await?;
+            }
+            VaultNode::Symlink => {
+                self.copy_node(remote, &source_path, name, "symlink.c9r", SYMLINK_FILE_MAX).await?;
+                from.remove_hidden(remote, &source_path).await?;
+            }
+            VaultNode::Unknown(why) => return Err(DriveError::damaged(why)),
+        }
+        Ok(target)
+    }
+
+    /// Moves a file's bytes to where `target` has them, on a server without hard links. A cut leaves a node that says nothing
+    /// but its name, and the bytes under the old name or the new.
+    async fn move_content(
+        &self,
+        remote: &dyn Remote,
+        source: &RemotePath,
+        target: &Entry,
+        long_name: Option<&str>,
+    ) -> Result<(), DriveError> {
+        match (remote.rename(source, &self.file_path(target)).await, long_name) {
+            (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
+                let node = self.content().join(&target.name);
+                let shell = self.content().join(&temporary::name()?);
+                remote.mkdir(&shell, 0o755).await?;
+                let built = async {
+                    write_long_name(remote, &shell, long_name).await?;
+                    remote.rename(&shell, &node).await
+                };
+                if let Err(error) = built.await {
+                    discard_directory(remote, &shell).await;
+                    return Err(error.into());
+                }
+                let moved = remote.rename(source, &self.file_path(target)).await;
+                if let Err(error) = moved {
+                    if !error.is_unanswered() {
+                        discard_directory(remote, &node).await;
+                    }
+                    return Err(error.into());
+                }
+                Ok(())
+            }
+            (done, _) => Ok(done?),
+        }
+    }
+
+    async fn copy_node(
+        &self,
+        remote: &dyn Remote,
+        source: &RemotePath,
+        name: &CleartextName,
+        inside: &'static str,
+        limit: usize,
+    ) -> Result<(), DriveError> {
+        let content = remote.read_small(&source.join(&part(inside)), limit).await?;
+        self.make_node(remote, name, inside, &content).await.map(|_| ())
+    }
+
+    async fn remove_after_move(&self, remote: &dyn Remote, source: &Entry) -> Result<(), DriveError> {
+        let path = self.content().join(&source.name);
+        if source.shortened {
+            return self.remove_hidden(remote, &path).await;
+        }
+        match remote.remove(&path).await {
+            Ok(()) | Err(RemoteError::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a node out of sight so that another can take its name; answers where it lies.
+    pub(in crate::drive) async fn hide(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+    ) -> Result<RemotePath, DriveError> {
+        let hidden = self.content().join(&temporary::name()?);
+        remote.rename(&self.content().join(&entry.name), &hidden).await?;
+        Ok(hidden)
+    }
+
+    /// Undoes [`Self::hide`].
+    pub(in crate::drive) async fn unhide(
+        &self,
+        remote: &dyn Remote,
+        hidden: &RemotePath,
+        entry: &Entry,
+    ) -> Result<(), DriveError> {
+        Ok(remote.rename(hidden, &self.content().join(&entry.name)).await?)
+    }
+
+    /// Removes for good what [`Self::hide`] took out of sight.
+    pub(in crate::drive) async fn discard(&self, remote: &dyn Remote, hidden: &RemotePath, node: &VaultNode) {
+        if let VaultNode::Directory(id) = node {
+            let content = content_path(&self.root, &self.cryptor, id);
+            if self.strays_if_empty(remote, &content, id).await.is_ok() {
+                discard_directory(remote, &content).await;
+            }
+        }
+        match remote.stat(hidden).await {
+            Ok(attributes) if attributes.kind == RemoteKind::Directory => {
+                discard_directory(remote, hidden).await
+            }
+            _ => {
+                let _ = remote.remove(hidden).await;
+            }
+        }
+    }
+}
+
+/// A node that is built, under a temporary name.
+struct PreparedNode {
+    entry: Entry,
+    target: RemotePath,
+    temporary: RemotePath,
+}
+
+/// Makes a content directory, and the directory around it if it is the first in that.
+async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> Result<(), RemoteError> {
+    let Some((fan_out, _)) = content.split() else { return remote.mkdir(content, mode).await };
+    // Both are asked for at once, in this order, and only the second answer is waited for: mostly the first is there already.
+    let mut around = remote.mkdir(&fan_out, 0o755);
+    let mut made = remote.mkdir(content, mode);
+    let first = tokio::select! {
+        biased;
+        around = &mut around => match around {
+            Ok(()) | Err(RemoteError::Exists) => made.await,
+            Err(error) => return Err(error),
+        },
+        made = &mut made => match made {
+            // This server made the second before the first.
+            Err(RemoteError::NotFound) => {
+                match around.await {
+                    Ok(()) | Err(RemoteError::Exists) => Err(RemoteError::NotFound),
+                    Err(error) => return Err(error),
+                }
+            }
+            made => made,
+        },
+    };
+    match first {
+        Err(RemoteError::NotFound) => remote.mkdir(content, mode).await,
+        made => made,
+    }
+}
+
+/// Writes a whole small new file and makes it durable.
+pub(in crate::drive) async fn write_small(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    content: &[u8],
+) -> Result<(), RemoteError> {
+    let file = remote.open(path, RemoteOpen::CreateNew(0o644)).await?;
+    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
+}
+
+/// Writes a node's long name, anew if an earlier attempt left something there.
+async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str) -> Result<(), RemoteError> {
+    let path = node.join(&part("name.c9s"));
+    match write_small(remote, &path, long_name.as_bytes()).await {
+        Err(RemoteError::Exists) => {
+            remote.remove(&path).await?;
+            write_small(remote, &path, long_name.as_bytes()).await
+        }
+        done => done,
+    }
+}
+
+/// Removes a directory of ours with the files in it, as far as that goes: what stays is debris under a temporary name.
+pub(in crate::drive) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
+    let Ok(entries) = remote.list(path).await else { return };
+    let removals = entries.iter().map(|entry| {
+        let path = path.join(&entry.name);
+        async move {
+            if entry.attributes.kind == RemoteKind::Directory {
+                remote.rmdir(&path).await
+            } else {
+                remote.remove(&path).await
+            }
+        }
+    });
+    futures::future::join_all(removals).await;
+    if let Err(error) = remote.rmdir(path).await {
+        tracing::debug!(%error, "left a temporary directory behind");
+    }
+}
