@@ -1,0 +1,147 @@
+//! What the road's length costs: the round trips of walking a tree, making many files, saving as editors do. A proxy counts them by
+//! letting each side speak in turn.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use scaup_rig::{Fixture, Mount, Proxy, Scaup, Sshd, eventually};
+use support::{PASSWORD, scaup};
+
+/// Longer than the pauses between messages that don't wait for each other.
+const QUIET: Duration = Duration::from_millis(120);
+
+/// Pauses of a busy machine, and keepalives, count as round trips: so many are forgiven.
+const FORGIVEN: u64 = 4;
+
+/// An unlocked vault, mounted through a road that can count.
+struct Road {
+    scaup: Scaup,
+    mount: Mount,
+    proxy: Proxy,
+    _sshd: Sshd,
+}
+
+impl Road {
+    /// A vault that `fill` was called on before this mount was made.
+    fn to_a_vault(fill: impl Fn(&Path)) -> Self {
+        let sshd = Sshd::key_only().start();
+        let vault = sshd.files().join("Vault");
+        Fixture::unpack("empty-gcm").copy_vault_to(&vault);
+        sshd.give(&vault);
+        let scaup = scaup();
+        let password = scaup.command_answering(PASSWORD);
+        let options = ["--vault", ".", "--vault-password-command", &password];
+        let filling = scaup.mount_on(&sshd, "Vault").args(options).start();
+        fill(filling.path());
+        filling.unmount(&scaup);
+        let proxy = Proxy::start(sshd.host(), sshd.port());
+        let mount = scaup.mount_through(&proxy, &sshd, "Vault").args(options).start();
+        Self { scaup, mount, proxy, _sshd: sshd }
+    }
+
+    /// The round trips that `work` takes, until everything is on the server.
+    fn of(&self, work: impl FnOnce(&Path)) -> u64 {
+        self.proxy.lockstep(Some(QUIET));
+        let before = self.proxy.round_trips();
+        work(self.mount.path());
+        eventually("everything is saved", Duration::from_secs(60), || {
+            self.scaup.status().pointer("/mounts/0/unsaved/files").is_some_and(|files| files == 0)
+        });
+        let after = self.proxy.round_trips();
+        self.proxy.lockstep(None);
+        after - before
+    }
+
+    fn unmount(self) {
+        self.mount.unmount(&self.scaup);
+    }
+}
+
+/// Looks at everything below a directory, as `ls -lR` does; answers how much there is.
+fn walk(directory: &Path) -> usize {
+    let mut seen = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.metadata().unwrap().file_type();
+        seen += 1;
+        if kind.is_dir() {
+            seen += walk(&entry.path());
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_tree_is_walked_level_by_level_and_once() {
+    let road = Road::to_a_vault(|root| {
+        for first in 0..5 {
+            for second in 0..5 {
+                let directory = root.join(format!("tree/{first}/{second}"));
+                fs::create_dir_all(&directory).unwrap();
+                fs::write(directory.join("file"), "content").unwrap();
+            }
+        }
+    });
+    // Finding the tree, then for each of its three levels: opening the directories, their names, the ids of those in them.
+    let cold = road.of(|root| assert_eq!(walk(&root.join("tree")), 5 + 25 + 25));
+    assert!((4..=4 + 3 * 4 + FORGIVEN).contains(&cold), "{cold} round trips for 31 directories");
+    let warm = road.of(|root| assert_eq!(walk(&root.join("tree")), 5 + 25 + 25));
+    assert!(warm <= FORGIVEN, "{warm} round trips for what was just seen");
+    road.unmount();
+}
+
+#[test]
+fn many_small_files_are_made_together() {
+    let road = Road::to_a_vault(|_| {});
+    let made = road.of(|root| {
+        let directory = root.join("new");
+        fs::create_dir(&directory).unwrap();
+        for number in 0..40 {
+            fs::write(directory.join(format!("{number}")), [7; 4096]).unwrap();
+        }
+    });
+    // Making the directory, then opening, writing, naming: of all files at once.
+    assert!(made <= 8 + 3 * 3 + FORGIVEN, "{made} round trips for 40 files");
+    road.unmount();
+}
+
+#[test]
+fn an_editors_save_takes_few() {
+    let road = Road::to_a_vault(|root| fs::write(root.join("document"), "old").unwrap());
+    let saved = road.of(|root| {
+        for number in 0..4 {
+            let temporary = root.join(format!(".document.{number}"));
+            let mut file = File::create_new(&temporary).unwrap();
+            file.write_all(b"new").unwrap();
+            file.sync_all().unwrap();
+            drop(file);
+            fs::rename(&temporary, root.join("document")).unwrap();
+        }
+    });
+    assert!(saved <= 4 * 6 + FORGIVEN, "{saved} round trips for 4 saves");
+    road.unmount();
+}
+
+#[test]
+fn a_file_opens_with_its_first_bytes_in_two_and_reads_elsewhere_in_one() {
+    let road = Road::to_a_vault(|root| fs::write(root.join("large"), vec![1; 3_000_000]).unwrap());
+    let mut file = None;
+    let opened = road.of(|root| {
+        fs::metadata(root.join("large")).unwrap();
+        let opened = File::open(root.join("large")).unwrap();
+        opened.read_exact_at(&mut [0; 100], 0).unwrap();
+        file = Some(opened);
+    });
+    // Finding it comes before.
+    assert!((2..=2 + 2 + FORGIVEN).contains(&opened), "{opened} round trips to the first byte");
+    let elsewhere = road.of(|_| file.as_ref().unwrap().read_exact_at(&mut [0; 100], 2_900_000).unwrap());
+    assert!((1..=1 + FORGIVEN).contains(&elsewhere), "{elsewhere} round trips for a read elsewhere");
+    drop(file);
+    road.unmount();
+}
