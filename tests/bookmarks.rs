@@ -1,27 +1,13 @@
 //! Bookmarks: kept, changed, imported, mounted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::ffi::OsStr;
+mod support;
+
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use scaup_rig::{Fixture, Scaup, Sshd};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Runs the program, which must end with `code`; answers all it said.
-fn ends_with<A: AsRef<OsStr>>(scaup: &Scaup, code: i32, arguments: impl IntoIterator<Item = A>) -> String {
-    let output = scaup.run(arguments);
-    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-    said(&output)
-}
+use support::{ends_with, said, scaup};
 
 fn file(scaup: &Scaup, name: &str) -> std::path::PathBuf {
     scaup.home().join("config/scaup/bookmarks").join(format!("{name}.toml"))

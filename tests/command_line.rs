@@ -1,19 +1,17 @@
 //! The command line as scripts rely on it: exit codes, `status`, `unmount`, and the other ways out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::ffi::OsStr;
+mod support;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually, run};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
+use support::{ends_with, said, scaup};
 
 /// A local directory with one file in it.
 fn directory(scaup: &Scaup) -> PathBuf {
@@ -21,17 +19,6 @@ fn directory(scaup: &Scaup) -> PathBuf {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("file"), "content").unwrap();
     path
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Runs the program, which must end with `code`; answers all it said.
-fn ends_with<A: AsRef<OsStr>>(scaup: &Scaup, code: i32, arguments: impl IntoIterator<Item = A>) -> String {
-    let output = scaup.run(arguments);
-    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-    said(&output)
 }
 
 fn is_mounted(path: &Path) -> bool {

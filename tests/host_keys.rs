@@ -1,15 +1,14 @@
 //! Which servers are trusted: files of known hosts, against real OpenSSH servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use scaup_rig::{Answers, Key, KeyKind, MountCommand, Scaup, Sshd, run};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
+use support::scaup;
 
 /// A file of known hosts with this content.
 fn known_hosts(scaup: &Scaup, content: &str) -> PathBuf {

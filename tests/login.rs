@@ -1,6 +1,8 @@
 //! Logging in to a real OpenSSH server: keys of every kind, agents, certificates, codes and passwords in every order.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,10 +11,7 @@ use std::time::Duration;
 use scaup_rig::{
     Answers, Key, KeyKind, KeyboardInteractive, MountCommand, Scaup, Sshd, SshdBuilder, eventually, run,
 };
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
+use support::scaup;
 
 /// Prepares to mount with `key` instead of the server's own first key.
 fn mount_with<'a>(scaup: &'a Scaup, sshd: &Sshd, key: &Path) -> MountCommand<'a> {

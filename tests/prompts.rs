@@ -1,6 +1,8 @@
 //! How questions reach a person: at the terminal, through `SSH_ASKPASS`, and by the user's own commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
@@ -10,13 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use scaup_rig::{Answers, Fixture, Scaup, Sshd, eventually, need};
+use support::scaup;
 
 /// How long the program may take for its next word.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
 
 /// A command run at a terminal of its own, by `script` (util-linux).
 struct Terminal {

@@ -1,16 +1,15 @@
 //! Lost connections: cut, frozen, refused; what was under way goes on, and nothing that was accepted is lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
+use support::scaup;
 
 fn noise(seed: u32, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).max(1);

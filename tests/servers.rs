@@ -1,15 +1,14 @@
 //! The kinds of servers that a mount meets: SFTP built in or as a program, chroots, few sessions, homes that nobody may list.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use scaup_rig::{Mount, Scaup, Sshd};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
+use scaup_rig::{Mount, Sshd};
+use support::scaup;
 
 /// Writes, reads, renames and lists.
 fn works(mount: &Mount, below: &str) {

@@ -1,15 +1,14 @@
 //! What `ssh_config(5)` says about a host holds for Scaup too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use scaup_rig::{MountCommand, Scaup, Sshd, eventually, within};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
+use support::scaup;
 
 /// Prepares to mount `target` with nothing but this configuration to say where that is.
 fn mount<'a>(scaup: &'a Scaup, target: &str, config: &str) -> MountCommand<'a> {

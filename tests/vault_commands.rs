@@ -1,27 +1,13 @@
 //! Vaults by commands: found, named, unlocked, locked, made and inspected.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::ffi::OsStr;
+mod support;
+
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
-use scaup_rig::{Answers, EntryKind, Fixture, Scaup, Sshd};
-
-fn scaup() -> Scaup {
-    Scaup::new(env!("CARGO_BIN_EXE_scaup"))
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Runs the program, which must end with `code`; answers all it said.
-fn ends_with<A: AsRef<OsStr>>(scaup: &Scaup, code: i32, arguments: impl IntoIterator<Item = A>) -> String {
-    let output = scaup.run(arguments);
-    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-    said(&output)
-}
+use scaup_rig::{Answers, EntryKind, Fixture, Sshd};
+use support::{ends_with, said, scaup};
 
 /// The names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {

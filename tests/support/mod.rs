@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -34,6 +35,17 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// All that the program said.
 pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs the program, which must end with `code`; answers all it said.
+pub(crate) fn ends_with<A: AsRef<OsStr>>(
+    scaup: &Scaup,
+    code: i32,
+    arguments: impl IntoIterator<Item = A>,
+) -> String {
+    let output = scaup.run(arguments);
+    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    said(&output)
 }
 
 /// `length` bytes that no compression or block of zeros hides, the same for the same seed.

@@ -229,12 +229,6 @@ impl Budget {
     pub fn in_flight(&self) -> u64 {
         self.lock().in_flight
     }
-
-    /// Bytes that may be under way.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.lock().limit
-    }
 }
 
 impl State {

@@ -1,4 +1,4 @@
-//! One login, and the lanes on it: one for names and attributes, one for content, and up to eight more for uploads, since the
+//! One login, and the lanes on it: one for names and attributes, one for content, and up to seven more for uploads, since the
 //! server's own window caps what one lane carries upwards (OpenSSH's is 2 MiB: 26 MB/s over 80 ms).
 
 use std::sync::Arc;
