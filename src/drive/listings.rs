@@ -192,15 +192,17 @@ impl Listings {
     }
 }
 
-/// Begins to list a directory: it goes on as long as somebody waits.
+/// Begins to list a directory. It goes on even if whoever asked goes away: half a listing would keep its place on the lane.
 fn begin(remote: &Arc<dyn Remote>, directory: &Directory) -> Pending {
     let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Instant::now());
-    async move {
+    let pending = async move {
         let (found, debris) = directory.list(remote.as_ref()).await?;
         Ok(Arc::new(Listed { asked, found, debris }))
     }
     .boxed()
-    .shared()
+    .shared();
+    tokio::spawn(pending.clone());
+    pending
 }
 
 /// The directories among what was found in `directory`.
