@@ -6,11 +6,14 @@
 pub mod client;
 mod code_steps;
 mod link;
+mod network;
 mod prompts;
 pub mod protocol;
 mod remote;
 mod serve;
+mod sleep;
 mod status;
+mod travel;
 mod vaults;
 
 pub use remote::connect_here;

@@ -19,7 +19,7 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
 use super::remote::{Connected, connect};
 use super::status::Activity;
-use super::vaults;
+use super::{travel, vaults};
 use crate::config::size;
 use crate::drive::{Drive, DriveOptions, Unsaved};
 use crate::remote::sftp::{Reachability, SftpRemote};
@@ -296,6 +296,8 @@ impl Daemon {
             Connected::Local(_) => None,
             Connected::Server(server) => {
                 tokio::spawn(follow(server.reachability(), Arc::clone(&self.activity)));
+                let (drive, remote) = (Arc::clone(&drive), Arc::clone(&server));
+                tokio::spawn(async move { travel::accompany(&drive, &remote).await });
                 Some(Server { remote: server, prompts: prompts_for_login })
             }
         };
