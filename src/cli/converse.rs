@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::exit::CliError;
 use super::prompt;
 use crate::daemon::client::{self, Conversation};
-use crate::daemon::protocol::{Event, FailureKind, MountStatus, Request, Secret};
+use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, Request, Secret};
 
 /// What a daemon answered.
 pub(super) enum Answer {
@@ -33,10 +33,7 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
         match conversation.hear()? {
             Some(Event::Progress(text)) if quiet => drop(text),
             Some(Event::Progress(text)) => eprintln!("{text}"),
-            Some(Event::Prompt(question)) => {
-                let answer = prompt::ask(&question.text, question.echo).map(Secret);
-                conversation.say(&Request::Answer { id: question.id, answer })?;
-            }
+            Some(Event::Prompt(question)) => answer(conversation, &question)?,
             Some(Event::Done) => return Ok(Answer::Done),
             Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
             Some(Event::Status(status)) => return Ok(Answer::Status(status)),
@@ -50,11 +47,23 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
     }
 }
 
-/// Shows what a daemon has to say until it ends.
+/// Asks a person what a daemon wants to know.
+fn answer(conversation: &mut Conversation, question: &Prompt) -> std::io::Result<()> {
+    let answer = prompt::ask(&question.text, question.echo).map(Secret);
+    conversation.say(&Request::Answer { id: question.id, answer })
+}
+
+/// Shows what a daemon has to say, and answers what it asks, until it ends.
 pub(super) fn until_the_end(conversation: &mut Conversation) {
     while let Ok(Some(event)) = conversation.hear() {
-        if let Event::Progress(text) = event {
-            eprintln!("{text}");
+        match event {
+            Event::Progress(text) => eprintln!("{text}"),
+            Event::Prompt(question) => {
+                if answer(conversation, &question).is_err() {
+                    return;
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -56,6 +56,9 @@ pub(super) struct Arguments {
     /// Never look for vaults
     #[arg(long, conflicts_with = "vault")]
     no_vaults: bool,
+    /// Ask for the key's passphrase again when the connection was lost, instead of holding the key in locked memory
+    #[arg(long)]
+    forget_key: bool,
     /// A command that prints the passphrase of the key
     #[arg(long, value_name = "CMD")]
     passphrase_command: Option<String>,
@@ -153,6 +156,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         read_only: arguments.read_only || bookmark.read_only,
         vaults: if arguments.vault.is_empty() && !arguments.no_vaults { vaults } else { arguments.vault },
         no_vaults: arguments.no_vaults,
+        forget_key: arguments.forget_key || bookmark.forget_key,
         passphrase_command: arguments.passphrase_command.or(bookmark.passphrase_command),
         otp_command: arguments.otp_command.or(bookmark.otp_command),
         vault_password_command: arguments.vault_password_command.or(bookmark.vault_password_command),

@@ -146,6 +146,8 @@ pub struct MountRequest {
     pub vaults: Vec<String>,
     /// Never look for vaults.
     pub no_vaults: bool,
+    /// Whether the key's passphrase is asked for at every login, and not only at the first.
+    pub forget_key: bool,
     /// Prints the passphrase of the key.
     pub passphrase_command: Option<String>,
     /// Prints the one-time code.
@@ -199,6 +201,9 @@ pub struct MountStatus {
     pub state: MountState,
     /// Since when, RFC 3339.
     pub since: String,
+    /// What it waits for, or why it has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The vaults that were met.
     pub vaults: Vec<VaultEntry>,
     /// What is not on the server.

@@ -19,7 +19,7 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
 use super::remote::{Connected, connect};
 use super::status::Activity;
-use super::{travel, vaults};
+use super::{call, travel, vaults};
 use crate::config::size;
 use crate::drive::{Drive, DriveOptions, Unsaved};
 use crate::remote::sftp::{Reachability, SftpRemote};
@@ -123,7 +123,7 @@ async fn live(request: MountRequest, link: &Link) -> Result<u8, Failure> {
     let code = match mounted {
         Ok(standing) => {
             let standing = daemon.standing.get_or_init(|| standing);
-            daemon.activity.set(MountState::Connected);
+            daemon.activity.set(MountState::Connected, None);
             let (name, mountpoint) = (daemon.request.name.clone(), daemon.request.mountpoint.clone());
             link.tell(Event::Mounted { name, mountpoint });
             Ok(daemon.until_the_end(standing, link, &mut signals).await)
@@ -164,15 +164,20 @@ struct Server {
     prompts: Arc<Prompts>,
 }
 
-/// Has the status say when the connection is lost, and when it is back.
-async fn follow(mut reachability: watch::Receiver<Reachability>, activity: Arc<Activity>) {
+/// Has the status say when the connection is lost, and when it is back; where somebody has to do something, the desktop says so, too.
+async fn follow(mut reachability: watch::Receiver<Reachability>, activity: Arc<Activity>, name: String) {
     while reachability.changed().await.is_ok() {
-        let state = match &*reachability.borrow_and_update() {
-            Reachability::Connected => MountState::Connected,
-            Reachability::Reconnecting(_) => MountState::Reconnecting,
-            Reachability::Waiting(_) => MountState::WaitingForAnswer,
+        let now = reachability.borrow_and_update().clone();
+        let (state, reason) = match now {
+            Reachability::Connected => (MountState::Connected, None),
+            Reachability::Reconnecting(why) => (MountState::Reconnecting, Some(why)),
+            Reachability::Waiting(why) => {
+                tokio::spawn(call::to_log_in(name.clone(), reachability.clone()));
+                let reason = format!("{why}; `scaup login {name}` asks again");
+                (MountState::WaitingForAnswer, Some(reason))
+            }
         };
-        activity.set(state);
+        activity.set(state, reason);
     }
 }
 
@@ -295,7 +300,8 @@ impl Daemon {
         let server = match connected {
             Connected::Local(_) => None,
             Connected::Server(server) => {
-                tokio::spawn(follow(server.reachability(), Arc::clone(&self.activity)));
+                let (reachability, activity) = (server.reachability(), Arc::clone(&self.activity));
+                tokio::spawn(follow(reachability, activity, request.name.clone()));
                 let (drive, remote) = (Arc::clone(&drive), Arc::clone(&server));
                 tokio::spawn(async move { travel::accompany(&drive, &remote).await });
                 Some(Server { remote: server, prompts: prompts_for_login })
@@ -312,7 +318,7 @@ impl Daemon {
             () = signals.next() => End::Asked,
             () = link.gone(), if self.request.foreground => End::Asked,
         };
-        self.activity.set(MountState::Unmounting);
+        self.activity.set(MountState::Unmounting, None);
         let unsaved = tokio::select! {
             unsaved = save(&standing.drive, link) => unsaved,
             // A second one: the user means it.
@@ -402,9 +408,9 @@ impl Daemon {
         if waiting.files > 0 {
             link.tell(Event::Progress(format!("saving {}", shown(waiting))));
         }
-        self.activity.set(MountState::Unmounting);
+        self.activity.set(MountState::Unmounting, None);
         let goes_on = |kind, text: String| {
-            self.activity.set(MountState::Connected);
+            self.activity.set(MountState::Connected, None);
             Failure::new(kind, text)
         };
         let unsaved = standing.drive.save_all().await;

@@ -13,46 +13,66 @@ use crate::remote::RemotePath;
 
 /// What the daemon is doing, and since when.
 pub(super) struct Activity {
-    now: Mutex<(MountState, Timestamp)>,
+    now: Mutex<Now>,
 }
 
-/// While it lives, a person is being waited for.
-pub(super) struct WaitsForAnswer<'a> {
+#[derive(Clone)]
+struct Now {
+    state: MountState,
+    since: Timestamp,
+    reason: Option<String>,
+}
+
+/// While it lives, something else is shown than before.
+pub(super) struct Meanwhile<'a> {
     activity: &'a Activity,
-    before: MountState,
+    before: Now,
 }
 
-impl Drop for WaitsForAnswer<'_> {
+impl Drop for Meanwhile<'_> {
     fn drop(&mut self) {
-        self.activity.set(self.before);
+        let Now { state, reason, .. } = self.before.clone();
+        self.activity.set(state, reason);
     }
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { now: Mutex::new((MountState::Connecting, Timestamp::now())) })
+        let now = Now { state: MountState::Connecting, since: Timestamp::now(), reason: None };
+        Arc::new(Self { now: Mutex::new(now) })
     }
 
-    pub(super) fn set(&self, state: MountState) {
+    /// What it is doing now, and why, if there is something to say about that.
+    pub(super) fn set(&self, state: MountState, reason: Option<String>) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.0 != state {
-            *now = (state, Timestamp::now());
+        if now.state != state {
+            now.since = Timestamp::now();
         }
+        now.state = state;
+        now.reason = reason;
     }
 
-    pub(super) fn waits_for_answer(&self) -> WaitsForAnswer<'_> {
-        let before = self.get().0;
-        self.set(MountState::WaitingForAnswer);
-        WaitsForAnswer { activity: self, before }
+    /// A person is being waited for, to answer this question.
+    pub(super) fn waits_for_answer(&self, question: &str) -> Meanwhile<'_> {
+        let before = self.get();
+        self.set(MountState::WaitingForAnswer, Some(format!("asked: {}", question.trim_end())));
+        Meanwhile { activity: self, before }
     }
 
-    fn get(&self) -> (MountState, Timestamp) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    /// It goes on, but for this reason not at once.
+    pub(super) fn waits_for(&self, reason: String) -> Meanwhile<'_> {
+        let before = self.get();
+        self.set(before.state, Some(reason));
+        Meanwhile { activity: self, before }
+    }
+
+    fn get(&self) -> Now {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All of it.
     pub(super) fn status(&self, request: &MountRequest, drive: Option<&Drive>) -> MountStatus {
-        let (state, since) = self.get();
+        let Now { state, since, reason } = self.get();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
         let Unsaved { files, bytes } = drive.map(Drive::unsaved).unwrap_or_default();
@@ -63,6 +83,7 @@ impl Activity {
             pid: std::process::id(),
             state,
             since: shown_time(since),
+            reason,
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
             unsaved: UnsavedEntry { files, bytes },
             errors: drive

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::destination::{Destination, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
+use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
@@ -40,7 +41,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-/// Connects and logs in.
+/// Connects and logs in. Keys that are decrypted on the way are held in `held`, and those held there need no passphrase.
 ///
 /// # Errors
 ///
@@ -48,17 +49,19 @@ const CIPHERS: &[cipher::Name] = &[
 pub async fn connect(
     destination: &Destination,
     interaction: &Arc<dyn Interaction>,
+    held: Option<&HeldKeys>,
 ) -> Result<Session, ConnectError> {
     let mut through = None;
     for jump in &destination.jumps {
-        through = Some(Arc::new(connect_one(jump, interaction, through).await?));
+        through = Some(Arc::new(connect_one(jump, interaction, held, through).await?));
     }
-    connect_one(destination, interaction, through).await
+    connect_one(destination, interaction, held, through).await
 }
 
 async fn connect_one(
     destination: &Destination,
     interaction: &Arc<dyn Interaction>,
+    held: Option<&HeldKeys>,
     through: Option<Arc<Session>>,
 ) -> Result<Session, ConnectError> {
     interaction.progress(Progress::Connecting(destination.shown()));
@@ -92,7 +95,7 @@ async fn connect_one(
                     let host = destination.known_host_name();
                     interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
-                log_in(&mut handle, destination, interaction.as_ref()).await?;
+                log_in(&mut handle, destination, interaction.as_ref(), held).await?;
                 return Ok(Session::new(handle, way));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
