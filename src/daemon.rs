@@ -12,10 +12,12 @@ mod network;
 mod prompts;
 pub mod protocol;
 mod remote;
+mod saving;
 mod serve;
 mod sleep;
 mod status;
 mod travel;
+mod users;
 mod vaults;
 
 pub use remote::connect_here;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::exit::CliError;
+use super::progress::Progress;
 use super::prompt;
 use crate::daemon::client::{self, Conversation};
 use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, Request, Secret};
@@ -29,11 +30,15 @@ pub(super) fn ask(
 
 /// Waits for the outcome of what was asked.
 pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answer, CliError> {
+    let mut progress = Progress::new(quiet);
     loop {
         match conversation.hear()? {
-            Some(Event::Progress(text)) if quiet => drop(text),
-            Some(Event::Progress(text)) => eprintln!("{text}"),
-            Some(Event::Prompt(question)) => answer(conversation, &question)?,
+            Some(Event::Progress(text)) => progress.tell(&text),
+            Some(Event::Saving(left)) => progress.saving(left),
+            Some(Event::Prompt(question)) => {
+                progress.end_line();
+                answer(conversation, &question)?;
+            }
             Some(Event::Done) => return Ok(Answer::Done),
             Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
             Some(Event::Status(status)) => return Ok(Answer::Status(status)),
@@ -55,10 +60,13 @@ fn answer(conversation: &mut Conversation, question: &Prompt) -> std::io::Result
 
 /// Shows what a daemon has to say, and answers what it asks, until it ends.
 pub(super) fn until_the_end(conversation: &mut Conversation) {
+    let mut progress = Progress::new(false);
     while let Ok(Some(event)) = conversation.hear() {
         match event {
-            Event::Progress(text) => eprintln!("{text}"),
+            Event::Progress(text) => progress.tell(&text),
+            Event::Saving(left) => progress.saving(left),
             Event::Prompt(question) => {
+                progress.end_line();
                 if answer(conversation, &question).is_err() {
                     return;
                 }

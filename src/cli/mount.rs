@@ -26,7 +26,10 @@ const TIMEOUT: u64 = 60;
     scaup mount hq                                 a bookmark\n  \
     scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
     scaup mount ~/Nextcloud --vault Private        a local directory (./ or / in front), one vault of it\n\n\
-    Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.")]
+    Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
+    A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked for\n\
+    at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named when it\n\
+    was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited for.")]
 pub(super) struct Arguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,

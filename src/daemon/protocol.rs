@@ -58,6 +58,8 @@ impl std::fmt::Debug for Secret {
 pub enum Event {
     /// Something that went well, in a few words.
     Progress(String),
+    /// What is left to be saved, again and again until nothing is.
+    Saving(UnsavedEntry),
     /// A question for a person.
     Prompt(Prompt),
     /// The mount point answers.
@@ -231,7 +233,7 @@ pub struct VaultEntry {
 }
 
 /// What is not on the server.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsavedEntry {
     /// Files.
     pub files: u64,

@@ -19,16 +19,13 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
 use super::remote::{Connected, connect};
 use super::status::Activity;
-use super::{call, travel, vaults};
-use crate::config::size;
-use crate::drive::{Drive, DriveOptions, Unsaved};
+use super::users::users_of;
+use super::{call, saving, travel, vaults};
+use crate::drive::{Drive, DriveOptions};
 use crate::remote::sftp::{Reachability, SftpRemote};
 
 /// How long front ends may take to hear the last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// How long ending may take before what can't be saved is given up, when nobody can be asked.
-const LAST_TRIES: Duration = Duration::from_secs(60);
 
 /// Runs a daemon: its front end is at standard input. Answers the exit code.
 ///
@@ -318,9 +315,9 @@ impl Daemon {
             () = signals.next() => End::Asked,
             () = link.gone(), if self.request.foreground => End::Asked,
         };
-        self.activity.set(MountState::Unmounting, None);
+        let _unmounting = self.activity.unmounts();
         let unsaved = tokio::select! {
-            unsaved = save(&standing.drive, link) => unsaved,
+            unsaved = saving::save_at_last(&standing.drive, link) => unsaved,
             // A second one: the user means it.
             () = signals.next() => standing.drive.unsaved(),
         };
@@ -333,7 +330,8 @@ impl Daemon {
         if unsaved.files == 0 {
             return 0;
         }
-        link.tell(Event::Progress(format!("lost: {}", shown(unsaved))));
+        let lost = format!("lost: {}{}", saving::shown(unsaved), saving::named(&standing.drive));
+        link.tell(Event::Progress(lost));
         link.flush().await;
         tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");
         8
@@ -404,24 +402,15 @@ impl Daemon {
 
     /// Saves and unmounts, or says what stands against it and goes on.
     async fn unmount(&self, standing: &Standing, force: bool, link: &Link) -> Result<(), Failure> {
-        let waiting = standing.drive.unsaved();
-        if waiting.files > 0 {
-            link.tell(Event::Progress(format!("saving {}", shown(waiting))));
-        }
-        self.activity.set(MountState::Unmounting, None);
-        let goes_on = |kind, text: String| {
-            self.activity.set(MountState::Connected, None);
-            Failure::new(kind, text)
-        };
-        let unsaved = standing.drive.save_all().await;
+        let _unmounting = self.activity.unmounts();
+        let unsaved = saving::save(&standing.drive, link).await;
         if unsaved.files > 0 {
-            let lost = format!("{} can't be saved on the server", shown(unsaved));
+            let (lost, named) = (saving::shown(unsaved), saving::named(&standing.drive));
             if !force {
-                let name = &self.request.name;
-                let text = format!("{lost}; `scaup status {name}` says why, --force loses them");
-                return Err(goes_on(FailureKind::Unsaved, text));
+                let text = format!("{lost} can't be saved on the server; --force loses them:{named}");
+                return Err(Failure::new(FailureKind::Unsaved, text));
             }
-            link.tell(Event::Progress(format!("{lost}: lost")));
+            link.tell(Event::Progress(format!("lost: {lost}{named}")));
         }
         let mut mount = standing.mount.lock().await;
         match mount.unmount(force) {
@@ -433,12 +422,12 @@ impl Daemon {
                 Ok(())
             }
             Err(UnmountError::Busy(path)) => {
-                let users = super::status::users_of(&path);
+                let users = users_of(&path);
                 let text =
                     format!("{} is in use{users}; close it and try again, or use --force", path.display());
-                Err(goes_on(FailureKind::Other, text))
+                Err(Failure::new(FailureKind::Other, text))
             }
-            Err(error) => Err(goes_on(FailureKind::Other, error.to_string())),
+            Err(error) => Err(Failure::new(FailureKind::Other, error)),
         }
     }
 }
@@ -465,26 +454,4 @@ impl Standing {
             }
         }
     }
-}
-
-/// Saves everything, trying for a while; answers what could not be saved.
-async fn save(drive: &Drive, link: &Link) -> Unsaved {
-    let waiting = drive.unsaved();
-    if waiting.files > 0 {
-        link.tell(Event::Progress(format!("saving {}", shown(waiting))));
-    }
-    let deadline = tokio::time::Instant::now() + LAST_TRIES;
-    loop {
-        let unsaved = drive.save_all().await;
-        if unsaved.files == 0 || tokio::time::Instant::now() > deadline {
-            return unsaved;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// What is not saved, for people.
-fn shown(unsaved: Unsaved) -> String {
-    let files = if unsaved.files == 1 { "file" } else { "files" };
-    format!("{} {files}, {}", unsaved.files, size::show(unsaved.bytes))
 }

@@ -1,7 +1,6 @@
 //! What a daemon says of itself.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -13,7 +12,20 @@ use crate::remote::RemotePath;
 
 /// What the daemon is doing, and since when.
 pub(super) struct Activity {
-    now: Mutex<Now>,
+    state: Mutex<Layers>,
+}
+
+/// What is shown: the newest of what goes on meanwhile, else how things are with the server.
+struct Layers {
+    server: Now,
+    meanwhile: Vec<(u64, Now)>,
+    next: u64,
+}
+
+impl Layers {
+    fn shown(&self) -> &Now {
+        self.meanwhile.last().map_or(&self.server, |(_, now)| now)
+    }
 }
 
 #[derive(Clone)]
@@ -23,56 +35,67 @@ struct Now {
     reason: Option<String>,
 }
 
-/// While it lives, something else is shown than before.
+/// While it lives, something else is shown than how things are with the server.
 pub(super) struct Meanwhile<'a> {
     activity: &'a Activity,
-    before: Now,
+    number: u64,
 }
 
 impl Drop for Meanwhile<'_> {
     fn drop(&mut self) {
-        let Now { state, reason, .. } = self.before.clone();
-        self.activity.set(state, reason);
+        self.activity.lock().meanwhile.retain(|(number, _)| *number != self.number);
     }
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        let now = Now { state: MountState::Connecting, since: Timestamp::now(), reason: None };
-        Arc::new(Self { now: Mutex::new(now) })
+        let server = Now { state: MountState::Connecting, since: Timestamp::now(), reason: None };
+        Arc::new(Self { state: Mutex::new(Layers { server, meanwhile: Vec::new(), next: 0 }) })
     }
 
-    /// What it is doing now, and why, if there is something to say about that.
+    fn lock(&self) -> MutexGuard<'_, Layers> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How things are with the server, and why, if there is something to say about that.
     pub(super) fn set(&self, state: MountState, reason: Option<String>) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.state != state {
-            now.since = Timestamp::now();
+        let server = &mut self.lock().server;
+        if server.state != state {
+            server.since = Timestamp::now();
         }
-        now.state = state;
-        now.reason = reason;
+        server.state = state;
+        server.reason = reason;
+    }
+
+    fn meanwhile(&self, state: MountState, reason: Option<String>) -> Meanwhile<'_> {
+        let mut layers = self.lock();
+        let number = layers.next;
+        layers.next += 1;
+        let shown = layers.shown();
+        let since = if shown.state == state { shown.since } else { Timestamp::now() };
+        layers.meanwhile.push((number, Now { state, since, reason }));
+        Meanwhile { activity: self, number }
+    }
+
+    /// It is ending.
+    pub(super) fn unmounts(&self) -> Meanwhile<'_> {
+        self.meanwhile(MountState::Unmounting, None)
     }
 
     /// A person is being waited for, to answer this question.
     pub(super) fn waits_for_answer(&self, question: &str) -> Meanwhile<'_> {
-        let before = self.get();
-        self.set(MountState::WaitingForAnswer, Some(format!("asked: {}", question.trim_end())));
-        Meanwhile { activity: self, before }
+        self.meanwhile(MountState::WaitingForAnswer, Some(format!("asked: {}", question.trim_end())))
     }
 
     /// It goes on, but for this reason not at once.
     pub(super) fn waits_for(&self, reason: String) -> Meanwhile<'_> {
-        let before = self.get();
-        self.set(before.state, Some(reason));
-        Meanwhile { activity: self, before }
-    }
-
-    fn get(&self) -> Now {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.lock().shown().state;
+        self.meanwhile(state, Some(reason))
     }
 
     /// All of it.
     pub(super) fn status(&self, request: &MountRequest, drive: Option<&Drive>) -> MountStatus {
-        let Now { state, since, reason } = self.get();
+        let Now { state, since, reason } = self.lock().shown().clone();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
         let Unsaved { files, bytes } = drive.map(Drive::unsaved).unwrap_or_default();
@@ -132,28 +155,4 @@ fn vault_entry(vault: VaultStatus) -> VaultEntry {
         format: vault.format,
         cipher_combo: vault.cipher_combo,
     }
-}
-
-/// Who uses a mount, as far as the system shows: ` by NAME (PID), …`, or nothing.
-pub(super) fn users_of(mountpoint: &Path) -> String {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return String::new() };
-    let mut users = Vec::new();
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let links = ["cwd", "root", "exe"].map(|name| process.path().join(name));
-        let open =
-            std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
-        // Only the links are read: looking at what they name would ask the mount.
-        let uses = links
-            .into_iter()
-            .chain(open)
-            .any(|link| std::fs::read_link(link).is_ok_and(|target| target.starts_with(mountpoint)));
-        if uses {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            users.push(format!("{} ({pid})", name.trim()));
-        }
-    }
-    if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) }
 }
