@@ -15,6 +15,7 @@ mod listings;
 mod location;
 mod lookup;
 mod namespace;
+mod parts;
 mod readahead;
 mod staged;
 mod status;
@@ -25,7 +26,7 @@ mod vault;
 mod vaults;
 mod writeback;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -44,6 +45,7 @@ use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
 pub use error::DriveError;
+pub use parts::{Part, UnknownPart};
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
 pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault, open_vault};
 
@@ -76,6 +78,14 @@ pub struct DriveOptions {
     pub sync_on_close: bool,
     /// Whether the log may hold clear names. What `status` shows always does: it stays in memory.
     pub log_names: bool,
+    /// The parts that are left out.
+    pub without: BTreeSet<Part>,
+}
+
+impl DriveOptions {
+    fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
 }
 
 /// The tree a mount shows; implements `scaup_fuse::Filesystem`.
@@ -101,10 +111,14 @@ pub struct Drive {
 impl Drive {
     /// A drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
     #[must_use]
-    pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
+    pub fn new(remote: Arc<dyn Remote>, mut options: DriveOptions) -> Arc<Self> {
+        if !options.has(Part::AttributeCache) {
+            options.attr_timeout = Duration::ZERO;
+        }
+        let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
         let drive = Arc::new(Self {
-            cache: ChunkCache::new(options.memory / 2),
-            listings: Arc::new(Listings::new(options.attr_timeout)),
+            cache: ChunkCache::new(cached),
+            listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
             remote,
             options,
             tree: Tree::new(),
@@ -170,7 +184,9 @@ impl Drive {
     fn is_crowded(&self) -> bool {
         /// Files that may wait to be saved after they were closed.
         const UNSENT_FILES_MAX: u64 = 512;
-        self.unsent.bytes() > self.unsent_max() || self.unsent.files() > UNSENT_FILES_MAX
+        !self.options.has(Part::WriteBehind)
+            || self.unsent.bytes() > self.unsent_max()
+            || self.unsent.files() > UNSENT_FILES_MAX
     }
 
     /// How many such bytes may be held before writers have to wait.
@@ -180,6 +196,9 @@ impl Drive {
 
     /// How many chunks a handle may read ahead.
     fn read_ahead_max(&self) -> u64 {
+        if !self.options.has(Part::ReadAhead) {
+            return 0;
+        }
         self.cache.capacity() / codec::CHUNK_LEN / 4
     }
 

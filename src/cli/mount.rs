@@ -41,7 +41,8 @@ pub(super) struct Arguments {
     /// Read this instead of ~/.ssh/config
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none
+    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none,
+    /// without=PART[:PART…] (leaves out parts that make it fast, to measure them or to find a fault)
     #[arg(short, value_name = "KEY=VALUE,…")]
     options: Vec<String>,
     /// Stay in the foreground until unmounted

@@ -15,6 +15,7 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::File;
 use super::found::{Directory, Place};
+use super::parts::Part;
 use super::vault::VaultNode;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 
@@ -424,7 +425,8 @@ impl Filesystem for Drive {
             return Err(DriveError::damaged(why));
         }
         let opened = self.open_file(inode, flags.write).await;
-        let (file, keep_cache) = self.reported(inode, opened)?;
+        let (file, unchanged) = self.reported(inode, opened)?;
+        let keep_cache = unchanged && self.options.has(Part::KernelCache);
         Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })
     }
 
@@ -489,7 +491,8 @@ impl Filesystem for Drive {
             return Ok(());
         }
         // The release that follows saves it, while the program goes on.
-        if !self.options.sync_on_close && open.file.may_be_saved_later(self).await {
+        let may_wait = self.options.has(Part::SaveBehind) && !self.options.sync_on_close;
+        if may_wait && open.file.may_be_saved_later(self).await {
             open.file.note_closed();
             return Ok(());
         }
