@@ -26,10 +26,10 @@ fn works(arguments: &[&str]) {
     let drive = Drive::mounted_with(&[&["--attr-timeout", &timeout], arguments].concat());
     let second = drive.mounted_again(&["--sync-on-close"]);
     for place in ["Vault", "plain"] {
-        fsx(&drive.mount.join(place), 2_500);
         what_a_second_client_changes_is_seen(&drive.mount.join(place), &second.join(place));
     }
     second.unmount(&drive.scaup);
+    fsx(&drive.vault(), 2_500);
     let written = what_programs_leave(&drive.vault());
     let drive = drive.remounted();
     assert_eq!(tree(&drive.vault().join("work")), written, "a mount with everything sees something else");
@@ -42,15 +42,15 @@ fn what_programs_leave(vault: &Path) -> BTreeMap<PathBuf, String> {
     shell(
         vault,
         "mkdir work && cd work
-        git init -q -b main repository && cd repository
+        git init -q -b main --template= repository && cd repository
         for file in one two three; do mkdir $file; seq 10000 > $file/numbers; done
         git add -A && git -c user.name=T -c user.email=t@example.org commit -qm one
-        cd .. && git clone -q repository clone && test -z \"$(git -C clone status --porcelain)\"
+        cd .. && git clone -q --template= repository clone && test -z \"$(git -C clone status --porcelain)\"
         sqlite3 data.sqlite 'CREATE TABLE t(x); BEGIN; INSERT INTO t VALUES(1),(2); COMMIT'
         test $(sqlite3 data.sqlite 'SELECT sum(x) FROM t') = 3
         cp -a clone copy && diff -r clone copy && rm -r copy/one && mv copy/two copy/moved
-        for number in $(seq 10); do echo $number > .letter~ && sync .letter~ && mv .letter~ letter; done
-        test $(cat letter) = 10",
+        for number in 1 2 3; do echo $number > .letter~ && sync .letter~ && mv .letter~ letter; done
+        test $(cat letter) = 3",
     );
     let large = noise(9, 12_000_000);
     fs::write(vault.join("work/large"), &large).unwrap();
@@ -99,8 +99,7 @@ fn what_a_second_client_changes_is_seen(here: &Path, there: &Path) {
     assert_eq!(fs::read(here.join("new")).unwrap(), b"new");
     assert_eq!(fs::metadata(here.join("removed")).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(names_in(&here.join("directory")), names(&["renamed"]));
-    let wanted = ["rewritten", "extended", "replaced", "new", "directory", "fsx"];
-    assert!(names_in(here).is_subset(&names(&wanted)) && names_in(here).len() >= 5, "{:?}", names_in(here));
+    assert_eq!(names_in(here), names(&["rewritten", "extended", "replaced", "new", "directory"]));
 }
 
 /// Writes a file; it is on the server when this returns.

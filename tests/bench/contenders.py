@@ -35,6 +35,11 @@ class Contender:
         """Mounts; if it is not `believing`, names and attributes are asked for anew after a second."""
         raise NotImplementedError
 
+    def bring(self, source, name):
+        """Copies what is to be worked with to `name`; it is mounted."""
+        self.do("cp", "-r", source, self.at / name)
+        self.saved()
+
     def saved(self):
         """Waits until what was written is on the server, as far as the program can tell."""
         self.do("sync", "-f", self.at)
@@ -42,10 +47,9 @@ class Contender:
     def version(self):
         raise NotImplementedError
 
-    def do(self, *command, **options):
+    def do(self, *command):
         ended = subprocess.run([str(word) for word in command], env=self.environment, stdin=subprocess.DEVNULL, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, check=False,
-                               **options)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         if ended.returncode:
             raise RuntimeError(f"{' '.join(map(str, command))} ended with {ended.returncode}: {ended.stderr.strip()}")
         return ended.stdout
@@ -176,6 +180,11 @@ class Rclone(Contender):
         self.do("rclone", "mount", "vault:", self.at, "--config", self.configuration, "--sftp-port", port,
                 "--vfs-cache-mode", "minimal", "--cache-dir", self.home / "cache", "--daemon")
 
+    def bring(self, source, name):
+        # Through the mount, each file is checked by a process of its own on the server.
+        self.do("rclone", "copyto", source, f"vault:{name}", "--config", self.configuration, "--sftp-port", self.server.port,
+                "--sftp-disable-hashcheck", "--transfers", "16", "--checkers", "16")
+
     def unmount(self):
         super().unmount()
         shutil.rmtree(self.home / "cache", ignore_errors=True)
@@ -205,6 +214,9 @@ class RawSftp(Contender):
         while b"Remote working directory" not in (line := self.session.stdout.readline()):
             if not line:
                 raise RuntimeError(f"sftp failed at {command}")
+
+    def bring(self, source, name):
+        shutil.copy(source, self.root / name)
 
     def saved(self):
         """`put -f` has waited."""

@@ -94,23 +94,16 @@ class Bench:
         if contender.name not in self.prepared:
             contender.prepare()
             self.prepared.add(contender.name)
-        missing = [name for name in work.there if (contender.root, name) not in self.filled]
-        if not missing:
-            return
-
-        def copy(_contender, data):
-            to = contender.root if contender.name == "sftp" else contender.at
-            contender.do("cp", "-r", *(data.directory / name for name in missing), to)
-            contender.saved()
-
-        self.aside(contender, copy)
-        self.filled.update((contender.root, name) for name in missing)
+        for name in work.there:
+            if (contender.root, name) not in self.filled:
+                self.aside(contender, lambda contender, data, name=name: contender.bring(data.directory / name, name))
+                self.filled.add((contender.root, name))
 
     def aside(self, contender, body):
         """Does what is not measured, over no road, on a mount of its own."""
         _, figures = self.on_a_mount(contender, lambda: limited(lambda: body(contender, self.data), ASIDE_LIMIT))
         if figures is None:
-            raise Failed(f"{body.__name__} takes longer than {ASIDE_LIMIT} s")
+            raise Failed(f"preparing it takes longer than {ASIDE_LIMIT} s")
 
     def step(self, contender, road, name, body):
         time.sleep(PAUSE)

@@ -202,8 +202,7 @@ def git_status(contender, _data):
 
 
 def copy_tree(contender, data):
-    shell('cp -r "$1" "$2"', data.directory / "tree", contender.at / "going")
-    contender.saved()
+    contender.bring(data.directory / "tree", "going")
 
 
 def remove_tree(contender, _data):
