@@ -16,6 +16,7 @@ mod location;
 mod lookup;
 mod namespace;
 mod readahead;
+mod removals;
 mod staged;
 mod status;
 mod temporary;
@@ -28,7 +29,7 @@ mod writeback;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, Invalidate};
@@ -40,6 +41,7 @@ use found::{Found, Place};
 use handles::Handles;
 use listings::Listings;
 use location::Location;
+use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
@@ -93,6 +95,9 @@ pub struct Drive {
     mountpoint: OnceLock<PathBuf>,
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
+    removals: Arc<Removals>,
+    /// Itself, for what goes on after a request was answered.
+    me: Weak<Self>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
     /// whatever works with a path.
     namespace: tokio::sync::RwLock<()>,
@@ -102,7 +107,7 @@ impl Drive {
     /// A drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
     #[must_use]
     pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
-        let drive = Arc::new(Self {
+        let drive = Arc::new_cyclic(|me| Self {
             cache: ChunkCache::new(options.memory / 2),
             listings: Arc::new(Listings::new(options.attr_timeout)),
             remote,
@@ -115,6 +120,8 @@ impl Drive {
             invalidate: OnceLock::new(),
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
+            removals: Arc::default(),
+            me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
         let saved = Arc::downgrade(&drive);
@@ -146,7 +153,8 @@ impl Drive {
     pub async fn save_all(&self) -> Unsaved {
         let files = self.tree.lock().files();
         // All at once: over a lost connection each may wait as long as all together.
-        futures::future::join_all(files.iter().map(|file| self.save(file, true))).await;
+        let saved = futures::future::join_all(files.iter().map(|file| self.save(file, true)));
+        futures::join!(saved, self.removals.all_done());
         self.unsaved()
     }
 
@@ -264,6 +272,7 @@ impl Drive {
         if needed < WORTH_A_LOOK {
             return Ok(());
         }
+        self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         match self.remote.statistics(&path).await {
             Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => {
