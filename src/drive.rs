@@ -17,6 +17,7 @@ mod lookup;
 mod namespace;
 mod parts;
 mod readahead;
+mod removals;
 mod staged;
 mod status;
 mod temporary;
@@ -29,7 +30,7 @@ mod writeback;
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, Invalidate};
@@ -41,6 +42,7 @@ use found::{Found, Place};
 use handles::Handles;
 use listings::Listings;
 use location::Location;
+use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
@@ -103,6 +105,9 @@ pub struct Drive {
     mountpoint: OnceLock<PathBuf>,
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
+    removals: Arc<Removals>,
+    /// Itself, for what goes on after a request was answered.
+    me: Weak<Self>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
     /// whatever works with a path.
     namespace: tokio::sync::RwLock<()>,
@@ -116,7 +121,7 @@ impl Drive {
             options.attr_timeout = Duration::ZERO;
         }
         let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
-        let drive = Arc::new(Self {
+        let drive = Arc::new_cyclic(|me| Self {
             cache: ChunkCache::new(cached),
             listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
             remote,
@@ -129,6 +134,8 @@ impl Drive {
             invalidate: OnceLock::new(),
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
+            removals: Arc::default(),
+            me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
         let saved = Arc::downgrade(&drive);
@@ -160,7 +167,8 @@ impl Drive {
     pub async fn save_all(&self) -> Unsaved {
         let files = self.tree.lock().files();
         // All at once: over a lost connection each may wait as long as all together.
-        futures::future::join_all(files.iter().map(|file| self.save(file, true))).await;
+        let saved = futures::future::join_all(files.iter().map(|file| self.save(file, true)));
+        futures::join!(saved, self.removals.all_done());
         self.unsaved()
     }
 
@@ -283,6 +291,7 @@ impl Drive {
         if needed < WORTH_A_LOOK {
             return Ok(());
         }
+        self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         match self.remote.statistics(&path).await {
             Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => {

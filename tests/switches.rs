@@ -147,6 +147,7 @@ works_with! {
     works_without_priorities: ["-o", "without=priorities"];
     works_without_write_behind: ["-o", "without=write-behind"];
     works_without_save_behind: ["-o", "without=save-behind"];
+    works_without_remove_behind: ["-o", "without=remove-behind"];
 }
 
 /// A mount without a part, which believes attributes for longer than a test takes.
@@ -250,6 +251,20 @@ fn without_save_behind_a_closed_file_is_on_the_server() {
         let name = format!("plain/{number}");
         fs::write(drive.mount.join(&name), "small").unwrap();
         assert_eq!(fs::read_to_string(drive.on_server(&name)).unwrap(), "small");
+    }
+    drive.unmount();
+}
+
+#[test]
+fn without_remove_behind_what_is_removed_is_gone_from_the_server() {
+    let drive = mounted_without(Part::RemoveBehind);
+    let files: Vec<String> = (0..20).map(|number| format!("plain/{number}")).collect();
+    for file in &files {
+        fs::write(drive.on_server(file), "small").unwrap();
+    }
+    for file in &files {
+        fs::remove_file(drive.mount.join(file)).unwrap();
+        assert!(!fs::exists(drive.on_server(file)).unwrap(), "{file}");
     }
     drive.unmount();
 }

@@ -26,11 +26,13 @@ pub enum Part {
     WriteBehind,
     /// Small new files are saved after they were closed, many at a time.
     SaveBehind,
+    /// What is removed goes from the server after it was answered, many at a time.
+    RemoveBehind,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ReadAhead,
         Self::ListAhead,
         Self::ChunkCache,
@@ -39,6 +41,7 @@ impl Part {
         Self::Priorities,
         Self::WriteBehind,
         Self::SaveBehind,
+        Self::RemoveBehind,
     ];
 
     fn name(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Part {
             Self::Priorities => "priorities",
             Self::WriteBehind => "write-behind",
             Self::SaveBehind => "save-behind",
+            Self::RemoveBehind => "remove-behind",
         }
     }
 }

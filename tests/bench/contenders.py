@@ -121,7 +121,7 @@ class Scaup(Contender):
                 "-o", f"UserKnownHostsFile={self.server.known_hosts}", *self.options, *timeout)
 
     def saved(self):
-        while json.loads(self.do(self.program, "status", "--json"))["mounts"][0]["unsaved"]["files"]:
+        while any(json.loads(self.do(self.program, "status", "--json"))["mounts"][0]["unsaved"].values()):
             time.sleep(0.01)
 
     def version(self):
