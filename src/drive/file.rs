@@ -18,6 +18,7 @@ use super::chunks::{ChunkKey, Claim, ContentId, Promise, Waiting};
 use super::codec::{CHUNK_LEN, Codec};
 use super::error::DriveError;
 use super::location::Location;
+use super::parts::Part;
 use super::staged::StagedFile;
 use super::uploader::Uploader;
 use crate::remote::{ReadPriority, RemoteAttributes, RemoteFile, RemoteOpen};
@@ -451,6 +452,8 @@ impl File {
     pub(super) async fn read_ahead(&self, drive: &Drive, range: std::ops::Range<u64>) {
         let state = self.state.read().await;
         let Ok(codec) = state.codec() else { return };
+        let priority =
+            if drive.options.has(Part::Priorities) { ReadPriority::Ahead } else { ReadPriority::Demand };
         let end = range.end.min(state.stored_length.div_ceil(CHUNK_LEN));
         let mut run: Vec<Promise> = Vec::new();
         for number in range.start..end {
@@ -460,11 +463,11 @@ impl File {
             let Claim::Load(promise) = drive.cache.claim(state.key(number)) else { continue };
             let full = run.len() >= super::readahead::GROUP_CHUNKS;
             if full || run.last().is_some_and(|last| last.number() + 1 != number) {
-                fetch(drive, &state, codec, std::mem::take(&mut run), ReadPriority::Ahead);
+                fetch(drive, &state, codec, std::mem::take(&mut run), priority);
             }
             run.push(promise);
         }
-        fetch(drive, &state, codec, run, ReadPriority::Ahead);
+        fetch(drive, &state, codec, run, priority);
     }
 }
 
