@@ -24,8 +24,9 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
     tokio::pin!(saving);
     loop {
         let left = drive.unsaved();
-        if left.files > 0 && left != told {
-            link.tell(Event::Saving(UnsavedEntry { files: left.files, bytes: left.bytes }));
+        if left != Unsaved::default() && left != told {
+            let Unsaved { files, bytes, removals } = left;
+            link.tell(Event::Saving(UnsavedEntry { files, bytes, removals }));
             told = left;
         }
         if let Ok(unsaved) = tokio::time::timeout(TELL_EVERY, &mut saving).await {
