@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -190,11 +191,29 @@ impl Login<'_> {
 
     async fn ask(&self, question: Question) -> Result<zeroize::Zeroizing<String>, ConnectError> {
         let text = question.text();
-        self.interaction.ask(question).await.map_err(|Cancelled(reason)| ConnectError::Cancelled {
+        let cancelled = |Cancelled(reason)| ConnectError::Cancelled {
             destination: self.destination.shown(),
             question: text,
             reason,
-        })
+        };
+        self.while_connected(async { self.interaction.ask(question).await.map_err(cancelled) }).await
+    }
+
+    /// Waits for somebody as long as the server does: what it hears after it hung up would be lost, and nobody should go on being asked.
+    async fn while_connected<T>(
+        &self,
+        waiting: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(500);
+        let hung_up = async {
+            while !self.handle.is_closed() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            done = waiting => done,
+            () = hung_up => Err(self.broken(&russh::Error::Disconnect)),
+        }
     }
 
     /// Offers the next identity; `None` if it can't be offered.
@@ -226,7 +245,8 @@ impl Login<'_> {
                     if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
                         return Ok(Some(refused));
                     }
-                    let key = keys::unlock(path, &text, self.destination, self.interaction).await?;
+                    let unlocked = keys::unlock(path, &text, self.destination, self.interaction);
+                    let key = self.while_connected(unlocked).await?;
                     if let Some(held) = self.held {
                         held.hold(&text, &key);
                     }
