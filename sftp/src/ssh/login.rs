@@ -16,6 +16,7 @@ use super::error::ConnectError;
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
+use super::session::Way;
 
 /// How often a code or password may be wrong.
 const ATTEMPTS: u32 = 3;
@@ -51,6 +52,7 @@ impl From<AuthResult> for Step {
 /// One login under way.
 struct Login<'a> {
     handle: &'a mut Handle<Client>,
+    way: &'a Way,
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
     held: Option<&'a HeldKeys>,
@@ -66,6 +68,7 @@ struct Login<'a> {
 /// Logs in.
 pub(super) async fn log_in(
     handle: &mut Handle<Client>,
+    way: &Way,
     destination: &Destination,
     interaction: &dyn Interaction,
     held: Option<&HeldKeys>,
@@ -75,6 +78,7 @@ pub(super) async fn log_in(
     let agent = agent.map(Mutex::new);
     let login = Login {
         handle,
+        way,
         destination,
         interaction,
         held,
@@ -200,13 +204,15 @@ impl Login<'_> {
     }
 
     /// Waits for somebody as long as the server does: what it hears after it hung up would be lost, and nobody should go on being asked.
+    ///
+    /// The library reads nothing meanwhile, so the socket itself is looked at.
     async fn while_connected<T>(
         &self,
         waiting: impl Future<Output = Result<T, ConnectError>>,
     ) -> Result<T, ConnectError> {
         const LOOK_EVERY: Duration = Duration::from_millis(500);
         let hung_up = async {
-            while !self.handle.is_closed() {
+            while !self.way.is_hung_up() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
