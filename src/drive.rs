@@ -16,6 +16,7 @@ mod location;
 mod lookup;
 mod namespace;
 mod readahead;
+mod segmented;
 mod staged;
 mod status;
 mod temporary;
@@ -40,6 +41,7 @@ use found::{Found, Place};
 use handles::Handles;
 use listings::Listings;
 use location::Location;
+use readahead::{Ahead, Readers};
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
@@ -85,6 +87,7 @@ pub struct Drive {
     tree: Tree,
     cache: Arc<ChunkCache>,
     handles: Handles,
+    readers: Arc<Readers>,
     listings: Arc<Listings>,
     counters: Arc<status::Counters>,
     errors: Mutex<VecDeque<ErrorRecord>>,
@@ -109,6 +112,7 @@ impl Drive {
             options,
             tree: Tree::new(),
             handles: Handles::default(),
+            readers: Arc::default(),
             counters: Arc::default(),
             errors: Mutex::default(),
             vaults: Mutex::default(),
@@ -173,14 +177,24 @@ impl Drive {
         self.unsent.bytes() > self.unsent_max() || self.unsent.files() > UNSENT_FILES_MAX
     }
 
-    /// How many such bytes may be held before writers have to wait.
+    /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
+    /// encrypted, and in the message.
     fn unsent_max(&self) -> u64 {
-        self.options.memory / 2
+        self.options.memory / 6
     }
 
-    /// How many chunks a handle may read ahead.
+    /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there
+    /// until it is read.
     fn read_ahead_max(&self) -> u64 {
-        self.cache.capacity() / codec::CHUNK_LEN / 4
+        self.cache.capacity() / 8 * 3
+    }
+
+    fn ahead(&self) -> Ahead {
+        Ahead {
+            remote: Arc::clone(&self.remote),
+            cache: Arc::clone(&self.cache),
+            counters: Arc::clone(&self.counters),
+        }
     }
 
     /// Where the content of a file lies now.
