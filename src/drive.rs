@@ -15,7 +15,9 @@ mod listings;
 mod location;
 mod lookup;
 mod namespace;
+mod parts;
 mod readahead;
+mod removals;
 mod segmented;
 mod staged;
 mod status;
@@ -26,10 +28,10 @@ mod vault;
 mod vaults;
 mod writeback;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, Invalidate};
@@ -42,10 +44,12 @@ use handles::Handles;
 use listings::Listings;
 use location::Location;
 use readahead::{Ahead, Readers};
+use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
 pub use error::DriveError;
+pub use parts::{Part, UnknownPart};
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
 pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault, open_vault};
 
@@ -78,6 +82,14 @@ pub struct DriveOptions {
     pub sync_on_close: bool,
     /// Whether the log may hold clear names. What `status` shows always does: it stays in memory.
     pub log_names: bool,
+    /// The parts that are left out.
+    pub without: BTreeSet<Part>,
+}
+
+impl DriveOptions {
+    fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
 }
 
 /// The tree a mount shows; implements `scaup_fuse::Filesystem`.
@@ -96,6 +108,9 @@ pub struct Drive {
     mountpoint: OnceLock<PathBuf>,
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
+    removals: Arc<Removals>,
+    /// Itself, for what goes on after a request was answered.
+    me: Weak<Self>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
     /// whatever works with a path.
     namespace: tokio::sync::RwLock<()>,
@@ -104,10 +119,14 @@ pub struct Drive {
 impl Drive {
     /// A drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
     #[must_use]
-    pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
-        let drive = Arc::new(Self {
-            cache: ChunkCache::new(options.memory / 2),
-            listings: Arc::new(Listings::new(options.attr_timeout)),
+    pub fn new(remote: Arc<dyn Remote>, mut options: DriveOptions) -> Arc<Self> {
+        if !options.has(Part::AttributeCache) {
+            options.attr_timeout = Duration::ZERO;
+        }
+        let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
+        let drive = Arc::new_cyclic(|me| Self {
+            cache: ChunkCache::new(cached),
+            listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
             remote,
             options,
             tree: Tree::new(),
@@ -119,6 +138,8 @@ impl Drive {
             invalidate: OnceLock::new(),
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
+            removals: Arc::default(),
+            me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
         let saved = Arc::downgrade(&drive);
@@ -150,7 +171,8 @@ impl Drive {
     pub async fn save_all(&self) -> Unsaved {
         let files = self.tree.lock().files();
         // All at once: over a lost connection each may wait as long as all together.
-        futures::future::join_all(files.iter().map(|file| self.save(file, true))).await;
+        let saved = futures::future::join_all(files.iter().map(|file| self.save(file, true)));
+        futures::join!(saved, self.removals.all_done());
         self.unsaved()
     }
 
@@ -174,7 +196,9 @@ impl Drive {
     fn is_crowded(&self) -> bool {
         /// Files that may wait to be saved after they were closed.
         const UNSENT_FILES_MAX: u64 = 512;
-        self.unsent.bytes() > self.unsent_max() || self.unsent.files() > UNSENT_FILES_MAX
+        !self.options.has(Part::WriteBehind)
+            || self.unsent.bytes() > self.unsent_max()
+            || self.unsent.files() > UNSENT_FILES_MAX
     }
 
     /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
@@ -186,6 +210,9 @@ impl Drive {
     /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there
     /// until it is read.
     fn read_ahead_max(&self) -> u64 {
+        if !self.options.has(Part::ReadAhead) {
+            return 0;
+        }
         self.cache.capacity() / 8 * 3
     }
 
@@ -194,6 +221,7 @@ impl Drive {
             remote: Arc::clone(&self.remote),
             cache: Arc::clone(&self.cache),
             counters: Arc::clone(&self.counters),
+            goes_last: self.options.has(Part::Priorities),
         }
     }
 
@@ -278,6 +306,7 @@ impl Drive {
         if needed < WORTH_A_LOOK {
             return Ok(());
         }
+        self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         match self.remote.statistics(&path).await {
             Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => {

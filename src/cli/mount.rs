@@ -41,7 +41,8 @@ pub(super) struct Arguments {
     /// Read this instead of ~/.ssh/config
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none
+    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none,
+    /// without=PART[:PART…] (leaves out parts that make it fast, to measure them or to find a fault)
     #[arg(short, value_name = "KEY=VALUE,…")]
     options: Vec<String>,
     /// Stay in the foreground until unmounted
@@ -74,7 +75,7 @@ pub(super) struct Arguments {
     /// How long an operation waits for a lost server before it fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Let closing a file wait until the server has it on its disk, however small it is
+    /// Let closing a file wait until the server has it on its disk, however small it is, and removing until it is done
     #[arg(long)]
     sync_on_close: bool,
     /// Let the log hold clear names

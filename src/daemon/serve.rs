@@ -204,6 +204,7 @@ fn drive_options(request: &MountRequest) -> DriveOptions {
         umask: options.umask.unwrap_or(0),
         sync_on_close: request.sync_on_close,
         log_names: request.log_names,
+        without: options.without.clone(),
     }
 }
 

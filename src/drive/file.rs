@@ -455,7 +455,7 @@ impl File {
         cache: &Arc<ChunkCache>,
         counters: &Arc<Counters>,
         group: std::ops::Range<u64>,
-        room: Room,
+        room: Option<Room>,
     ) {
         let Ok(state) = self.state.try_read() else { return };
         let Ok(codec) = state.codec() else { return };
@@ -467,11 +467,11 @@ impl File {
             }
             let Some(promise) = cache.claim_ahead(state.key(number)) else { continue };
             if run.last().is_some_and(|last| last.number() + 1 != number) {
-                fetch(counters, &state, codec, std::mem::take(&mut run), Some(room.clone()));
+                fetch(counters, &state, codec, std::mem::take(&mut run), room.clone());
             }
             run.push(promise);
         }
-        fetch(counters, &state, codec, run, Some(room));
+        fetch(counters, &state, codec, run, room);
     }
 }
 

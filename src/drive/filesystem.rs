@@ -15,6 +15,7 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::File;
 use super::found::{Directory, Place};
+use super::parts::Part;
 use super::vault::VaultNode;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 
@@ -162,8 +163,8 @@ impl Drive {
             let node = nodes.get(inode)?;
             (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, node.detached)
         };
-        // A file that is saved in it later would change its times again, or not be allowed to.
-        self.save_what_was_closed_in(inode).await;
+        // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
+        futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
         let mut change = RemoteSetAttributes::default();
         if set.uid.is_some() || set.gid.is_some() {
             let wanted = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
@@ -407,6 +408,7 @@ impl Filesystem for Drive {
         };
         let renamed = if moves_paths {
             let _names = self.namespace.write().await;
+            self.removals.all_done().await;
             self.rename_node(parent, name, new_parent, new_name, mode).await
         } else {
             let _names = self.namespace.read().await;
@@ -424,7 +426,8 @@ impl Filesystem for Drive {
             return Err(DriveError::damaged(why));
         }
         let opened = self.open_file(inode, flags.write).await;
-        let (file, keep_cache) = self.reported(inode, opened)?;
+        let (file, unchanged) = self.reported(inode, opened)?;
+        let keep_cache = unchanged && self.options.has(Part::KernelCache);
         Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })
     }
 
@@ -489,7 +492,8 @@ impl Filesystem for Drive {
             return Ok(());
         }
         // The release that follows saves it, while the program goes on.
-        if !self.options.sync_on_close && open.file.may_be_saved_later(self).await {
+        let may_wait = self.options.has(Part::SaveBehind) && !self.options.sync_on_close;
+        if may_wait && open.file.may_be_saved_later(self).await {
             open.file.note_closed();
             return Ok(());
         }
@@ -569,8 +573,9 @@ impl Filesystem for Drive {
         Ok(entries)
     }
 
-    async fn fsyncdir(&self, _inode: Inode, _handle: Handle) -> Result<(), DriveError> {
-        // SFTP has no way to ask for it; the names are with the server.
+    async fn fsyncdir(&self, inode: Inode, _handle: Handle) -> Result<(), DriveError> {
+        // SFTP has no way to ask for it; when this returns, the names are with the server.
+        self.removals.done_in(inode).await;
         Ok(())
     }
 
@@ -579,6 +584,7 @@ impl Filesystem for Drive {
     }
 
     async fn statfs(&self, inode: Inode) -> Result<FilesystemStatistics, DriveError> {
+        self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         let statistics = self.remote.statistics(&path).await;
         // A server that can't say shows as neither full nor empty.

@@ -120,13 +120,18 @@ pub(super) struct Ahead {
     pub(super) remote: Arc<dyn Remote>,
     pub(super) cache: Arc<ChunkCache>,
     pub(super) counters: Arc<Counters>,
+    /// Whether it waits until nobody else wants the road.
+    pub(super) goes_last: bool,
 }
 
 impl Ahead {
     /// Carries out a handle's plan, until nothing is left of it or the handle is closed.
     pub(super) async fn run(self, handle: Weak<OpenFile>) {
         loop {
-            let room = self.remote.room_ahead(GROUP_LEN).await;
+            let room = match self.goes_last {
+                true => self.remote.room_ahead(GROUP_LEN).await.map(Some),
+                false => Ok(None),
+            };
             let Some(open) = handle.upgrade() else { return };
             let group = {
                 let mut plan = open.ahead.lock().unwrap_or_else(PoisonError::into_inner);
