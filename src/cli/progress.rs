@@ -32,12 +32,16 @@ impl Progress {
         if self.quiet || (self.saving && !self.in_place) {
             return;
         }
-        let left = shown(left);
+        let files = if left.files == 1 { "file" } else { "files" };
+        let (what, left) = match left.files {
+            0 => ("removing", left.removals.to_string()),
+            _ => ("saving", format!("{} {files}, {}", left.files, size::show(left.bytes))),
+        };
         if self.in_place {
             // Back to the line's begin, and away with what stood there (ECMA-48: EL).
-            eprint!("\r\x1b[Ksaving: {left} left");
+            eprint!("\r\x1b[K{what}: {left} left");
         } else {
-            eprintln!("saving {left}");
+            eprintln!("{what} {left}");
         }
         self.saving = true;
     }
@@ -54,16 +58,5 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end_line();
-    }
-}
-
-fn shown(left: UnsavedEntry) -> String {
-    let UnsavedEntry { files, bytes, removals } = left;
-    let of_files = format!("{files} {}, {}", if files == 1 { "file" } else { "files" }, size::show(bytes));
-    let of_removals = format!("{removals} {}", if removals == 1 { "removal" } else { "removals" });
-    match (files, removals) {
-        (_, 0) => of_files,
-        (0, _) => of_removals,
-        _ => format!("{of_files}, and {of_removals}"),
     }
 }
