@@ -66,9 +66,15 @@ impl SftpRemote {
         self.link.reachability()
     }
 
-    /// Has a lost connection tried again now.
+    /// Has a lost connection tried again now, even if somebody refused the last attempt.
     pub fn hurry(&self) {
         self.link.hurry();
+    }
+
+    /// Something may have happened to the road. A connection that stands is broken off unless the server shows a sign of life within
+    /// `patience`; a lost one is tried again now, unless it waits for somebody.
+    pub fn doubt(&self, patience: Duration) {
+        self.link.doubt(patience);
     }
 }
 
