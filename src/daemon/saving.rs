@@ -25,7 +25,11 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
     loop {
         let left = drive.unsaved();
         if left.files > 0 && left != told {
-            link.tell(Event::Saving(UnsavedEntry { files: left.files, bytes: left.bytes }));
+            link.tell(Event::Saving(UnsavedEntry {
+                files: left.files,
+                bytes: left.bytes,
+                removals: left.removals,
+            }));
             told = left;
         }
         if let Ok(unsaved) = tokio::time::timeout(TELL_EVERY, &mut saving).await {

@@ -55,16 +55,16 @@ def limited(body, limit):
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
     os.close(writer)
+    answer = None
     try:
         ended, _, _ = select.select([reader], [], [], limit)
         took = time.perf_counter() - began
         answer = json.loads(os.read(reader, 1 << 16)) if ended else None
     finally:
         os.close(reader)
-        try:
+        if answer is None:
+            # With all that it has started; what came to its end may have left a mount.
             os.killpg(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(child, 0)
     if answer is None:
         return took, None
