@@ -18,6 +18,7 @@ mod namespace;
 mod parts;
 mod readahead;
 mod removals;
+mod segmented;
 mod staged;
 mod status;
 mod temporary;
@@ -42,6 +43,7 @@ use found::{Found, Place};
 use handles::Handles;
 use listings::Listings;
 use location::Location;
+use readahead::{Ahead, Readers};
 use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
@@ -97,6 +99,7 @@ pub struct Drive {
     tree: Tree,
     cache: Arc<ChunkCache>,
     handles: Handles,
+    readers: Arc<Readers>,
     listings: Arc<Listings>,
     counters: Arc<status::Counters>,
     errors: Mutex<VecDeque<ErrorRecord>>,
@@ -128,6 +131,7 @@ impl Drive {
             options,
             tree: Tree::new(),
             handles: Handles::default(),
+            readers: Arc::default(),
             counters: Arc::default(),
             errors: Mutex::default(),
             vaults: Mutex::default(),
@@ -197,17 +201,28 @@ impl Drive {
             || self.unsent.files() > UNSENT_FILES_MAX
     }
 
-    /// How many such bytes may be held before writers have to wait.
+    /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
+    /// encrypted, and in the message.
     fn unsent_max(&self) -> u64 {
-        self.options.memory / 2
+        self.options.memory / 6
     }
 
-    /// How many chunks a handle may read ahead.
+    /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there
+    /// until it is read.
     fn read_ahead_max(&self) -> u64 {
         if !self.options.has(Part::ReadAhead) {
             return 0;
         }
-        self.cache.capacity() / codec::CHUNK_LEN / 4
+        self.cache.capacity() / 8 * 3
+    }
+
+    fn ahead(&self) -> Ahead {
+        Ahead {
+            remote: Arc::clone(&self.remote),
+            cache: Arc::clone(&self.cache),
+            counters: Arc::clone(&self.counters),
+            goes_last: self.options.has(Part::Priorities),
+        }
     }
 
     /// Where the content of a file lies now.

@@ -33,12 +33,15 @@ impl Progress {
             return;
         }
         let files = if left.files == 1 { "file" } else { "files" };
-        let left = format!("{} {files}, {}", left.files, size::show(left.bytes));
+        let (what, left) = match left.files {
+            0 => ("removing", left.removals.to_string()),
+            _ => ("saving", format!("{} {files}, {}", left.files, size::show(left.bytes))),
+        };
         if self.in_place {
             // Back to the line's begin, and away with what stood there (ECMA-48: EL).
-            eprint!("\r\x1b[Ksaving: {left} left");
+            eprint!("\r\x1b[K{what}: {left} left");
         } else {
-            eprintln!("saving {left}");
+            eprintln!("{what} {left}");
         }
         self.saving = true;
     }

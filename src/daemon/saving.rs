@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::link::Link;
-use super::protocol::{Event, UnsavedEntry};
+use super::protocol::Event;
 use crate::config::size;
 use crate::drive::{Drive, Unsaved};
 
@@ -24,12 +24,8 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
     tokio::pin!(saving);
     loop {
         let left = drive.unsaved();
-        if left.files > 0 && left != told {
-            link.tell(Event::Saving(UnsavedEntry {
-                files: left.files,
-                bytes: left.bytes,
-                removals: left.removals,
-            }));
+        if left.files + left.removals > 0 && left != told {
+            link.tell(Event::Saving(left.into()));
             told = left;
         }
         if let Ok(unsaved) = tokio::time::timeout(TELL_EVERY, &mut saving).await {

@@ -98,7 +98,6 @@ impl Activity {
         let Now { state, since, reason } = self.lock().shown().clone();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
-        let Unsaved { files, bytes, removals } = drive.map(Drive::unsaved).unwrap_or_default();
         MountStatus {
             name: request.name.clone(),
             target: request.target.to_string(),
@@ -108,7 +107,7 @@ impl Activity {
             since: shown_time(since),
             reason,
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
-            unsaved: UnsavedEntry { files, bytes, removals },
+            unsaved: drive.map(Drive::unsaved).unwrap_or_default().into(),
             errors: drive
                 .map(Drive::errors)
                 .unwrap_or_default()
@@ -129,6 +128,13 @@ impl Activity {
                 reconnects: remote.reconnects,
             },
         }
+    }
+}
+
+impl From<Unsaved> for UnsavedEntry {
+    fn from(unsaved: Unsaved) -> Self {
+        let Unsaved { files, bytes, removals } = unsaved;
+        Self { files, bytes, removals }
     }
 }
 

@@ -455,17 +455,17 @@ impl Filesystem for Drive {
         length: u32,
     ) -> Result<Bytes, DriveError> {
         let open = self.handles.file(handle)?;
-        let ahead = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).note(
-            offset,
-            u64::from(length),
+        let length = u64::from(length);
+        let begins = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).note(
+            offset..offset.saturating_add(length),
+            open.file.length(),
+            &self.readers,
             self.read_ahead_max(),
         );
-        let wanted = open.file.read(self, offset, u64::from(length));
-        let (read, ()) = futures::join!(wanted, async {
-            if !ahead.is_empty() {
-                open.file.read_ahead(self, ahead).await;
-            }
-        });
+        if begins {
+            tokio::spawn(self.ahead().run(Arc::downgrade(&open)));
+        }
+        let read = open.file.read(self, offset, length).await;
         self.reported(inode, read)
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
-    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, Room,
 };
 use connection::Connection;
 use file::OpenFiles;
@@ -212,6 +212,11 @@ impl Remote for SftpRemote {
             })
         })
         .await
+    }
+
+    async fn room_ahead(&self, length: usize) -> Result<Room, RemoteError> {
+        let connection = self.link.connection().await?;
+        Ok(Room(Some(Arc::new(connection.content.room_ahead(length).await))))
     }
 
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use scaup_sftp::client::{Lane, OpenFlags, Priority, SetAttributes, SftpError};
+use scaup_sftp::client::{Lane, OpenFlags, SetAttributes, SftpError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
@@ -82,7 +82,7 @@ async fn converse(input: &[u8]) {
     }
     if let Some(handle) = in_time(1, lane.open_file(b"file", OpenFlags::ReadWrite, &nothing)).await {
         for length in [10, 100_000] {
-            let read = in_time(answers, lane.read_at(&handle, 0, length, Priority::Demand)).await;
+            let read = in_time(answers, lane.read_at(&handle, 0, length)).await;
             assert!(read.is_none_or(|data| data.len() <= length));
         }
         in_time(1, lane.write_at(&handle, 0, &Bytes::from_static(b"content"))).await;

@@ -58,6 +58,7 @@ fn lock_memory(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use scaup_rig::{Key, KeyKind};
 
     use super::*;

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup_sftp::client::{FileHandle, Lane, OpenFlags, Priority, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
 
 use super::connection::Connection;
 use super::link::Link;
 use super::reasons::{exists, from_wire, plain, to_wire, why_not_made, why_not_written, with_mode};
 use super::retry::retry;
 use crate::remote::{
-    ReadPriority, RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath,
-    RemoteSetAttributes,
+    RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
 
 /// Unacknowledged bytes on every lane of a file from which on one more lane is worth its round trips: half of OpenSSH's window.
@@ -225,8 +224,7 @@ impl SftpFile {
             }
         }
         if let Some(head) = head {
-            let now =
-                open.lane.read_at(&open.handle, 0, head.len(), Priority::Demand).await.map_err(plain)?;
+            let now = open.lane.read_at(&open.handle, 0, head.len()).await.map_err(plain)?;
             if now != head {
                 return Err(RemoteError::Replaced);
             }
@@ -244,6 +242,24 @@ impl SftpFile {
         if !identity.changed {
             identity.head = Some(Bytes::copy_from_slice(start.get(..HEAD_LEN).unwrap_or(start)));
         }
+    }
+
+    async fn read(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        let read = self
+            .retry(move |_, opened| {
+                let (open, room) = (Arc::clone(&opened.first), room.0.clone());
+                Box::pin(async move {
+                    match room {
+                        Some(room) => open.lane.read_ahead(&open.handle, offset, length, &room).await,
+                        None => open.lane.read_at(&open.handle, offset, length).await,
+                    }
+                })
+            })
+            .await?;
+        if offset == 0 {
+            self.note_head(&read);
+        }
+        Ok(read)
     }
 
     /// Something is about to be written at `offset`.
@@ -321,26 +337,12 @@ async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: Remot
 
 #[async_trait]
 impl RemoteFile for SftpFile {
-    async fn read_at(
-        &self,
-        offset: u64,
-        length: usize,
-        priority: ReadPriority,
-    ) -> Result<Bytes, RemoteError> {
-        let priority = match priority {
-            ReadPriority::Demand => Priority::Demand,
-            ReadPriority::Ahead => Priority::Ahead,
-        };
-        let read = self
-            .retry(move |_, opened| {
-                let open = Arc::clone(&opened.first);
-                Box::pin(async move { open.lane.read_at(&open.handle, offset, length, priority).await })
-            })
-            .await?;
-        if offset == 0 {
-            self.note_head(&read);
-        }
-        Ok(read)
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        self.read(offset, length, Room(None)).await
+    }
+
+    async fn read_ahead(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        self.read(offset, length, room).await
     }
 
     async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
