@@ -69,10 +69,11 @@ class Contender:
     def unmount(self):
         for at in self.mounts():
             deadline = time.monotonic() + 60
-            while is_mounted(at) and subprocess.run(["fusermount3", "-u", at], stderr=subprocess.DEVNULL, check=False).returncode:
-                if time.monotonic() > deadline:
-                    subprocess.run(["fusermount3", "-uz", at], check=False)
-                time.sleep(0.1)
+            while is_mounted(at):
+                # Somebody may still be in it; in the end that does not count.
+                how = "-u" if time.monotonic() < deadline else "-uz"
+                subprocess.run(["fusermount3", how, at], stderr=subprocess.DEVNULL, check=False)
+                time.sleep(0.05)
         deadline = time.monotonic() + 30
         while pids := self.pids():
             if time.monotonic() > deadline:
@@ -84,7 +85,8 @@ class Contender:
         mark, found = f"{MARK}={self.name}\0".encode(), []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (process / "environ").read_bytes() and (process / "stat").read_text().rsplit(") ", 1)[1][0] != "Z":
+                # One that has ended and waits for its parent has no environment.
+                if mark in (process / "environ").read_bytes():
                     found.append(int(process.name))
             except OSError:
                 pass
@@ -117,8 +119,8 @@ class Scaup(Contender):
 
     def start(self, port, believing):
         timeout = [] if believing else ["--attr-timeout", "1"]
-        self.do(self.program, "mount", self.address, self.at, "-p", port, "-i", self.server.key, "--vault", ".", *self.password,
-                "-o", f"UserKnownHostsFile={self.server.known_hosts}", *self.options, *timeout)
+        self.do(self.program, "mount", self.address, self.at, "-p", port, "-i", self.server.key,
+                "-o", f"UserKnownHostsFile={self.server.known_hosts}", "--vault", ".", *self.password, *self.options, *timeout)
 
     def saved(self):
         while any(json.loads(self.do(self.program, "status", "--json"))["mounts"][0]["unsaved"].values()):
@@ -202,7 +204,7 @@ class RawSftp(Contender):
 
     def mount(self, port, believing=True):
         self.session = subprocess.Popen(
-            ["sftp", "-F", self.server.ssh_config, "-P", str(port), "-b", "-", f"{self.server.user}@{self.server.host}:{self.root}"],
+            ["sftp", "-F", self.server.ssh_config, "-P", str(port), "-b", "-", self.address],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.say()
 
@@ -229,6 +231,9 @@ class RawSftp(Contender):
 
     def version(self):
         return subprocess.run(["ssh", "-V"], stderr=subprocess.PIPE, text=True, check=True).stderr.strip()
+
+
+RIVALS = (Sshfs, Gocryptfs, Rclone, RawSftp)
 
 
 def is_mounted(at):
