@@ -208,6 +208,12 @@ impl Drive {
             if let Some(file) = &file {
                 file.note_attributes_changed().await?;
             }
+            // With another time it is not known by the old one any more.
+            if change.times.is_some()
+                && let Ok(node) = self.tree.lock().get_mut(inode)
+            {
+                node.content = None;
+            }
         }
         self.expire(inode);
         // Of what is not saved the server is not asked.
