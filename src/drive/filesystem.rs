@@ -225,21 +225,6 @@ impl Drive {
         Ok(())
     }
 
-    /// SFTP has no word for a full disk: a write that failed without a reason is explained by a look at the room.
-    async fn explained<T>(&self, inode: Inode, result: Result<T, DriveError>) -> Result<T, DriveError> {
-        /// What a server has left when it could not write one more group of chunks.
-        const NOTHING_LEFT: u64 = 256 * 1024;
-        if let Err(DriveError::Remote(RemoteError::Failure(_))) = &result {
-            let path = self.tree.lock().plain_path_around(inode);
-            if let Ok(room) = self.remote.statistics(&path).await
-                && room.blocks_available.saturating_mul(room.block_size) < NOTHING_LEFT
-            {
-                return Err(DriveError::NoSpace);
-            }
-        }
-        result
-    }
-
     /// Like [`Drive::reported`], for a change of names. One that failed on the way to the server or on the server may be done, or
     /// half done: what was known of these names is asked for anew.
     fn reported_change<T>(
@@ -487,7 +472,6 @@ impl Filesystem for Drive {
         let offset = (!open.flags.append || from_page_cache).then_some(offset);
         let _names = self.namespace.read().await;
         let written = open.file.write(self, offset, &data).await;
-        let written = self.explained(inode, written).await;
         self.reported(inode, written)?;
         u32::try_from(data.len()).map_err(|_| DriveError::Invalid)
     }
@@ -505,7 +489,6 @@ impl Filesystem for Drive {
         }
         let _names = self.namespace.read().await;
         let saved = open.file.commit(self, false).await;
-        let saved = self.explained(inode, saved).await;
         self.reported(inode, saved)
     }
 
@@ -513,7 +496,6 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let _names = self.namespace.read().await;
         let saved = open.file.sync(self).await;
-        let saved = self.explained(inode, saved).await;
         self.reported(inode, saved)
     }
 

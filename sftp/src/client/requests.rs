@@ -85,6 +85,8 @@ pub struct Statistics {
     pub files_free: u64,
     /// Longest name, bytes.
     pub name_max: u64,
+    /// Whether nothing can be changed on it.
+    pub read_only: bool,
 }
 
 impl Lane {
@@ -584,9 +586,20 @@ impl Lane {
             files_free,
             _favail,
             _fsid,
-            _flag,
+            flags,
             name_max,
         ] = decode_numbers(numbers)?;
-        Ok(Statistics { block_size, blocks, blocks_free, blocks_available, files, files_free, name_max })
+        // SSH2_FXE_STATVFS_ST_RDONLY
+        let read_only = flags & 1 != 0;
+        Ok(Statistics {
+            block_size,
+            blocks,
+            blocks_free,
+            blocks_available,
+            files,
+            files_free,
+            name_max,
+            read_only,
+        })
     }
 }

@@ -153,6 +153,7 @@ async fn open_on(
         Err(error) if error.code() == Some(StatusCode::Failure) => {
             return Err(match exists(&connection.names, &whole).await {
                 Some(RemoteKind::Directory) => RemoteError::IsADirectory,
+                _ if flags == OpenFlags::ReadWrite => why_not_written(&connection.names, &whole, error).await,
                 _ => plain(error),
             });
         }
@@ -284,13 +285,18 @@ impl SftpFile {
                 let opened = self.on(&connection).await?;
                 match operation(&connection, &opened).await {
                     Ok(done) => Ok(done),
-                    Err(error) => {
-                        Err(why_not_written(&connection.names, &connection.directory(), error).await)
-                    }
+                    Err(error) => Err(self.why_not_done(&connection, error).await),
                 }
             })
         })
         .await
+    }
+
+    /// Why something could not be done to it.
+    async fn why_not_done(&self, connection: &Connection, error: SftpError) -> RemoteError {
+        // What has no name any more lies at least below the mounted directory.
+        let path = self.lock_path().clone().unwrap_or_default();
+        why_not_written(&connection.names, &connection.whole_path(&path), error).await
     }
 
     /// The handle to write with. When its lanes have enough to do, more are opened meanwhile.
@@ -367,9 +373,7 @@ impl RemoteFile for SftpFile {
                 let open = self.writer(&connection, &opened);
                 match open.lane.write_at(&open.handle, offset, &data).await {
                     Ok(()) => Ok(()),
-                    Err(error) => {
-                        Err(why_not_written(&connection.names, &connection.directory(), error).await)
-                    }
+                    Err(error) => Err(self.why_not_done(&connection, error).await),
                 }
             })
         })
