@@ -32,8 +32,11 @@ impl Letter {
     fn in_both(drive: &Drive) -> [Self; 2] {
         let plain = drive.plain().join("letter.txt");
         fs::write(&plain, "first version").unwrap();
-        let plain =
-            Self { here: plain, there: drive.on_server("plain/letter.txt"), theirs: THEIRS.as_bytes().to_vec() };
+        let plain = Self {
+            here: plain,
+            there: drive.on_server("plain/letter.txt"),
+            theirs: THEIRS.as_bytes().to_vec(),
+        };
         eventually("it is saved", Duration::from_secs(20), || plain.there.exists());
         [Self::in_vault(&drive.vault(), &drive.on_server("Vault")), plain]
     }
@@ -200,7 +203,12 @@ fn however_a_file_is_saved_it_is_saved_when_nobody_else_did() {
         for letter in Letter::in_both(&drive) {
             // What this machine does to the file itself is no conflict.
             fs::read(&letter.here).unwrap();
-            File::options().write(true).open(&letter.here).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+            File::options()
+                .write(true)
+                .open(&letter.here)
+                .unwrap()
+                .set_modified(std::time::UNIX_EPOCH)
+                .unwrap();
             let ours = how.save(&letter.here, || ());
             assert_eq!(fs::read_to_string(&letter.here).unwrap(), ours, "{how:?}");
             assert_eq!(copies_in(letter.here.parent().unwrap()), Vec::<PathBuf>::new(), "{how:?}");

@@ -181,9 +181,8 @@ impl HostileServer {
     #[must_use]
     pub fn start() -> Self {
         let runtime = Runtime::new().expect("threads can be started");
-        let listener = runtime
-            .block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-            .expect("loopback has a free port");
+        let listener =
+            runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let program = way_to(address);
         let sshd = Sshd::key_only().subsystem(&program.path().join("sftp").display().to_string()).start();
