@@ -400,7 +400,8 @@ fn with_a_file() -> (Drive, Mount) {
 /// An unlocked vault has its keys: what becomes of the files that held them shows in `status`, and in what the next mount says.
 #[test]
 fn an_unlocked_vault_goes_on_whatever_becomes_of_its_config() {
-    let changes: [(&str, fn(&Path)); 5] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 5] = [
         ("its config is removed", |vault| fs::remove_file(vault.join("vault.cryptomator")).unwrap()),
         ("its masterkey is removed", |vault| fs::remove_file(vault.join("masterkey.cryptomator")).unwrap()),
         ("its config is garbage", |vault| fs::write(vault.join("vault.cryptomator"), "garbage").unwrap()),
