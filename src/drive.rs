@@ -15,9 +15,12 @@ mod listings;
 mod location;
 mod lookup;
 mod namespace;
+mod openahead;
 mod readahead;
 mod staged;
+mod start;
 mod status;
+mod streak;
 mod temporary;
 mod tree;
 mod uploader;
@@ -40,6 +43,7 @@ use found::{Found, Place};
 use handles::Handles;
 use listings::Listings;
 use location::Location;
+use openahead::OpenAhead;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
@@ -86,6 +90,7 @@ pub struct Drive {
     cache: Arc<ChunkCache>,
     handles: Handles,
     listings: Arc<Listings>,
+    open_ahead: Arc<OpenAhead>,
     counters: Arc<status::Counters>,
     errors: Mutex<VecDeque<ErrorRecord>>,
     vaults: Mutex<Vec<KnownVault>>,
@@ -105,6 +110,7 @@ impl Drive {
         let drive = Arc::new(Self {
             cache: ChunkCache::new(options.memory / 2),
             listings: Arc::new(Listings::new(options.attr_timeout)),
+            open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
             remote,
             options,
             tree: Tree::new(),
@@ -230,6 +236,7 @@ impl Drive {
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }
+        self.open_ahead.forget(parent, name);
     }
 
     /// Our version of a file became a conflicting copy: it goes on under that name, and the user is told.

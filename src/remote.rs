@@ -313,7 +313,7 @@ pub trait Remote: Send + Sync + 'static {
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].
     async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
         let file = self.open(path, RemoteOpen::Read).await?;
-        let (_, content) = file.read_start(limit + 1).await?;
+        let (_, content) = file.read_start(limit + 1, ReadPriority::Demand).await?;
         if content.len() > limit {
             return Err(RemoteError::Protocol(format!("{path:?} is longer than {limit} bytes")));
         }
@@ -358,8 +358,12 @@ pub trait RemoteFile: Send + Sync + 'static {
     async fn read_at(&self, offset: u64, length: usize, priority: ReadPriority)
     -> Result<Bytes, RemoteError>;
     /// The attributes and the first `length` bytes (all, if the file is shorter), in one round trip.
-    async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
-        let (attributes, start) = futures::join!(self.stat(), self.read_at(0, length, ReadPriority::Demand));
+    async fn read_start(
+        &self,
+        length: usize,
+        priority: ReadPriority,
+    ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let (attributes, start) = futures::join!(self.stat(), self.read_at(0, length, priority));
         Ok((attributes?, start?))
     }
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.

@@ -145,3 +145,33 @@ fn a_file_opens_with_its_first_bytes_in_two_and_reads_elsewhere_in_one() {
     drop(file);
     road.unmount();
 }
+
+/// The name of the `number`th file, so that they sort as they count.
+fn numbered(number: usize) -> String {
+    format!("{number:03}")
+}
+
+#[test]
+fn many_small_files_are_read_in_a_few() {
+    let content = |number: usize, version: &str| format!("{version} of {number}").repeat(500);
+    let road = Road::to_a_vault(|root| {
+        fs::create_dir(root.join("files")).unwrap();
+        for number in 0..100 {
+            fs::write(root.join("files").join(numbered(number)), content(number, "first")).unwrap();
+        }
+    });
+    let read_all = |root: &Path, changed: Option<usize>| {
+        let mut names: Vec<_> =
+            fs::read_dir(root.join("files")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        for (number, path) in names.into_iter().enumerate() {
+            let version = if changed == Some(number) { "second" } else { "first" };
+            assert!(fs::read_to_string(path).unwrap() == content(number, version), "{number}");
+        }
+    };
+    let cold = road.of(|root| read_all(root, None));
+    println!("cold {cold}");
+    let again = road.of(|root| read_all(root, None));
+    println!("again {again}");
+    road.unmount();
+}

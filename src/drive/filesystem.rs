@@ -51,6 +51,7 @@ impl Drive {
             }
             (node.file.clone(), node.content)
         };
+        let start = self.note_opening(inode, &location, writable);
         let file = match open {
             Some(file) => {
                 file.refresh(self, &location).await?;
@@ -60,7 +61,11 @@ impl Drive {
                 file
             }
             None => {
-                let opened = File::new(self, inode, File::open(self, &location, writable, known).await?);
+                let state = match start {
+                    Some(start) => File::open_with(self, &location, start, known).await?,
+                    None => File::open(self, &location, writable, known).await?,
+                };
+                let opened = File::new(self, inode, state);
                 // Somebody else may have opened it at the same time: all handles share one.
                 let shared = Arc::clone(self.tree.lock().get_mut(inode)?.file.get_or_insert(opened));
                 if writable {
@@ -79,10 +84,14 @@ impl Drive {
         drop(state);
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
-        let shown_length = node.attributes.size;
+        let (parent, shown_length) = (node.parent, node.attributes.size);
         let unchanged = known.is_some_and(|(known, _)| known == content);
         if let Some(base) = stored {
             node.content = Some((content, base));
+            // Somebody else is changing files here.
+            if !writable && (length, base.modified()) != (shown_length, node.attributes.modified) {
+                self.open_ahead.forget_directory(parent);
+            }
             if !unchanged && file.unsaved().is_none() {
                 node.attributes.size = length;
                 node.attributes.modified = base.modified();
@@ -256,6 +265,7 @@ impl Drive {
                 }
             }
             self.listings.clear();
+            self.open_ahead.clear();
         }
         match names.first() {
             Some(&(parent, _)) => self.reported(parent, result),

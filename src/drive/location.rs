@@ -9,6 +9,7 @@ use scaup_crypto::CleartextName;
 use super::codec::{CHUNK_LEN, Codec};
 use super::error::DriveError;
 use super::found::{Directory, Place, cleartext_name, plain_name};
+use super::readahead::GROUP_CHUNKS;
 use super::temporary;
 use super::vault::{Entry, VaultDirectory, VaultNode};
 use crate::remote::{Remote, RemoteName, RemotePath};
@@ -112,6 +113,18 @@ impl Location {
             Self::Vault { directory, .. } => {
                 directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN)
             }
+        }
+    }
+
+    /// Bytes from the start of a file that come in one message: all of a small one, which has `length` bytes of cleartext, else as much as
+    /// [`Self::first_read_len`].
+    pub(super) fn start_len(&self, length: u64) -> u64 {
+        if length > GROUP_CHUNKS as u64 * CHUNK_LEN {
+            return self.first_read_len();
+        }
+        match self {
+            Self::Plain { .. } => length,
+            Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(length),
         }
     }
 

@@ -446,10 +446,11 @@ impl Drive {
         let Ok(node) = nodes.get_mut(inode) else { return };
         node.expire();
         // A listing that waits to be used was asked for before.
-        let parent = node.parent;
+        let (parent, name) = (node.parent, node.name.clone());
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }
+        self.open_ahead.forget(parent, &name);
     }
 }
 

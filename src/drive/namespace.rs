@@ -435,6 +435,7 @@ impl Drive {
         if source.kind == RemoteKind::Directory {
             // What is below it may have been listed by its path.
             self.listings.clear();
+            self.open_ahead.clear();
         }
         self.note_name(&mut nodes, parent, name, None);
         self.note_name(&mut nodes, new_parent, new_name, Some(found));

@@ -278,11 +278,15 @@ impl Nodes<'_> {
 
     /// How many directories lie above the node, below the mount point.
     pub(super) fn depth(&self, inode: Inode) -> usize {
+        self.above(inode).len().saturating_sub(2)
+    }
+
+    /// A directory and those above it, up to the root.
+    pub(super) fn above(&self, inode: Inode) -> Vec<Inode> {
         std::iter::successors(Some(inode), |&inode| {
             (inode != Inode::ROOT).then(|| self.nodes.get(&inode).map(|node| node.parent)).flatten()
         })
-        .count()
-        .saturating_sub(2)
+        .collect()
     }
 
     /// The directory `inode`, ready to be worked in.

@@ -176,17 +176,18 @@ impl Lane {
         &self,
         handle: &FileHandle,
         length: usize,
+        priority: Priority,
     ) -> Result<(Attributes, Bytes), SftpError> {
         let piece = length.min(self.limits().read_len as usize);
         let (attributes, start) =
-            futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, Priority::Demand));
+            futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, priority));
         let (attributes, start) = (attributes?, start?.unwrap_or_default());
         let size = usize::try_from(attributes.size.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         if start.is_empty() || start.len() >= length.min(size) {
             return Ok((attributes, start));
         }
         let (at, missing) = (start.len() as u64, length - start.len());
-        let rest = self.read_at(handle, at, missing, Priority::Demand).await?;
+        let rest = self.read_at(handle, at, missing, priority).await?;
         Ok((attributes, [start, rest].concat().into()))
     }
 

@@ -110,6 +110,13 @@ fn flags_of(how: RemoteOpen) -> (OpenFlags, SetAttributes) {
     }
 }
 
+fn priority_of(priority: ReadPriority) -> Priority {
+    match priority {
+        ReadPriority::Demand => Priority::Demand,
+        ReadPriority::Ahead => Priority::Ahead,
+    }
+}
+
 /// Opens a file for the first time.
 pub(super) async fn open(
     link: &Arc<Link>,
@@ -327,10 +334,7 @@ impl RemoteFile for SftpFile {
         length: usize,
         priority: ReadPriority,
     ) -> Result<Bytes, RemoteError> {
-        let priority = match priority {
-            ReadPriority::Demand => Priority::Demand,
-            ReadPriority::Ahead => Priority::Ahead,
-        };
+        let priority = priority_of(priority);
         let read = self
             .retry(move |_, opened| {
                 let open = Arc::clone(&opened.first);
@@ -343,11 +347,16 @@ impl RemoteFile for SftpFile {
         Ok(read)
     }
 
-    async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+    async fn read_start(
+        &self,
+        length: usize,
+        priority: ReadPriority,
+    ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let priority = priority_of(priority);
         let (attributes, start) = self
             .retry(move |_, opened| {
                 let open = Arc::clone(&opened.first);
-                Box::pin(async move { open.lane.read_start(&open.handle, length).await })
+                Box::pin(async move { open.lane.read_start(&open.handle, length, priority).await })
             })
             .await?;
         let attributes = from_wire(&attributes);
