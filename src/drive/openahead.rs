@@ -34,14 +34,16 @@ const DEPTH_MAX: usize = 32;
 
 /// Streaks and opened files that are remembered.
 const STREAKS_MAX: usize = 4;
-const OPENED_MAX: usize = 8;
+const OPENED_MAX: usize = 2;
 /// For how long an opened file may be the beginning of a streak, and a streak may go on elsewhere.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// A start that waits to be used.
 struct Waiting {
     path: RemotePath,
-    asked: Instant,
+    /// When the server was asked for what was known of the file.
+    known: Option<Instant>,
+    asked: tokio::time::Instant,
     bytes: u64,
     fetching: Fetching,
 }
@@ -106,15 +108,15 @@ impl OpenAhead {
                     };
                     oldest + ahead.life
                 };
-                tokio::time::sleep_until(next.into()).await;
+                tokio::time::sleep_until(next).await;
             }
         });
     }
 }
 
 impl Inner {
-    /// The start of a file that is being opened, if it is of use: asked for by this `path` within its `life`, and not before what is known
-    /// of the file's attributes.
+    /// The start of a file that is being opened, if it is of use: asked for by this `path`, within its `life`, and if no more is `known` of
+    /// the file by now.
     fn take(
         &mut self,
         key: &Key,
@@ -123,8 +125,7 @@ impl Inner {
         life: Duration,
     ) -> Option<Fetching> {
         let start = self.starts.remove(key)?;
-        let is_of_use =
-            start.path == *path && start.asked.elapsed() < life && known.is_some_and(|at| start.asked >= at);
+        let is_of_use = start.path == *path && start.known == known && start.asked.elapsed() < life;
         is_of_use.then_some(start.fetching)
     }
 
@@ -231,7 +232,7 @@ impl Drive {
             });
             let Some((level, found)) = next else { return };
             let key = Key { parent: level.inode, name: found.name.clone() };
-            let Some(location) = location_of_unopened(nodes, level, found) else { continue };
+            let Some((location, known)) = unopened(nodes, level, found) else { continue };
             if ahead.starts.contains_key(&key) {
                 streak.note_coming(key);
                 continue;
@@ -242,9 +243,9 @@ impl Drive {
                 return;
             }
             bytes += length;
-            let (path, asked) = (location.file_path(), Instant::now());
+            let (path, asked) = (location.file_path(), tokio::time::Instant::now());
             let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length);
-            ahead.starts.insert(key.clone(), Waiting { path, asked, bytes: length, fetching });
+            ahead.starts.insert(key.clone(), Waiting { path, known, asked, bytes: length, fetching });
             streak.note_coming(key);
         }
     }
@@ -276,13 +277,17 @@ impl Drive {
     }
 }
 
-/// Where a file lies that was found in a directory, unless this mount has it open or knows better.
-fn location_of_unopened(nodes: &Nodes<'_>, level: &Level, found: &Found) -> Option<Location> {
+/// Where a file lies that was found in a directory, and since when that is known; unless this mount has it open or knows better.
+fn unopened(nodes: &Nodes<'_>, level: &Level, found: &Found) -> Option<(Location, Option<Instant>)> {
+    let mut known = Some(level.asked);
     if let Some(inode) = nodes.child(level.inode, &found.name) {
         let node = nodes.get(inode).ok()?;
         if node.opens > 0 || node.file.is_some() || !node.place.is_same(&found.place) {
             return None;
         }
+        // A new listing of it is looked at when it is looked up.
+        known = known.max(node.fetched);
     }
-    Location::new(level.directory.clone(), &found.name, Some(&found.place)).ok()
+    let location = Location::new(level.directory.clone(), &found.name, Some(&found.place)).ok()?;
+    Some((location, known))
 }

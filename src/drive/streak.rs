@@ -14,6 +14,8 @@ use crate::remote::RemoteKind;
 
 /// Files that may be left out, or come in another order, without ending a streak: several threads open side by side.
 const TOLERANCE: usize = 3;
+/// Files that may be left out where a streak begins: in a small directory chance brings neighbours together.
+const TOLERANCE_FIRST: usize = 2;
 
 /// How many files are opened ahead when a streak is noticed; twice as many after each one that was guessed right.
 const WINDOW_FIRST: usize = 4;
@@ -63,7 +65,11 @@ impl Order {
             let rank = self.rank(&number, &found.name);
             found.attributes.kind == RemoteKind::File && from < Some(rank) && rank < to
         });
-        between.take(TOLERANCE + 1).count() <= TOLERANCE
+        let tolerance = match self {
+            Self::Name => TOLERANCE_FIRST,
+            Self::Number => 0,
+        };
+        between.take(tolerance + 1).count() <= tolerance
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -177,13 +177,11 @@ impl Node {
 /// All nodes. Locked only for short, synchronous sections.
 pub(super) struct Tree {
     nodes: Mutex<HashMap<Inode, Node>>,
-    numbers: RandomState,
 }
 
 /// The tree, locked.
 pub(super) struct Nodes<'a> {
     nodes: MutexGuard<'a, HashMap<Inode, Node>>,
-    numbers: &'a RandomState,
 }
 
 impl Tree {
@@ -194,12 +192,12 @@ impl Tree {
         let found = Found { name: OsString::new(), attributes, place: Place::Plain };
         let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
-        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
+        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])) }
     }
 
     /// Locks the tree. Never held across an `await`.
     pub(super) fn lock(&self) -> Nodes<'_> {
-        Nodes { nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner), numbers: &self.numbers }
+        Nodes { nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// The directory `inode`, ready to be worked in.
@@ -377,14 +375,14 @@ impl Nodes<'_> {
         Ok(inode)
     }
 
-    /// The number that a child has or would get: stable while the mount lives, so that programs that remember inode numbers
-    /// (git) find the same ones again.
+    /// The number that a child has or would get: the same in every mount, so that programs that remember inode numbers find the same
+    /// ones again (git would read all files of a work tree anew).
     pub(super) fn number_for(&self, parent: Inode, name: &OsStr) -> Inode {
         self.child(parent, name).unwrap_or_else(|| self.free_number(parent, name))
     }
 
     fn free_number(&self, parent: Inode, name: &OsStr) -> Inode {
-        let mut number = self.numbers.hash_one((parent.0, name));
+        let mut number = BuildHasherDefault::<DefaultHasher>::default().hash_one((parent.0, name));
         while number <= Inode::ROOT.0 || self.nodes.contains_key(&Inode(number)) {
             number = number.wrapping_add(1);
         }
