@@ -51,7 +51,11 @@ impl Drive {
             return Ok(known);
         }
         let asked = Instant::now();
-        let mut found = directory.lookup(self.remote.as_ref(), name).await?;
+        let place = {
+            let nodes = self.tree.lock();
+            nodes.child(parent, name).and_then(|inode| Some(nodes.get(inode).ok()?.place.clone()))
+        };
+        let mut found = directory.lookup(self.remote.as_ref(), name, place.as_ref()).await?;
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
             found = self.names(parent).await?.1.get(name).cloned();
@@ -170,8 +174,43 @@ impl Drive {
         };
         if !is_large && self.remote.is_reachable() {
             self.listings.begin(&self.remote, directory);
+            for beside in self.looked_into_next(inode) {
+                self.listings.begin(&self.remote, &beside);
+            }
         }
         Ok(false)
+    }
+
+    /// Whoever looks names up in one directory after the other, as git does with those in its index, goes on to the next ones: those behind
+    /// `inode` in the directory around it, if the one before it is being listed or was.
+    fn looked_into_next(&self, inode: Inode) -> Vec<Directory> {
+        /// Directories that are listed for one look-up.
+        const AT_ONCE: usize = 64;
+        let nodes = self.tree.lock();
+        let beside = || {
+            let node = nodes.get(inode).ok()?;
+            let around = nodes.directory(node.parent).ok()?;
+            let (listed, names) = nodes.get(node.parent).ok()?.listing.as_ref()?;
+            let is_known = |found: &Found| {
+                let child = nodes.child(node.parent, &found.name).and_then(|child| nodes.get(child).ok());
+                child.is_some_and(|child| {
+                    child.listing.as_ref().is_some_and(|(listed, _)| self.is_believed(Some(*listed)))
+                }) || around.child(found).is_some_and(|child| self.listings.is_under_way(&child.path()))
+            };
+            if !self.is_believed(Some(*listed)) {
+                return None;
+            }
+            let mut directories: Vec<&Found> =
+                names.values().filter(|found| found.attributes.kind == RemoteKind::Directory).collect();
+            directories.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            let at = directories.binary_search_by(|found| found.name.cmp(&node.name)).ok()?;
+            if !is_known(directories.get(at.checked_sub(1)?)?) {
+                return None;
+            }
+            let next = directories.into_iter().skip(at + 1).take(AT_ONCE).filter(|found| !is_known(found));
+            Some(next.filter_map(|found| around.child(found)).collect())
+        };
+        beside().unwrap_or_default()
     }
 
     /// The names to show: what the server lists, and new files that are not there yet.
@@ -314,7 +353,7 @@ impl Drive {
         enum Ask {
             Path(RemotePath),
             Open(Arc<super::file::File>),
-            Again(Inode, OsString),
+            Again(Inode, OsString, Place),
             Known(RemoteAttributes),
         }
         let ask = {
@@ -327,7 +366,7 @@ impl Drive {
                 (Place::Vault { node: VaultNode::Unknown(_) | VaultNode::BrokenDirectory(_), .. }, _) => {
                     Ask::Known(node.attributes)
                 }
-                (Place::Vault { .. }, _) => Ask::Again(node.parent, node.name.clone()),
+                (Place::Vault { .. }, _) => Ask::Again(node.parent, node.name.clone(), node.place.clone()),
             }
         };
         match ask {
@@ -342,9 +381,9 @@ impl Drive {
                 };
                 Ok(RemoteAttributes { size: state.length, ..attributes })
             }
-            Ask::Again(parent, name) => {
+            Ask::Again(parent, name, place) => {
                 let directory = self.tree.directory(parent)?;
-                let found = match directory.lookup(self.remote.as_ref(), &name).await? {
+                let found = match directory.lookup(self.remote.as_ref(), &name, Some(&place)).await? {
                     Some(found) => Some(found),
                     None => {
                         if let Ok(node) = self.tree.lock().get_mut(parent) {
