@@ -142,7 +142,7 @@ impl VaultDirectory {
     /// Finds one name: under its canonical entry if there is one, else among all nodes, since conflicting copies
     /// and names of foreign clients lie under other entries.
     ///
-    /// Where a directory was `known` under that name, it is asked at once whether it still is that one.
+    /// What lies in it is asked for at the same time, in case it is a directory, and how the directory looks that was `known` there.
     pub(super) async fn lookup(
         &self,
         remote: &dyn Remote,
@@ -151,27 +151,15 @@ impl VaultDirectory {
     ) -> Result<Option<Found>, DriveError> {
         let (entry, _) = self.entry(name)?;
         let path = self.content().join(&entry.name);
-        let (attributes, inside) = match known {
-            None => (remote.stat(&path).await, None),
-            Some(id) => {
-                let (attributes, inside) =
-                    futures::join!(remote.stat(&path), self.ask_inside(remote, &entry, Some(id)));
-                (attributes, Some(inside))
-            }
-        };
-        match (attributes, inside) {
-            (Ok(attributes), Some(inside)) if attributes.kind == RemoteKind::Directory => {
-                let (node, attributes) = self.judge(remote, inside, attributes).await?;
-                let identified = Identified { name: name.clone(), entry, conflict: None, node, attributes };
+        let (attributes, inside) = futures::join!(remote.stat(&path), self.ask_inside(remote, &entry, known));
+        match attributes {
+            Ok(attributes) => {
+                let inside = std::future::ready(inside);
+                let identified = self.resolve_with(remote, entry, name.clone(), attributes, inside).await?;
                 Ok(Some(self.found(name.as_str().into(), identified)))
             }
-            (Ok(attributes), _) => {
-                let entry = RemoteEntry { name: entry.name, attributes };
-                let identified = self.resolve(remote, entry, name.clone()).await?;
-                Ok(Some(self.found(name.as_str().into(), identified)))
-            }
-            (Err(RemoteError::NotFound), _) => Ok(None),
-            (Err(error), _) => Err(error.into()),
+            Err(RemoteError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -247,12 +235,22 @@ impl VaultDirectory {
     ) -> Result<Identified, RemoteError> {
         let RemoteEntry { name: entry_name, attributes } = entry;
         let entry = Entry::new(entry_name);
+        let inside = self.ask_inside(remote, &entry, None);
+        self.resolve_with(remote, entry.clone(), name, attributes, inside).await
+    }
+
+    /// The same, with a way to learn what lies inside if it is a directory on the server.
+    async fn resolve_with(
+        &self,
+        remote: &dyn Remote,
+        entry: Entry,
+        name: CleartextName,
+        attributes: RemoteAttributes,
+        inside: impl Future<Output = Inside>,
+    ) -> Result<Identified, RemoteError> {
         let (node, attributes) = match (attributes.kind, entry.shortened) {
             (RemoteKind::File, false) => (VaultNode::File, attributes),
-            (RemoteKind::Directory, _) => {
-                let inside = self.ask_inside(remote, &entry, None).await;
-                self.judge(remote, inside, attributes).await?
-            }
+            (RemoteKind::Directory, _) => self.judge(remote, inside.await, attributes).await?,
             _ => (VaultNode::Unknown("neither a file nor a directory on the server".to_owned()), attributes),
         };
         Ok(Identified { name, entry, conflict: None, node, attributes })
