@@ -17,6 +17,7 @@ mod lookup;
 mod namespace;
 mod openahead;
 mod readahead;
+mod removals;
 mod staged;
 mod start;
 mod status;
@@ -31,7 +32,7 @@ mod writeback;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, Invalidate};
@@ -44,6 +45,7 @@ use handles::Handles;
 use listings::Listings;
 use location::Location;
 use openahead::OpenAhead;
+use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
@@ -98,6 +100,9 @@ pub struct Drive {
     mountpoint: OnceLock<PathBuf>,
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
+    removals: Arc<Removals>,
+    /// Itself, for what goes on after a request was answered.
+    me: Weak<Self>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
     /// whatever works with a path.
     namespace: tokio::sync::RwLock<()>,
@@ -107,7 +112,7 @@ impl Drive {
     /// A drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
     #[must_use]
     pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
-        let drive = Arc::new(Self {
+        let drive = Arc::new_cyclic(|me| Self {
             cache: ChunkCache::new(options.memory / 2),
             listings: Arc::new(Listings::new(options.attr_timeout)),
             open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
@@ -121,6 +126,8 @@ impl Drive {
             invalidate: OnceLock::new(),
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
+            removals: Arc::default(),
+            me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
         let saved = Arc::downgrade(&drive);
@@ -152,7 +159,8 @@ impl Drive {
     pub async fn save_all(&self) -> Unsaved {
         let files = self.tree.lock().files();
         // All at once: over a lost connection each may wait as long as all together.
-        futures::future::join_all(files.iter().map(|file| self.save(file, true))).await;
+        let saved = futures::future::join_all(files.iter().map(|file| self.save(file, true)));
+        futures::join!(saved, self.removals.all_done());
         self.unsaved()
     }
 
@@ -271,6 +279,7 @@ impl Drive {
         if needed < WORTH_A_LOOK {
             return Ok(());
         }
+        self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         match self.remote.statistics(&path).await {
             Ok(room) if room.blocks_available.saturating_mul(room.block_size) < needed => {

@@ -74,7 +74,7 @@ pub(super) struct Arguments {
     /// How long an operation waits for a lost server before it fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Let closing a file wait until the server has it on its disk, however small it is
+    /// Let closing a file wait until the server has it on its disk, however small it is, and removing until it is done
     #[arg(long)]
     sync_on_close: bool,
     /// Let the log hold clear names

@@ -55,6 +55,9 @@ fn show(mount: &MountStatus) {
             size::show(mount.unsaved.bytes)
         );
     }
+    if mount.unsaved.removals > 0 {
+        println!("  being removed from the server: {}", mount.unsaved.removals);
+    }
     for error in mount.errors.iter().take(10) {
         println!("  {} {}: {}", error.time, error.kind, error.message);
     }

@@ -232,6 +232,9 @@ pub struct UnsavedEntry {
     pub files: u64,
     /// Bytes.
     pub bytes: u64,
+    /// Removals that programs were told of and the server has not done.
+    #[serde(default)]
+    pub removals: u64,
 }
 
 /// Something that went wrong.

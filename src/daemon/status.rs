@@ -55,7 +55,7 @@ impl Activity {
         let (state, since) = self.get();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
-        let Unsaved { files, bytes } = drive.map(Drive::unsaved).unwrap_or_default();
+        let Unsaved { files, bytes, removals } = drive.map(Drive::unsaved).unwrap_or_default();
         MountStatus {
             name: request.name.clone(),
             target: request.target.to_string(),
@@ -64,7 +64,7 @@ impl Activity {
             state,
             since: shown_time(since),
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
-            unsaved: UnsavedEntry { files, bytes },
+            unsaved: UnsavedEntry { files, bytes, removals },
             errors: drive
                 .map(Drive::errors)
                 .unwrap_or_default()

@@ -171,8 +171,8 @@ impl Drive {
             let node = nodes.get(inode)?;
             (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, node.detached)
         };
-        // A file that is saved in it later would change its times again, or not be allowed to.
-        self.save_what_was_closed_in(inode).await;
+        // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
+        futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
         let mut change = RemoteSetAttributes::default();
         if set.uid.is_some() || set.gid.is_some() {
             let wanted = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
@@ -417,6 +417,7 @@ impl Filesystem for Drive {
         };
         let renamed = if moves_paths {
             let _names = self.namespace.write().await;
+            self.removals.all_done().await;
             self.rename_node(parent, name, new_parent, new_name, mode).await
         } else {
             let _names = self.namespace.read().await;
@@ -579,8 +580,9 @@ impl Filesystem for Drive {
         Ok(entries)
     }
 
-    async fn fsyncdir(&self, _inode: Inode, _handle: Handle) -> Result<(), DriveError> {
-        // SFTP has no way to ask for it; the names are with the server.
+    async fn fsyncdir(&self, inode: Inode, _handle: Handle) -> Result<(), DriveError> {
+        // SFTP has no way to ask for it; when this returns, the names are with the server.
+        self.removals.done_in(inode).await;
         Ok(())
     }
 
@@ -589,6 +591,7 @@ impl Filesystem for Drive {
     }
 
     async fn statfs(&self, inode: Inode) -> Result<FilesystemStatistics, DriveError> {
+        self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         let statistics = self.remote.statistics(&path).await;
         // A server that can't say shows as neither full nor empty.

@@ -77,6 +77,9 @@ impl Drive {
 
     /// What is known of a name without asking the server: `None` if it has to be asked.
     fn known(&self, parent: Inode, name: &OsStr) -> Result<Option<Option<Inode>>, DriveError> {
+        if self.removals.hides(parent, name) {
+            return Ok(Some(None));
+        }
         let mut nodes = self.tree.lock();
         let mut fetched = None;
         if let Some(inode) = nodes.child(parent, name) {
@@ -100,7 +103,7 @@ impl Drive {
     }
 
     /// Whether something fetched at that time may still be believed. While the server can't be asked, it is all there is.
-    fn is_believed(&self, fetched: Option<Instant>) -> bool {
+    pub(super) fn is_believed(&self, fetched: Option<Instant>) -> bool {
         fetched.is_some_and(|at| at.elapsed() < self.options.attr_timeout || !self.remote.is_reachable())
     }
 
@@ -140,6 +143,9 @@ impl Drive {
         }
         // What this mount did meanwhile may lack in it.
         let is_true = node.bring_up_to_date(&mut names, asked);
+        for name in self.removals.hidden_in(inode) {
+            names.remove(&name);
+        }
         let names = Arc::new(names);
         if !is_true {
             return Ok((asked, names));

@@ -1,4 +1,4 @@
-//! Changing names: make, remove, rename, link.
+//! Changing names: make, rename, link.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -11,22 +11,23 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
+use super::removals::is_only_here;
 use super::temporary;
 use super::tree::VaultHere;
-use super::vault::{Entry, VaultDirectory, VaultNode, discard_directory};
+use super::vault::{Entry, VaultDirectory, VaultNode};
 use super::writeback::Make;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
 
 /// A node that a name stands for, as the operations here need it.
-struct Target {
-    inode: Inode,
-    kind: RemoteKind,
-    place: Place,
-    file: Option<Arc<File>>,
+pub(super) struct Target {
+    pub(super) inode: Inode,
+    pub(super) kind: RemoteKind,
+    pub(super) place: Place,
+    pub(super) file: Option<Arc<File>>,
 }
 
 impl Drive {
-    async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
+    pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
         let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
@@ -50,6 +51,7 @@ impl Drive {
             Directory::Plain(_) => plain_name(name).map(|_| name.to_owned())?,
             Directory::Vault(_) => OsString::from(cleartext_name(name)?.as_str()),
         };
+        self.removals.done_with(parent, &name).await;
         Ok((directory, name))
     }
 
@@ -198,98 +200,6 @@ impl Drive {
         Ok((inode, file))
     }
 
-    pub(super) async fn remove_file(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
-        self.check_writable(parent)?;
-        let name = self.shown_name(parent, name);
-        let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
-        if target.kind == RemoteKind::Directory {
-            return Err(DriveError::IsADirectory);
-        }
-        if !is_only_here(target.file.as_deref()).await {
-            let removed = match (self.directory(parent).await?, &target.place) {
-                (Directory::Plain(path), _) => {
-                    self.remote.remove(&path.join(&plain_name(&name)?)).await.map_err(DriveError::from)
-                }
-                (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
-                    directory.remove_node(self.remote.as_ref(), entry, node).await
-                }
-                (Directory::Vault(_), Place::Plain) => Err(DriveError::Stale),
-            };
-            if let Err(error) = removed {
-                if error.is_not_found() {
-                    self.forget_name(parent, &name, target.inode);
-                }
-                return Err(error);
-            }
-        }
-        self.forget_name(parent, &name, target.inode);
-        if let Some(file) = target.file {
-            file.unlink().await;
-            self.close_if_unused(target.inode);
-        }
-        Ok(())
-    }
-
-    fn forget_name(&self, parent: Inode, name: &OsStr, inode: Inode) {
-        let mut nodes = self.tree.lock();
-        if let Ok(node) = nodes.get_mut(inode) {
-            node.changed = SystemTime::now();
-        }
-        nodes.detach(inode);
-        self.note_name(&mut nodes, parent, name, None);
-    }
-
-    pub(super) async fn remove_directory(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
-        self.check_writable(parent)?;
-        let name = self.shown_name(parent, name);
-        let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
-        if target.kind != RemoteKind::Directory {
-            return Err(DriveError::NotADirectory);
-        }
-        self.check_no_unsaved_child(target.inode)?;
-        let directory = self.directory(parent).await?;
-        self.check_writable(parent)?;
-        match (directory, &target.place) {
-            (Directory::Plain(path), _) => {
-                let path = path.join(&plain_name(&name)?);
-                match self.remote.rmdir(&path).await {
-                    Err(RemoteError::NotEmpty) => self.remove_if_only_debris(&path).await?,
-                    done => done?,
-                }
-            }
-            (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
-                let hidden = directory.remove_directory(self.remote.as_ref(), entry, node).await?;
-                let remote = Arc::clone(&self.remote);
-                tokio::spawn(async move { discard_directory(remote.as_ref(), &hidden).await });
-            }
-            (Directory::Vault(_), Place::Plain) => return Err(DriveError::Stale),
-        }
-        self.forget_name(parent, &name, target.inode);
-        Ok(())
-    }
-
-    fn check_no_unsaved_child(&self, inode: Inode) -> Result<(), DriveError> {
-        let nodes = self.tree.lock();
-        for &child in nodes.get(inode)?.children.values() {
-            if nodes.get(child)?.is_unsaved() {
-                return Err(DriveError::NotEmpty);
-            }
-        }
-        Ok(())
-    }
-
-    /// A directory that shows nothing may hold what a dead process of ours left.
-    async fn remove_if_only_debris(&self, path: &RemotePath) -> Result<(), DriveError> {
-        let entries = self.remote.list(path).await?;
-        if !entries.iter().all(|entry| temporary::is_debris(entry.name.as_bytes())) {
-            return Err(DriveError::NotEmpty);
-        }
-        for entry in entries {
-            self.remote.remove(&path.join(&entry.name)).await?;
-        }
-        Ok(self.remote.rmdir(path).await?)
-    }
-
     pub(super) async fn make_link(
         &self,
         inode: Inode,
@@ -349,7 +259,10 @@ impl Drive {
                 (RenameMode::NoReplace, ..) => return Err(DriveError::Exists),
                 (_, true, false) => return Err(DriveError::NotADirectory),
                 (_, false, true) => return Err(DriveError::IsADirectory),
-                (_, true, true) => self.check_no_unsaved_child(replaced.inode)?,
+                (_, true, true) => {
+                    self.check_no_unsaved_child(replaced.inode)?;
+                    self.removals.done_in(replaced.inode).await;
+                }
                 _ => {}
             }
         }
@@ -469,7 +382,7 @@ impl Drive {
             return to.move_here(remote, from, entry, node, &name).await;
         }
         // What can't be replaced in one step goes out of sight first, and comes back if the move fails.
-        let hidden = to.hide(remote, old).await?;
+        let hidden = to.hide(remote, old, old_node).await?;
         match to.move_here(remote, from, entry, node, &name).await {
             Ok(entry) => {
                 to.discard(remote, &hidden, old_node).await;
@@ -482,15 +395,5 @@ impl Drive {
                 Err(error)
             }
         }
-    }
-}
-
-/// Whether a file is new and unsaved: the server knows no such name.
-async fn is_only_here(file: Option<&File>) -> bool {
-    match file {
-        Some(file) => {
-            matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
-        }
-        None => false,
     }
 }

@@ -20,6 +20,8 @@ pub struct Unsaved {
     pub files: u64,
     /// Bytes of unsent content.
     pub bytes: u64,
+    /// Removals that were answered and are not done.
+    pub removals: u64,
 }
 
 /// Something that went wrong and that the user should be able to look up.
@@ -68,9 +70,11 @@ impl Drive {
     #[must_use]
     pub fn unsaved(&self) -> Unsaved {
         let files = self.tree.lock().files();
-        files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| Unsaved {
+        let none = Unsaved { removals: self.removals.under_way(), ..Unsaved::default() };
+        files.iter().filter_map(|file| file.unsaved()).fold(none, |sum, unsaved| Unsaved {
             files: sum.files + 1,
             bytes: sum.bytes + unsaved.bytes,
+            ..sum
         })
     }
 

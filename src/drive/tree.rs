@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub(super) children: HashMap<OsString, Inode>,
     /// When this mount last made something in it.
     pub(super) made_in: Option<Instant>,
+    /// When this mount last removed something from it.
+    pub(super) removed_in: Option<Instant>,
     /// The names in it, and when they were listed.
     pub(super) listing: Option<(Instant, Arc<Names>)>,
     pub(super) vault: VaultHere,
@@ -85,6 +87,7 @@ impl Node {
             changed: UNIX_EPOCH,
             children: HashMap::new(),
             made_in: None,
+            removed_in: None,
             listing: None,
             vault: VaultHere::Unknown,
             file: None,
@@ -164,14 +167,25 @@ impl Node {
 
     /// Whether this mount made something in it so lately that it surely may again.
     pub(super) fn is_writable(&self) -> bool {
-        const LATELY: Duration = Duration::from_secs(60);
-        self.made_in.is_some_and(|made| made.elapsed() < LATELY)
+        is_lately(self.made_in)
+    }
+
+    /// Whether this mount removed something from it so lately that it surely may again. Where only owners may remove (the sticky
+    /// bit) one removal tells nothing of the next.
+    pub(super) fn is_removable_from(&self) -> bool {
+        const STICKY: u16 = 0o1000;
+        is_lately(self.removed_in) && self.attributes.mode & STICKY == 0
     }
 
     /// Whether content of it waits to be saved: what the server says of it is not the truth then.
     pub(super) fn is_unsaved(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.unsaved().is_some())
     }
+}
+
+fn is_lately(then: Option<Instant>) -> bool {
+    const LATELY: Duration = Duration::from_secs(60);
+    then.is_some_and(|then| then.elapsed() < LATELY)
 }
 
 /// All nodes. Locked only for short, synchronous sections.

@@ -20,7 +20,7 @@ use super::found::{Found, Place};
 use super::temporary;
 use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
 
-pub(super) use changes::{discard_directory, write_small};
+pub(super) use changes::{HiddenNode, discard_directory, write_small};
 
 /// Longest `dir.c9r` (cryptofs loads at most this), bytes.
 pub(crate) const DIRECTORY_ID_MAX: usize = 1000;

@@ -440,6 +440,7 @@ impl Drive {
             files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| Unsaved {
                 files: sum.files + 1,
                 bytes: sum.bytes + unsaved.bytes,
+                ..sum
             });
         if unsaved.files > 0 {
             return Err(VaultError::Unsaved(unsaved));

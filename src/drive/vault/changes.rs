@@ -13,7 +13,7 @@ use crate::drive::error::DriveError;
 use crate::drive::found::{Found, Place};
 use crate::drive::temporary;
 use crate::remote::{
-    Remote, RemoteEntry, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes,
+    Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
 };
 
 impl VaultDirectory {
@@ -204,55 +204,36 @@ impl VaultDirectory {
         {
             return Ok(remote.remove(&path).await?);
         }
-        self.remove_hidden(remote, &path).await
-    }
-
-    /// Removes a node's directory: out of sight first, in one step, then for good.
-    async fn remove_hidden(&self, remote: &dyn Remote, path: &RemotePath) -> Result<(), DriveError> {
-        let hidden = self.content().join(&temporary::name()?);
-        remote.rename(path, &hidden).await?;
-        discard_directory(remote, &hidden).await;
+        self.hide(remote, entry, node).await?.discard(remote).await;
         Ok(())
     }
 
     /// Removes an empty directory: the node goes out of sight first, so that a cut leaves at most content that nothing
-    /// names, then the content goes. Answers where what is left of the node lies, to be discarded.
+    /// names, then the content goes. Answers what is left of the node, to be discarded.
     pub(in crate::drive) async fn remove_directory(
         &self,
         remote: &dyn Remote,
         entry: &Entry,
         node: &VaultNode,
-    ) -> Result<RemotePath, DriveError> {
-        let path = self.content().join(&entry.name);
-        let hidden = self.content().join(&temporary::name()?);
+    ) -> Result<HiddenNode, DriveError> {
         let VaultNode::Directory(id) = node else {
             // Its content can't be had, so nothing reachable is lost.
-            remote.rename(&path, &hidden).await?;
-            return Ok(hidden);
+            return self.hide(remote, entry, node).await;
         };
         let content = content_path(&self.root, &self.cryptor, id);
         let strays = self.strays_if_empty(remote, &content, id).await?;
-        remote.rename(&path, &hidden).await?;
-        let removals = strays.iter().map(|stray| {
-            let path = content.join(&stray.name);
-            async move {
-                // What stays shows when the directory around it is to go.
-                let _ = match stray.attributes.kind {
-                    RemoteKind::Directory => {
-                        discard_directory(remote, &path).await;
-                        Ok(())
-                    }
-                    _ => remote.remove(&path).await,
-                };
-            }
-        });
-        futures::future::join_all(removals).await;
-        match remote.rmdir(&content).await {
+        let hidden = self.hide(remote, entry, node).await?;
+        let (directories, files): (Vec<_>, Vec<_>) =
+            strays.into_iter().partition(|stray| stray.attributes.kind == RemoteKind::Directory);
+        let directories: Vec<_> = directories.iter().map(|stray| content.join(&stray.name)).collect();
+        futures::future::join_all(directories.iter().map(|path| discard_directory(remote, path))).await;
+        let files: Vec<_> = files.into_iter().map(|stray| stray.name).collect();
+        match remove_with(remote, &content, &files).await {
             Ok(()) | Err(RemoteError::NotFound) => {}
             // Without an answer it may be gone: a look tells. If nothing tells, it stays removed.
             Err(error) if error.is_unanswered() => match remote.stat(&content).await {
                 Ok(_) => {
-                    remote.rename(&hidden, &path).await?;
+                    self.unhide(remote, &hidden, entry).await?;
                     return Err(error.into());
                 }
                 Err(RemoteError::NotFound) => {}
@@ -260,7 +241,7 @@ impl VaultDirectory {
             },
             // Somebody made a file in it meanwhile: the directory comes back.
             Err(error) => {
-                remote.rename(&hidden, &path).await?;
+                self.unhide(remote, &hidden, entry).await?;
                 return Err(error.into());
             }
         }
@@ -331,7 +312,7 @@ impl VaultDirectory {
                             }
                         };
                         if published.is_ok() {
-                            futures::join!(discarded, from.remove_after_move(remote, source)).1?;
+                            futures::join!(discarded, from.remove_after_move(remote, source, node)).1?;
                         } else {
                             discarded.await;
                         }
@@ -343,7 +324,7 @@ impl VaultDirectory {
                         self.move_content(remote, &from.file_path(source), &target, long_name.as_deref())
                             .await?;
                         if source.shortened {
-                            from.remove_after_move(remote, source).await?;
+                            from.remove_after_move(remote, source, node).await?;
                         }
                     }
                     Err(error) => return Err(error.into()),
@@ -351,11 +332,11 @@ impl VaultDirectory {
             }
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
                 self.copy_node(remote, &source_path, name, "dir.c9r", DIRECTORY_ID_MAX).await?;
-                from.remove_hidden(remote, &source_path).await?;
+                from.hide(remote, source, node).await?.discard(remote).await;
             }
             VaultNode::Symlink => {
                 self.copy_node(remote, &source_path, name, "symlink.c9r", SYMLINK_FILE_MAX).await?;
-                from.remove_hidden(remote, &source_path).await?;
+                from.hide(remote, source, node).await?.discard(remote).await;
             }
             VaultNode::Unknown(why) => return Err(DriveError::damaged(why)),
         }
@@ -409,53 +390,88 @@ impl VaultDirectory {
         self.make_node(remote, name, inside, &content).await.map(|_| ())
     }
 
-    async fn remove_after_move(&self, remote: &dyn Remote, source: &Entry) -> Result<(), DriveError> {
-        let path = self.content().join(&source.name);
-        if source.shortened {
-            return self.remove_hidden(remote, &path).await;
-        }
-        match remote.remove(&path).await {
-            Ok(()) | Err(RemoteError::NotFound) => Ok(()),
-            Err(error) => Err(error.into()),
+    async fn remove_after_move(
+        &self,
+        remote: &dyn Remote,
+        source: &Entry,
+        node: &VaultNode,
+    ) -> Result<(), DriveError> {
+        match self.remove_node(remote, source, node).await {
+            Err(error) if error.is_not_found() && !source.shortened => Ok(()),
+            done => done,
         }
     }
 
-    /// Takes a node out of sight so that another can take its name; answers where it lies.
+    /// Takes a node out of sight, in one step: it is to be removed, or another takes its name.
     pub(in crate::drive) async fn hide(
         &self,
         remote: &dyn Remote,
         entry: &Entry,
-    ) -> Result<RemotePath, DriveError> {
-        let hidden = self.content().join(&temporary::name()?);
-        remote.rename(&self.content().join(&entry.name), &hidden).await?;
-        Ok(hidden)
+        node: &VaultNode,
+    ) -> Result<HiddenNode, DriveError> {
+        let path = self.content().join(&temporary::name()?);
+        remote.rename(&self.content().join(&entry.name), &path).await?;
+        let inside = match node {
+            VaultNode::File => Some("contents.c9r"),
+            VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => Some("dir.c9r"),
+            VaultNode::Symlink => Some("symlink.c9r"),
+            VaultNode::Unknown(_) => None,
+        };
+        let parts = inside.into_iter().chain(entry.shortened.then_some("name.c9s")).map(part).collect();
+        Ok(HiddenNode { path, parts })
     }
 
     /// Undoes [`Self::hide`].
     pub(in crate::drive) async fn unhide(
         &self,
         remote: &dyn Remote,
-        hidden: &RemotePath,
+        hidden: &HiddenNode,
         entry: &Entry,
     ) -> Result<(), DriveError> {
-        Ok(remote.rename(hidden, &self.content().join(&entry.name)).await?)
+        Ok(remote.rename(&hidden.path, &self.content().join(&entry.name)).await?)
     }
 
-    /// Removes for good what [`Self::hide`] took out of sight.
-    pub(in crate::drive) async fn discard(&self, remote: &dyn Remote, hidden: &RemotePath, node: &VaultNode) {
+    /// Removes for good what [`Self::hide`] took out of sight, with the content of a directory that is empty.
+    pub(in crate::drive) async fn discard(&self, remote: &dyn Remote, hidden: &HiddenNode, node: &VaultNode) {
         if let VaultNode::Directory(id) = node {
             let content = content_path(&self.root, &self.cryptor, id);
             if self.strays_if_empty(remote, &content, id).await.is_ok() {
                 discard_directory(remote, &content).await;
             }
         }
-        match remote.stat(hidden).await {
+        hidden.discard(remote).await;
+    }
+}
+
+/// A node that was taken out of sight.
+pub(in crate::drive) struct HiddenNode {
+    path: RemotePath,
+    /// What a node of its kind has in its directory.
+    parts: Vec<RemoteName>,
+}
+
+impl HiddenNode {
+    /// The temporary name that it has.
+    pub(in crate::drive) fn name(&self) -> Option<RemoteName> {
+        self.path.split().map(|(_, name)| name)
+    }
+
+    /// Removes it for good, as far as that goes: what stays is debris under a temporary name.
+    pub(in crate::drive) async fn discard(&self, remote: &dyn Remote) {
+        if remove_with(remote, &self.path, &self.parts).await.is_ok() {
+            return;
+        }
+        // It holds something else, or is a mere file.
+        match remote.stat(&self.path).await {
             Ok(attributes) if attributes.kind == RemoteKind::Directory => {
-                discard_directory(remote, hidden).await
+                discard_directory(remote, &self.path).await;
             }
-            _ => {
-                let _ = remote.remove(hidden).await;
+            Ok(_) => {
+                if let Err(error) = remote.remove(&self.path).await {
+                    tracing::debug!(%error, "left a hidden node behind");
+                }
             }
+            Err(_) => {}
         }
     }
 }
@@ -518,21 +534,30 @@ async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str
     }
 }
 
+/// Removes a directory with the files of these names in it. All is asked for at once, in this order; a server that does it in
+/// another is asked again.
+async fn remove_with(
+    remote: &dyn Remote,
+    directory: &RemotePath,
+    names: &[RemoteName],
+) -> Result<(), RemoteError> {
+    let paths: Vec<_> = names.iter().map(|name| directory.join(name)).collect();
+    let files = futures::future::join_all(paths.iter().map(|path| remote.remove(path)));
+    match futures::join!(files, remote.rmdir(directory)).1 {
+        Err(RemoteError::NotEmpty) => remote.rmdir(directory).await,
+        done => done,
+    }
+}
+
 /// Removes a directory of ours with the files in it, as far as that goes: what stays is debris under a temporary name.
 pub(in crate::drive) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
     let Ok(entries) = remote.list(path).await else { return };
-    let removals = entries.iter().map(|entry| {
-        let path = path.join(&entry.name);
-        async move {
-            if entry.attributes.kind == RemoteKind::Directory {
-                remote.rmdir(&path).await
-            } else {
-                remote.remove(&path).await
-            }
-        }
-    });
-    futures::future::join_all(removals).await;
-    if let Err(error) = remote.rmdir(path).await {
+    let (directories, files): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| entry.attributes.kind == RemoteKind::Directory);
+    let directories: Vec<_> = directories.iter().map(|entry| path.join(&entry.name)).collect();
+    futures::future::join_all(directories.iter().map(|path| remote.rmdir(path))).await;
+    let files: Vec<_> = files.into_iter().map(|entry| entry.name).collect();
+    if let Err(error) = remove_with(remote, path, &files).await {
         tracing::debug!(%error, "left a temporary directory behind");
     }
 }

@@ -1,0 +1,330 @@
+//! Removing names, for whoever waits and for whoever need not.
+//!
+//! Whoever removes one name in a directory mostly removes them all, and on a long road each would cost a round trip. So once a
+//! removal in a directory has succeeded, the next ones there are answered at once and done in the background, many at a time.
+//! Until then such a name is hidden: it can't be found, is listed nowhere, and whoever wants to use it again waits here. A removal
+//! that fails after all shows its name again, and `status` says why.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use scaup_fuse::filesystem::Inode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::Drive;
+use super::error::DriveError;
+use super::file::{Backing, File};
+use super::found::{Directory, Place, plain_name};
+use super::namespace::Target;
+use super::temporary;
+use super::vault::HiddenNode;
+use crate::remote::{RemoteError, RemoteKind, RemotePath};
+
+/// Removals under way at most; the next has to wait.
+const UNDER_WAY_MAX: usize = 128;
+
+/// Ends when a removal does: nothing is ever sent.
+type Done = watch::Receiver<()>;
+
+/// All removals that were answered and are not done.
+pub(super) struct Removals {
+    /// By the directory's inode, then by the name.
+    under_way: Mutex<HashMap<Inode, HashMap<OsString, Done>>>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Removals {
+    fn default() -> Self {
+        Self { under_way: Mutex::default(), room: Arc::new(Semaphore::new(UNDER_WAY_MAX)) }
+    }
+}
+
+impl Removals {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Inode, HashMap<OsString, Done>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hides a name until the answer is dropped. Waits while too many removals are under way; `None` if the mount ends.
+    pub(super) async fn begin(self: &Arc<Self>, parent: Inode, name: &OsStr) -> Option<Removal> {
+        let room = Arc::clone(&self.room).acquire_owned().await.ok()?;
+        let (sender, done) = watch::channel(());
+        self.lock().entry(parent).or_default().insert(name.to_owned(), done);
+        let removals = Arc::clone(self);
+        Some(Removal { removals, parent, name: name.to_owned(), _done: sender, _room: room })
+    }
+
+    /// How many are under way.
+    pub(super) fn under_way(&self) -> u64 {
+        self.lock().values().map(|names| names.len() as u64).sum()
+    }
+
+    /// Whether a name is hidden since it is being removed.
+    pub(super) fn hides(&self, parent: Inode, name: &OsStr) -> bool {
+        self.lock().get(&parent).is_some_and(|names| names.contains_key(name))
+    }
+
+    /// The names that are hidden in a directory.
+    pub(super) fn hidden_in(&self, parent: Inode) -> Vec<OsString> {
+        self.lock().get(&parent).map(|names| names.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Waits until a name is no longer being removed.
+    pub(super) async fn done_with(&self, parent: Inode, name: &OsStr) {
+        let done = self.lock().get(&parent).and_then(|names| names.get(name).cloned());
+        wait_for(done).await;
+    }
+
+    /// Waits until nothing in a directory is being removed.
+    pub(super) async fn done_in(&self, parent: Inode) {
+        let all: Vec<Done> =
+            self.lock().get(&parent).map(|names| names.values().cloned().collect()).unwrap_or_default();
+        wait_for(all).await;
+    }
+
+    /// Waits for all that are under way now.
+    pub(super) async fn all_done(&self) {
+        let all: Vec<Done> = self.lock().values().flat_map(|names| names.values().cloned()).collect();
+        wait_for(all).await;
+    }
+}
+
+async fn wait_for(all: impl IntoIterator<Item = Done>) {
+    for mut done in all {
+        // It fails when the sender is gone, which is what is waited for.
+        while done.changed().await.is_ok() {}
+    }
+}
+
+/// A name that is being removed: hidden until this is dropped.
+pub(super) struct Removal {
+    removals: Arc<Removals>,
+    parent: Inode,
+    name: OsString,
+    _done: watch::Sender<()>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Removal {
+    /// The directory around the name.
+    pub(super) fn parent(&self) -> Inode {
+        self.parent
+    }
+
+    /// The name as the mount showed it.
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let mut under_way = self.removals.lock();
+        if let Some(names) = under_way.get_mut(&self.parent) {
+            names.remove(&self.name);
+            if names.is_empty() {
+                under_way.remove(&self.parent);
+            }
+        }
+    }
+}
+
+impl Drive {
+    pub(super) async fn remove_file(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        self.check_writable(parent)?;
+        let name = self.shown_name(parent, name);
+        let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
+        if target.kind == RemoteKind::Directory {
+            return Err(DriveError::IsADirectory);
+        }
+        if !is_only_here(target.file.as_deref()).await {
+            let directory = self.directory(parent).await?;
+            if target.file.is_none() && self.may_remove_behind(parent)? {
+                return self.remove_behind(parent, &name, directory, target).await;
+            }
+            self.remove_on_server(&directory, &name, &target).await.inspect_err(|error| {
+                if error.is_not_found() {
+                    self.forget_name(parent, &name, target.inode);
+                }
+            })?;
+        }
+        self.forget_name(parent, &name, target.inode);
+        if let Some(file) = target.file {
+            file.unlink().await;
+            self.close_if_unused(target.inode);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_directory(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        self.check_writable(parent)?;
+        let name = self.shown_name(parent, name);
+        let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
+        if target.kind != RemoteKind::Directory {
+            return Err(DriveError::NotADirectory);
+        }
+        self.check_no_unsaved_child(target.inode)?;
+        let directory = self.directory(parent).await?;
+        self.check_writable(parent)?;
+        if self.may_remove_behind(parent)? && self.is_known_empty(target.inode)? {
+            return self.remove_behind(parent, &name, directory, target).await;
+        }
+        let hidden = self.remove_on_server(&directory, &name, &target).await?;
+        self.forget_name(parent, &name, target.inode);
+        // Whoever removes the directory around it next has to wait until this is gone too.
+        if let Some(hidden) = hidden
+            && let Some(hidden_name) = hidden.name()
+            && let Some(removal) =
+                self.removals.begin(parent, OsStr::from_bytes(hidden_name.as_bytes())).await
+        {
+            let remote = Arc::clone(&self.remote);
+            tokio::spawn(async move {
+                hidden.discard(remote.as_ref()).await;
+                drop(removal);
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes what a name stands for: a file or link, or a directory with nothing in it. Answers what is left of a
+    /// directory's node, out of sight and to be discarded.
+    async fn remove_on_server(
+        &self,
+        directory: &Directory,
+        name: &OsStr,
+        target: &Target,
+    ) -> Result<Option<HiddenNode>, DriveError> {
+        let is_directory = target.kind == RemoteKind::Directory;
+        if is_directory {
+            self.removals.done_in(target.inode).await;
+        }
+        let remote = self.remote.as_ref();
+        match (directory, &target.place) {
+            (Directory::Plain(path), _) if is_directory => {
+                let path = path.join(&plain_name(name)?);
+                match remote.rmdir(&path).await {
+                    Err(RemoteError::NotEmpty) => self.remove_if_only_debris(&path).await?,
+                    done => done?,
+                }
+            }
+            (Directory::Plain(path), _) => remote.remove(&path.join(&plain_name(name)?)).await?,
+            (Directory::Vault(directory), Place::Vault { entry, node, .. }) if is_directory => {
+                return directory.remove_directory(remote, entry, node).await.map(Some);
+            }
+            (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
+                directory.remove_node(remote, entry, node).await?;
+            }
+            (Directory::Vault(_), Place::Plain) => return Err(DriveError::Stale),
+        }
+        Ok(None)
+    }
+
+    /// Whether a removal from a directory may be answered before it is done: one has just succeeded there.
+    fn may_remove_behind(&self, parent: Inode) -> Result<bool, DriveError> {
+        let may = !self.options.sync_on_close && self.remote.is_reachable();
+        Ok(may && self.tree.lock().get(parent)?.is_removable_from())
+    }
+
+    /// Whether a directory holds nothing, as far as the server has told lately.
+    fn is_known_empty(&self, inode: Inode) -> Result<bool, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        let listing = node.listing.as_ref().filter(|(listed, _)| self.is_believed(Some(*listed)));
+        Ok(node.children.is_empty() && listing.is_some_and(|(_, names)| names.is_empty()))
+    }
+
+    /// Hides a name at once, and removes it while the program goes on.
+    async fn remove_behind(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        directory: Directory,
+        target: Target,
+    ) -> Result<(), DriveError> {
+        let drive = self.me.upgrade().ok_or(DriveError::Stale)?;
+        let removal = self.removals.begin(parent, name).await.ok_or(DriveError::Stale)?;
+        self.forget_name(parent, name, target.inode);
+        tokio::spawn(async move {
+            match drive.remove_on_server(&directory, removal.name(), &target).await {
+                Err(error) if !error.is_not_found() => drive.show_again(&removal, &error),
+                removed => {
+                    if let Ok(Some(hidden)) = removed {
+                        hidden.discard(drive.remote.as_ref()).await;
+                    }
+                    // Listings that were asked for before this moment may still have the name.
+                    drive.note_name(&mut drive.tree.lock(), parent, removal.name(), None);
+                }
+            }
+            drop(removal);
+        });
+        Ok(())
+    }
+
+    /// A removal that was answered has failed, or only its answer was lost: the server tells what is there.
+    fn show_again(&self, removal: &Removal, error: &DriveError) {
+        let (parent, name) = (removal.parent(), removal.name());
+        let shown = {
+            let mut nodes = self.tree.lock();
+            if let Ok(node) = nodes.get_mut(parent) {
+                node.removed_in = None;
+                node.doubt_names();
+            }
+            nodes.shown_path(parent)
+        };
+        self.listings.clear();
+        if let Some(invalidate) = self.invalidate.get() {
+            invalidate.entry(parent, name);
+        }
+        let shown = std::path::Path::new(&shown).join(name);
+        self.record(
+            "not_removed",
+            format!("{} was removed here, but not on the server: {error}", shown.display()),
+        );
+    }
+
+    fn forget_name(&self, parent: Inode, name: &OsStr, inode: Inode) {
+        let mut nodes = self.tree.lock();
+        if let Ok(node) = nodes.get_mut(inode) {
+            node.changed = SystemTime::now();
+        }
+        nodes.detach(inode);
+        self.note_name(&mut nodes, parent, name, None);
+        if let Ok(node) = nodes.get_mut(parent) {
+            node.removed_in = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn check_no_unsaved_child(&self, inode: Inode) -> Result<(), DriveError> {
+        let nodes = self.tree.lock();
+        for &child in nodes.get(inode)?.children.values() {
+            if nodes.get(child)?.is_unsaved() {
+                return Err(DriveError::NotEmpty);
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that shows nothing may hold what a dead process of ours left.
+    async fn remove_if_only_debris(&self, path: &RemotePath) -> Result<(), DriveError> {
+        let entries = self.remote.list(path).await?;
+        if !entries.iter().all(|entry| temporary::is_debris(entry.name.as_bytes())) {
+            return Err(DriveError::NotEmpty);
+        }
+        for entry in entries {
+            self.remote.remove(&path.join(&entry.name)).await?;
+        }
+        Ok(self.remote.rmdir(path).await?)
+    }
+}
+
+/// Whether a file is new and unsaved: the server knows no such name.
+pub(super) async fn is_only_here(file: Option<&File>) -> bool {
+    match file {
+        Some(file) => {
+            matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
+        }
+        None => false,
+    }
+}
