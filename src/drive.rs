@@ -11,6 +11,7 @@ mod file;
 mod filesystem;
 mod found;
 mod handles;
+mod keptopen;
 mod listings;
 mod location;
 mod lookup;
@@ -42,6 +43,7 @@ use chunks::{ChunkCache, ContentId};
 use file::{Base, File, Unsent};
 use found::{Found, Place};
 use handles::Handles;
+use keptopen::KeptOpen;
 use listings::Listings;
 use location::Location;
 use openahead::OpenAhead;
@@ -93,6 +95,7 @@ pub struct Drive {
     handles: Handles,
     listings: Arc<Listings>,
     open_ahead: Arc<OpenAhead>,
+    kept_open: KeptOpen,
     counters: Arc<status::Counters>,
     errors: Mutex<VecDeque<ErrorRecord>>,
     vaults: Mutex<Vec<KnownVault>>,
@@ -116,6 +119,7 @@ impl Drive {
             cache: ChunkCache::new(options.memory / 2),
             listings: Arc::new(Listings::new(options.attr_timeout)),
             open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
+            kept_open: KeptOpen::default(),
             remote,
             options,
             tree: Tree::new(),
@@ -135,6 +139,7 @@ impl Drive {
             loop {
                 tokio::time::sleep(SAVE_EVERY).await;
                 let Some(drive) = saved.upgrade() else { return };
+                drive.kept_open.sweep();
                 drive.save_what_waits().await;
             }
         });
@@ -244,7 +249,19 @@ impl Drive {
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }
+        self.forget_opened(parent, name);
+    }
+
+    /// This mount changed what has that name: what was opened of it for later is not it any more.
+    fn forget_opened(&self, parent: Inode, name: &OsStr) {
         self.open_ahead.forget(parent, name);
+        self.kept_open.forget(parent, name);
+    }
+
+    /// Places were moved, or a vault was locked.
+    fn forget_all_opened(&self) {
+        self.open_ahead.clear();
+        self.kept_open.clear();
     }
 
     /// Our version of a file became a conflicting copy: it goes on under that name, and the user is told.

@@ -1,5 +1,5 @@
-//! Opening files ahead: what it saves, what it costs where the guess was wrong, and that it never shows what is old. Over memory, where
-//! time passes only while everybody waits, so that it counts the round trips.
+//! Opening files ahead, and keeping them open: what it saves, what it costs where the guess was wrong, and that it never shows what is
+//! old. Over memory, where time passes only while everybody waits, so that it counts the round trips.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 const ROUND_TRIP: Duration = Duration::from_millis(80);
 
-/// Longer than files that were opened ahead are kept.
-const LONG: Duration = Duration::from_secs(2);
+/// Longer than files are kept open that nobody uses.
+const LONG: Duration = Duration::from_secs(12);
 
 fn in_every_place(test: impl AsyncFn(Place)) {
     for place in Place::ALL {
@@ -104,8 +104,9 @@ fn a_hundred_files_in_a_row_take_ten_round_trips_and_no_message_more() {
             });
             // Two for each of the first two, and two each time that the window has to be waited for.
             let taken = taken.await;
-            assert!((6..=10).contains(&taken), "{taken} round trips, first: {first}");
-            assert_eq!(opening(&kernel) - before, 300, "OPEN, READ and FSTAT for each");
+            assert!((4..=10).contains(&taken), "{taken} round trips, first: {first}");
+            // OPEN, READ and FSTAT for each; but the first two are still open, since nobody knew that others would follow.
+            assert_eq!(opening(&kernel) - before, if first { 300 } else { 294 });
         }
     });
 }
@@ -234,5 +235,21 @@ fn what_others_change_is_read_within_a_second_and_at_once_where_they_are_at_work
             let changed = kernel.content(&format!("a/{}", name(number))).await.unwrap();
             assert!(changed == content(52 - number), "{number}");
         }
+    });
+}
+
+#[test]
+fn a_file_that_is_opened_again_takes_one_look_and_shows_what_others_made_of_it() {
+    in_every_place(async |place| {
+        let (server, kernel) = filled(place, &["a"], 20).await;
+        kernel.lookup("a").await.unwrap();
+        assert_eq!(round_trips(read(&kernel, "a", 3)).await, 2);
+        assert_eq!(round_trips(read(&kernel, "a", 3)).await, 1);
+        replace(&server, place, 3, 10);
+        let path = format!("a/{}", name(3));
+        assert!(kernel.content(&path).await.unwrap() == content(10));
+        kernel.save(&path, b"ours").await.unwrap();
+        assert_eq!(kernel.content(&path).await.unwrap(), "ours");
+        assert_eq!(kernel.drive.errors(), []);
     });
 }

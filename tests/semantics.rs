@@ -553,7 +553,7 @@ fn every_statement_of_the_document_names_tests_that_exist() {
             .skip(1)
             .step_by(2)
             .filter(|code| {
-                ["fixtures::", "programs::", "semantics::", "suites::"]
+                ["fixtures::", "programs::", "removals::", "semantics::", "suites::"]
                     .iter()
                     .any(|file| code.starts_with(file))
             })

@@ -13,8 +13,10 @@ use scaup_fuse::filesystem::{
 
 use super::Drive;
 use super::error::DriveError;
-use super::file::File;
+use super::file::{Backing, File};
 use super::found::{Directory, Place};
+use super::location::Location;
+use super::streak::Key;
 use super::vault::VaultNode;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 
@@ -52,9 +54,12 @@ impl Drive {
             (node.file.clone(), node.content)
         };
         let start = self.note_opening(inode, &location, writable);
-        let file = match open {
+        let kept = self.take_kept(inode, &location).filter(|_| !writable && start.is_none());
+        let file = match open.or(kept) {
             Some(file) => {
                 file.refresh(self, &location).await?;
+                // One that was kept open is open again, unless somebody else opened it at the same time.
+                let file = Arc::clone(self.tree.lock().get_mut(inode)?.file.get_or_insert(file));
                 if writable {
                     file.make_writable(self, &location).await?;
                 }
@@ -110,6 +115,31 @@ impl Drive {
         Ok((file, unchanged))
     }
 
+    fn take_kept(&self, inode: Inode, location: &Location) -> Option<Arc<File>> {
+        let key = self.key_of(inode).ok()?;
+        self.kept_open.take(&key, &location.file_path())
+    }
+
+    /// Keeps a file open on the server for whoever opens it again, if it was only read.
+    async fn keep_open(&self, file: &Arc<File>) {
+        let is_only_read = matches!(file.state.read().await.backing, Backing::Stored { writable: false, .. });
+        let Ok(key) = self.key_of(file.inode) else { return };
+        // Whoever goes through a directory opens the other files.
+        if is_only_read
+            && !file.is_unlinked()
+            && !self.open_ahead.is_gone_through(key.parent)
+            && let Ok(location) = self.location(file.inode)
+        {
+            self.kept_open.keep(key, location.file_path(), Arc::clone(file));
+        }
+    }
+
+    fn key_of(&self, inode: Inode) -> Result<Key, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok(Key { parent: node.parent, name: node.name.clone() })
+    }
+
     /// A handle is gone.
     async fn close_file(&self, file: &Arc<File>) {
         if file.unsaved().is_some() {
@@ -117,6 +147,10 @@ impl Drive {
             if let Err(error) = file.commit(self, false).await {
                 self.report(file.inode, "unsaved", &error);
             }
+        }
+        let is_last = self.tree.lock().get(file.inode).is_ok_and(|node| node.opens == 1);
+        if is_last {
+            self.keep_open(file).await;
         }
         self.uncount_handle(file.inode);
     }
@@ -265,7 +299,7 @@ impl Drive {
                 }
             }
             self.listings.clear();
-            self.open_ahead.clear();
+            self.forget_all_opened();
         }
         match names.first() {
             Some(&(parent, _)) => self.reported(parent, result),

@@ -495,7 +495,7 @@ impl Drive {
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }
-        self.open_ahead.forget(parent, &name);
+        self.forget_opened(parent, &name);
     }
 }
 

@@ -348,7 +348,7 @@ impl Drive {
         if source.kind == RemoteKind::Directory {
             // What is below it may have been listed by its path.
             self.listings.clear();
-            self.open_ahead.clear();
+            self.forget_all_opened();
         }
         self.note_name(&mut nodes, parent, name, None);
         self.note_name(&mut nodes, new_parent, new_name, Some(found));

@@ -80,6 +80,11 @@ impl OpenAhead {
         self.lock().starts.remove(&Key { parent, name: name.to_owned() });
     }
 
+    /// Whether a program is going through the files of a directory.
+    pub(super) fn is_gone_through(&self, directory: Inode) -> bool {
+        self.lock().streaks.iter().any(|streak| streak.last().0 == directory && streak.is_sure())
+    }
+
     /// Others are changing files in a directory: there it is not the time to open ahead.
     pub(super) fn forget_directory(&self, directory: Inode) {
         let mut inner = self.lock();

@@ -152,6 +152,11 @@ impl Streak {
         self.last
     }
 
+    /// Whether it was guessed right often enough not to be chance.
+    pub(super) fn is_sure(&self) -> bool {
+        self.hits as usize >= WINDOW_FIRST
+    }
+
     /// The uppermost directory it was seen in.
     pub(super) fn top(&self) -> Inode {
         self.levels.first().map_or(self.last.0, |level| level.inode)
@@ -241,5 +246,108 @@ impl Streak {
     /// A file was opened ahead for it.
     pub(super) fn note_coming(&mut self, key: Key) {
         self.coming.push_back(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::found::Place;
+    use super::*;
+    use crate::remote::{RemoteAttributes, RemotePath};
+
+    const HERE: Inode = Inode(7);
+    const LIFE: Duration = Duration::from_secs(1);
+
+    fn found(name: &str, kind: RemoteKind) -> Found {
+        Found { name: name.into(), attributes: RemoteAttributes::new(kind, 0o644), place: Place::Plain }
+    }
+
+    /// `00` to `99`, and a directory between each two of them.
+    fn names() -> HashMap<OsString, Found> {
+        (0..100)
+            .flat_map(|number| {
+                let directory = found(&format!("{number:02} directory"), RemoteKind::Directory);
+                [found(&format!("{number:02}"), RemoteKind::File), directory]
+            })
+            .map(|found| (found.name.clone(), found))
+            .collect()
+    }
+
+    /// Numbers that run against the names.
+    fn number(name: &OsStr) -> Inode {
+        Inode(1000 - name.to_str().unwrap()[..2].parse::<u64>().unwrap())
+    }
+
+    fn key(name: &str) -> Key {
+        Key { parent: HERE, name: name.into() }
+    }
+
+    fn streak() -> Streak {
+        let directory = Directory::Plain(RemotePath::root());
+        let mut level =
+            Level::new(HERE, directory, Instant::now(), names().into_values(), Order::Name, number);
+        level.go_behind(OsStr::new("01"));
+        Streak::new(Order::Name, vec![level], false, HERE)
+    }
+
+    fn next(streak: &mut Streak) -> Option<String> {
+        let (_, found) = streak.next(LIFE, |_, _, _| None)?;
+        let name = found.name.to_str().unwrap().to_owned();
+        streak.note_coming(key(&name));
+        Some(name)
+    }
+
+    #[test]
+    fn neighbours_are_told_from_others_in_either_order() {
+        let names = names();
+        let is_next = |order: Order, last: &str, name: &str| {
+            order.is_next(&names, number, Some(OsStr::new(last)), OsStr::new(name))
+        };
+        assert!(is_next(Order::Name, "10", "11") && is_next(Order::Name, "10", "13"));
+        assert!(!is_next(Order::Name, "10", "14") && !is_next(Order::Name, "11", "10"));
+        assert!(!is_next(Order::Name, "10", "10"));
+        assert!(is_next(Order::Number, "11", "10") && !is_next(Order::Number, "12", "10"));
+        assert!(Order::Name.is_next(&names, number, None, OsStr::new("00")));
+        assert!(!Order::Name.is_next(&names, number, None, OsStr::new("10")));
+    }
+
+    #[test]
+    fn the_files_behind_come_once_each_and_more_of_them_with_every_right_guess() {
+        let mut streak = streak();
+        let mut expected = 2;
+        for hits in 0..8 {
+            for _ in 0..streak.wanted(LIFE, |_| true) {
+                assert_eq!(next(&mut streak).unwrap(), format!("{expected:02}"));
+                expected += 1;
+            }
+            assert!(expected - 2 <= hits + WINDOW_MAX, "{expected}");
+            assert!(streak.continues_with(&key(&format!("{:02}", hits + 2)), true));
+        }
+        assert!(expected >= 2 + WINDOW_MAX);
+    }
+
+    #[test]
+    fn what_has_no_room_comes_again_and_what_is_elsewhere_is_another_streak() {
+        let mut streak = streak();
+        assert_eq!(streak.next(LIFE, |_, _, _| None).unwrap().1.name, "02");
+        streak.put_back();
+        assert_eq!(next(&mut streak).unwrap(), "02");
+        assert!(!streak.continues_with(&key("60"), true));
+        assert!(streak.continues_with(&key("04"), true), "one was left out");
+        assert_eq!(next(&mut streak).unwrap(), "05");
+    }
+
+    #[test]
+    fn a_slow_program_is_not_run_away_from() {
+        let mut streak = streak();
+        for number in 2..10 {
+            while streak.wanted(LIFE, |_| true) > 0 && next(&mut streak).is_some() {}
+            assert!(streak.continues_with(&key(&format!("{number:02}")), false));
+            // As if it had worked on the file for so long.
+            streak.served = streak.served.and_then(|served| served.checked_sub(Duration::from_millis(200)));
+        }
+        streak.coming.clear();
+        assert!(streak.wanted(LIFE, |_| true) <= 2);
     }
 }
