@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod login;
 mod mount;
+mod progress;
 mod prompt;
 mod status;
 mod unmount;

@@ -17,8 +17,10 @@ mod location;
 mod lookup;
 mod namespace;
 mod openahead;
+mod parts;
 mod readahead;
 mod removals;
+mod segmented;
 mod staged;
 mod start;
 mod status;
@@ -30,7 +32,7 @@ mod vault;
 mod vaults;
 mod writeback;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -47,11 +49,13 @@ use keptopen::KeptOpen;
 use listings::Listings;
 use location::Location;
 use openahead::OpenAhead;
+use readahead::{Ahead, Readers};
 use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
 pub use error::DriveError;
+pub use parts::{Part, UnknownPart};
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
 pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault, open_vault};
 
@@ -84,6 +88,14 @@ pub struct DriveOptions {
     pub sync_on_close: bool,
     /// Whether the log may hold clear names. What `status` shows always does: it stays in memory.
     pub log_names: bool,
+    /// The parts that are left out.
+    pub without: BTreeSet<Part>,
+}
+
+impl DriveOptions {
+    fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
 }
 
 /// The tree a mount shows; implements `scaup_fuse::Filesystem`.
@@ -93,6 +105,7 @@ pub struct Drive {
     tree: Tree,
     cache: Arc<ChunkCache>,
     handles: Handles,
+    readers: Arc<Readers>,
     listings: Arc<Listings>,
     open_ahead: Arc<OpenAhead>,
     kept_open: KeptOpen,
@@ -114,16 +127,21 @@ pub struct Drive {
 impl Drive {
     /// A drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
     #[must_use]
-    pub fn new(remote: Arc<dyn Remote>, options: DriveOptions) -> Arc<Self> {
+    pub fn new(remote: Arc<dyn Remote>, mut options: DriveOptions) -> Arc<Self> {
+        if !options.has(Part::AttributeCache) {
+            options.attr_timeout = Duration::ZERO;
+        }
+        let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
         let drive = Arc::new_cyclic(|me| Self {
-            cache: ChunkCache::new(options.memory / 2),
-            listings: Arc::new(Listings::new(options.attr_timeout)),
+            cache: ChunkCache::new(cached),
+            listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
             open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
             kept_open: KeptOpen::default(),
             remote,
             options,
             tree: Tree::new(),
             handles: Handles::default(),
+            readers: Arc::default(),
             counters: Arc::default(),
             errors: Mutex::default(),
             vaults: Mutex::default(),
@@ -189,17 +207,33 @@ impl Drive {
     fn is_crowded(&self) -> bool {
         /// Files that may wait to be saved after they were closed.
         const UNSENT_FILES_MAX: u64 = 512;
-        self.unsent.bytes() > self.unsent_max() || self.unsent.files() > UNSENT_FILES_MAX
+        !self.options.has(Part::WriteBehind)
+            || self.unsent.bytes() > self.unsent_max()
+            || self.unsent.files() > UNSENT_FILES_MAX
     }
 
-    /// How many such bytes may be held before writers have to wait.
+    /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
+    /// encrypted, and in the message.
     fn unsent_max(&self) -> u64 {
-        self.options.memory / 2
+        self.options.memory / 6
     }
 
-    /// How many chunks a handle may read ahead.
+    /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there
+    /// until it is read.
     fn read_ahead_max(&self) -> u64 {
-        self.cache.capacity() / codec::CHUNK_LEN / 4
+        if !self.options.has(Part::ReadAhead) {
+            return 0;
+        }
+        self.cache.capacity() / 8 * 3
+    }
+
+    fn ahead(&self) -> Ahead {
+        Ahead {
+            remote: Arc::clone(&self.remote),
+            cache: Arc::clone(&self.cache),
+            counters: Arc::clone(&self.counters),
+            goes_last: self.options.has(Part::Priorities),
+        }
     }
 
     /// Where the content of a file lies now.

@@ -196,14 +196,9 @@ pub enum RemoteOpen {
     CreateNew(u16),
 }
 
-/// Who waits for what is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadPriority {
-    /// A program.
-    Demand,
-    /// Nobody yet: it goes only when nobody else wants the road.
-    Ahead,
-}
+/// Room on the road for content that nobody waits for yet. It counts as taken until this and its clones are dropped.
+#[derive(Clone)]
+pub struct Room(Option<Arc<scaup_sftp::client::Room>>);
 
 /// Capacity of the server's file system, as `statvfs(3)` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,7 +308,7 @@ pub trait Remote: Send + Sync + 'static {
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].
     async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
         let file = self.open(path, RemoteOpen::Read).await?;
-        let (_, content) = file.read_start(limit + 1, ReadPriority::Demand).await?;
+        let (_, content) = file.read_start(limit + 1, None).await?;
         if content.len() > limit {
             return Err(RemoteError::Protocol(format!("{path:?} is longer than {limit} bytes")));
         }
@@ -337,6 +332,10 @@ pub trait Remote: Send + Sync + 'static {
     async fn hard_link(&self, existing: &RemotePath, new: &RemotePath) -> Result<(), RemoteError>;
     /// Capacity of the file system that `path` lies on (`statvfs@openssh.com`).
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError>;
+    /// Waits until the road has room for `length` bytes that nobody waits for yet: what programs wait for goes first.
+    async fn room_ahead(&self, _length: usize) -> Result<Room, RemoteError> {
+        Ok(Room(None))
+    }
     /// Traffic so far.
     fn counters(&self) -> RemoteCounters;
     /// Whether the server can be asked now. While it can't, what is known of it is all there is.
@@ -355,15 +354,27 @@ pub trait Remote: Send + Sync + 'static {
 #[async_trait]
 pub trait RemoteFile: Send + Sync + 'static {
     /// Reads `length` bytes from `offset`, of any length: the implementation splits and gathers. Fewer come only at the end of the file.
-    async fn read_at(&self, offset: u64, length: usize, priority: ReadPriority)
-    -> Result<Bytes, RemoteError>;
-    /// The attributes and the first `length` bytes (all, if the file is shorter), in one round trip.
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError>;
+    /// Like [`Self::read_at`], for content that has its part of `room`, which [was waited for](Remote::room_ahead) before.
+    async fn read_ahead(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        let read = self.read_at(offset, length).await;
+        drop(room);
+        read
+    }
+    /// The attributes and the first `length` bytes (all, if the file is shorter), in one round trip. What nobody waits for yet has its part of
+    /// `room`.
     async fn read_start(
         &self,
         length: usize,
-        priority: ReadPriority,
+        room: Option<Room>,
     ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
-        let (attributes, start) = futures::join!(self.stat(), self.read_at(0, length, priority));
+        let start = async {
+            match room {
+                Some(room) => self.read_ahead(0, length, room).await,
+                None => self.read_at(0, length).await,
+            }
+        };
+        let (attributes, start) = futures::join!(self.stat(), start);
         Ok((attributes?, start?))
     }
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.

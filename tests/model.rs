@@ -14,9 +14,10 @@ use kernel::{
     options, pattern, runtime,
 };
 use proptest::prelude::*;
+use proptest::sample::subsequence;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
-use scaup::drive::DriveOptions;
+use scaup::drive::{DriveOptions, Part};
 use scaup::remote::RemotePath;
 use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::filesystem::{Handle, Inode, OpenFlags, RenameMode};
@@ -91,6 +92,7 @@ struct Model {
     look_inside: bool,
     memory: u64,
     attr_timeout: Duration,
+    without: Vec<Part>,
     delay: Option<(u64, u64)>,
     nodes: Vec<Node>,
     handles: Vec<Open>,
@@ -557,12 +559,15 @@ fn steps() -> BoxedStrategy<Step> {
 
 fn setups(place: Place) -> BoxedStrategy<Model> {
     let delay = prop_oneof![2 => Just(None), 1 => any::<u64>().prop_map(|seed| Some((0, seed))), 2 => any::<u64>().prop_map(|seed| Some((40, seed)))];
-    (any::<bool>(), prop_oneof![Just(8u64 << 20), Just(256 << 10)], any::<bool>(), delay)
-        .prop_map(move |(look_inside, memory, believing, delay)| Model {
+    let without =
+        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(Part::ALL.to_vec(), 1..=Part::ALL.len())];
+    (any::<bool>(), prop_oneof![Just(8u64 << 20), Just(256 << 10)], any::<bool>(), without, delay)
+        .prop_map(move |(look_inside, memory, believing, without, delay)| Model {
             place,
             look_inside,
             memory,
             attr_timeout: Duration::from_secs(if believing { 3600 } else { 0 }),
+            without,
             delay,
             nodes: vec![Node::Directory { names: BTreeMap::new(), mode: 0o755 }],
             handles: Vec::new(),
@@ -592,7 +597,12 @@ impl Mount {
         let mut mount = Self {
             runtime: runtime(),
             server: model.place.server(),
-            options: DriveOptions { memory: model.memory, attr_timeout: model.attr_timeout, ..options() },
+            options: DriveOptions {
+                memory: model.memory,
+                attr_timeout: model.attr_timeout,
+                without: model.without.iter().copied().collect(),
+                ..options()
+            },
             delay,
             place: model.place,
             kernel: None,

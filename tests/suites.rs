@@ -7,25 +7,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use scaup_rig::within;
-use support::{Drive, PATIENCE, said};
+use support::{Drive, PATIENCE, fsx, said, tool};
 
 /// How many of `pjdfstest`'s 398 cases pass on sshfs 3.7.3.
 const SSHFS_PASSES: usize = 127;
-
-/// A tool that `cargo install` puts in place (`tests/run tools`).
-fn tool(name: &str) -> PathBuf {
-    let home = std::env::var_os("CARGO_HOME").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cargo"),
-        PathBuf::from,
-    );
-    let path = home.join("bin").join(name);
-    assert!(path.is_file(), "{} is missing; please run: tests/run tools", path.display());
-    path
-}
 
 /// Runs `pjdfstest` in `directory`; every case but those in the list of `tests/pjdfstest` must pass, and those must fail.
 fn pjdfstest(directory: &Path, configuration: &str, passes: usize) {
@@ -81,24 +70,16 @@ fn pjdfstest_finds_no_unexpected_failure_in_a_plain_folder() {
     drive.unmount();
 }
 
-/// 20,000 reads, writes, truncations and mappings at random places, each compared with what must be there.
-fn fsx(directory: &Path) {
-    let mut command = Command::new(tool("fsx"));
-    command.args(["-N", "20000", "-S", "42"]).arg(directory.join("fsx"));
-    let output = within(PATIENCE, move || command.output().unwrap());
-    assert!(output.status.success(), "fsx ended with {}: {}", output.status, said(&output));
-}
-
 #[test]
 fn fsx_finds_nothing_lost_or_wrong_in_a_vault() {
     let drive = Drive::mounted();
-    fsx(&drive.vault());
+    fsx(&drive.vault(), 20_000);
     drive.unmount();
 }
 
 #[test]
 fn fsx_finds_nothing_lost_or_wrong_in_a_plain_folder() {
     let drive = Drive::mounted();
-    fsx(&drive.plain());
+    fsx(&drive.plain(), 20_000);
     drive.unmount();
 }

@@ -14,4 +14,4 @@ pub use error::{SftpError, StatusCode};
 pub use lane::{Lane, LaneCounters};
 pub use packet::{Attributes, NameEntry, SetAttributes};
 pub use requests::{FileHandle, OpenFlags, Statistics};
-pub use road::{Budget, Priority, Road};
+pub use road::{Budget, Road, Room};

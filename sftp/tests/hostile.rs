@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use scaup_rig::{Lie, SftpPacket, hostile_sftp};
-use scaup_sftp::client::{Attributes, Lane, OpenFlags, Priority, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{Attributes, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -72,7 +72,7 @@ async fn ask(lane: &Lane, kind: u8) -> Result<(), SftpError> {
             }
             SftpPacket::READ => {
                 let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await?;
-                lane.read_at(&handle, 0, 10, Priority::Demand).await.map(drop)
+                lane.read_at(&handle, 0, 10).await.map(drop)
             }
             SftpPacket::LSTAT => lane.lstat(b"file").await.map(drop),
             SftpPacket::OPENDIR | SftpPacket::READDIR => lane.list(b"directory").await.map(drop),
@@ -295,7 +295,7 @@ async fn limits_that_make_no_sense_are_bounded() {
         .await
         .unwrap();
         let handle = lane.open_file(b"large", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
-        assert!(lane.read_at(&handle, 0, content.len(), Priority::Demand).await.unwrap() == content);
+        assert!(lane.read_at(&handle, 0, content.len()).await.unwrap() == content);
         lane.write_at(&handle, content.len() as u64, &content.clone().into()).await.unwrap();
         assert!(fs::read(home.path().join("large")).unwrap() == content.repeat(2));
         // OpenSSH's packets are of 256 KiB at most.
@@ -413,7 +413,7 @@ async fn content_is_as_long_as_asked_or_refused() {
         .await
         .unwrap();
     let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
-    let read = lane.read_at(&handle, 0, 10, Priority::Demand).await;
+    let read = lane.read_at(&handle, 0, 10).await;
     assert!(matches!(read, Err(SftpError::Protocol(_))), "{read:?}");
 }
 
@@ -438,7 +438,7 @@ async fn short_answers_are_made_whole() {
     let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
     for (offset, length) in [(0, 100_000), (0, 200_000), (99_990, 10), (5, 70_000)] {
         let expected = &content[offset..content.len().min(offset + length)];
-        let read = timeout(PATIENCE, lane.read_at(&handle, offset as u64, length, Priority::Demand));
+        let read = timeout(PATIENCE, lane.read_at(&handle, offset as u64, length));
         assert!(read.await.expect("reading hangs").unwrap() == expected, "{length} from {offset}");
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join_all};
 use scaup_rig::{Lie, SftpPacket, hostile_sftp, need};
-use scaup_sftp::client::{FileHandle, Lane, OpenFlags, Priority, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -86,7 +86,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, SftpError>) -> StatusCode {
 }
 
 async fn read(lane: &Lane, handle: &FileHandle, offset: u64, length: usize) -> Bytes {
-    lane.read_at(handle, offset, length, Priority::Demand).await.unwrap()
+    lane.read_at(handle, offset, length).await.unwrap()
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn a_file_is_written_whole_and_its_start_read_with_its_attributes() {
         assert_eq!((found.mode(), found.mtime(), found.len()), (0o100_640, 4, length as u64));
         assert_eq!((attributes.size, attributes.times), (Some(length as u64), Some((3, 4))));
         for start in [1, 999, 300_000, 800_000] {
-            let (attributes, read) = lane.read_start(&handle, start, Priority::Demand).await.unwrap();
+            let (attributes, read) = lane.read_start(&handle, start, None).await.unwrap();
             assert_eq!(attributes.size, Some(length as u64));
             assert!(read == content[..start.min(length)], "{start} of {length}: {} came", read.len());
         }
@@ -506,7 +506,7 @@ async fn the_end_of_the_server_ends_all_that_waits() {
     let handle = server.lane.open_file(b"f", OpenFlags::Read, &nothing()).await.unwrap();
     server.process.kill().await.unwrap();
     let lane = &server.lane;
-    let (one, two) = tokio::join!(lane.lstat(b"f"), lane.read_at(&handle, 0, 10, Priority::Demand));
+    let (one, two) = tokio::join!(lane.lstat(b"f"), lane.read_at(&handle, 0, 10));
     assert!(matches!(one, Err(SftpError::Disconnected(_))), "{one:?}");
     assert!(matches!(two, Err(SftpError::Disconnected(_))), "{two:?}");
     assert!(matches!(lane.ended().await, SftpError::Disconnected(_)));

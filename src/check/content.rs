@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::finding::{FindingKind, Spot};
 use super::{Check, CheckError};
-use crate::remote::{ReadPriority, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath};
 
 /// Chunks in one read: as many as fit four messages of OpenSSH.
 const CHUNKS_PER_READ: u64 = 28;
@@ -177,5 +177,5 @@ fn open_chunks(cryptor: &Cryptor, header: &FileHeader, window: &Window, bytes: &
 }
 
 async fn read(file: &dyn RemoteFile, offset: u64, len: u64) -> Result<Bytes, RemoteError> {
-    file.read_at(offset, usize::try_from(len).unwrap_or(usize::MAX), ReadPriority::Demand).await
+    file.read_at(offset, usize::try_from(len).unwrap_or(usize::MAX)).await
 }

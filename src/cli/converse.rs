@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::exit::CliError;
+use super::progress::Progress;
 use super::prompt;
 use crate::daemon::client::{self, Conversation};
-use crate::daemon::protocol::{Event, FailureKind, MountStatus, Request, Secret};
+use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, Request, Secret};
 
 /// What a daemon answered.
 pub(super) enum Answer {
@@ -29,13 +30,14 @@ pub(super) fn ask(
 
 /// Waits for the outcome of what was asked.
 pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answer, CliError> {
+    let mut progress = Progress::new(quiet);
     loop {
         match conversation.hear()? {
-            Some(Event::Progress(text)) if quiet => drop(text),
-            Some(Event::Progress(text)) => eprintln!("{text}"),
+            Some(Event::Progress(text)) => progress.tell(&text),
+            Some(Event::Saving(left)) => progress.saving(left),
             Some(Event::Prompt(question)) => {
-                let answer = prompt::ask(&question.text, question.echo).map(Secret);
-                conversation.say(&Request::Answer { id: question.id, answer })?;
+                progress.end_line();
+                answer(conversation, &question)?;
             }
             Some(Event::Done) => return Ok(Answer::Done),
             Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
@@ -50,11 +52,26 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
     }
 }
 
-/// Shows what a daemon has to say until it ends.
+/// Asks a person what a daemon wants to know.
+fn answer(conversation: &mut Conversation, question: &Prompt) -> std::io::Result<()> {
+    let answer = prompt::ask(&question.text, question.echo).map(Secret);
+    conversation.say(&Request::Answer { id: question.id, answer })
+}
+
+/// Shows what a daemon has to say, and answers what it asks, until it ends.
 pub(super) fn until_the_end(conversation: &mut Conversation) {
+    let mut progress = Progress::new(false);
     while let Ok(Some(event)) = conversation.hear() {
-        if let Event::Progress(text) = event {
-            eprintln!("{text}");
+        match event {
+            Event::Progress(text) => progress.tell(&text),
+            Event::Saving(left) => progress.saving(left),
+            Event::Prompt(question) => {
+                progress.end_line();
+                if answer(conversation, &question).is_err() {
+                    return;
+                }
+            }
+            _ => {}
         }
     }
 }

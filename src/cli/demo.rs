@@ -186,7 +186,7 @@ impl Person {
                     return Ok(());
                 }
                 Some(Event::Failed(failure)) => return Err(failure.into()),
-                Some(Event::Status(_) | Event::Done) => {}
+                Some(Event::Status(_) | Event::Saving(_) | Event::Done) => {}
                 None => return Err(CliError::other("the mount's process ended before it had mounted")),
             }
         }

@@ -10,7 +10,7 @@ use crate::daemon::protocol::Request;
 #[derive(Args)]
 #[command(
     after_help = "A lost connection is made anew by itself as long as nobody has to be asked. Where the server wants a new code, and no\n\
-    --otp-command gives one, the mount waits (`scaup status` says so) until this command asks for it. Nothing is lost meanwhile."
+    --otp-command gives one, this command asks for it; a window of SSH_ASKPASS that asks already goes away. Nothing is lost meanwhile."
 )]
 pub(super) struct Arguments {
     /// The mount's name or mount point [default: the only one]

@@ -26,7 +26,10 @@ const TIMEOUT: u64 = 60;
     scaup mount hq                                 a bookmark\n  \
     scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
     scaup mount ~/Nextcloud --vault Private        a local directory (./ or / in front), one vault of it\n\n\
-    Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.")]
+    Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
+    A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked for\n\
+    at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named when it\n\
+    was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited for.")]
 pub(super) struct Arguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,
@@ -41,7 +44,8 @@ pub(super) struct Arguments {
     /// Read this instead of ~/.ssh/config
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none
+    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none,
+    /// without=PART[:PART…] (leaves out parts that make it fast, to measure them or to find a fault)
     #[arg(short, value_name = "KEY=VALUE,…")]
     options: Vec<String>,
     /// Stay in the foreground until unmounted
@@ -56,6 +60,9 @@ pub(super) struct Arguments {
     /// Never look for vaults
     #[arg(long, conflicts_with = "vault")]
     no_vaults: bool,
+    /// Ask for the key's passphrase again when the connection was lost, instead of holding the key in locked memory
+    #[arg(long)]
+    forget_key: bool,
     /// A command that prints the passphrase of the key
     #[arg(long, value_name = "CMD")]
     passphrase_command: Option<String>,
@@ -153,6 +160,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         read_only: arguments.read_only || bookmark.read_only,
         vaults: if arguments.vault.is_empty() && !arguments.no_vaults { vaults } else { arguments.vault },
         no_vaults: arguments.no_vaults,
+        forget_key: arguments.forget_key || bookmark.forget_key,
         passphrase_command: arguments.passphrase_command.or(bookmark.passphrase_command),
         otp_command: arguments.otp_command.or(bookmark.otp_command),
         vault_password_command: arguments.vault_password_command.or(bookmark.vault_password_command),

@@ -49,7 +49,7 @@ pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
 }
 
 /// A server's text must not play with the terminal.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::converse;
 use super::exit::CliError;
+use super::prompt;
 use crate::config::size;
 use crate::daemon::protocol::MountStatus;
 
@@ -39,7 +40,9 @@ fn show(mount: &MountStatus) {
     let state = serde_json::to_value(mount.state).ok();
     let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default().replace('_', " ");
     println!("{}: {} at {}", mount.name, mount.target, mount.mountpoint.display());
-    println!("  {state} since {}", mount.since);
+    let reason =
+        mount.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", prompt::shown(reason)));
+    println!("  {state} since {}{reason}", mount.since);
     for vault in &mount.vaults {
         let kind = match (vault.format, &vault.cipher_combo) {
             (Some(format), Some(combo)) => format!(" (format {format}, {combo})"),

@@ -10,8 +10,8 @@ use crate::daemon::protocol::Request;
 /// Save everything and unmount.
 #[derive(Args)]
 #[command(
-    after_help = "Waits until everything is on the server. If something can't be saved it says so, ends with code 8 and\n\
-    leaves the mount as it is."
+    after_help = "Waits until everything is on the server. If something can't be saved it says what and why, ends with code 8 and\n\
+    leaves the mount as it is. If something in it is in use it says by whom."
 )]
 pub(super) struct Arguments {
     /// The mount's name or mount point

@@ -184,6 +184,7 @@ impl Place {
             read_only: false,
             vaults: Vec::new(),
             no_vaults: true,
+            forget_key: false,
             passphrase_command: self.passphrase_command.clone(),
             otp_command: self.otp_command.clone(),
             vault_password_command: None,

@@ -31,6 +31,9 @@ pub struct Bookmark {
     /// Nothing is ever changed on the server.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
+    /// The key's passphrase is asked for at every login.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forget_key: bool,
     /// Prints the passphrase of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passphrase_command: Option<String>,

@@ -1,6 +1,10 @@
 //! `-o KEY=VALUE,…`: which options are for the mount, which for SSH, and which are for others and ignored.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
+
+use crate::drive::{Part, UnknownPart};
 
 /// The options of all `-o`, sorted out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,6 +29,8 @@ pub struct SortedOptions {
     pub subtype: Option<String>,
     /// `idmap=none`: owners outside vaults are shown as the server numbers them.
     pub server_owners: bool,
+    /// `without=`: parts of the drive that are left out.
+    pub without: BTreeSet<Part>,
 }
 
 /// Options that mean something to `mount(8)`, `systemd` or a desktop, and nothing here. `default_permissions` and `nosuid,nodev` are
@@ -106,6 +112,10 @@ pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
             ("umask", Some(_)) => sorted.umask = u16::try_from(number(8)? & 0o777).ok(),
             ("fsname", Some(value)) => sorted.fsname = Some(value.to_owned()),
             ("subtype", Some(value)) => sorted.subtype = Some(value.to_owned()),
+            ("without", Some(parts)) => {
+                let named: Result<Vec<Part>, UnknownPart> = parts.split(':').map(str::parse).collect();
+                sorted.without.extend(named.map_err(|error| format!("option {option}: {error}"))?);
+            }
             ("idmap", Some("none")) => sorted.server_owners = true,
             ("idmap", Some("user")) => sorted.server_owners = false,
             (key, _) if key.starts_with("x-") || (IGNORED.contains(&key) && value.is_none()) => {}
@@ -137,6 +147,15 @@ mod tests {
         assert!(sorted.read_only);
         assert_eq!((sorted.uid, sorted.umask), (Some(1000), Some(0o77)));
         assert_eq!(sorted.ssh, [("StrictHostKeyChecking".to_owned(), "no".to_owned())]);
+    }
+
+    #[test]
+    fn parts_are_left_out_by_their_names() {
+        let all: Vec<String> = Part::ALL.iter().map(Part::to_string).collect();
+        let given = [format!("without={}", all.join(":")), "without=read-ahead,ro".to_owned()];
+        assert_eq!(sort(&given).unwrap().without, BTreeSet::from(Part::ALL));
+        let error = sort(&["without=read-ahead:speed".to_owned()]).unwrap_err();
+        assert!(error.contains("\"speed\"") && error.contains("read-ahead, list-ahead"), "{error}");
     }
 
     #[test]

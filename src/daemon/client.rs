@@ -71,6 +71,8 @@ impl Conversation {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let child = Command::new("/proc/self/exe")
             .arg("daemon")
+            // One heap for all threads, not one for each: what one frees another can use, or the budget would not hold (mallopt(3)).
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))

@@ -102,6 +102,11 @@ impl Link {
         let _ = reached.await;
     }
 
+    /// Whether the front end is gone.
+    pub(super) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
     /// Waits until the front end is gone.
     pub(super) async fn gone(&self) {
         let _ = self.gone.clone().wait_for(|&gone| gone).await;
@@ -113,7 +118,7 @@ impl Link {
         let id = self.next_prompt.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);
-        if *self.gone.borrow() {
+        if self.is_gone() {
             return Err(nobody());
         }
         self.tell(Event::Prompt(Prompt { id, text, echo }));

@@ -1,44 +1,51 @@
-//! Who answers a question: a command that the user named, else the person at the front end.
+//! Who answers a question: a command that the user named, else the person at the front end that is attached, else whoever sits before the
+//! `SSH_ASKPASS` program of the session that the mount was made from.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use scaup_sftp::ssh::{Cancelled, Interaction, Progress, Question};
-use tokio::process::Command;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::answers::{Askpass, run};
 use super::code_steps;
 use super::link::Link;
 use super::protocol::{Event, MountRequest};
 use super::status::Activity;
 
-/// How long a command may take to answer.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often the same code may be typed, before it is given up to ask.
+const SAME_CODES_MAX: u32 = 3;
 
 /// Answers questions for one mount.
 pub(super) struct Prompts {
     /// The front end that is attached: the first, or one that came to log in again.
-    link: Mutex<Link>,
+    link: watch::Sender<Link>,
+    askpass: Option<Askpass>,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
     vault_password_command: Option<String>,
     directory: PathBuf,
+    /// The last code that a command gave, which was sent.
     last_code: Mutex<Option<Zeroizing<String>>>,
+    /// The last code that was typed, unless the server said that it is wrong.
+    typed_code: Mutex<Option<Zeroizing<String>>>,
     activity: Arc<Activity>,
 }
 
 impl Prompts {
     pub(super) fn new(link: Link, request: &MountRequest, activity: Arc<Activity>) -> Self {
         Self {
-            link: Mutex::new(link),
+            link: watch::Sender::new(link),
+            askpass: Askpass::from_environment(),
             passphrase_command: request.passphrase_command.clone(),
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
             directory: request.directory.clone(),
             last_code: Mutex::default(),
+            typed_code: Mutex::default(),
             activity,
         }
     }
@@ -46,23 +53,25 @@ impl Prompts {
     /// For a front end that came later, with a command of its own if it named one.
     pub(super) fn for_front_end(&self, link: Link, vault_password_command: Option<String>) -> Self {
         Self {
-            link: Mutex::new(link),
+            link: watch::Sender::new(link),
+            askpass: self.askpass.clone(),
             passphrase_command: self.passphrase_command.clone(),
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
             directory: self.directory.clone(),
             last_code: Mutex::default(),
+            typed_code: Mutex::default(),
             activity: Arc::clone(&self.activity),
         }
     }
 
     /// From now on this front end is asked.
     pub(super) fn attach(&self, link: Link) {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+        self.link.send_replace(link);
     }
 
-    fn link(&self) -> Link {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn tell(&self, progress: String) {
+        self.link.borrow().tell(Event::Progress(progress));
     }
 
     /// Asks for the password of a vault; an error says why nobody gives one.
@@ -80,9 +89,43 @@ impl Prompts {
     }
 
     async fn person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
-        let _waiting = self.activity.waits_for_answer();
-        let link = self.link();
-        link.ask(text, echo).await
+        let _waiting = self.activity.waits_for_answer(&text);
+        let mut links = self.link.subscribe();
+        loop {
+            let link = links.borrow_and_update().clone();
+            if !link.is_gone() {
+                return link.ask(text, echo).await;
+            }
+            let Some(askpass) = &self.askpass else {
+                return Err("nobody is there to be asked".to_owned());
+            };
+            tokio::select! {
+                answer = askpass.ask(&text) => return answer,
+                // A front end that comes takes the question over.
+                _ = links.changed() => {}
+            }
+        }
+    }
+
+    /// An answer to the server's own question, typed by a person. A code that was typed before is not sent once more.
+    async fn typed(&self, destination: &str, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        for _ in 0..SAME_CODES_MAX {
+            let answer = self.person(text.clone(), echo).await?;
+            if !looks_like_code(&answer) {
+                return Ok(answer);
+            }
+            let is_same = self.typed_code().replace(answer.clone()).is_some_and(|last| last == answer);
+            if !is_same {
+                code_steps::mark_used(destination, now());
+                return Ok(answer);
+            }
+            self.next_step().await;
+        }
+        Err("the code that was sent already was typed again and again".to_owned())
+    }
+
+    fn typed_code(&self) -> std::sync::MutexGuard<'_, Option<Zeroizing<String>>> {
+        self.typed_code.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A one-time code from the user's command: never one that was sent before, by this process or by one before it.
@@ -108,12 +151,26 @@ impl Prompts {
     }
 
     async fn next_step(&self) {
-        self.link().tell(Event::Progress(
-            "this half minute's code was sent already; waiting for the next".to_owned(),
-        ));
+        let shown = |left: Duration| {
+            let seconds = left.as_secs_f64().ceil();
+            format!(
+                "this half minute's code was sent already; waiting for the next, which comes in {seconds} s"
+            )
+        };
         // A second more, for clocks that differ a little.
-        tokio::time::sleep(code_steps::until_next(now()) + Duration::from_secs(1)).await;
+        let end = tokio::time::Instant::now() + code_steps::until_next(now()) + Duration::from_secs(1);
+        let left = || end.saturating_duration_since(tokio::time::Instant::now());
+        self.tell(shown(left()));
+        while !left().is_zero() {
+            let _shown = self.activity.waits_for(shown(left()));
+            tokio::time::sleep(left().min(Duration::from_secs(1))).await;
+        }
     }
+}
+
+/// Whether an answer is a one-time code (RFC 4226, section 5.3: six to eight digits), which a server takes only once.
+fn looks_like_code(answer: &str) -> bool {
+    (6..=8).contains(&answer.len()) && answer.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The time since 1970.
@@ -135,49 +192,17 @@ impl Interaction for Prompts {
             {
                 self.code(command, destination, &text).await
             }
-            (Question::UnknownHost { .. } | Question::Prompt { echo: true, .. }, ..) => {
-                self.person(text, true).await
-            }
+            (Question::Prompt { destination, echo, .. }, ..) => self.typed(destination, text, *echo).await,
+            (Question::UnknownHost { .. }, ..) => self.person(text, true).await,
             _ => self.person(text, false).await,
         };
         answer.map_err(Cancelled)
     }
 
     fn progress(&self, progress: Progress) {
-        self.link().tell(Event::Progress(progress.to_string()));
+        if progress == Progress::WrongAnswer("code") {
+            *self.typed_code() = None;
+        }
+        self.tell(progress.to_string());
     }
-}
-
-/// Runs a command of the user's; the first line of its output is the answer. An error says what went wrong, with the command's own
-/// words.
-pub(super) async fn run(
-    command: &str,
-    directory: &Path,
-    prompt: &str,
-    vault: Option<&str>,
-) -> Result<Zeroizing<String>, String> {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).env("SCAUP_PROMPT", prompt);
-    // One that is gone by now is none to run in.
-    if directory.is_dir() {
-        shell.current_dir(directory);
-    }
-    if let Some(vault) = vault {
-        shell.env("SCAUP_VAULT", vault);
-    }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = match tokio::time::timeout(COMMAND_TIMEOUT, shell.output()).await {
-        Ok(output) => output.map_err(|error| format!("the command for it can't be run: {error}"))?,
-        Err(_) => return Err(format!("the command for it took more than {} s", COMMAND_TIMEOUT.as_secs())),
-    };
-    let answer = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let words = words.trim().lines().last().unwrap_or_default();
-        let colon = if words.is_empty() { "" } else { ": " };
-        return Err(format!("the command for it ended with {}{colon}{words}", output.status));
-    }
-    let text =
-        std::str::from_utf8(&answer).map_err(|_| "the command for it does not print text".to_owned())?;
-    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }

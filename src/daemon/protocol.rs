@@ -58,6 +58,8 @@ impl std::fmt::Debug for Secret {
 pub enum Event {
     /// Something that went well, in a few words.
     Progress(String),
+    /// What is left to be saved, again and again until nothing is.
+    Saving(UnsavedEntry),
     /// A question for a person.
     Prompt(Prompt),
     /// The mount point answers.
@@ -146,6 +148,8 @@ pub struct MountRequest {
     pub vaults: Vec<String>,
     /// Never look for vaults.
     pub no_vaults: bool,
+    /// Whether the key's passphrase is asked for at every login, and not only at the first.
+    pub forget_key: bool,
     /// Prints the passphrase of the key.
     pub passphrase_command: Option<String>,
     /// Prints the one-time code.
@@ -199,6 +203,9 @@ pub struct MountStatus {
     pub state: MountState,
     /// Since when, RFC 3339.
     pub since: String,
+    /// What it waits for, or why it has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The vaults that were met.
     pub vaults: Vec<VaultEntry>,
     /// What is not on the server.
@@ -226,7 +233,7 @@ pub struct VaultEntry {
 }
 
 /// What is not on the server.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsavedEntry {
     /// Files.
     pub files: u64,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{self, Cancelled, ConnectError, Destination, Interaction, Progress, Question, Session};
+use scaup_sftp::ssh::{
+    self, Cancelled, ConnectError, Destination, HeldKeys, Interaction, Progress, Question, Session,
+};
 use zeroize::Zeroizing;
 
 use super::protocol::{Failure, FailureKind, MountRequest};
@@ -38,9 +40,10 @@ pub(super) async fn connect(
     };
     let destination =
         ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
-    let session = ssh::connect(&destination, &interaction).await.map_err(|error| login_failure(&error))?;
+    let held = (!request.forget_key).then(HeldKeys::default);
+    let login = Arc::new(Login { destination, interaction, held });
+    let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let timeout = Duration::from_secs(request.timeout);
-    let login = Arc::new(Login { destination, interaction });
     let remote = SftpRemote::open(session, server.directory.as_bytes(), login, timeout).await;
     remote.map(|remote| Connected::Server(Arc::new(remote))).map_err(|error| {
         // A shell without SFTP behind it ends at once.
@@ -73,12 +76,20 @@ impl Connected {
 struct Login {
     destination: Destination,
     interaction: Arc<dyn Interaction>,
+    /// `None` if each login is to ask for the passphrase.
+    held: Option<HeldKeys>,
+}
+
+impl Login {
+    async fn log_in(&self) -> Result<Session, ConnectError> {
+        ssh::connect(&self.destination, &self.interaction, self.held.as_ref()).await
+    }
 }
 
 #[async_trait]
 impl Connector for Login {
     async fn connect(&self) -> Result<Session, ConnectFailure> {
-        ssh::connect(&self.destination, &self.interaction).await.map_err(|error| match error {
+        self.log_in().await.map_err(|error| match error {
             ConnectError::Refused { .. } | ConnectError::Cancelled { .. } | ConnectError::HostKey { .. } => {
                 ConnectFailure::Refused(error.to_string())
             }
@@ -118,7 +129,7 @@ impl Interaction for Here {
             _ => None,
         };
         if let Some(command) = command {
-            return super::prompts::run(command, &self.directory, &text, None).await.map_err(Cancelled);
+            return super::answers::run(command, &self.directory, &text, None).await.map_err(Cancelled);
         }
         let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
         let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;

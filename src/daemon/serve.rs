@@ -19,16 +19,13 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
 use super::remote::{Connected, connect};
 use super::status::Activity;
-use super::vaults;
-use crate::config::size;
-use crate::drive::{Drive, DriveOptions, Unsaved};
+use super::users::users_of;
+use super::{call, saving, travel, vaults};
+use crate::drive::{Drive, DriveOptions};
 use crate::remote::sftp::{Reachability, SftpRemote};
 
 /// How long front ends may take to hear the last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// How long ending may take before what can't be saved is given up, when nobody can be asked.
-const LAST_TRIES: Duration = Duration::from_secs(60);
 
 /// Runs a daemon: its front end is at standard input. Answers the exit code.
 ///
@@ -123,7 +120,7 @@ async fn live(request: MountRequest, link: &Link) -> Result<u8, Failure> {
     let code = match mounted {
         Ok(standing) => {
             let standing = daemon.standing.get_or_init(|| standing);
-            daemon.activity.set(MountState::Connected);
+            daemon.activity.set(MountState::Connected, None);
             let (name, mountpoint) = (daemon.request.name.clone(), daemon.request.mountpoint.clone());
             link.tell(Event::Mounted { name, mountpoint });
             Ok(daemon.until_the_end(standing, link, &mut signals).await)
@@ -164,15 +161,20 @@ struct Server {
     prompts: Arc<Prompts>,
 }
 
-/// Has the status say when the connection is lost, and when it is back.
-async fn follow(mut reachability: watch::Receiver<Reachability>, activity: Arc<Activity>) {
+/// Has the status say when the connection is lost, and when it is back; where somebody has to do something, the desktop says so, too.
+async fn follow(mut reachability: watch::Receiver<Reachability>, activity: Arc<Activity>, name: String) {
     while reachability.changed().await.is_ok() {
-        let state = match &*reachability.borrow_and_update() {
-            Reachability::Connected => MountState::Connected,
-            Reachability::Reconnecting(_) => MountState::Reconnecting,
-            Reachability::Waiting(_) => MountState::WaitingForAnswer,
+        let now = reachability.borrow_and_update().clone();
+        let (state, reason) = match now {
+            Reachability::Connected => (MountState::Connected, None),
+            Reachability::Reconnecting(why) => (MountState::Reconnecting, Some(why)),
+            Reachability::Waiting(why) => {
+                tokio::spawn(call::to_log_in(name.clone(), reachability.clone()));
+                let reason = format!("{why}; `scaup login {name}` asks again");
+                (MountState::WaitingForAnswer, Some(reason))
+            }
         };
-        activity.set(state);
+        activity.set(state, reason);
     }
 }
 
@@ -204,6 +206,7 @@ fn drive_options(request: &MountRequest) -> DriveOptions {
         umask: options.umask.unwrap_or(0),
         sync_on_close: request.sync_on_close,
         log_names: request.log_names,
+        without: options.without.clone(),
     }
 }
 
@@ -295,7 +298,10 @@ impl Daemon {
         let server = match connected {
             Connected::Local(_) => None,
             Connected::Server(server) => {
-                tokio::spawn(follow(server.reachability(), Arc::clone(&self.activity)));
+                let (reachability, activity) = (server.reachability(), Arc::clone(&self.activity));
+                tokio::spawn(follow(reachability, activity, request.name.clone()));
+                let (drive, remote) = (Arc::clone(&drive), Arc::clone(&server));
+                tokio::spawn(async move { travel::accompany(&drive, &remote).await });
                 Some(Server { remote: server, prompts: prompts_for_login })
             }
         };
@@ -310,9 +316,9 @@ impl Daemon {
             () = signals.next() => End::Asked,
             () = link.gone(), if self.request.foreground => End::Asked,
         };
-        self.activity.set(MountState::Unmounting);
+        let _unmounting = self.activity.unmounts();
         let unsaved = tokio::select! {
-            unsaved = save(&standing.drive, link) => unsaved,
+            unsaved = saving::save_at_last(&standing.drive, link) => unsaved,
             // A second one: the user means it.
             () = signals.next() => standing.drive.unsaved(),
         };
@@ -325,7 +331,8 @@ impl Daemon {
         if unsaved.files == 0 {
             return 0;
         }
-        link.tell(Event::Progress(format!("lost: {}", shown(unsaved))));
+        let lost = format!("lost: {}{}", saving::shown(unsaved), saving::named(&standing.drive));
+        link.tell(Event::Progress(lost));
         link.flush().await;
         tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");
         8
@@ -396,24 +403,15 @@ impl Daemon {
 
     /// Saves and unmounts, or says what stands against it and goes on.
     async fn unmount(&self, standing: &Standing, force: bool, link: &Link) -> Result<(), Failure> {
-        let waiting = standing.drive.unsaved();
-        if waiting.files > 0 {
-            link.tell(Event::Progress(format!("saving {}", shown(waiting))));
-        }
-        self.activity.set(MountState::Unmounting);
-        let goes_on = |kind, text: String| {
-            self.activity.set(MountState::Connected);
-            Failure::new(kind, text)
-        };
-        let unsaved = standing.drive.save_all().await;
+        let _unmounting = self.activity.unmounts();
+        let unsaved = saving::save(&standing.drive, link).await;
         if unsaved.files > 0 {
-            let lost = format!("{} can't be saved on the server", shown(unsaved));
+            let (lost, named) = (saving::shown(unsaved), saving::named(&standing.drive));
             if !force {
-                let name = &self.request.name;
-                let text = format!("{lost}; `scaup status {name}` says why, --force loses them");
-                return Err(goes_on(FailureKind::Unsaved, text));
+                let text = format!("{lost} can't be saved on the server; --force loses them:{named}");
+                return Err(Failure::new(FailureKind::Unsaved, text));
             }
-            link.tell(Event::Progress(format!("{lost}: lost")));
+            link.tell(Event::Progress(format!("lost: {lost}{named}")));
         }
         let mut mount = standing.mount.lock().await;
         match mount.unmount(force) {
@@ -425,12 +423,12 @@ impl Daemon {
                 Ok(())
             }
             Err(UnmountError::Busy(path)) => {
-                let users = super::status::users_of(&path);
+                let users = users_of(&path);
                 let text =
                     format!("{} is in use{users}; close it and try again, or use --force", path.display());
-                Err(goes_on(FailureKind::Other, text))
+                Err(Failure::new(FailureKind::Other, text))
             }
-            Err(error) => Err(goes_on(FailureKind::Other, error.to_string())),
+            Err(error) => Err(Failure::new(FailureKind::Other, error)),
         }
     }
 }
@@ -457,26 +455,4 @@ impl Standing {
             }
         }
     }
-}
-
-/// Saves everything, trying for a while; answers what could not be saved.
-async fn save(drive: &Drive, link: &Link) -> Unsaved {
-    let waiting = drive.unsaved();
-    if waiting.files > 0 {
-        link.tell(Event::Progress(format!("saving {}", shown(waiting))));
-    }
-    let deadline = tokio::time::Instant::now() + LAST_TRIES;
-    loop {
-        let unsaved = drive.save_all().await;
-        if unsaved.files == 0 || tokio::time::Instant::now() > deadline {
-            return unsaved;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// What is not saved, for people.
-fn shown(unsaved: Unsaved) -> String {
-    let files = if unsaved.files == 1 { "file" } else { "files" };
-    format!("{} {files}, {}", unsaved.files, size::show(unsaved.bytes))
 }

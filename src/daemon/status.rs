@@ -1,7 +1,6 @@
 //! What a daemon says of itself.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -13,49 +12,92 @@ use crate::remote::RemotePath;
 
 /// What the daemon is doing, and since when.
 pub(super) struct Activity {
-    now: Mutex<(MountState, Timestamp)>,
+    state: Mutex<Layers>,
 }
 
-/// While it lives, a person is being waited for.
-pub(super) struct WaitsForAnswer<'a> {
+/// What is shown: the newest of what goes on meanwhile, else how things are with the server.
+struct Layers {
+    server: Now,
+    meanwhile: Vec<(u64, Now)>,
+    next: u64,
+}
+
+impl Layers {
+    fn shown(&self) -> &Now {
+        self.meanwhile.last().map_or(&self.server, |(_, now)| now)
+    }
+}
+
+#[derive(Clone)]
+struct Now {
+    state: MountState,
+    since: Timestamp,
+    reason: Option<String>,
+}
+
+/// While it lives, something else is shown than how things are with the server.
+pub(super) struct Meanwhile<'a> {
     activity: &'a Activity,
-    before: MountState,
+    number: u64,
 }
 
-impl Drop for WaitsForAnswer<'_> {
+impl Drop for Meanwhile<'_> {
     fn drop(&mut self) {
-        self.activity.set(self.before);
+        self.activity.lock().meanwhile.retain(|(number, _)| *number != self.number);
     }
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { now: Mutex::new((MountState::Connecting, Timestamp::now())) })
+        let server = Now { state: MountState::Connecting, since: Timestamp::now(), reason: None };
+        Arc::new(Self { state: Mutex::new(Layers { server, meanwhile: Vec::new(), next: 0 }) })
     }
 
-    pub(super) fn set(&self, state: MountState) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.0 != state {
-            *now = (state, Timestamp::now());
+    fn lock(&self) -> MutexGuard<'_, Layers> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How things are with the server, and why, if there is something to say about that.
+    pub(super) fn set(&self, state: MountState, reason: Option<String>) {
+        let server = &mut self.lock().server;
+        if server.state != state {
+            server.since = Timestamp::now();
         }
+        server.state = state;
+        server.reason = reason;
     }
 
-    pub(super) fn waits_for_answer(&self) -> WaitsForAnswer<'_> {
-        let before = self.get().0;
-        self.set(MountState::WaitingForAnswer);
-        WaitsForAnswer { activity: self, before }
+    fn meanwhile(&self, state: MountState, reason: Option<String>) -> Meanwhile<'_> {
+        let mut layers = self.lock();
+        let number = layers.next;
+        layers.next += 1;
+        let shown = layers.shown();
+        let since = if shown.state == state { shown.since } else { Timestamp::now() };
+        layers.meanwhile.push((number, Now { state, since, reason }));
+        Meanwhile { activity: self, number }
     }
 
-    fn get(&self) -> (MountState, Timestamp) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    /// It is ending.
+    pub(super) fn unmounts(&self) -> Meanwhile<'_> {
+        self.meanwhile(MountState::Unmounting, None)
+    }
+
+    /// A person is being waited for, to answer this question.
+    pub(super) fn waits_for_answer(&self, question: &str) -> Meanwhile<'_> {
+        self.meanwhile(MountState::WaitingForAnswer, Some(format!("asked: {}", question.trim_end())))
+    }
+
+    /// It goes on, but for this reason not at once.
+    pub(super) fn waits_for(&self, reason: String) -> Meanwhile<'_> {
+        let state = self.lock().shown().state;
+        self.meanwhile(state, Some(reason))
     }
 
     /// All of it.
     pub(super) fn status(&self, request: &MountRequest, drive: Option<&Drive>) -> MountStatus {
-        let (state, since) = self.get();
+        let Now { state, since, reason } = self.lock().shown().clone();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
-        let Unsaved { files, bytes, removals } = drive.map(Drive::unsaved).unwrap_or_default();
         MountStatus {
             name: request.name.clone(),
             target: request.target.to_string(),
@@ -63,8 +105,9 @@ impl Activity {
             pid: std::process::id(),
             state,
             since: shown_time(since),
+            reason,
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
-            unsaved: UnsavedEntry { files, bytes, removals },
+            unsaved: drive.map(Drive::unsaved).unwrap_or_default().into(),
             errors: drive
                 .map(Drive::errors)
                 .unwrap_or_default()
@@ -85,6 +128,13 @@ impl Activity {
                 reconnects: remote.reconnects,
             },
         }
+    }
+}
+
+impl From<Unsaved> for UnsavedEntry {
+    fn from(unsaved: Unsaved) -> Self {
+        let Unsaved { files, bytes, removals } = unsaved;
+        Self { files, bytes, removals }
     }
 }
 
@@ -111,28 +161,4 @@ fn vault_entry(vault: VaultStatus) -> VaultEntry {
         format: vault.format,
         cipher_combo: vault.cipher_combo,
     }
-}
-
-/// Who uses a mount, as far as the system shows: ` by NAME (PID), …`, or nothing.
-pub(super) fn users_of(mountpoint: &Path) -> String {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return String::new() };
-    let mut users = Vec::new();
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let links = ["cwd", "root", "exe"].map(|name| process.path().join(name));
-        let open =
-            std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
-        // Only the links are read: looking at what they name would ask the mount.
-        let uses = links
-            .into_iter()
-            .chain(open)
-            .any(|link| std::fs::read_link(link).is_ok_and(|target| target.starts_with(mountpoint)));
-        if uses {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            users.push(format!("{} ({pid})", name.trim()));
-        }
-    }
-    if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) }
 }

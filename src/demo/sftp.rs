@@ -13,8 +13,8 @@ use russh_sftp::protocol::{
 use russh_sftp::server::{Handler, StatusReply};
 
 use crate::remote::{
-    ReadPriority, Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
-    RemoteOpen, RemotePath, RemoteSetAttributes,
+    Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName, RemoteOpen,
+    RemotePath, RemoteSetAttributes,
 };
 
 /// Longest packet that is taken, bytes: what the library reads.
@@ -272,8 +272,7 @@ impl Handler for SftpSession {
 
     async fn read(&mut self, id: u32, handle: String, offset: u64, len: u32) -> Result<Data, StatusReply> {
         let length = usize::try_from(len.min(CONTENT_MAX)).unwrap_or_default();
-        let data =
-            self.file(&handle)?.read_at(offset, length, ReadPriority::Demand).await.map_err(refused)?;
+        let data = self.file(&handle)?.read_at(offset, length).await.map_err(refused)?;
         if data.is_empty() {
             return Err(StatusCode::Eof.into());
         }

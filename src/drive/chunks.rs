@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use lru::LruCache;
 use tokio::sync::watch;
 
 use super::error::DriveError;
+use super::segmented::SegmentedCache;
 
 /// One version of one file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,16 +104,17 @@ impl Drop for Promise {
 struct Loading {
     serial: u64,
     receiver: watch::Receiver<Option<Loaded>>,
+    /// Whether somebody waits for it: it is not only read ahead.
+    wanted: bool,
 }
 
 struct Inner {
-    ready: LruCache<ChunkKey, Bytes>,
-    ready_bytes: u64,
+    ready: SegmentedCache<ChunkKey>,
     loading: HashMap<ChunkKey, Loading>,
     next_serial: u64,
 }
 
-/// The cache. Least recently used chunks go first when it is full.
+/// The cache.
 pub(super) struct ChunkCache {
     inner: Mutex<Inner>,
     capacity: u64,
@@ -125,8 +126,7 @@ impl ChunkCache {
     pub(super) fn new(capacity: u64) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner {
-                ready: LruCache::unbounded(),
-                ready_bytes: 0,
+                ready: SegmentedCache::new(capacity),
                 loading: HashMap::new(),
                 next_serial: 0,
             }),
@@ -153,55 +153,55 @@ impl ChunkCache {
     pub(super) fn claim(self: &Arc<Self>, key: ChunkKey) -> Claim {
         let mut inner = self.lock();
         if let Some(chunk) = inner.ready.get(&key) {
-            let chunk = chunk.clone();
             drop(inner);
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Claim::Ready(chunk);
         }
-        if let Some(loading) = inner.loading.get(&key) {
+        if let Some(loading) = inner.loading.get_mut(&key) {
+            loading.wanted = true;
             return Claim::Wait(Waiting(loading.receiver.clone()));
         }
+        Claim::Load(self.promise(&mut inner, key, true))
+    }
+
+    /// Takes it upon the caller to fetch a chunk that nobody waits for yet; `None` if it is here or being fetched.
+    pub(super) fn claim_ahead(self: &Arc<Self>, key: ChunkKey) -> Option<Promise> {
+        let mut inner = self.lock();
+        let is_missing = !inner.ready.contains(&key) && !inner.loading.contains_key(&key);
+        is_missing.then(|| self.promise(&mut inner, key, false))
+    }
+
+    fn promise(self: &Arc<Self>, inner: &mut Inner, key: ChunkKey, wanted: bool) -> Promise {
         let serial = inner.next_serial;
         inner.next_serial += 1;
         let (sender, receiver) = watch::channel(None);
-        inner.loading.insert(key, Loading { serial, receiver });
-        drop(inner);
-        Claim::Load(Promise { key, serial, sender, cache: Arc::clone(self), kept: false })
+        inner.loading.insert(key, Loading { serial, receiver, wanted });
+        Promise { key, serial, sender, cache: Arc::clone(self), kept: false }
     }
 
     /// Puts a chunk that was just written. A fetch of it that is still under way will not overwrite it.
     pub(super) fn put(&self, key: ChunkKey, chunk: Bytes) {
         let mut inner = self.lock();
         inner.loading.remove(&key);
-        self.insert(&mut inner, key, chunk);
+        inner.ready.put(key, chunk, false);
     }
 
     /// Drops everything: what is under way is handed over, but not kept.
     pub(super) fn clear(&self) {
         let mut inner = self.lock();
         inner.ready.clear();
-        inner.ready_bytes = 0;
         inner.loading.clear();
     }
 
     fn finish(&self, key: ChunkKey, serial: u64, chunk: Option<&Bytes>) {
         let mut inner = self.lock();
-        if inner.loading.get(&key).is_some_and(|loading| loading.serial == serial) {
-            inner.loading.remove(&key);
-            if let Some(chunk) = chunk {
-                self.insert(&mut inner, key, chunk.clone());
-            }
-        }
-    }
-
-    fn insert(&self, inner: &mut Inner, key: ChunkKey, chunk: Bytes) {
-        inner.ready_bytes += chunk.len() as u64;
-        if let Some(old) = inner.ready.put(key, chunk) {
-            inner.ready_bytes -= old.len() as u64;
-        }
-        while inner.ready_bytes > self.capacity {
-            let Some((_, old)) = inner.ready.pop_lru() else { break };
-            inner.ready_bytes -= old.len() as u64;
+        let Some(loading) = inner.loading.get(&key).filter(|loading| loading.serial == serial) else {
+            return;
+        };
+        let wanted = loading.wanted;
+        inner.loading.remove(&key);
+        if let Some(chunk) = chunk {
+            inner.ready.put(key, chunk.clone(), wanted);
         }
     }
 }
@@ -255,14 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_holds_and_the_least_recently_used_goes_first() {
-        let cache = ChunkCache::new(10);
-        let content = ContentId::fresh();
-        for number in 0..3 {
-            cache.put(key(content, number), Bytes::from_static(b"1234"));
-        }
-        assert!(cache.lock().ready_bytes <= 10);
-        assert!(matches!(cache.claim(key(content, 0)), Claim::Load(_)));
-        assert!(matches!(cache.claim(key(content, 2)), Claim::Ready(_)));
+    fn what_is_here_or_coming_is_not_read_ahead() {
+        let cache = ChunkCache::new(1 << 20);
+        let wanted = key(ContentId::fresh(), 0);
+        let promise = cache.claim_ahead(wanted).unwrap();
+        assert!(cache.claim_ahead(wanted).is_none());
+        assert!(matches!(cache.claim(wanted), Claim::Wait(_)));
+        promise.keep(Ok(Bytes::from_static(b"abc")));
+        assert!(cache.claim_ahead(wanted).is_none());
     }
 }

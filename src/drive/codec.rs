@@ -10,6 +10,10 @@ use super::error::DriveError;
 /// Cleartext bytes in a full chunk (`vault-format` section 9); plain files are handled in pieces of the same length.
 pub(super) const CHUNK_LEN: u64 = CLEARTEXT_CHUNK_LEN as u64;
 
+/// Chunks that go in one message where several may: 7 encrypted chunks are 229,572 bytes, with a header still under OpenSSH's limit of
+/// 255 KiB a READ or WRITE.
+pub(super) const GROUP_CHUNKS: u64 = 7;
+
 /// Between cleartext chunks and the bytes on the server, for one file.
 pub(super) enum Codec {
     /// A file outside vaults: the bytes are what they are.
@@ -53,23 +57,30 @@ impl Codec {
         self.stored_len(number.saturating_mul(CHUNK_LEN))
     }
 
-    /// The bytes to store for a chunk.
-    pub(super) fn encode(&self, number: u64, cleartext: &[u8]) -> Result<Bytes, DriveError> {
+    /// Appends the bytes to store for a chunk.
+    pub(super) fn encode(
+        &self,
+        number: u64,
+        cleartext: &[u8],
+        stored: &mut Vec<u8>,
+    ) -> Result<(), DriveError> {
         match self {
-            Self::Plain => Ok(Bytes::copy_from_slice(cleartext)),
-            Self::Vault { cryptor, header } => cryptor
-                .encrypt_chunk(header, number, cleartext)
-                .map(Bytes::from)
-                .map_err(|error| DriveError::Random(error.to_string())),
+            Self::Plain => stored.extend_from_slice(cleartext),
+            Self::Vault { cryptor, header } => {
+                let chunk = cryptor.encrypt_chunk(header, number, cleartext);
+                stored.extend(chunk.map_err(|error| DriveError::Random(error.to_string()))?);
+            }
         }
+        Ok(())
     }
 
     /// The cleartext of a stored chunk, authenticated before a byte of it is handed out.
-    pub(super) fn decode(&self, number: u64, stored: Bytes) -> Result<Bytes, DriveError> {
+    pub(super) fn decode(&self, number: u64, stored: &[u8]) -> Result<Bytes, DriveError> {
         match self {
-            Self::Plain => Ok(stored),
+            // A part of a longer message would keep all of that in memory.
+            Self::Plain => Ok(Bytes::copy_from_slice(stored)),
             Self::Vault { cryptor, header } => cryptor
-                .decrypt_chunk(header, number, &stored)
+                .decrypt_chunk(header, number, stored)
                 .map(Bytes::from)
                 .map_err(|error| DriveError::damaged(format_args!("chunk {number}: {error}"))),
         }

@@ -14,14 +14,15 @@ use scaup_fuse::filesystem::Inode;
 use tokio::sync::RwLock;
 
 use super::Drive;
-use super::chunks::{ChunkKey, Claim, ContentId, Promise, Waiting};
+use super::chunks::{ChunkCache, ChunkKey, Claim, ContentId, Promise, Waiting};
 use super::codec::{CHUNK_LEN, Codec};
 use super::error::DriveError;
 use super::location::Location;
 use super::staged::StagedFile;
 use super::start::{Fetching, Start};
+use super::status::Counters;
 use super::uploader::Uploader;
-use crate::remote::{ReadPriority, RemoteAttributes, RemoteFile, RemoteOpen};
+use crate::remote::{RemoteAttributes, RemoteFile, RemoteOpen, Room};
 
 /// The present as a server can keep it: SFTP version 3 has whole seconds.
 pub(super) fn present() -> SystemTime {
@@ -214,7 +215,7 @@ impl File {
     ) -> Result<State, DriveError> {
         let how = if writable { RemoteOpen::ReadWrite } else { RemoteOpen::Read };
         let (path, length) = (location.file_path(), location.first_read_len());
-        let start = Start::fetch(drive.remote.as_ref(), &path, how, length, ReadPriority::Demand).await?;
+        let start = Start::fetch(drive.remote.as_ref(), &path, how, length).await?;
         State::from_start(drive, location, start, writable, known).await
     }
 
@@ -410,7 +411,7 @@ impl File {
                     Claim::Load(promise) => {
                         let waiting = promise.wait();
                         if run.last().is_some_and(|last| last.number() + 1 != number) {
-                            fetch(drive, state, codec, std::mem::take(&mut run), ReadPriority::Demand);
+                            fetch(&drive.counters, state, codec, std::mem::take(&mut run), None);
                         }
                         run.push(promise);
                         Part::Coming(waiting)
@@ -419,7 +420,7 @@ impl File {
             };
             parts.push(part);
         }
-        fetch(drive, state, codec, run, ReadPriority::Demand);
+        fetch(&drive.counters, state, codec, run, None);
         let mut chunks = Vec::with_capacity(parts.len());
         for part in parts {
             chunks.push(match part {
@@ -430,33 +431,39 @@ impl File {
         Ok(chunks)
     }
 
-    /// Has the chunks in `range` fetched without waiting for them.
-    pub(super) async fn read_ahead(&self, drive: &Drive, range: std::ops::Range<u64>) {
-        let state = self.state.read().await;
+    /// Has the chunks in `group` fetched that are not here, without waiting for them. Nothing is done while the content is worked on: waiting
+    /// for that would keep `room` from those who need it to get done.
+    pub(super) fn read_ahead(
+        &self,
+        cache: &Arc<ChunkCache>,
+        counters: &Arc<Counters>,
+        group: std::ops::Range<u64>,
+        room: Option<Room>,
+    ) {
+        let Ok(state) = self.state.try_read() else { return };
         let Ok(codec) = state.codec() else { return };
-        let end = range.end.min(state.stored_length.div_ceil(CHUNK_LEN));
+        let end = group.end.min(state.stored_length.div_ceil(CHUNK_LEN));
         let mut run: Vec<Promise> = Vec::new();
-        for number in range.start..end {
+        for number in group.start..end {
             if state.dirty.contains_key(&number) || state.sending.contains_key(&number) {
                 continue;
             }
-            let Claim::Load(promise) = drive.cache.claim(state.key(number)) else { continue };
-            let full = run.len() >= super::readahead::GROUP_CHUNKS;
-            if full || run.last().is_some_and(|last| last.number() + 1 != number) {
-                fetch(drive, &state, codec, std::mem::take(&mut run), ReadPriority::Ahead);
+            let Some(promise) = cache.claim_ahead(state.key(number)) else { continue };
+            if run.last().is_some_and(|last| last.number() + 1 != number) {
+                fetch(counters, &state, codec, std::mem::take(&mut run), room.clone());
             }
             run.push(promise);
         }
-        fetch(drive, &state, codec, run, ReadPriority::Ahead);
+        fetch(counters, &state, codec, run, room);
     }
 }
 
-/// Fetches and decrypts one run of adjacent chunks in the background.
-fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, priority: ReadPriority) {
+/// Fetches and decrypts one run of adjacent chunks in the background; with `room` if nobody waits for them yet.
+fn fetch(counters: &Arc<Counters>, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, room: Option<Room>) {
     let Some(first) = run.first().map(Promise::number) else { return };
     let lengths: Vec<u64> = run.iter().map(|promise| state.stored_chunk_len(promise.number())).collect();
     let (file, codec) = (state.backing.file(), Arc::clone(codec));
-    let counters = Arc::clone(&drive.counters);
+    let counters = Arc::clone(counters);
     tokio::spawn(async move {
         let stored_lengths: Vec<usize> = lengths
             .iter()
@@ -465,7 +472,10 @@ fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, pr
             })
             .collect();
         let total = stored_lengths.iter().sum();
-        let read = file.read_at(codec.offset(first), total, priority).await;
+        let read = match room {
+            Some(room) => file.read_ahead(codec.offset(first), total, room).await,
+            None => file.read_at(codec.offset(first), total).await,
+        };
         let mut rest = match read {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -478,7 +488,7 @@ fn fetch(drive: &Drive, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, pr
                 Err(DriveError::damaged(format_args!("chunk {} is cut short", promise.number())))
             } else {
                 counters.count_decrypted();
-                codec.decode(promise.number(), rest.split_to(length))
+                codec.decode(promise.number(), &rest.split_to(length))
             };
             promise.keep(loaded);
         }
@@ -493,8 +503,8 @@ async fn check_end(file: &dyn RemoteFile, codec: &Codec, length: u64, size: u64)
         return Ok(());
     }
     let extra = usize::try_from(size - end).map_err(|_| DriveError::TooLarge)?;
-    let chunk = file.read_at(end, extra, ReadPriority::Demand).await?;
-    codec.decode(length / CHUNK_LEN, chunk).map(|_| ())
+    let chunk = file.read_at(end, extra).await?;
+    codec.decode(length / CHUNK_LEN, &chunk).map(|_| ())
 }
 
 impl State {
@@ -558,7 +568,7 @@ impl State {
             let Some(chunk) = split(&mut head, stored) else { return };
             let Claim::Load(promise) = drive.cache.claim(self.key(number)) else { continue };
             // One that does not authenticate is fetched again when somebody reads it, and reported then.
-            if let Ok(chunk) = codec.decode(number, chunk) {
+            if let Ok(chunk) = codec.decode(number, &chunk) {
                 drive.counters.count_decrypted();
                 promise.keep(Ok(chunk));
             }

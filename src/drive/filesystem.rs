@@ -16,6 +16,7 @@ use super::error::DriveError;
 use super::file::{Backing, File};
 use super::found::{Directory, Place};
 use super::location::Location;
+use super::parts::Part;
 use super::streak::Key;
 use super::vault::VaultNode;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
@@ -125,7 +126,8 @@ impl Drive {
         let is_only_read = matches!(file.state.read().await.backing, Backing::Stored { writable: false, .. });
         let Ok(key) = self.key_of(file.inode) else { return };
         // Whoever goes through a directory opens the other files.
-        if is_only_read
+        if self.options.has(Part::KeepOpen)
+            && is_only_read
             && !file.is_unlinked()
             && !self.open_ahead.is_gone_through(key.parent)
             && let Ok(location) = self.location(file.inode)
@@ -469,7 +471,8 @@ impl Filesystem for Drive {
             return Err(DriveError::damaged(why));
         }
         let opened = self.open_file(inode, flags.write).await;
-        let (file, keep_cache) = self.reported(inode, opened)?;
+        let (file, unchanged) = self.reported(inode, opened)?;
+        let keep_cache = unchanged && self.options.has(Part::KernelCache);
         Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })
     }
 
@@ -497,17 +500,17 @@ impl Filesystem for Drive {
         length: u32,
     ) -> Result<Bytes, DriveError> {
         let open = self.handles.file(handle)?;
-        let ahead = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).note(
-            offset,
-            u64::from(length),
+        let length = u64::from(length);
+        let begins = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).note(
+            offset..offset.saturating_add(length),
+            open.file.length(),
+            &self.readers,
             self.read_ahead_max(),
         );
-        let wanted = open.file.read(self, offset, u64::from(length));
-        let (read, ()) = futures::join!(wanted, async {
-            if !ahead.is_empty() {
-                open.file.read_ahead(self, ahead).await;
-            }
-        });
+        if begins {
+            tokio::spawn(self.ahead().run(Arc::downgrade(&open)));
+        }
+        let read = open.file.read(self, offset, length).await;
         self.reported(inode, read)
     }
 
@@ -534,7 +537,8 @@ impl Filesystem for Drive {
             return Ok(());
         }
         // The release that follows saves it, while the program goes on.
-        if !self.options.sync_on_close && open.file.may_be_saved_later(self).await {
+        let may_wait = self.options.has(Part::SaveBehind) && !self.options.sync_on_close;
+        if may_wait && open.file.may_be_saved_later(self).await {
             open.file.note_closed();
             return Ok(());
         }

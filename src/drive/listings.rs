@@ -69,11 +69,13 @@ pub(super) struct Listings {
     known: Mutex<HashMap<RemotePath, Known>>,
     /// How long a listing is believed.
     believed: Duration,
+    /// Whether anything is listed before it is asked for.
+    ahead: bool,
 }
 
 impl Listings {
-    pub(super) fn new(believed: Duration) -> Self {
-        Self { known: Mutex::default(), believed }
+    pub(super) fn new(believed: Duration, ahead: bool) -> Self {
+        Self { known: Mutex::default(), believed, ahead }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RemotePath, Known>> {
@@ -139,6 +141,9 @@ impl Listings {
     }
 
     fn begin_ahead(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: Directory, step: Step) {
+        if !self.ahead {
+            return;
+        }
         let path = directory.path();
         let pending = {
             let mut known = self.lock();

@@ -16,6 +16,7 @@ use scaup_fuse::filesystem::Inode;
 use super::Drive;
 use super::found::{Directory, Found};
 use super::location::Location;
+use super::parts::Part;
 use super::start::Fetching;
 use super::streak::{Key, Level, Order, Streak, WINDOW_MAX};
 use super::tree::Nodes;
@@ -208,7 +209,7 @@ impl Drive {
         if writable {
             return None;
         }
-        if life.is_zero() || !self.remote.is_reachable() {
+        if life.is_zero() || !self.options.has(Part::OpenAhead) || !self.remote.is_reachable() {
             return start;
         }
         let waits = start.as_ref().is_none_or(|start| !start.is_done());
@@ -249,7 +250,8 @@ impl Drive {
             }
             bytes += length;
             let (path, asked) = (location.file_path(), tokio::time::Instant::now());
-            let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length);
+            let goes_last = self.options.has(Part::Priorities);
+            let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length, goes_last);
             ahead.starts.insert(key.clone(), Waiting { path, known, asked, bytes: length, fetching });
             streak.note_coming(key);
         }

@@ -19,6 +19,7 @@ use super::error::DriveError;
 use super::file::{Backing, File};
 use super::found::{Directory, Place, plain_name};
 use super::namespace::Target;
+use super::parts::Part;
 use super::temporary;
 use super::vault::HiddenNode;
 use crate::remote::{RemoteError, RemoteKind, RemotePath};
@@ -223,7 +224,8 @@ impl Drive {
 
     /// Whether a removal from a directory may be answered before it is done: one has just succeeded there.
     fn may_remove_behind(&self, parent: Inode) -> Result<bool, DriveError> {
-        let may = !self.options.sync_on_close && self.remote.is_reachable();
+        let may =
+            self.options.has(Part::RemoveBehind) && !self.options.sync_on_close && self.remote.is_reachable();
         Ok(may && self.tree.lock().get(parent)?.is_removable_from())
     }
 

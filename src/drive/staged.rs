@@ -11,8 +11,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use crate::remote::{
-    ReadPriority, Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath,
-    RemoteSetAttributes,
+    Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
 
 /// A temporary file, made or not made yet.
@@ -104,13 +103,12 @@ impl StagedFile {
 
 #[async_trait]
 impl RemoteFile for StagedFile {
-    async fn read_at(
-        &self,
-        offset: u64,
-        length: usize,
-        priority: ReadPriority,
-    ) -> Result<Bytes, RemoteError> {
-        self.make().await?.read_at(offset, length, priority).await
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        self.make().await?.read_at(offset, length).await
+    }
+
+    async fn read_ahead(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        self.make().await?.read_ahead(offset, length, room).await
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {

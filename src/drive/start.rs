@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::error::DriveError;
-use crate::remote::{ReadPriority, Remote, RemoteAttributes, RemoteFile, RemoteOpen, RemotePath};
+use crate::remote::{Remote, RemoteAttributes, RemoteFile, RemoteOpen, RemotePath};
 
 /// A file that was opened on the server, and begun to be read. Dropping it closes it, and nobody waits for that.
 pub(super) struct Start {
@@ -23,11 +23,24 @@ impl Start {
         path: &RemotePath,
         how: RemoteOpen,
         length: u64,
-        priority: ReadPriority,
     ) -> Result<Self, DriveError> {
         let file = remote.open(path, how).await?;
         let length = usize::try_from(length).map_err(|_| DriveError::TooLarge)?;
-        let (attributes, head) = file.read_start(length, priority).await?;
+        let (attributes, head) = file.read_start(length, None).await?;
+        Ok(Self { file, attributes, head })
+    }
+
+    /// The same for reading, before anybody asks for it: what programs wait for goes first if it `goes_last`.
+    async fn fetch_ahead(
+        remote: &dyn Remote,
+        path: &RemotePath,
+        length: u64,
+        goes_last: bool,
+    ) -> Result<Self, DriveError> {
+        let file = remote.open(path, RemoteOpen::Read).await?;
+        let length = usize::try_from(length).map_err(|_| DriveError::TooLarge)?;
+        let room = if goes_last { Some(remote.room_ahead(length).await?) } else { None };
+        let (attributes, head) = file.read_start(length, room).await?;
         Ok(Self { file, attributes, head })
     }
 }
@@ -37,10 +50,8 @@ pub(super) struct Fetching(JoinHandle<Result<Start, DriveError>>);
 
 impl Fetching {
     /// Begins to fetch the start of an existing file, for reading, before anybody asks for it.
-    pub(super) fn begin(remote: Arc<dyn Remote>, path: RemotePath, length: u64) -> Self {
-        Self(tokio::spawn(async move {
-            Start::fetch(remote.as_ref(), &path, RemoteOpen::Read, length, ReadPriority::Ahead).await
-        }))
+    pub(super) fn begin(remote: Arc<dyn Remote>, path: RemotePath, length: u64, goes_last: bool) -> Self {
+        Self(tokio::spawn(async move { Start::fetch_ahead(remote.as_ref(), &path, length, goes_last).await }))
     }
 
     pub(super) fn is_done(&self) -> bool {

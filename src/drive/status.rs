@@ -1,6 +1,7 @@
 //! What a drive tells about itself: counters, unsaved content, what went wrong.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -76,6 +77,14 @@ impl Drive {
             bytes: sum.bytes + unsaved.bytes,
             ..sum
         })
+    }
+
+    /// The files that are not yet safe on the server, by their paths as people see them.
+    #[must_use]
+    pub fn unsaved_paths(&self) -> Vec<OsString> {
+        let files = self.tree.lock().files();
+        let unsaved = files.iter().filter(|file| file.unsaved().is_some());
+        unsaved.map(|file| self.tree.lock().shown_path(file.inode)).collect()
     }
 
     /// The last errors, newest first, at most 100.

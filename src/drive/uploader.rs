@@ -1,8 +1,9 @@
 //! The stream of chunks from one file to the server.
 //!
 //! Chunks go out in the order in which they were handed over, many in flight; the acknowledgements are collected when the
-//! file's state is next worked on.
+//! file's state is next worked on. Who hands over bounds how much is under way.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,20 +13,22 @@ use tokio::sync::mpsc;
 
 use crate::remote::{RemoteError, RemoteFile};
 
-/// Chunks in flight for one file: 8 MiB.
-const IN_FLIGHT_MAX: usize = 256;
-
+/// Adjacent chunks that go in one message.
 struct Job {
-    number: u64,
+    numbers: Range<u64>,
     offset: u64,
     stored: Bytes,
 }
 
+/// What became of chunks that went in one message.
+pub(super) type Acknowledgement = (Range<u64>, Result<(), RemoteError>);
+
 /// The stream of one file.
 pub(super) struct Uploader {
     jobs: mpsc::UnboundedSender<Job>,
-    acknowledged: mpsc::UnboundedReceiver<(u64, Result<(), RemoteError>)>,
-    waiting: usize,
+    acknowledged: mpsc::UnboundedReceiver<Acknowledgement>,
+    /// Chunks that are not acknowledged.
+    waiting: u64,
 }
 
 impl Uploader {
@@ -43,10 +46,10 @@ impl Uploader {
                             return;
                         }
                     }
-                    job = incoming.recv(), if running.len() < IN_FLIGHT_MAX => {
-                        let Some(Job { number, offset, stored }) = job else { break };
+                    job = incoming.recv() => {
+                        let Some(Job { numbers, offset, stored }) = job else { break };
                         let file = Arc::clone(&file);
-                        running.push(async move { (number, file.write_at(offset, stored).await) });
+                        running.push(async move { (numbers, file.write_at(offset, stored).await) });
                     }
                 }
             }
@@ -55,32 +58,40 @@ impl Uploader {
         Self { jobs, acknowledged, waiting: 0 }
     }
 
-    /// Hands over what to store for chunk `number`.
-    pub(super) fn send(&mut self, number: u64, offset: u64, stored: Bytes) {
-        if self.jobs.send(Job { number, offset, stored }).is_ok() {
-            self.waiting += 1;
+    /// Hands over what to store, from `offset` on, for the chunks `numbers`.
+    pub(super) fn send(&mut self, numbers: Range<u64>, offset: u64, stored: Bytes) {
+        let count = numbers.end - numbers.start;
+        if self.jobs.send(Job { numbers, offset, stored }).is_ok() {
+            self.waiting += count;
         }
     }
 
     /// How many chunks are not acknowledged.
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> u64 {
         self.waiting
     }
 
     /// The next acknowledgement; `None` if none is outstanding or the stream broke.
-    pub(super) async fn next(&mut self) -> Option<(u64, Result<(), RemoteError>)> {
+    pub(super) async fn next(&mut self) -> Option<Acknowledgement> {
         if self.waiting == 0 {
             return None;
         }
         let next = self.acknowledged.recv().await;
-        self.waiting = if next.is_some() { self.waiting - 1 } else { 0 };
+        match &next {
+            Some(next) => self.count(next),
+            None => self.waiting = 0,
+        }
         next
     }
 
     /// The next acknowledgement that has arrived already.
-    pub(super) fn try_next(&mut self) -> Option<(u64, Result<(), RemoteError>)> {
+    pub(super) fn try_next(&mut self) -> Option<Acknowledgement> {
         let next = self.acknowledged.try_recv().ok()?;
-        self.waiting -= 1;
+        self.count(&next);
         Some(next)
+    }
+
+    fn count(&mut self, (numbers, _): &Acknowledgement) {
+        self.waiting -= numbers.end - numbers.start;
     }
 }

@@ -7,7 +7,7 @@
 //!   ours is kept beside it under a name that says so.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,19 +15,19 @@ use bytes::Bytes;
 
 use super::Drive;
 use super::chunks::ContentId;
-use super::codec::CHUNK_LEN;
+use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State};
 use super::location::{Location, conflict_name};
 use super::staged::StagedFile;
-use super::uploader::Uploader;
+use super::uploader::{Acknowledgement, Uploader};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemotePath, RemoteSetAttributes};
 
 /// Dirty chunks of one file after which sending begins while the program still writes: 1 MiB.
 const SEND_AT_CHUNKS: usize = 32;
 
 /// Chunks of one file in flight after which a writer has to wait: 16 MiB.
-const IN_FLIGHT_MAX: usize = 512;
+const IN_FLIGHT_MAX: u64 = 512;
 
 /// Longest content that is copied to a temporary file when a file is cut to a length inside a chunk. The copy makes the cut
 /// atomic; beyond, the cut goes in place and leaves one chunk torn if the connection dies between two messages.
@@ -35,9 +35,6 @@ const COPY_FOR_CUT_MAX: u64 = 4 * 1024 * 1024;
 
 /// Longest file: what a signed 64-bit offset can address with room for the ciphertext's overhead.
 const LENGTH_MAX: u64 = 1 << 62;
-
-/// Chunks of a file that are sent in one message, header and all: under OpenSSH's limit of 255 KiB a write.
-const SMALL_CHUNKS_MAX: usize = 7;
 
 /// When the temporary file of new content is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +53,41 @@ impl State {
     fn is_small_and_unsent(&self) -> bool {
         self.stored_length == 0
             && self.sending.is_empty()
-            && self.dirty.len() <= SMALL_CHUNKS_MAX
+            && self.dirty.len() as u64 <= GROUP_CHUNKS
             && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
+    }
+
+    /// The next dirty chunks to send in one message, from chunk `from` on: several of staged content, which nobody sees before it is whole;
+    /// one where changes go in place, since a longer message can be cut inside a chunk. A program is just filling `except`. In place,
+    /// nothing goes behind a chunk that is not there: a cut would leave a gap.
+    fn next_to_send(&self, from: u64, except: Option<u64>) -> Option<Range<u64>> {
+        let is_staged = self.backing.is_staged();
+        let last = *self.dirty.last_key_value()?.0;
+        let may_wait = |number: u64| {
+            let is_there = is_staged || (number + 1).saturating_mul(CHUNK_LEN) <= self.stored_length;
+            Some(number) == except && (is_there || number == last)
+        };
+        let mut due = self.dirty.range(from..).map(|(&number, _)| number).filter(|&number| !may_wait(number));
+        let first = due.next()?;
+        let most = if is_staged { GROUP_CHUNKS } else { 1 };
+        let rest = (first + 1..first + most).zip(due).take_while(|(next, due)| next == due).count();
+        Some(first..first + 1 + rest as u64)
+    }
+
+    /// What to store for dirty chunks, and where: with the header before the first one if it is not there yet.
+    fn encode(&self, numbers: &Range<u64>) -> Result<(u64, Vec<u8>), DriveError> {
+        let codec = self.codec()?;
+        let with_header = numbers.start == 0 && self.header_unsent;
+        let offset = if with_header { 0 } else { codec.offset(numbers.start) };
+        let length = codec.offset(numbers.end) - offset;
+        let mut stored = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        if with_header {
+            stored.extend(codec.header()?);
+        }
+        for (&number, chunk) in self.dirty.range(numbers.clone()) {
+            codec.encode(number, chunk, &mut stored)?;
+        }
+        Ok((offset, stored))
     }
 
     /// Staged content is not given its name unless the server has as much of it as was written.
@@ -99,7 +129,9 @@ impl File {
         // Where nothing can be sent any more, no more is taken.
         if drive.is_crowded() && !state.dirty.is_empty() {
             self.send_what_is_due(drive, &mut state, LENGTH_MAX).await?;
-            self.drain(drive, &mut state).await?;
+            if let Some(failed) = state.failed.take() {
+                return Err(failed);
+            }
         }
         let offset = offset.unwrap_or(state.length);
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= LENGTH_MAX);
@@ -278,12 +310,8 @@ impl File {
             state.header_unsent = false;
             return state.check_whole(attributes);
         }
-        let codec = Arc::clone(state.codec()?);
-        let mut whole = codec.header()?;
-        for (&number, chunk) in &state.dirty {
-            whole.extend_from_slice(&codec.encode(number, chunk)?);
-            drive.counters.count_encrypted();
-        }
+        let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
+        state.dirty.iter().for_each(|_| drive.counters.count_encrypted());
         let written = file.write_whole(Bytes::from(whole), set).await;
         if matches!(&written, Err(error) if error.is_unanswered()) {
             state.stored_length = state.length;
@@ -392,7 +420,7 @@ impl File {
                 self.patch(drive, &mut staged, start, chunk).await?;
                 if staged.dirty.len() > SEND_AT_CHUNKS {
                     self.send(drive, &mut staged, None).await?;
-                    self.wait_below(drive, &mut staged, IN_FLIGHT_MAX).await?;
+                    self.wait_for_room(drive, &mut staged).await?;
                 }
             }
             Ok(())
@@ -632,8 +660,7 @@ impl File {
 
     /// Sends while the program still writes: the chunks it is done with, or everything when too much waits altogether.
     async fn send_what_is_due(&self, drive: &Drive, state: &mut State, at: u64) -> Result<(), DriveError> {
-        let crowded = drive.is_crowded();
-        if state.dirty.len() < SEND_AT_CHUNKS && !crowded {
+        if state.dirty.len() < SEND_AT_CHUNKS && !drive.is_crowded() {
             return Ok(());
         }
         if !state.backing.is_staged() && !self.is_unlinked() {
@@ -641,47 +668,36 @@ impl File {
             self.compare(drive, state, &location).await?;
         }
         self.send(drive, state, Some(at / CHUNK_LEN)).await?;
-        self.wait_below(drive, state, if crowded { 0 } else { IN_FLIGHT_MAX }).await
+        self.wait_for_room(drive, state).await
     }
 
     /// Encrypts dirty chunks and hands them to the stream, except the one a program is just filling. A chunk whose last version
-    /// is still under way waits for it. In place, nothing goes behind a chunk that is not there: a cut would leave a gap.
+    /// is still under way waits for it.
     async fn send(&self, drive: &Drive, state: &mut State, except: Option<u64>) -> Result<(), DriveError> {
-        let codec = Arc::clone(state.codec()?);
         self.collect(drive, state);
         let mut next = 0;
-        while let Some((&number, _)) = state.dirty.range((Bound::Included(next), Bound::Unbounded)).next() {
-            next = number + 1;
-            let is_there = state.backing.is_staged() || next.saturating_mul(CHUNK_LEN) <= state.stored_length;
-            let is_last = state.dirty.range(next..).next().is_none();
-            if Some(number) == except && (is_there || is_last) {
-                continue;
-            }
-            while state.sending.contains_key(&number) {
+        while let Some(numbers) = state.next_to_send(next, except) {
+            next = numbers.end;
+            while numbers.clone().any(|number| state.sending.contains_key(&number)) {
                 self.acknowledge_next(drive, state).await?;
             }
-            let Some(chunk) = state.dirty.remove(&number) else { continue };
-            let chunk = Bytes::from(chunk);
-            let mut stored = codec.encode(number, &chunk)?;
-            drive.counters.count_encrypted();
-            let mut offset = codec.offset(number);
-            if number == 0 && state.header_unsent {
-                let mut with_header = codec.header()?;
-                with_header.extend_from_slice(&stored);
-                (stored, offset) = (Bytes::from(with_header), 0);
-                state.header_unsent = false;
+            let (offset, stored) = state.encode(&numbers)?;
+            state.header_unsent &= numbers.start > 0;
+            for number in numbers.clone() {
+                let Some(chunk) = state.dirty.remove(&number) else { continue };
+                state.sending.insert(number, Bytes::from(chunk));
+                drive.counters.count_encrypted();
             }
-            state.sending.insert(number, chunk);
             let file = state.backing.file();
-            state.uploader.get_or_insert_with(|| Uploader::start(file)).send(number, offset, stored);
+            state.uploader.get_or_insert_with(|| Uploader::start(file)).send(numbers, offset, stored.into());
         }
         Ok(())
     }
 
     /// Takes the acknowledgements that have arrived.
     fn collect(&self, drive: &Drive, state: &mut State) {
-        while let Some((number, result)) = state.uploader.as_mut().and_then(Uploader::try_next) {
-            acknowledge(drive, state, number, result);
+        while let Some(acknowledgement) = state.uploader.as_mut().and_then(Uploader::try_next) {
+            acknowledge(drive, state, acknowledgement);
         }
     }
 
@@ -691,7 +707,7 @@ impl File {
             None => None,
         };
         match next {
-            Some((number, result)) => acknowledge(drive, state, number, result),
+            Some(acknowledgement) => acknowledge(drive, state, acknowledgement),
             // The stream broke: everything that was under way is dirty again.
             None => {
                 for (number, chunk) in std::mem::take(&mut state.sending) {
@@ -702,9 +718,12 @@ impl File {
         Ok(())
     }
 
-    async fn wait_below(&self, drive: &Drive, state: &mut State, limit: usize) -> Result<(), DriveError> {
-        while state.uploader.as_ref().is_some_and(|uploader| uploader.waiting() > limit) {
+    /// Waits until no more is under way than may be, of this file and of all.
+    async fn wait_for_room(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
+        let waiting = |state: &State| state.uploader.as_ref().map_or(0, Uploader::waiting);
+        while waiting(state) > IN_FLIGHT_MAX || (waiting(state) > 0 && drive.is_crowded()) {
             self.acknowledge_next(drive, state).await?;
+            self.note(state);
         }
         Ok(())
     }
@@ -718,26 +737,28 @@ impl File {
     }
 }
 
-fn acknowledge(drive: &Drive, state: &mut State, number: u64, result: Result<(), RemoteError>) {
-    let Some(chunk) = state.sending.remove(&number) else { return };
-    match result {
-        Ok(()) => {
-            let end = number * CHUNK_LEN + chunk.len() as u64;
-            state.stored_length = state.stored_length.max(end);
-            state.uncommitted = true;
-            drive.cache.put(state.key(number), chunk);
-        }
-        Err(error) => {
-            // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
-            if number == 0 && state.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
-                state.header_unsent = true;
+fn acknowledge(drive: &Drive, state: &mut State, (numbers, result): Acknowledgement) {
+    for number in numbers {
+        let Some(chunk) = state.sending.remove(&number) else { continue };
+        let end = number * CHUNK_LEN + chunk.len() as u64;
+        match &result {
+            Ok(()) => {
+                state.stored_length = state.stored_length.max(end);
+                state.uncommitted = true;
+                drive.cache.put(state.key(number), chunk);
             }
-            // It may be there all the same: who cuts the file has to reckon with it.
-            if error.is_unanswered() {
-                state.stored_length = state.stored_length.max(number * CHUNK_LEN + chunk.len() as u64);
+            Err(error) => {
+                // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
+                if number == 0 && state.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
+                    state.header_unsent = true;
+                }
+                // It may be there all the same: who cuts the file has to reckon with it.
+                if error.is_unanswered() {
+                    state.stored_length = state.stored_length.max(end);
+                }
+                state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+                state.failed.get_or_insert_with(|| error.clone().into());
             }
-            state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
-            state.failed.get_or_insert(error.into());
         }
     }
 }

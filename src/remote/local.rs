@@ -21,8 +21,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{
-    ReadPriority, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
-    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
+    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
 };
 
 /// A directory of this machine.
@@ -383,12 +383,7 @@ impl LocalFile {
 
 #[async_trait]
 impl RemoteFile for LocalFile {
-    async fn read_at(
-        &self,
-        offset: u64,
-        length: usize,
-        _priority: ReadPriority,
-    ) -> Result<Bytes, RemoteError> {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
         self.run(move |shared, file| {
             let mut bytes = vec![0; length];
             let mut filled = 0;

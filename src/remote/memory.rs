@@ -19,8 +19,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    ReadPriority, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
-    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
+    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
 };
 
 /// The unit in which the server's room is counted, bytes.
@@ -815,12 +815,7 @@ impl MemoryFile {
 
 #[async_trait]
 impl RemoteFile for MemoryFile {
-    async fn read_at(
-        &self,
-        offset: u64,
-        length: usize,
-        _priority: ReadPriority,
-    ) -> Result<Bytes, RemoteError> {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
         let read = self
             .message(MessageKind::ReadFile, move |tree, number| tree.read(number, offset, length))
             .await?;

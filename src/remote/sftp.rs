@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
-    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, Room,
 };
 use connection::Connection;
 use file::OpenFiles;
@@ -66,9 +66,15 @@ impl SftpRemote {
         self.link.reachability()
     }
 
-    /// Has a lost connection tried again now.
+    /// Has a lost connection tried again now, even if somebody refused the last attempt.
     pub fn hurry(&self) {
         self.link.hurry();
+    }
+
+    /// Something may have happened to the road. A connection that stands is broken off unless the server shows a sign of life within
+    /// `patience`; a lost one is tried again now, unless it waits for somebody.
+    pub fn doubt(&self, patience: Duration) {
+        self.link.doubt(patience);
     }
 }
 
@@ -206,6 +212,11 @@ impl Remote for SftpRemote {
             })
         })
         .await
+    }
+
+    async fn room_ahead(&self, length: usize) -> Result<Room, RemoteError> {
+        let connection = self.link.connection().await?;
+        Ok(Room(Some(Arc::new(connection.content.room_ahead(length).await))))
     }
 
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError> {

@@ -95,6 +95,11 @@ impl Drive {
         Self { mount, scaup, sshd }
     }
 
+    /// A second mount of the same directory, as another client of the server would have.
+    pub(crate) fn mounted_again(&self, arguments: &[&str]) -> Mount {
+        mount(&self.scaup, &self.sshd, arguments)
+    }
+
     /// The vault, decrypted.
     pub(crate) fn vault(&self) -> PathBuf {
         self.mount.join("Vault")
@@ -168,4 +173,23 @@ pub(crate) fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
         );
     }
     found
+}
+
+/// A tool that `cargo install` puts in place (`tests/run tools`).
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let home = std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cargo"),
+        PathBuf::from,
+    );
+    let path = home.join("bin").join(name);
+    assert!(path.is_file(), "{} is missing; please run: tests/run tools", path.display());
+    path
+}
+
+/// So many reads, writes, truncations and mappings at random places, each compared with what must be there.
+pub(crate) fn fsx(directory: &Path, operations: u32) {
+    let mut command = Command::new(tool("fsx"));
+    command.args(["-N", &operations.to_string(), "-S", "42"]).arg(directory.join("fsx"));
+    let output = within(PATIENCE, move || command.output().unwrap());
+    assert!(output.status.success(), "fsx ended with {}: {}", output.status, said(&output));
 }

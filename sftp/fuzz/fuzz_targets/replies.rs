@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use scaup_sftp::client::{Lane, OpenFlags, Priority, SetAttributes, SftpError};
+use scaup_sftp::client::{Lane, OpenFlags, SetAttributes, SftpError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
@@ -82,12 +82,12 @@ async fn converse(input: &[u8]) {
     }
     if let Some(handle) = in_time(1, lane.open_file(b"file", OpenFlags::ReadWrite, &nothing)).await {
         for length in [10, 100_000] {
-            let read = in_time(answers, lane.read_at(&handle, 0, length, Priority::Demand)).await;
+            let read = in_time(answers, lane.read_at(&handle, 0, length)).await;
             assert!(read.is_none_or(|data| data.len() <= length));
         }
         in_time(1, lane.write_at(&handle, 0, &Bytes::from_static(b"content"))).await;
         in_time(1, lane.write_whole(&handle, &Bytes::from_static(b"content"), &nothing)).await;
-        let start = in_time(answers, lane.read_start(&handle, 1000, Priority::Demand)).await;
+        let start = in_time(answers, lane.read_start(&handle, 1000, None)).await;
         assert!(start.is_none_or(|(_, data)| data.len() <= 1000));
         in_time(1, lane.fstat(&handle)).await;
         in_time(1, lane.fsync(&handle)).await;

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SetOnce, mpsc, oneshot, watch};
 
 use super::error::{SftpError, StatusCode};
 use super::packet::{self, Reply, Request, kind};
-use super::road::{Budget, Permit, Priority, Road};
+use super::road::{Budget, Priority, Road, Room};
 use super::wire::{self, Outgoing, Packets};
 
 /// Requests without content in flight: OpenSSH answers bursts of this depth best.
@@ -250,22 +250,29 @@ impl Lane {
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
         let _permit = self.shared.requests.acquire().await;
-        let sent = Instant::now();
-        let reply = self.shared.exchange(kind, build).await;
-        if matches!(reply, Ok(_) | Err(SftpError::Status { .. })) {
-            self.shared.road.note_round_trip(sent.elapsed());
-        }
-        reply
+        self.timed(kind, build).await
+    }
+
+    /// Waits until the road has room for `length` bytes of content that nobody waits for yet, and keeps it.
+    pub async fn room_ahead(&self, length: usize) -> Room {
+        self.shared.road.down.acquire(length as u64, Priority::Ahead).await
+    }
+
+    /// Asks for content that has its room on the road already. A refusal comes as an error.
+    pub(super) async fn request_ahead(
+        &self,
+        build: impl FnOnce(Request) -> Request,
+    ) -> Result<Reply, SftpError> {
+        self.timed(kind::READ, build).await
     }
 
     /// Asks for `length` bytes of content. A refusal comes as an error.
     pub(super) async fn request_content(
         &self,
         length: usize,
-        priority: Priority,
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
-        self.with_content(&self.shared.road.down, length, priority, kind::READ, build).await
+        self.with_content(&self.shared.road.down, length, kind::READ, build).await
     }
 
     /// Sends `length` bytes of content, and waits for its acknowledgement. A refusal comes as an error.
@@ -275,26 +282,38 @@ impl Lane {
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
         let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
-        self.with_content(&self.shared.road.up, length, Priority::Demand, kind::WRITE, build).await
+        self.with_content(&self.shared.road.up, length, kind::WRITE, build).await
     }
 
     async fn with_content(
         &self,
         budget: &Arc<Budget>,
         length: usize,
-        priority: Priority,
         kind: u8,
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
-        let permit = budget.acquire(length as u64, priority).await;
-        let sent = Instant::now();
-        let reply = self.shared.exchange(kind, build).await;
-        if matches!(reply, Ok(_) | Err(SftpError::Status { .. })) {
-            self.shared.road.note_round_trip(sent.elapsed());
-            permit.arrived();
+        let room = budget.acquire(length as u64, Priority::Demand).await;
+        let reply = self.timed(kind, build).await;
+        if is_answer(&reply) {
+            room.arrived(length);
         }
         reply
     }
+
+    /// Sends a request and notes how long its reply took.
+    async fn timed(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
+        let sent = Instant::now();
+        let reply = self.shared.exchange(kind, build).await;
+        if is_answer(&reply) {
+            self.shared.road.note_round_trip(sent.elapsed());
+        }
+        reply
+    }
+}
+
+/// Whether the server answered, be it with a refusal.
+fn is_answer(reply: &Result<Reply, SftpError>) -> bool {
+    matches!(reply, Ok(_) | Err(SftpError::Status { .. }))
 }
 
 /// Counts bytes as not acknowledged while it lives.
@@ -321,7 +340,8 @@ impl Drop for Unacknowledged<'_> {
 pub(super) struct Row<'a> {
     lane: &'a Lane,
     _unacknowledged: Unacknowledged<'a>,
-    permit: Permit,
+    room: Room,
+    length: usize,
     sent: Instant,
     answers: Vec<Result<oneshot::Receiver<Answer>, SftpError>>,
 }
@@ -330,8 +350,8 @@ impl Lane {
     /// Begins a row that carries `length` bytes of content to the server, when the road has room for all of it.
     pub(super) async fn row(&self, length: usize) -> Row<'_> {
         let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
-        let permit = self.shared.road.up.acquire(length as u64, Priority::Demand).await;
-        Row { lane: self, _unacknowledged, permit, sent: Instant::now(), answers: Vec::new() }
+        let room = self.shared.road.up.acquire(length as u64, Priority::Demand).await;
+        Row { lane: self, _unacknowledged, room, length, sent: Instant::now(), answers: Vec::new() }
     }
 }
 
@@ -354,7 +374,7 @@ impl Row<'_> {
         let replies = futures::future::join_all(replies).await;
         if replies.iter().all(Result::is_ok) {
             self.lane.shared.road.note_round_trip(self.sent.elapsed());
-            self.permit.arrived();
+            self.room.arrived(self.length);
         }
         replies
     }

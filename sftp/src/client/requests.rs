@@ -8,8 +8,8 @@ use futures::future::try_join_all;
 
 use super::error::{SftpError, StatusCode};
 use super::lane::{Lane, Shared};
-use super::packet::{Attributes, NameEntry, Reply, SetAttributes, decode_numbers, kind};
-use super::road::Priority;
+use super::packet::{Attributes, NameEntry, Reply, Request, SetAttributes, decode_numbers, kind};
+use super::road::Room;
 
 /// The bits of a mode that say what a file is, and those of a symbolic link (inode(7)).
 const FILE_TYPE: u32 = 0o170_000;
@@ -139,20 +139,41 @@ impl Lane {
     /// # Errors
     ///
     /// As all requests.
-    pub async fn read_at(
+    pub async fn read_at(&self, handle: &FileHandle, offset: u64, length: usize) -> Result<Bytes, SftpError> {
+        self.read_pieces(handle, offset, length, None).await
+    }
+
+    /// Like [`Self::read_at`], for content that nobody waits for yet: it has its part of `room`, which was [waited for](Self::room_ahead) before.
+    ///
+    /// # Errors
+    ///
+    /// As all requests.
+    pub async fn read_ahead(
         &self,
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        priority: Priority,
+        room: &Room,
+    ) -> Result<Bytes, SftpError> {
+        let read = self.read_pieces(handle, offset, length, Some(room)).await?;
+        room.arrived(read.len());
+        Ok(read)
+    }
+
+    async fn read_pieces(
+        &self,
+        handle: &FileHandle,
+        offset: u64,
+        length: usize,
+        room: Option<&Room>,
     ) -> Result<Bytes, SftpError> {
         let piece = self.limits().read_len as usize;
         if length <= piece {
-            return self.read_piece(handle, offset, length, priority).await;
+            return self.read_piece(handle, offset, length, room).await;
         }
         let pieces = (0..length).step_by(piece).map(|start| {
             let at = offset.saturating_add(start as u64);
-            self.read_piece(handle, at, piece.min(length - start), priority)
+            self.read_piece(handle, at, piece.min(length - start), room)
         });
         let pieces = try_join_all(pieces).await?;
         let mut whole = BytesMut::with_capacity(length);
@@ -167,7 +188,7 @@ impl Lane {
     }
 
     /// The attributes of an open file and its first `length` bytes (all, if it is shorter), in one round trip: the length that the server
-    /// says saves asking for the end.
+    /// says saves asking for the end. What nobody waits for yet has its part of `room`, which was [waited for](Self::room_ahead) before.
     ///
     /// # Errors
     ///
@@ -176,18 +197,20 @@ impl Lane {
         &self,
         handle: &FileHandle,
         length: usize,
-        priority: Priority,
+        room: Option<&Room>,
     ) -> Result<(Attributes, Bytes), SftpError> {
         let piece = length.min(self.limits().read_len as usize);
-        let (attributes, start) =
-            futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, priority));
+        let (attributes, start) = futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, room));
         let (attributes, start) = (attributes?, start?.unwrap_or_default());
+        if let Some(room) = room {
+            room.arrived(start.len());
+        }
         let size = usize::try_from(attributes.size.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         if start.is_empty() || start.len() >= length.min(size) {
             return Ok((attributes, start));
         }
         let (at, missing) = (start.len() as u64, length - start.len());
-        let rest = self.read_at(handle, at, missing, priority).await?;
+        let rest = self.read_pieces(handle, at, missing, room).await?;
         Ok((attributes, [start, rest].concat().into()))
     }
 
@@ -197,15 +220,15 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        priority: Priority,
+        room: Option<&Room>,
     ) -> Result<Bytes, SftpError> {
-        let mut first = match self.read_once(handle, offset, length, priority).await? {
+        let mut first = match self.read_once(handle, offset, length, room).await? {
             Some(data) => data,
             None => return Ok(Bytes::new()),
         };
         while first.len() < length {
             let (at, missing) = (offset.saturating_add(first.len() as u64), length - first.len());
-            let rest = self.read_once(handle, at, missing, priority).await?;
+            let rest = self.read_once(handle, at, missing, room).await?;
             let Some(rest) = rest else { break };
             first = [first, rest].concat().into();
         }
@@ -217,12 +240,14 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        priority: Priority,
+        room: Option<&Room>,
     ) -> Result<Option<Bytes>, SftpError> {
         let asked = u32::try_from(length).unwrap_or(u32::MAX);
-        let reply = self
-            .request_content(length, priority, |request| request.string(&handle.bytes).u64(offset).u32(asked))
-            .await;
+        let build = |request: Request| request.string(&handle.bytes).u64(offset).u32(asked);
+        let reply = match room {
+            Some(_) => self.request_ahead(build).await,
+            None => self.request_content(length, build).await,
+        };
         match reply {
             Ok(Reply::Data(data)) if data.len() > length => {
                 Err(SftpError::Protocol(format!("{} bytes where {length} were asked for", data.len())))

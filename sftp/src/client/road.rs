@@ -35,7 +35,7 @@ const EPOCH: Duration = Duration::from_secs(5);
 
 /// Who waits for the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
+pub(super) enum Priority {
     /// A program.
     Demand,
     /// Nobody yet: read ahead.
@@ -150,12 +150,12 @@ impl Default for State {
 #[derive(Debug)]
 struct Waiter {
     bytes: u64,
-    grant: oneshot::Sender<Permit>,
+    grant: oneshot::Sender<Room>,
 }
 
-/// Leave for some bytes to be under way. They count until it is dropped.
+/// Room for some bytes on the road. They count as under way until it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub struct Room {
     budget: Arc<Budget>,
     bytes: u64,
     sent: Instant,
@@ -169,13 +169,13 @@ impl Budget {
 
     /// Waits until `bytes` more may be under way. What is asked for with [`Priority::Demand`] goes first; dropping the future
     /// gives the place up.
-    pub(super) async fn acquire(self: &Arc<Self>, bytes: u64, priority: Priority) -> Permit {
+    pub(super) async fn acquire(self: &Arc<Self>, bytes: u64, priority: Priority) -> Room {
         let waits = {
             let mut state = self.lock();
             let ahead_of_it =
                 !state.demand.is_empty() || (priority == Priority::Ahead && !state.ahead.is_empty());
             if !ahead_of_it && state.has_room(bytes) {
-                return self.permit(&mut state, bytes);
+                return self.room(&mut state, bytes);
             }
             let (grant, waits) = oneshot::channel();
             let queue = match priority {
@@ -186,15 +186,15 @@ impl Budget {
             waits
         };
         match waits.await {
-            Ok(permit) => permit,
+            Ok(room) => room,
             // The queue is part of what `self` holds: it can't go first. Going on is right all the same.
-            Err(_) => self.permit(&mut self.lock(), bytes),
+            Err(_) => self.room(&mut self.lock(), bytes),
         }
     }
 
-    fn permit(self: &Arc<Self>, state: &mut State, bytes: u64) -> Permit {
+    fn room(self: &Arc<Self>, state: &mut State, bytes: u64) -> Room {
         state.in_flight += bytes;
-        Permit { budget: Arc::clone(self), bytes, sent: Instant::now(), arrived_before: state.arrived }
+        Room { budget: Arc::clone(self), bytes, sent: Instant::now(), arrived_before: state.arrived }
     }
 
     /// Hands out what has become free.
@@ -210,10 +210,10 @@ impl Budget {
                     return;
                 }
                 let Some(next) = state.demand.pop_front().or_else(|| state.ahead.pop_front()) else { return };
-                let permit = self.permit(&mut state, bytes);
-                next.grant.send(permit)
+                let room = self.room(&mut state, bytes);
+                next.grant.send(room)
             };
-            // Whoever asked went away meanwhile: dropped outside the lock, the permit gives its bytes back.
+            // Whoever asked went away meanwhile: dropped outside the lock, the room gives its bytes back.
             drop(refused);
         }
     }
@@ -243,10 +243,10 @@ impl State {
     }
 
     /// Some bytes arrived: what does that say of the rate?
-    fn note_arrival(&mut self, permit: &Permit, now: Instant) {
-        self.arrived += permit.bytes;
-        let took = now.duration_since(permit.sent).max(Duration::from_micros(50)).as_secs_f64();
-        let rate = (self.arrived - permit.arrived_before) as f64 / took;
+    fn note_arrival(&mut self, room: &Room, bytes: u64, now: Instant) {
+        self.arrived += bytes;
+        let took = now.duration_since(room.sent).max(Duration::from_micros(50)).as_secs_f64();
+        let rate = (self.arrived - room.arrived_before) as f64 / took;
         // While the road is not full, the rate says what was asked for, and not what the road can carry.
         let is_full = !self.demand.is_empty() || !self.ahead.is_empty();
         let known = self.rate.best(f64::max);
@@ -269,14 +269,14 @@ impl State {
     }
 }
 
-impl Permit {
-    /// The bytes have arrived.
-    pub(super) fn arrived(self) {
-        self.budget.lock().note_arrival(&self, Instant::now());
+impl Room {
+    /// So many of the bytes have arrived.
+    pub(super) fn arrived(&self, bytes: usize) {
+        self.budget.lock().note_arrival(self, bytes as u64, Instant::now());
     }
 }
 
-impl Drop for Permit {
+impl Drop for Room {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.give_back(self.bytes);
@@ -340,7 +340,7 @@ mod tests {
         let start = Instant::now();
         let mut line_free = 0.0_f64;
         let mut now = 0.0_f64;
-        let mut under_way: VecDeque<(f64, Permit)> = VecDeque::new();
+        let mut under_way: VecDeque<(f64, Room)> = VecDeque::new();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
         // Somebody always wants more.
         let (grant, _wants) = oneshot::channel();
@@ -350,19 +350,15 @@ mod tests {
                 let sent = at(now);
                 state.in_flight += 229_572;
                 line_free = line_free.max(now) + 229_572.0 / rate;
-                let permit = Permit {
-                    budget: Arc::clone(&budget),
-                    bytes: 229_572,
-                    sent,
-                    arrived_before: state.arrived,
-                };
-                under_way.push_back((line_free + round_trip.as_secs_f64(), permit));
+                let room =
+                    Room { budget: Arc::clone(&budget), bytes: 229_572, sent, arrived_before: state.arrived };
+                under_way.push_back((line_free + round_trip.as_secs_f64(), room));
             }
-            let Some((arrival, permit)) = under_way.pop_front() else { break };
+            let Some((arrival, room)) = under_way.pop_front() else { break };
             now = arrival;
-            state.give_back(permit.bytes);
-            state.note_arrival(&permit, at(now));
-            std::mem::forget(permit);
+            state.give_back(room.bytes);
+            state.note_arrival(&room, room.bytes, at(now));
+            std::mem::forget(room);
         }
         state.limit
     }

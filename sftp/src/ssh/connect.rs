@@ -8,15 +8,17 @@ use std::time::Duration;
 use russh::client::{self, Config, Handle, Handler};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, cipher};
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::destination::{Destination, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
+use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
-use super::session::Session;
+use super::session::{Session, Way};
 
 /// The channel window: the library tops it up when half is used, so an 80 ms road carries 400 MB/s.
 const WINDOW: u32 = 64 * 1024 * 1024;
@@ -39,7 +41,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-/// Connects and logs in.
+/// Connects and logs in. Keys that are decrypted on the way are held in `held`, and those held there need no passphrase.
 ///
 /// # Errors
 ///
@@ -47,18 +49,20 @@ const CIPHERS: &[cipher::Name] = &[
 pub async fn connect(
     destination: &Destination,
     interaction: &Arc<dyn Interaction>,
+    held: Option<&HeldKeys>,
 ) -> Result<Session, ConnectError> {
-    let mut through: Option<Session> = None;
+    let mut through = None;
     for jump in &destination.jumps {
-        through = Some(connect_one(jump, interaction, through).await?);
+        through = Some(Arc::new(connect_one(jump, interaction, held, through).await?));
     }
-    connect_one(destination, interaction, through).await
+    connect_one(destination, interaction, held, through).await
 }
 
 async fn connect_one(
     destination: &Destination,
     interaction: &Arc<dyn Interaction>,
-    through: Option<Session>,
+    held: Option<&HeldKeys>,
+    through: Option<Arc<Session>>,
 ) -> Result<Session, ConnectError> {
     interaction.progress(Progress::Connecting(destination.shown()));
     let mut confirmed: Option<PublicKey> = None;
@@ -73,9 +77,15 @@ async fn connect_one(
             interaction: Arc::clone(interaction),
         };
         let config = Arc::new(config(destination, &known));
-        let connected = match &through {
-            None => key_exchange(config, tcp(destination).await?, client).await,
-            Some(session) => key_exchange(config, session.tunnel(destination).await?, client).await,
+        let (connected, way) = match &through {
+            None => {
+                let (stream, socket) = tcp(destination).await?;
+                (key_exchange(config, stream, client).await, Way::Socket(Arc::new(socket)))
+            }
+            Some(session) => {
+                let stream = session.tunnel(destination).await?;
+                (key_exchange(config, stream, client).await, Way::Through(Arc::clone(session)))
+            }
         };
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (connected, seen) {
@@ -85,8 +95,8 @@ async fn connect_one(
                     let host = destination.known_host_name();
                     interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
-                log_in(&mut handle, destination, interaction.as_ref()).await?;
-                return Ok(Session::new(handle, through));
+                log_in(&mut handle, destination, interaction.as_ref(), held).await?;
+                return Ok(Session::new(handle, way));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
                 return Err(ConnectError::HostKey { host: destination.known_host_name(), problem });
@@ -116,7 +126,8 @@ async fn key_exchange(
     }
 }
 
-async fn tcp(destination: &Destination) -> Result<TcpStream, ConnectError> {
+/// A connection, and another hold on its socket.
+async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectError> {
     let unreachable = |reason: String| ConnectError::Unreachable {
         host: destination.host.clone(),
         port: destination.port,
@@ -137,12 +148,12 @@ async fn tcp(destination: &Destination) -> Result<TcpStream, ConnectError> {
 }
 
 /// Small packets go at once, and a dead road is noticed even in the middle of an upload.
-fn prepare(stream: TcpStream) -> std::io::Result<TcpStream> {
+fn prepare(stream: TcpStream) -> std::io::Result<(TcpStream, Socket)> {
     stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(&stream);
+    let socket = socket2::SockRef::from(&stream).try_clone()?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     socket.set_keepalive(true)?;
-    Ok(stream)
+    Ok((stream, socket))
 }
 
 fn config(destination: &Destination, known: &KnownHost) -> Config {

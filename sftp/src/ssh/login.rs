@@ -12,6 +12,7 @@ use russh::{AgentAuthError, MethodKind, MethodSet};
 use super::connect::{Client, said};
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
+use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 
@@ -51,6 +52,7 @@ struct Login<'a> {
     handle: &'a mut Handle<Client>,
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
+    held: Option<&'a HeldKeys>,
     /// Only ever used by its one owner; behind a lock since its stream can't be shared, and a login may move between threads.
     agent: Option<Mutex<AnyAgent>>,
     identities: std::vec::IntoIter<Identity>,
@@ -65,6 +67,7 @@ pub(super) async fn log_in(
     handle: &mut Handle<Client>,
     destination: &Destination,
     interaction: &dyn Interaction,
+    held: Option<&HeldKeys>,
 ) -> Result<(), ConnectError> {
     let mut agent = keys::agent(destination).await;
     let identities = keys::identities(destination, agent.as_mut()).await.into_iter();
@@ -73,6 +76,7 @@ pub(super) async fn log_in(
         handle,
         destination,
         interaction,
+        held,
         agent,
         identities,
         offers: 0,
@@ -215,13 +219,20 @@ impl Login<'_> {
     ) -> Result<Option<Step>, ConnectError> {
         let key = match keys::read(path) {
             Ok(KeyFile::Open(key)) => key,
-            Ok(KeyFile::Locked { text, public }) => {
-                // Nobody should type a passphrase for a key that the server does not want.
-                if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
-                    return Ok(Some(refused));
+            Ok(KeyFile::Locked { text, public }) => match self.held.and_then(|held| held.get(&text)) {
+                Some(key) => key,
+                None => {
+                    // Nobody should type a passphrase for a key that the server does not want.
+                    if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
+                        return Ok(Some(refused));
+                    }
+                    let key = keys::unlock(path, &text, self.destination, self.interaction).await?;
+                    if let Some(held) = self.held {
+                        held.hold(&text, &key);
+                    }
+                    key
                 }
-                keys::unlock(path, &text, self.destination, self.interaction).await?
-            }
+            },
             Err(reason) => {
                 self.unusable.push(reason);
                 return Ok(None);

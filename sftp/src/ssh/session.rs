@@ -1,9 +1,11 @@
 //! What stands after a login: one connection, and channels on it.
 
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelStream};
+use socket2::Socket;
 
 use super::connect::Client;
 use super::destination::Destination;
@@ -13,8 +15,16 @@ use super::error::ConnectError;
 #[derive(Clone)]
 pub struct Session {
     handle: Arc<Handle<Client>>,
-    /// The session that this one goes through.
-    _through: Option<Arc<Session>>,
+    way: Way,
+}
+
+/// What a session's bytes go over.
+#[derive(Clone)]
+pub(super) enum Way {
+    /// A connection of this machine's own.
+    Socket(Arc<Socket>),
+    /// Another session.
+    Through(Arc<Session>),
 }
 
 /// The server opens no more channels: why.
@@ -23,14 +33,24 @@ pub struct Session {
 pub struct ChannelError(String);
 
 impl Session {
-    pub(super) fn new(handle: Handle<Client>, through: Option<Session>) -> Self {
-        Self { handle: Arc::new(handle), _through: through.map(Arc::new) }
+    pub(super) fn new(handle: Handle<Client>, way: Way) -> Self {
+        Self { handle: Arc::new(handle), way }
     }
 
     /// Whether the connection is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.is_closed()
+    }
+
+    /// Breaks the connection off at once, without a word to the server: whoever waits for an answer hears of it now, and not when the system
+    /// gives a dead road up.
+    pub fn abort(&self) {
+        match &self.way {
+            // It fails only for a connection that is broken already.
+            Way::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
+            Way::Through(session) => session.abort(),
+        }
     }
 
     /// Opens a channel that leads to the server's SFTP subsystem. Whether there is one comes as the channel's first message; what is sent

@@ -117,6 +117,24 @@ impl Connection {
         }
     }
 
+    /// Whether the server shows a sign of life within `patience`: the answer to a small question, or else anything that comes from it, since
+    /// an answer may have to queue behind much content.
+    pub(super) async fn is_alive(&self, patience: Duration) -> bool {
+        let directory = self.directory();
+        let answer = self.names.lstat(&directory);
+        tokio::pin!(answer);
+        loop {
+            let received = self.counters().bytes_received;
+            match tokio::time::timeout(patience, &mut answer).await {
+                // A refusal is an answer.
+                Ok(Ok(_) | Err(SftpError::Status { .. })) => return true,
+                Ok(Err(_)) => return false,
+                Err(_) if self.counters().bytes_received == received => return false,
+                Err(_) => {}
+            }
+        }
+    }
+
     /// The lanes for uploads, opened all at once when they are first needed: as many as the server lets be. None on a road so short that
     /// one window is enough.
     pub(super) async fn upload_lanes(&self) -> &[Lane] {

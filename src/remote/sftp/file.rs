@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup_sftp::client::{FileHandle, Lane, OpenFlags, Priority, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
 
 use super::connection::Connection;
 use super::link::Link;
 use super::reasons::{exists, from_wire, plain, to_wire, why_not_made, why_not_written, with_mode};
 use super::retry::retry;
 use crate::remote::{
-    ReadPriority, RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath,
-    RemoteSetAttributes,
+    RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
 
 /// Unacknowledged bytes on every lane of a file from which on one more lane is worth its round trips: half of OpenSSH's window.
@@ -107,13 +106,6 @@ fn flags_of(how: RemoteOpen) -> (OpenFlags, SetAttributes) {
         RemoteOpen::Read => (OpenFlags::Read, SetAttributes::default()),
         RemoteOpen::ReadWrite => (OpenFlags::ReadWrite, SetAttributes::default()),
         RemoteOpen::CreateNew(mode) => (OpenFlags::CreateNew, with_mode(mode)),
-    }
-}
-
-fn priority_of(priority: ReadPriority) -> Priority {
-    match priority {
-        ReadPriority::Demand => Priority::Demand,
-        ReadPriority::Ahead => Priority::Ahead,
     }
 }
 
@@ -232,8 +224,7 @@ impl SftpFile {
             }
         }
         if let Some(head) = head {
-            let now =
-                open.lane.read_at(&open.handle, 0, head.len(), Priority::Demand).await.map_err(plain)?;
+            let now = open.lane.read_at(&open.handle, 0, head.len()).await.map_err(plain)?;
             if now != head {
                 return Err(RemoteError::Replaced);
             }
@@ -251,6 +242,24 @@ impl SftpFile {
         if !identity.changed {
             identity.head = Some(Bytes::copy_from_slice(start.get(..HEAD_LEN).unwrap_or(start)));
         }
+    }
+
+    async fn read(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        let read = self
+            .retry(move |_, opened| {
+                let (open, room) = (Arc::clone(&opened.first), room.0.clone());
+                Box::pin(async move {
+                    match room {
+                        Some(room) => open.lane.read_ahead(&open.handle, offset, length, &room).await,
+                        None => open.lane.read_at(&open.handle, offset, length).await,
+                    }
+                })
+            })
+            .await?;
+        if offset == 0 {
+            self.note_head(&read);
+        }
+        Ok(read)
     }
 
     /// Something is about to be written at `offset`.
@@ -328,35 +337,24 @@ async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: Remot
 
 #[async_trait]
 impl RemoteFile for SftpFile {
-    async fn read_at(
-        &self,
-        offset: u64,
-        length: usize,
-        priority: ReadPriority,
-    ) -> Result<Bytes, RemoteError> {
-        let priority = priority_of(priority);
-        let read = self
-            .retry(move |_, opened| {
-                let open = Arc::clone(&opened.first);
-                Box::pin(async move { open.lane.read_at(&open.handle, offset, length, priority).await })
-            })
-            .await?;
-        if offset == 0 {
-            self.note_head(&read);
-        }
-        Ok(read)
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        self.read(offset, length, Room(None)).await
+    }
+
+    async fn read_ahead(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        self.read(offset, length, room).await
     }
 
     async fn read_start(
         &self,
         length: usize,
-        priority: ReadPriority,
+        room: Option<Room>,
     ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
-        let priority = priority_of(priority);
+        let room = room.and_then(|room| room.0);
         let (attributes, start) = self
             .retry(move |_, opened| {
-                let open = Arc::clone(&opened.first);
-                Box::pin(async move { open.lane.read_start(&open.handle, length, priority).await })
+                let (open, room) = (Arc::clone(&opened.first), room.clone());
+                Box::pin(async move { open.lane.read_start(&open.handle, length, room.as_deref()).await })
             })
             .await?;
         let attributes = from_wire(&attributes);

@@ -2,6 +2,7 @@
 //!
 //! One task watches the connection. When it is gone, the task first tries new lanes on the same login (a server's SFTP program may have
 //! died), then logs in again, with growing pauses, until it succeeds or is told that nobody answers. Operations wait meanwhile.
+//! Something may have happened to the road, too: then the server has to show that it is there, or, if it was lost, is tried again at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scaup_sftp::client::LaneCounters;
+use scaup_sftp::client::{LaneCounters, SftpError};
 use scaup_sftp::ssh::Session;
 use tokio::sync::{Notify, watch};
 
@@ -66,8 +67,10 @@ enum State {
 pub(super) struct Link {
     connection: watch::Sender<State>,
     reachability: watch::Sender<Reachability>,
-    /// Asks for an attempt right now.
+    /// Asks for an attempt right now, even if the last one was refused.
     hurry: Notify,
+    /// Tells that something may have happened to the road, and how long the server may take to show that it is there.
+    doubts: watch::Sender<Duration>,
     timeout: Duration,
     past: PastTraffic,
     reconnects: AtomicU64,
@@ -86,11 +89,13 @@ impl Link {
             connection: watch::Sender::new(State::Up(Arc::new(first))),
             reachability: watch::Sender::new(Reachability::Connected),
             hurry: Notify::new(),
+            doubts: watch::Sender::new(Duration::ZERO),
             timeout,
             past: PastTraffic::default(),
             reconnects: AtomicU64::new(0),
         });
-        let keeper = Keeper { link: Arc::downgrade(&link), session, directory, connector, timeout };
+        let (doubts, weak) = (link.doubts.subscribe(), Arc::downgrade(&link));
+        let keeper = Keeper { link: weak, doubts, session, directory, connector, timeout };
         tokio::spawn(keeper.keep());
         link
     }
@@ -140,6 +145,10 @@ impl Link {
         self.hurry.notify_one();
     }
 
+    pub(super) fn doubt(&self, patience: Duration) {
+        self.doubts.send_replace(patience);
+    }
+
     pub(super) fn reconnects(&self) -> u64 {
         self.reconnects.load(Ordering::Relaxed)
     }
@@ -153,6 +162,7 @@ impl Link {
 /// Keeps a link up.
 struct Keeper {
     link: Weak<Link>,
+    doubts: watch::Receiver<Duration>,
     session: Session,
     directory: Bytes,
     connector: Arc<dyn Connector>,
@@ -164,7 +174,7 @@ impl Keeper {
         loop {
             let Some(connection) = self.link.upgrade().and_then(|link| link.present()) else { return };
             let generation = connection.generation;
-            let why = connection.lost().await;
+            let Some(why) = self.watch(&connection).await else { return };
             let Some(link) = self.link.upgrade() else { return };
             tracing::warn!(%why, "the connection is lost");
             link.past.add(connection.counters());
@@ -181,6 +191,34 @@ impl Keeper {
         }
     }
 
+    /// Waits until the connection is lost: why; `None` if nobody needs the link any more. One that is in doubt and shows no sign of life is
+    /// broken off.
+    async fn watch(&mut self, connection: &Connection) -> Option<SftpError> {
+        let mut doubt = None;
+        loop {
+            let alive = async {
+                match doubt {
+                    Some(patience) => connection.is_alive(patience).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                why = connection.lost() => return Some(why),
+                changed = self.doubts.changed() => {
+                    changed.ok()?;
+                    doubt = Some(*self.doubts.borrow_and_update());
+                }
+                alive = alive => {
+                    doubt = None;
+                    if !alive {
+                        tracing::info!("no sign of life from the server");
+                        self.session.abort();
+                    }
+                }
+            }
+        }
+    }
+
     /// Tries until it succeeds; `None` if nobody needs the link any more.
     async fn reconnect(&mut self, generation: u64) -> Option<Connection> {
         if !self.session.is_closed() {
@@ -189,6 +227,8 @@ impl Keeper {
                 return Some(connection);
             }
         }
+        // No half of it stays behind.
+        self.session.abort();
         let mut pause = PAUSE_FIRST;
         loop {
             let began = Instant::now();
@@ -209,13 +249,15 @@ impl Keeper {
                 ConnectFailure::Unreachable(why) => Reachability::Reconnecting(why),
                 ConnectFailure::Refused(why) => Reachability::Waiting(why),
             });
-            if may_try {
-                let rest = pause.saturating_sub(began.elapsed());
-                let _ = tokio::time::timeout(rest, link.hurry.notified()).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            } else {
-                link.hurry.notified().await;
-                pause = PAUSE_FIRST;
+            let rest = pause.saturating_sub(began.elapsed());
+            tokio::select! {
+                () = tokio::time::sleep(rest), if may_try => pause = (pause * 2).min(PAUSE_MAX),
+                // What somebody refused is not asked for again because of another network.
+                changed = self.doubts.changed(), if may_try => {
+                    changed.ok()?;
+                    pause = PAUSE_FIRST;
+                }
+                () = link.hurry.notified() => pause = PAUSE_FIRST,
             }
         }
     }

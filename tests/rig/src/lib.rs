@@ -1,6 +1,7 @@
 //! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that
 //! Cryptomator's own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
-//! them that can be long, narrow or broken ([`Proxy`]), and an SFTP server that lies ([`hostile_sftp`]).
+//! them that can be long, narrow or broken ([`Proxy`]), an SFTP server that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what
+//! the tests need of a desktop on it ([`Logind`], [`Notifications`]).
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -9,20 +10,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod account;
+mod bus;
 mod fixtures;
 mod hostile;
 mod install;
 mod keys;
+mod logind;
+mod network;
+mod notifications;
 mod process;
 mod proxy;
 mod scaup;
 mod sshd;
 mod within;
 
+pub use bus::Bus;
 pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable, Special};
 pub use hostile::{Lie, SftpPacket, hostile_sftp};
 pub use install::{need, need_root};
 pub use keys::{Key, KeyKind};
+pub use logind::Logind;
+pub use network::{change_network, own_network};
+pub use notifications::{Notification, Notifications};
 pub use process::run;
 pub use proxy::{Direction, Proxy};
 pub use scaup::{Answers, Mount, MountCommand, Scaup};

@@ -57,6 +57,25 @@ impl Answers {
     }
 }
 
+impl Drop for Scaup {
+    /// Shows the end of the daemons' logs beside a test's failure.
+    #[allow(clippy::print_stderr)]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let logs = fs::read_dir(self.home.path().join("state/scaup")).into_iter().flatten().flatten();
+        for log in
+            logs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "log"))
+        {
+            let log = fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n");
+            eprintln!("--- the daemon's last lines:\n{end}");
+        }
+    }
+}
+
 impl Scaup {
     /// Tests pass `env!("CARGO_BIN_EXE_scaup")`.
     #[must_use]
@@ -91,6 +110,7 @@ impl Scaup {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANG", "C.UTF-8")
+            .env("SCAUP_LOG", "scaup=debug,scaup_sftp=debug")
             .env("HOME", self.home.path())
             .env("XDG_CONFIG_HOME", self.home.path().join("config"))
             .env("XDG_STATE_HOME", self.home.path().join("state"))

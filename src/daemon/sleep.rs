@@ -1,0 +1,154 @@
+//! When the machine goes to sleep or is switched off, and when it wakes up: as logind tells on the system bus, and, where there is no bus, as
+//! the clocks show.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use rustix::time::{ClockId, clock_gettime};
+use zbus::connection::Builder;
+
+/// How long any answer from the bus may take.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the clocks are compared, and how far one must have gone ahead.
+const CLOCKS_EVERY: Duration = Duration::from_secs(3);
+const CLOCKS_JUMP: Duration = Duration::from_secs(1);
+
+/// The machine goes to sleep or is switched off, or that is over.
+pub(super) enum Sleep {
+    /// Soon.
+    Soon(Delay),
+    /// It woke up (or stays on after all).
+    Over,
+}
+
+/// Until it is dropped, the machine waits before it sleeps, as long as its own limit allows.
+pub(super) struct Delay {
+    /// How long it is safe to wait.
+    pub(super) limit: Duration,
+    /// `None` if the machine does not wait at all.
+    _lock: Option<zbus::OwnedFd>,
+}
+
+/// logind (org.freedesktop.login1(5)).
+#[zbus::proxy(
+    interface = "org.freedesktop.login1.Manager",
+    default_service = "org.freedesktop.login1",
+    default_path = "/org/freedesktop/login1"
+)]
+trait Manager {
+    fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<zbus::OwnedFd>;
+
+    #[zbus(property(emits_changed_signal = "false"), name = "InhibitDelayMaxUSec")]
+    fn inhibit_delay_max_usec(&self) -> zbus::Result<u64>;
+
+    #[zbus(signal)]
+    fn prepare_for_sleep(&self, start: bool) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    fn prepare_for_shutdown(&self, start: bool) -> zbus::Result<()>;
+}
+
+/// What logind tells of sleep, and its leave to delay the next one.
+pub(super) struct Logind {
+    manager: ManagerProxy<'static>,
+    starts: BoxStream<'static, zbus::Result<bool>>,
+    lock: Option<zbus::OwnedFd>,
+}
+
+impl Logind {
+    /// Finds it on the system bus.
+    ///
+    /// # Errors
+    ///
+    /// If there is no bus, or no logind on it.
+    pub(super) async fn find() -> zbus::Result<Self> {
+        let bus = Builder::system().method_timeout(BUS_PATIENCE).build().await?;
+        let manager = ManagerProxy::new(&bus).await?;
+        let sleeps = manager.receive_prepare_for_sleep().await?;
+        let shutdowns = manager.receive_prepare_for_shutdown().await?;
+        let starts = futures::stream::select(
+            sleeps.map(|signal| Ok(signal.args()?.start)),
+            shutdowns.map(|signal| Ok(signal.args()?.start)),
+        );
+        let lock = lock(&manager).await;
+        Ok(Self { manager, starts: starts.boxed(), lock })
+    }
+
+    /// Waits for the next sleep, or its end; `None` if there is no bus any more.
+    ///
+    /// # Errors
+    ///
+    /// If logind does not speak as it should.
+    pub(super) async fn next(&mut self) -> zbus::Result<Option<Sleep>> {
+        let Some(start) = self.starts.next().await else { return Ok(None) };
+        if start? {
+            let longest = Duration::from_micros(self.manager.inhibit_delay_max_usec().await?);
+            // Some of it goes by on the way here and back.
+            Ok(Some(Sleep::Soon(Delay { limit: longest * 4 / 5, _lock: self.lock.take() })))
+        } else {
+            self.lock = lock(&self.manager).await;
+            Ok(Some(Sleep::Over))
+        }
+    }
+}
+
+/// logind's leave to delay the next sleep; `None` if it gives none.
+async fn lock(manager: &ManagerProxy<'_>) -> Option<zbus::OwnedFd> {
+    let why = "saving what is not on the server yet";
+    let asked = manager.inhibit("sleep:shutdown", "Scaup", why, "delay").await;
+    asked
+        .inspect_err(|error| tracing::info!(%error, "the machine will not wait for saving before it sleeps"))
+        .ok()
+}
+
+/// Tells `woke` of every wake-up, as the clocks show it.
+pub(super) async fn follow_clocks(asleep: impl Fn() -> Duration, woke: impl Fn()) {
+    let mut before = asleep();
+    loop {
+        tokio::time::sleep(CLOCKS_EVERY).await;
+        let now = asleep();
+        if now.saturating_sub(before) >= CLOCKS_JUMP {
+            woke();
+        }
+        before = now;
+    }
+}
+
+/// How long the machine has slept since it was started: one clock goes on meanwhile, the other does not (clock_gettime(2)).
+pub(super) fn time_asleep() -> Duration {
+    let [with, without] = [ClockId::Boottime, ClockId::Monotonic]
+        .map(|clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default());
+    with.saturating_sub(without)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_shows_by_the_clocks() {
+        let (asleep, woken) = (Cell::new(Duration::from_secs(100)), Cell::new(0));
+        let follow = follow_clocks(|| asleep.get(), || woken.set(woken.get() + 1));
+        let story = async {
+            tokio::time::sleep(10 * CLOCKS_EVERY).await;
+            assert_eq!(woken.get(), 0, "nobody slept");
+            for night in 1..=3 {
+                asleep.set(asleep.get() + Duration::from_secs(8 * 60 * 60));
+                tokio::time::sleep(CLOCKS_EVERY).await;
+                assert_eq!(woken.get(), night);
+            }
+            // The two clocks are not read at the same moment.
+            asleep.set(asleep.get() + Duration::from_millis(1));
+            tokio::time::sleep(2 * CLOCKS_EVERY).await;
+            assert_eq!(woken.get(), 3);
+        };
+        tokio::select! {
+            () = follow => {}
+            () = story => {}
+        }
+    }
+}

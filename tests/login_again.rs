@@ -1,0 +1,185 @@
+//! Logging in again after the connection was lost: who is asked, for what, and what is not asked for again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use scaup_rig::{Answers, Bus, Mount, Notifications, Proxy, Scaup, Sshd, eventually};
+use support::{said, scaup};
+
+/// Any step of a story; the next code is up to half a minute away.
+const SOON: Duration = Duration::from_secs(90);
+
+fn status(scaup: &Scaup, pointer: &str) -> serde_json::Value {
+    scaup.status().pointer(&format!("/mounts/0{pointer}")).expect("status has it").clone()
+}
+
+fn becomes(scaup: &Scaup, state: &str) {
+    eventually(&format!("it is {state}"), SOON, || status(scaup, "/state") == state);
+}
+
+fn reason(scaup: &Scaup) -> String {
+    let status = scaup.status();
+    status.pointer("/mounts/0/reason").and_then(|reason| reason.as_str()).unwrap_or_default().to_owned()
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// A mount whose login needs a passphrase and a code, made with an `SSH_ASKPASS` program that answers both, and notes what it is asked.
+struct Story {
+    mount: Mount,
+    scaup: Scaup,
+    proxy: Proxy,
+    sshd: Sshd,
+    askpass: PathBuf,
+    asked: PathBuf,
+}
+
+impl Story {
+    fn begin(sshd: Sshd, arguments: &[&str], bus: &str) -> Self {
+        let scaup = scaup();
+        let proxy = Proxy::start(sshd.host(), sshd.port());
+        let (askpass, asked) = scaup.askpass(&Answers::login(&sshd));
+        let mount = scaup
+            .mount_through(&proxy, &sshd, "")
+            .args(["--timeout", "120"])
+            .args(arguments)
+            .askpass(&askpass)
+            .env("DBUS_SESSION_BUS_ADDRESS", bus)
+            .start();
+        assert_eq!(lines(&asked).len(), 2, "passphrase and code");
+        Self { mount, scaup, proxy, sshd, askpass, asked }
+    }
+
+    fn begin_without_desktop(arguments: &[&str]) -> Self {
+        Self::begin(Sshd::builder().start(), arguments, "unix:path=/nowhere")
+    }
+
+    /// Fails unless a code was asked for, and nothing else. It is asked for again if the one of the first login was typed once more.
+    fn is_about_codes(&self, asked: &[String]) {
+        let code = format!("({}@{}) Verification code: ", self.sshd.user(), self.sshd.host());
+        assert!(!asked.is_empty() && asked.iter().all(|asked| *asked == code), "{asked:?}");
+    }
+
+    /// From now on whoever sits before the program does this.
+    fn askpass_does(&self, what: &str) {
+        fs::write(&self.askpass, format!("#!/bin/sh\n{what}\n")).unwrap();
+    }
+
+    /// `scaup login` with answers of its own; what it was asked.
+    fn log_in(&self) -> Vec<String> {
+        let (askpass, asked) = self.scaup.askpass(&Answers::login(&self.sshd));
+        let mut login = self.scaup.command();
+        login.arg("login").env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
+        let output = scaup_rig::within(SOON, move || login.output().unwrap());
+        assert!(output.status.success(), "{}", said(&output));
+        lines(&asked)
+    }
+
+    fn end(self) {
+        self.mount.unmount(&self.scaup);
+    }
+}
+
+#[test]
+fn the_program_of_the_session_is_asked_for_the_code_and_not_for_the_passphrase() {
+    let story = Story::begin_without_desktop(&[]);
+    story.proxy.cut();
+    eventually("it is connected again", SOON, || status(&story.scaup, "/counters/reconnects") == 1);
+    story.is_about_codes(lines(&story.asked).get(2..).unwrap());
+    story.end();
+}
+
+#[test]
+fn with_forget_key_the_passphrase_is_asked_for_again() {
+    let story = Story::begin_without_desktop(&["--forget-key"]);
+    story.proxy.cut();
+    eventually("it is connected again", SOON, || status(&story.scaup, "/counters/reconnects") == 1);
+    let asked = lines(&story.asked);
+    assert_eq!(asked.first(), asked.get(2));
+    story.is_about_codes(asked.get(3..).unwrap());
+    story.end();
+}
+
+#[test]
+fn a_code_that_was_typed_is_not_sent_twice() {
+    let sshd = Sshd::builder().codes_only_once().start();
+    // Both logins must fall into one step.
+    if sshd.totp_remaining() < Duration::from_secs(15) {
+        std::thread::sleep(sshd.totp_remaining());
+    }
+    let story = Story::begin(sshd, &[], "unix:path=/nowhere");
+    story.proxy.cut();
+    eventually("the status shows the wait", SOON, || {
+        reason(&story.scaup).contains("waiting for the next, which comes in")
+    });
+    eventually("it is connected again", SOON, || status(&story.scaup, "/counters/reconnects") == 1);
+    assert!(!story.sshd.log().contains("Failed keyboard-interactive"), "a used code was sent");
+    story.end();
+}
+
+#[test]
+fn scaup_login_is_asked_where_nobody_answered_and_nothing_is_lost_meanwhile() {
+    let story = Story::begin_without_desktop(&[]);
+    story.askpass_does("exit 1");
+    let mut file = File::create(story.mount.join("file")).unwrap();
+    file.write_all(b"written before the cut, ").unwrap();
+    story.proxy.cut();
+    eventually("it says what to do", SOON, || reason(&story.scaup).contains("`scaup login"));
+    assert_eq!(status(&story.scaup, "/state"), "waiting_for_answer");
+    file.write_all(b"and after it").unwrap();
+    story.is_about_codes(&story.log_in());
+    file.sync_all().unwrap();
+    drop(file);
+    assert_eq!(status(&story.scaup, "/state"), "connected");
+    let saved = fs::read_to_string(story.sshd.home().join("file")).unwrap();
+    assert_eq!(saved, "written before the cut, and after it");
+    story.end();
+}
+
+#[test]
+fn scaup_login_takes_over_what_a_window_asks() {
+    let story = Story::begin_without_desktop(&[]);
+    let window = story.scaup.home().join("window");
+    story
+        .askpass_does(&format!("echo $$ > '{0}.new'; mv '{0}.new' '{0}'; exec sleep 1000", window.display()));
+    story.proxy.cut();
+    eventually("the window asks", SOON, || window.exists());
+    assert_eq!(status(&story.scaup, "/state"), "waiting_for_answer");
+    assert!(reason(&story.scaup).contains("Verification code:"), "{}", reason(&story.scaup));
+    story.is_about_codes(&story.log_in());
+    assert_eq!(status(&story.scaup, "/state"), "connected");
+    let window = PathBuf::from("/proc").join(fs::read_to_string(&window).unwrap().trim());
+    eventually("the window is gone", SOON, || !window.exists());
+    story.end();
+}
+
+#[test]
+fn a_notification_calls_to_the_login_and_goes_away_with_it() {
+    let bus = Bus::start();
+    let notifications = Notifications::on(&bus);
+    let story = Story::begin(Sshd::builder().start(), &[], bus.address());
+    let answers = fs::read_to_string(&story.askpass).unwrap();
+    story.askpass_does("exit 1");
+    story.proxy.cut();
+    eventually("somebody is called", SOON, || !notifications.shown().is_empty());
+    let [shown] = <[_; 1]>::try_from(notifications.shown()).unwrap();
+    assert!(shown.title.ends_with("needs you to log in"), "{shown:?}");
+    let key = story.sshd.key().path().display().to_string();
+    assert!(!shown.text.contains(&key) && !shown.text.contains("Verification"), "{shown:?}");
+    assert!(shown.actions.contains(&"login".to_owned()), "{shown:?}");
+    becomes(&story.scaup, "waiting_for_answer");
+    fs::write(&story.askpass, answers).unwrap();
+    notifications.choose(shown.id + 1, "login");
+    notifications.choose(shown.id, "login");
+    becomes(&story.scaup, "connected");
+    story.is_about_codes(lines(&story.asked).get(2..).unwrap());
+    eventually("the notification is gone", SOON, || notifications.shown().is_empty());
+    story.end();
+}

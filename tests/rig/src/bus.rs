@@ -1,0 +1,95 @@
+//! A D-Bus of a test's own, with nobody on it but who the test puts there.
+
+use std::future::Future;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use zbus::Connection;
+use zbus::connection::Builder;
+use zbus::object_server::Interface;
+
+use crate::install::need;
+use crate::within::eventually;
+
+/// How long any answer on it may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bus. It ends when this is dropped.
+pub struct Bus {
+    daemon: Child,
+    address: String,
+    // Dropped after the daemon is gone.
+    _directory: TempDir,
+}
+
+impl Bus {
+    /// Starts one.
+    #[must_use]
+    pub fn start() -> Self {
+        need(&[("dbus-daemon", "dbus-daemon")]);
+        let directory =
+            tempfile::Builder::new().prefix("scaup-bus").tempdir().expect("a directory can be made");
+        let socket = directory.path().join("bus");
+        let address = format!("unix:path={}", socket.display());
+        let config = directory.path().join("config");
+        // No service is started by asking for it: a desktop's own must not answer.
+        let text = format!(
+            "<busconfig><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
+             <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>"
+        );
+        std::fs::write(&config, text).expect("the configuration can be written");
+        let daemon = Command::new("dbus-daemon")
+            .args(["--nofork", "--config-file"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("dbus-daemon runs");
+        eventually("the bus listens", PATIENCE, || is_socket(&socket));
+        Self { daemon, address, _directory: directory }
+    }
+
+    /// Its address, for `DBUS_SYSTEM_BUS_ADDRESS` or `DBUS_SESSION_BUS_ADDRESS`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Puts a service on it.
+    pub(crate) fn serve(&self, name: &'static str, path: &'static str, service: impl Interface) -> Service {
+        let runtime = Runtime::new().expect("a runtime can be made");
+        let serving = Builder::address(self.address.as_str())
+            .method_timeout(PATIENCE)
+            .name(name)
+            .serve_at(path, service)
+            .build();
+        let connection = runtime.block_on(serving).expect("the service can be put on the bus");
+        Service { connection, runtime }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// A service on a bus, until it is dropped.
+pub(crate) struct Service {
+    pub(crate) connection: Connection,
+    runtime: Runtime,
+}
+
+impl Service {
+    pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}

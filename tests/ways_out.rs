@@ -1,0 +1,120 @@
+//! Ending a mount while something is not saved, can't be saved, or is in use.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use scaup_rig::{Direction, Proxy, Scaup, Sshd, eventually, need};
+use support::{ends_with, noise, said, scaup};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Small files that are closed, and on their way over a narrow road.
+const FILES: usize = 20;
+const FILE_LEN: usize = 200_000;
+
+fn unmount(mountpoint: &Path) -> [&OsStr; 2] {
+    [OsStr::new("unmount"), mountpoint.as_os_str()]
+}
+
+#[test]
+fn unmount_waits_for_what_is_on_its_way_and_says_so_once() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").start();
+    proxy.rate(Direction::ToServer, Some(2_000_000));
+    for number in 0..FILES {
+        fs::write(mount.join(number.to_string()), noise(number as u64, FILE_LEN)).unwrap();
+    }
+    let said = ends_with(&scaup, 0, unmount(mount.path()));
+    assert_eq!(said.matches("saving ").count(), 1, "{said}");
+    for number in 0..FILES {
+        let saved = fs::read(sshd.home().join(number.to_string())).unwrap();
+        assert!(saved == noise(number as u64, FILE_LEN), "{number}");
+    }
+}
+
+#[test]
+fn on_a_terminal_a_line_counts_down_what_is_left() {
+    need(&[("script", "bsdutils")]);
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").start();
+    proxy.rate(Direction::ToServer, Some(1_000_000));
+    for number in 0..FILES {
+        fs::write(mount.join(number.to_string()), noise(number as u64, FILE_LEN)).unwrap();
+    }
+    let mut script = Command::new("script");
+    for (name, value) in scaup.command().get_envs() {
+        script.env(name, value.unwrap_or_default());
+    }
+    let words = format!("'{}' unmount '{}'", env!("CARGO_BIN_EXE_scaup"), mount.path().display());
+    script.args(["-q", "-e", "-c", &words, "/dev/null"]).env("SHELL", "/bin/sh").stdin(Stdio::null());
+    let output = scaup_rig::within(Duration::from_secs(60), move || script.output().unwrap());
+    let screen = said(&output);
+    assert!(output.status.success(), "{screen}");
+    let shown: Vec<&str> = screen.split("\r\x1b[K").filter(|line| line.starts_with("saving: ")).collect();
+    assert!(shown.len() > 1 && shown.iter().all(|line| line.trim_end().ends_with(" left")), "{screen:?}");
+}
+
+/// A mount with a file that is closed, and not on the server, which is gone.
+fn unsaved(scaup: &Scaup) -> (scaup_rig::Mount, Sshd) {
+    let mut sshd = Sshd::key_only().start();
+    let mount = scaup.mount_on(&sshd, "").args(["--timeout", "2"]).start();
+    fs::create_dir(mount.join("folder")).unwrap();
+    let mut file = File::create(mount.join("folder/late.txt")).unwrap();
+    file.write_all(b"too late").unwrap();
+    sshd.stop();
+    // Closing tells nothing of it, or that it could not be saved: either way it is kept.
+    drop(file);
+    eventually("it waits to be saved", SOON, || scaup.status()["mounts"][0]["unsaved"]["files"] == 1);
+    eventually("the server is missed", SOON, || scaup.status()["mounts"][0]["state"] == "reconnecting");
+    (mount, sshd)
+}
+
+#[test]
+fn what_cannot_be_saved_holds_unmount_up_and_is_named() {
+    let scaup = scaup();
+    let (mount, mut sshd) = unsaved(&scaup);
+    let said = ends_with(&scaup, 8, unmount(mount.path()));
+    assert!(said.contains("1 file") && said.contains("folder/late.txt: "), "{said}");
+    assert_eq!(scaup.status()["mounts"][0]["state"], "reconnecting", "it goes on as it was");
+    sshd.start();
+    eventually("it is saved", SOON, || scaup.status()["mounts"][0]["unsaved"]["files"] == 0);
+    mount.unmount(&scaup);
+    assert_eq!(fs::read_to_string(sshd.home().join("folder/late.txt")).unwrap(), "too late");
+}
+
+#[test]
+fn with_force_unmount_says_what_is_lost() {
+    let scaup = scaup();
+    let (mount, _sshd) = unsaved(&scaup);
+    let said = ends_with(&scaup, 0, [OsStr::new("unmount"), OsStr::new("--force"), mount.path().as_os_str()]);
+    assert!(said.contains("lost: 1 file") && said.contains("folder/late.txt"), "{said}");
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn who_has_only_mapped_a_file_is_named_as_well() {
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let mount = scaup.mount_on(&sshd, "").start();
+    let path = mount.join("mapped, and with blanks");
+    fs::write(&path, noise(1, 10_000)).unwrap();
+    let file = File::open(&path).unwrap();
+    // SAFETY: the system chooses the place, and nothing is read there.
+    let place =
+        unsafe { mmap(std::ptr::null_mut(), 4096, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }.unwrap();
+    drop(file);
+    let said = ends_with(&scaup, 1, unmount(mount.path()));
+    assert!(said.contains(&format!("({})", std::process::id())), "{said}");
+    // SAFETY: it is what was mapped above.
+    unsafe { munmap(place, 4096) }.unwrap();
+    mount.unmount(&scaup);
+}
