@@ -239,6 +239,18 @@ fn what_others_change_is_read_within_a_second_and_at_once_where_they_are_at_work
 }
 
 #[test]
+fn what_a_program_just_had_is_not_opened_ahead_for_it_again() {
+    in_every_place(async |place| {
+        let (server, kernel) = filled(place, &["a"], 40).await;
+        for number in [9, 10, 11, 4, 5, 6, 7] {
+            read(&kernel, "a", number).await;
+        }
+        replace(&server, place, 9, 30);
+        assert!(kernel.content(&format!("a/{}", name(9))).await.unwrap() == content(30));
+    });
+}
+
+#[test]
 fn a_file_that_is_opened_again_takes_one_look_and_shows_what_others_made_of_it() {
     in_every_place(async |place| {
         let (server, kernel) = filled(place, &["a"], 20).await;

@@ -200,7 +200,8 @@ impl Drive {
     /// A file is about to be opened at its `location`. Answers its start if that was asked for ahead and the program only reads, and
     /// opens ahead what comes next.
     pub(super) fn note_opening(&self, inode: Inode, location: &Location, writable: bool) -> Option<Fetching> {
-        let nodes = self.tree.lock();
+        let mut nodes = self.tree.lock();
+        nodes.note_opened(inode).ok()?;
         let node = nodes.get(inode).ok()?;
         let key = Key { parent: node.parent, name: node.name.clone() };
         let life = self.open_ahead.life;
@@ -284,12 +285,17 @@ impl Drive {
     }
 }
 
-/// Where a file lies that was found in a directory, and since when that is known; unless this mount has it open or knows better.
+/// Where a file lies that was found in a directory, and since when that is known; unless this mount has it open, just had it, or knows
+/// better.
 fn unopened(nodes: &Nodes<'_>, level: &Level, found: &Found) -> Option<(Location, Option<Instant>)> {
     let mut known = Some(level.asked);
     if let Some(inode) = nodes.child(level.inode, &found.name) {
         let node = nodes.get(inode).ok()?;
-        if node.opens > 0 || node.file.is_some() || !node.place.is_same(&found.place) {
+        if node.opens > 0
+            || node.file.is_some()
+            || nodes.was_just_opened(inode)
+            || !node.place.is_same(&found.place)
+        {
             return None;
         }
         // A new listing of it is looked at when it is looked up.

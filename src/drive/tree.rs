@@ -65,6 +65,10 @@ pub(super) struct Node {
     pub(super) file: Option<Arc<File>>,
     /// Open handles.
     pub(super) opens: u32,
+    /// When it was last opened.
+    opened: Option<Instant>,
+    /// When one of the files in it was last opened again: those that were opened since, or are not yet, are what a program goes through.
+    opened_again: Instant,
     /// The content that was last read through the kernel, and how the server's file looked then.
     pub(super) content: Option<(ContentId, Base)>,
     /// Its name was removed or given to another node.
@@ -92,6 +96,8 @@ impl Node {
             vault: VaultHere::Unknown,
             file: None,
             opens: 0,
+            opened: None,
+            opened_again: asked,
             content: None,
             detached: false,
             lookups: 0,
@@ -401,6 +407,23 @@ impl Nodes<'_> {
             number = number.wrapping_add(1);
         }
         Inode(number)
+    }
+
+    /// Notes that a file is opened.
+    pub(super) fn note_opened(&mut self, inode: Inode) -> Result<(), DriveError> {
+        let (parent, now) = (self.get(inode)?.parent, Instant::now());
+        if self.was_just_opened(inode) {
+            self.get_mut(parent)?.opened_again = now;
+        }
+        self.get_mut(inode)?.opened = Some(now);
+        Ok(())
+    }
+
+    /// Whether a file was opened since one in its directory was opened again: whoever goes through the directory has had it.
+    pub(super) fn was_just_opened(&self, inode: Inode) -> bool {
+        let Ok(node) = self.get(inode) else { return false };
+        let since = self.get(node.parent).ok().map(|directory| directory.opened_again);
+        node.opened.is_some() && node.opened >= since
     }
 
     /// Counts a look-up by the kernel.
