@@ -17,6 +17,7 @@ mod location;
 mod lookup;
 mod namespace;
 mod openahead;
+mod opening;
 mod parts;
 mod readahead;
 mod removals;

@@ -161,6 +161,29 @@ fn scaup_login_takes_over_what_a_window_asks() {
 }
 
 #[test]
+fn a_window_goes_away_when_the_server_hung_up_and_what_is_asked_later_is_new() {
+    let sshd = Sshd::builder().config("LoginGraceTime 5").start();
+    let story = Story::begin(sshd, &[], "unix:path=/nowhere");
+    let window = story.scaup.home().join("window");
+    story
+        .askpass_does(&format!("echo $$ > '{0}.new'; mv '{0}.new' '{0}'; exec sleep 1000", window.display()));
+    story.proxy.cut();
+    eventually("the window asks", SOON, || window.exists());
+    let window = PathBuf::from("/proc").join(fs::read_to_string(&window).unwrap().trim());
+    eventually("the window is gone", SOON, || !window.exists());
+    eventually("it says what to do", SOON, || reason(&story.scaup).contains("`scaup login"));
+    assert!(
+        reason(&story.scaup).contains("closed the connection during the login"),
+        "{}",
+        reason(&story.scaup)
+    );
+    // The code of the first login would have to wait for the next, longer than this server does.
+    std::thread::sleep(story.sshd.totp_remaining());
+    story.is_about_codes(&story.log_in());
+    story.end();
+}
+
+#[test]
 fn a_notification_calls_to_the_login_and_goes_away_with_it() {
     let bus = Bus::start();
     let notifications = Notifications::on(&bus);

@@ -57,7 +57,7 @@ impl Held {
     }
 
     fn unsaved(&self, member: &str) -> u64 {
-        self.scaup.status()["mounts"][0]["unsaved"][member].as_u64().unwrap()
+        self.scaup.status()["mounts"][0]["unsaved"][member].as_u64().unwrap_or(0)
     }
 
     /// Waits until everything is on the server.

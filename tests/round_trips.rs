@@ -51,7 +51,7 @@ impl Road {
         work(self.mount.path());
         eventually("everything is saved", Duration::from_secs(60), || {
             let unsaved = self.scaup.status().pointer("/mounts/0/unsaved").cloned().unwrap();
-            unsaved["files"] == 0 && unsaved["removals"] == 0
+            unsaved["files"] == 0 && unsaved["removals"].is_null()
         });
         let after = self.proxy.round_trips();
         self.proxy.lockstep(None);

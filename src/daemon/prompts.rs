@@ -108,7 +108,7 @@ impl Prompts {
     }
 
     /// An answer to the server's own question, typed by a person. A code that was typed before is not sent once more.
-    async fn typed(&self, destination: &str, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+    async fn typed(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
         for _ in 0..SAME_CODES_MAX {
             let answer = self.person(text.clone(), echo).await?;
             if !looks_like_code(&answer) {
@@ -116,7 +116,6 @@ impl Prompts {
             }
             let is_same = self.typed_code().replace(answer.clone()).is_some_and(|last| last == answer);
             if !is_same {
-                code_steps::mark_used(destination, now());
                 return Ok(answer);
             }
             self.next_step().await;
@@ -192,7 +191,7 @@ impl Interaction for Prompts {
             {
                 self.code(command, destination, &text).await
             }
-            (Question::Prompt { destination, echo, .. }, ..) => self.typed(destination, text, *echo).await,
+            (Question::Prompt { echo, .. }, ..) => self.typed(text, *echo).await,
             (Question::UnknownHost { .. }, ..) => self.person(text, true).await,
             _ => self.person(text, false).await,
         };

@@ -232,6 +232,11 @@ pub struct VaultEntry {
     pub cipher_combo: Option<String>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde asks for it.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// What is not on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsavedEntry {
@@ -239,8 +244,8 @@ pub struct UnsavedEntry {
     pub files: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Removals that programs were told of and the server has not done.
-    #[serde(default)]
+    /// Removals that programs were told of and the server has not done. Left out where there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub removals: u64,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 
 use super::error::DriveError;
-use super::file::Backing;
+use super::file::{Backing, File};
 use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
 use super::listings::directories_in;
@@ -18,6 +18,22 @@ use super::vault::{Names, VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
 use super::{Drive, later};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, RemotePath};
+
+/// A node that a name stands for, as the operations here need it.
+pub(super) struct Target {
+    pub(super) inode: Inode,
+    pub(super) kind: RemoteKind,
+    pub(super) place: Place,
+    pub(super) file: Option<Arc<File>>,
+}
+
+impl Target {
+    /// Whether it is a new file that was never saved: the server knows no such name.
+    pub(super) async fn is_only_here(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
+    }
+}
 
 impl Drive {
     /// The directory `inode`, after looking whether it is a vault.
@@ -73,6 +89,19 @@ impl Drive {
                 Ok(None)
             }
         }
+    }
+
+    /// What `name` in `parent` stands for; `None` if there is no such name. In a vault `name` is in its shown form.
+    pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
+        let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok(Some(Target {
+            inode,
+            kind: node.attributes.kind,
+            place: node.place.clone(),
+            file: node.file.clone(),
+        }))
     }
 
     /// What is known of a name without asking the server: `None` if it has to be asked.
@@ -358,7 +387,7 @@ impl Drive {
     async fn fetch_attributes(&self, inode: Inode) -> Result<RemoteAttributes, DriveError> {
         enum Ask {
             Path(RemotePath),
-            Open(Arc<super::file::File>),
+            Open(Arc<File>),
             Again(Inode, OsString, Place),
             Known(RemoteAttributes),
         }

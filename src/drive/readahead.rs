@@ -79,7 +79,8 @@ impl ReadAhead {
         readers: &Arc<Readers>,
         room: u64,
     ) -> bool {
-        let goes_on = self.expected.saturating_sub(BACKWARD)..=self.expected + FORWARD.max(self.run * BELIEF);
+        let goes_on = self.expected.saturating_sub(BACKWARD)
+            ..=self.expected.saturating_add(FORWARD.max(self.run * BELIEF));
         if !goes_on.contains(&read.start) {
             *self = Self { expected: read.end, carried_out: self.carried_out, ..Self::default() };
             return false;
@@ -128,10 +129,8 @@ impl Ahead {
     /// Carries out a handle's plan, until nothing is left of it or the handle is closed.
     pub(super) async fn run(self, handle: Weak<OpenFile>) {
         loop {
-            let room = match self.goes_last {
-                true => self.remote.room_ahead(GROUP_LEN).await.map(Some),
-                false => Ok(None),
-            };
+            let room =
+                if self.goes_last { self.remote.room_ahead(GROUP_LEN).await.map(Some) } else { Ok(None) };
             let Some(open) = handle.upgrade() else { return };
             let group = {
                 let mut plan = open.ahead.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 PASSWORD = "correct horse battery staple"
-# In the environment of a contender's processes, so that they are found.
+# In the environment of a contender's processes, so that they are found, and no other run's.
 MARK = "SCAUP_BENCH_CONTENDER"
 
 
@@ -23,7 +23,7 @@ class Contender:
         self.root = server.files / (root or directory)
         for directory in (self.home, self.at, self.root):
             directory.mkdir(parents=True, exist_ok=True)
-        self.environment = {**os.environ, MARK: name, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
+        self.environment = {**os.environ, MARK: str(self.home), "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
         for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
             self.environment.pop(variable, None)
         self.address = f"{server.user}@{server.host}:{self.root}"
@@ -69,10 +69,11 @@ class Contender:
     def unmount(self):
         for at in self.mounts():
             deadline = time.monotonic() + 60
-            while is_mounted(at) and subprocess.run(["fusermount3", "-u", at], stderr=subprocess.DEVNULL, check=False).returncode:
-                if time.monotonic() > deadline:
-                    subprocess.run(["fusermount3", "-uz", at], check=False)
-                time.sleep(0.1)
+            while is_mounted(at):
+                # Somebody may still be in it; in the end that does not count.
+                how = "-u" if time.monotonic() < deadline else "-uz"
+                subprocess.run(["fusermount3", how, at], stderr=subprocess.DEVNULL, check=False)
+                time.sleep(0.05)
         deadline = time.monotonic() + 30
         while pids := self.pids():
             if time.monotonic() > deadline:
@@ -81,10 +82,11 @@ class Contender:
             time.sleep(0.02)
 
     def pids(self):
-        mark, found = f"{MARK}={self.name}\0".encode(), []
+        mark, found = f"{MARK}={self.home}\0".encode(), []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (process / "environ").read_bytes() and (process / "stat").read_text().rsplit(") ", 1)[1][0] != "Z":
+                # One that has ended and waits for its parent has no environment.
+                if mark in (process / "environ").read_bytes():
                     found.append(int(process.name))
             except OSError:
                 pass
@@ -117,8 +119,8 @@ class Scaup(Contender):
 
     def start(self, port, believing):
         timeout = [] if believing else ["--attr-timeout", "1"]
-        self.do(self.program, "mount", self.address, self.at, "-p", port, "-i", self.server.key, "--vault", ".", *self.password,
-                "-o", f"UserKnownHostsFile={self.server.known_hosts}", *self.options, *timeout)
+        self.do(self.program, "mount", self.address, self.at, "-p", port, "-i", self.server.key,
+                "-o", f"UserKnownHostsFile={self.server.known_hosts}", "--vault", ".", *self.password, *self.options, *timeout)
 
     def saved(self):
         while any(json.loads(self.do(self.program, "status", "--json"))["mounts"][0]["unsaved"].values()):
@@ -180,6 +182,20 @@ class Rclone(Contender):
         self.do("rclone", "mount", "vault:", self.at, "--config", self.configuration, "--sftp-port", port,
                 "--vfs-cache-mode", "minimal", "--cache-dir", self.home / "cache", "--daemon")
 
+    def saved(self):
+        # It notes beside each cached file whether that has been sent.
+        super().saved()
+        while any(b'"Dirty":true' in self.noted(file).replace(b" ", b"")
+                  for file in (self.home / "cache" / "vfsMeta").rglob("*") if file.is_file()):
+            time.sleep(0.02)
+
+    @staticmethod
+    def noted(file):
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:  # it let go of the file meanwhile
+            return b""
+
     def bring(self, source, name):
         # Through the mount, each file is checked by a process of its own on the server.
         self.do("rclone", "copyto", source, f"vault:{name}", "--config", self.configuration, "--sftp-port", self.server.port,
@@ -202,7 +218,7 @@ class RawSftp(Contender):
 
     def mount(self, port, believing=True):
         self.session = subprocess.Popen(
-            ["sftp", "-F", self.server.ssh_config, "-P", str(port), "-b", "-", f"{self.server.user}@{self.server.host}:{self.root}"],
+            ["sftp", "-F", self.server.ssh_config, "-P", str(port), "-b", "-", self.address],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.say()
 
@@ -229,6 +245,9 @@ class RawSftp(Contender):
 
     def version(self):
         return subprocess.run(["ssh", "-V"], stderr=subprocess.PIPE, text=True, check=True).stderr.strip()
+
+
+RIVALS = (Sshfs, Gocryptfs, Rclone, RawSftp)
 
 
 def is_mounted(at):

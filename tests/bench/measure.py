@@ -36,7 +36,10 @@ class Failed(Exception):
 
 
 def limited(body, limit):
-    """Runs `body` in a process of its own for at most `limit` seconds; answers the time it took, and its figures if it came to an end."""
+    """Runs `body` in a process of its own for at most `limit` seconds.
+
+    Answers the time it took, and its figures if it came to an end.
+    """
     reader, writer = os.pipe()
     began = time.perf_counter()
     child = os.fork()
@@ -52,16 +55,16 @@ def limited(body, limit):
         os.write(writer, json.dumps(answer).encode())
         os._exit(0)
     os.close(writer)
+    answer = None
     try:
         ended, _, _ = select.select([reader], [], [], limit)
         took = time.perf_counter() - began
         answer = json.loads(os.read(reader, 1 << 16)) if ended else None
     finally:
         os.close(reader)
-        try:
+        if answer is None:
+            # With all that it has started; what came to its end may have left a mount.
             os.killpg(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(child, 0)
     if answer is None:
         return took, None
@@ -105,24 +108,27 @@ class Bench:
         if figures is None:
             raise Failed(f"preparing it takes longer than {ASIDE_LIMIT} s")
 
-    def step(self, contender, road, name, body):
+    def step(self, contender, road, body):
         time.sleep(PAUSE)
         counts, cpu = self.server.counts(), contender.cpu()
         seconds, figures = limited(body, self.limit)
         time.sleep(PAUSE)
         passed = self.server.counts().since(counts)
-        return Measured(seconds=seconds, cpu=contender.cpu() - cpu, memory=contender.memory("VmRSS:"), peak=contender.memory("VmHWM:"),
-                        sent=None if road.is_direct else passed.sent, received=None if road.is_direct else passed.received,
+        return Measured(seconds=seconds, cpu=contender.cpu() - cpu,
+                        memory=contender.memory("VmRSS:"), peak=contender.memory("VmHWM:"),
+                        sent=None if road.is_direct else passed.sent,
+                        received=None if road.is_direct else passed.received,
                         requests=passed.requests, over=figures is None, figures=figures or {})
 
     def once(self, contender, work, road):
         """Does the work once; answers each step."""
-        def run(step):
-            return lambda: step(contender, self.data)
-
         def all_of(steps):
             for name, body in steps.items():
-                measured[name] = self.step(contender, road, name, run(body))
+                measured[name] = self.step(contender, road, lambda: body(contender, self.data))
+
+        def mount_and(body):
+            contender.mount(port)
+            return body(contender, self.data)
 
         measured = {}
         if work.prepare:
@@ -131,8 +137,9 @@ class Bench:
             port = self.server.lay(road)
             for name, body in work.steps.items():
                 try:
-                    measured[name] = self.step(contender, road, name, lambda: (contender.mount(port), body(contender, self.data))[1])
+                    measured[name] = self.step(contender, road, lambda: mount_and(body))
                 finally:
+                    self.server.lay(Road())
                     contender.unmount()
         elif work.apart:
             for name, body in work.steps.items():

@@ -9,22 +9,23 @@ from pathlib import Path
 from table import SCAUP
 
 EXPLANATION = """\
-One command measured all of this in one run: `tests/bench/run`. All work on the same OpenSSH server on loopback, whose files are in
-memory, over the same road: a proxy that delays each byte by half of the round trip time (RTT) in either direction, and on a narrow
-line lets so many bits pass in a second. Over RTT 0 there is no proxy, and nothing counts the bytes. Each time is taken on a fresh
-mount; the figures are medians of {repetitions}. What took longer than {limit} s was ended there (`>`), once. Times depend on the machine, round trips
-(time / RTT), messages (SFTP requests that reach the server, logins included where one is made) and wire bytes hardly. A goal in round trips
-forgives a tenth of one, each time, for the machine's own work. A TCP handshake through the proxy takes no time, for nobody.
+One command measured all of this in one run: `tests/bench/run`. All work on the same OpenSSH server on loopback, whose
+files are in memory, over the same road: a proxy that delays each byte by half of the round trip time (RTT) in either
+direction, and on a narrow line lets so many bits pass in a second. Over RTT 0 there is no proxy, and nothing counts the
+bytes. Each time is taken on a fresh mount; the figures are medians of {repetitions}. What took longer than {limit:.0f} s was ended
+there (`>`), once. Times depend on the machine; round trips (time / RTT), messages (SFTP requests that reach the server)
+and wire bytes hardly. A goal in round trips forgives a tenth of one, each time, for the machine's own work. A TCP
+handshake through the proxy takes no time, for nobody.
 
-The `sftp` program copies a file that is not encrypted, over a connection that stands. `rclone` has `--vfs-cache-mode minimal`, so
-that closing a file waits for the server. `sshfs` and `gocryptfs` on it say that content is there when the server has it in memory;
-Scaup and `sftp put -f` wait for its disk. `sshfs` does not encrypt what it stores.
+The `sftp` program copies a file that is not encrypted, over a connection that stands. `rclone` has `--vfs-cache-mode
+minimal`, so that closing a file waits for the server. `sshfs` and `gocryptfs` on it say that content is there when the
+server has it in memory; Scaup and `sftp put -f` wait for its disk. `sshfs` does not encrypt what it stores.
 """
 
 
 def machine():
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
-                 platform.machine())
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release()}"
 
@@ -37,9 +38,9 @@ def head(contenders, sizes, repetitions, limit):
              f"- Scaup's source: {revision or 'not in git'}"]
     lines += [f"- {contender.name}: {contender.version()}" for contender in contenders]
     lines.append(
-        f"- Sizes: a big file of {sizes.big_mib} MiB; a tree of {sizes.directories * sizes.files_each} files in {sizes.directories} "
-        f"directories; a directory of {sizes.flat} files; {sizes.new} files made and {sizes.small} read, of 4 KiB; {sizes.saves} saves; "
-        f"{sizes.random_reads} random reads, and a quarter of that by each of 16 readers")
+        f"- Sizes: a big file of {sizes.big_mib} MiB; a tree of {sizes.directories * sizes.files_each} files in "
+        f"{sizes.directories} directories; a directory of {sizes.flat} files; {sizes.new} files made and {sizes.small} read, "
+        f"of 4 KiB; {sizes.saves} saves; {sizes.random_reads} random reads, and a quarter of that by each of 16 readers")
     return "\n".join(lines) + "\n"
 
 
@@ -96,7 +97,8 @@ def figures(result, name, step, rate, trips):
     over = "> " if measured.over else ""
     own = result.of.get(SCAUP)
     own = own[step] if isinstance(own, dict) and step in own else None
-    cells = [f"{over}{measured.seconds:.3f}", f"{over}{measured.seconds / own.seconds:.2f}" if own and not own.over else "–"]
+    times = f"{over}{measured.seconds / own.seconds:.2f}" if own and not own.over else "–"
+    cells = [f"{over}{measured.seconds:.3f}", times]
     if rate:
         cells.append("–" if measured.over else f"{result.row.volume(result.sizes) / measured.seconds:.0f}")
     if trips:

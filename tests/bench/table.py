@@ -64,7 +64,7 @@ class Result:
 
 
 def times_faster(factor, than, step):
-    """Than one of them, or than the fastest of several. A rival that was ended at the limit would have taken longer still."""
+    """Than one, or than the fastest of several. What was ended at the limit would have taken longer still."""
     than = (than,) if isinstance(than, str) else than
     name = than[0] if len(than) == 1 else "the fastest of the others"
 
@@ -182,16 +182,18 @@ WITH_SFTP = (*MOUNTS, SFTP)
 NEAR, ROAD, FAR = Road(), Road(20), Road(80)
 LINE = Road(80, 100)
 
+READING, WRITING = "Sequential read of a big file", "Sequential write of a big file, and fsync"
+
 ROWS = (
-    Row("read", "Sequential read of a big file", work.READ, NEAR, (
+    Row("read", READING, work.READ, NEAR, (
         times_faster(0.9, SFTP, "read"), times_faster(2, GOCRYPTFS, "read"), cpu_per_gb(2.0, "read"),
         less_cpu_than(GOCRYPTFS, "read")), WITH_SFTP, big),
-    Row("read-20", "Sequential read of a big file", work.READ, ROAD, (times_faster(2, RCLONE, "read"),), WITH_SFTP, big),
-    Row("read-80", "Sequential read of a big file", work.READ, FAR, (times_faster(5, SFTP, "read"),), WITH_SFTP, big),
-    Row("read-line", "Sequential read of a big file", work.READ, LINE, (share_of_line(0.95, "read"),), WITH_SFTP, big),
-    Row("write", "Sequential write of a big file, and fsync", work.WRITE, NEAR, (times_faster(0.9, SFTP, "write"),), WITH_SFTP, big),
-    Row("write-80", "Sequential write of a big file, and fsync", work.WRITE, FAR, (times_faster(3, SFTP, "write"),), WITH_SFTP, big),
-    Row("write-line", "Sequential write of a big file, and fsync", work.WRITE, LINE, (share_of_line(0.9, "write"),), WITH_SFTP, big),
+    Row("read-20", READING, work.READ, ROAD, (times_faster(2, RCLONE, "read"),), WITH_SFTP, big),
+    Row("read-80", READING, work.READ, FAR, (times_faster(5, SFTP, "read"),), WITH_SFTP, big),
+    Row("read-line", READING, work.READ, LINE, (share_of_line(0.95, "read"),), WITH_SFTP, big),
+    Row("write", WRITING, work.WRITE, NEAR, (times_faster(0.9, SFTP, "write"),), WITH_SFTP, big),
+    Row("write-80", WRITING, work.WRITE, FAR, (times_faster(3, SFTP, "write"),), WITH_SFTP, big),
+    Row("write-line", WRITING, work.WRITE, LINE, (share_of_line(0.9, "write"),), WITH_SFTP, big),
     Row("random", "Random reads of 4 KiB in a big file", work.RANDOM, FAR, (
         round_trips(1, "one reader", per=lambda sizes: sizes.random_reads),
         bytes_per_read(1.15, "one reader"), scales(12, "one reader", "16 readers"))),
@@ -209,7 +211,8 @@ ROWS = (
     Row("small", "Reading many small files", work.SMALL, FAR, (times_faster(5, RIVALS, "read"),)),
     Row("look", "Looking at a file during a copy of a big one", work.LOOK, Road(40, 100), (
         p95_during_copy(2.5), copy_loses(0.1)), (SCAUP, SSHFS), big),
-    Row("mount", "Mounting, until the first `ls` is answered", work.MOUNT, FAR, (no_more_round_trips_than(SSHFS, 3, "mount"),)),
+    Row("mount", "Mounting, until the first `ls` is answered", work.MOUNT, FAR, (
+        no_more_round_trips_than(SSHFS, 3, "mount"),)),
     Row("memory", "Memory: after a second of nothing, and after reading, writing, listing", work.MEMORY, NEAR, (
         memory("memory", "idle", IDLE), memory("peak", "busy", MEMORY + BEYOND))),
 )

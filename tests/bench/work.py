@@ -1,7 +1,7 @@
 """What is done with each contender: the data, and the steps that are measured.
 
-A step is a function of the contender and the data. It runs in a process of its own, does its work on the mount, and may answer
-further figures; what it raises counts as failed.
+A step is a function of the contender and the data. It runs in a process of its own, does its work on the mount, and may
+answer further figures; what it raises counts as failed.
 """
 
 import os
@@ -188,7 +188,7 @@ def remove_created(contender, _data):
 
 
 def save_as_editors_do(contender, data):
-    document = contender.at / "small" / "document 0000.dat"
+    document = contender.at / "letter"
     for number in range(data.sizes.saves):
         temporary = document.with_name(f".document.{number}~")
         with temporary.open("xb", buffering=0) as file:
@@ -197,8 +197,24 @@ def save_as_editors_do(contender, data):
         temporary.rename(document)
 
 
+def clone(contender, data):
+    shell('git clone -q --no-hardlinks "$1" "$2"', data.directory / "repository", contender.at / "clone")
+    contender.saved()
+
+
+def write_letter(contender, _data):
+    (contender.at / "letter").write_bytes(bytes(2 * PAGE))
+    contender.saved()
+
+
 def git_status(contender, _data):
-    expect("the work tree is clean", shell('git -C "$1" status --porcelain', contender.at / "repository") == "")
+    changed = shell('git -C "$1" status --porcelain', contender.at / "clone")
+    expect(f"git sees changes: {changed[:200]}", not changed)
+
+
+def remove_clone(contender, _data):
+    shell('rm -rf "$1"', contender.at / "clone")
+    contender.saved()
 
 
 def copy_tree(contender, data):
@@ -222,10 +238,10 @@ def look_during_a_copy(contender, data):
     def look():
         while not over.wait(1.1):
             began = time.perf_counter()
-            os.stat(contender.at / "beside")
+            os.stat(contender.at / "letter")
             took.append(time.perf_counter() - began)
 
-    os.stat(contender.at / "beside")
+    os.stat(contender.at / "letter")
     looking = threading.Thread(target=look)
     looking.start()
     began = time.perf_counter()
@@ -235,11 +251,6 @@ def look_during_a_copy(contender, data):
     looking.join()
     took.sort()
     return {"copied": copied, "p95": took[min(len(took) - 1, len(took) * 95 // 100)], "looks": len(took)}
-
-
-def make_beside(contender, _data):
-    (contender.at / "beside").touch()
-    contender.saved()
 
 
 def idle(_contender, _data):
@@ -264,10 +275,11 @@ FIRST = Work({"first and last": first_and_last}, there=("big",), here=("big",))
 TREE = Work({"cold": list_tree, "warm": list_tree}, there=("tree",))
 FLAT = Work({"cold": list_flat}, there=("flat",))
 CREATE = Work({"create": create}, here=("new",), clean=remove_created)
-SAVE = Work({"save": save_as_editors_do}, there=("small",))
-GIT = Work({"status": git_status}, there=("repository",))
+SAVE = Work({"save": save_as_editors_do}, prepare=write_letter)
+GIT = Work({"status": git_status}, here=("repository",), prepare=clone, clean=remove_clone)
 REMOVE = Work({"remove": remove_tree}, here=("tree",), prepare=copy_tree)
 SMALL = Work({"read": read_small}, there=("small",))
-LOOK = Work({"copy": read_all, "copy and look": look_during_a_copy}, there=("big",), prepare=make_beside, apart=True, believing=False)
+LOOK = Work({"copy": read_all, "copy and look": look_during_a_copy}, there=("big",), prepare=write_letter, apart=True,
+            believing=False)
 MOUNT = Work({"mount": first_look}, there=("small",), mounts=True)
 MEMORY = Work({"idle": idle, "busy": all_kinds}, there=("big", "tree"), here=("big",), clean=remove_written)

@@ -95,7 +95,7 @@ async fn connect_one(
                     let host = destination.known_host_name();
                     interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
-                log_in(&mut handle, destination, interaction.as_ref(), held).await?;
+                log_in(&mut handle, &way, destination, interaction.as_ref(), held).await?;
                 return Ok(Session::new(handle, way));
             }
             (Err(_), Some(Seen::Refused(problem))) => {

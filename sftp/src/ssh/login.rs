@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -15,6 +16,7 @@ use super::error::ConnectError;
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
+use super::session::Way;
 
 /// How often a code or password may be wrong.
 const ATTEMPTS: u32 = 3;
@@ -50,6 +52,7 @@ impl From<AuthResult> for Step {
 /// One login under way.
 struct Login<'a> {
     handle: &'a mut Handle<Client>,
+    way: &'a Way,
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
     held: Option<&'a HeldKeys>,
@@ -65,6 +68,7 @@ struct Login<'a> {
 /// Logs in.
 pub(super) async fn log_in(
     handle: &mut Handle<Client>,
+    way: &Way,
     destination: &Destination,
     interaction: &dyn Interaction,
     held: Option<&HeldKeys>,
@@ -74,6 +78,7 @@ pub(super) async fn log_in(
     let agent = agent.map(Mutex::new);
     let login = Login {
         handle,
+        way,
         destination,
         interaction,
         held,
@@ -190,11 +195,31 @@ impl Login<'_> {
 
     async fn ask(&self, question: Question) -> Result<zeroize::Zeroizing<String>, ConnectError> {
         let text = question.text();
-        self.interaction.ask(question).await.map_err(|Cancelled(reason)| ConnectError::Cancelled {
+        let cancelled = |Cancelled(reason)| ConnectError::Cancelled {
             destination: self.destination.shown(),
             question: text,
             reason,
-        })
+        };
+        self.while_connected(async { self.interaction.ask(question).await.map_err(cancelled) }).await
+    }
+
+    /// Waits for somebody as long as the server does: what it hears after it hung up would be lost, and nobody should go on being asked.
+    ///
+    /// The library reads nothing meanwhile, so the socket itself is looked at.
+    async fn while_connected<T>(
+        &self,
+        waiting: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(500);
+        let hung_up = async {
+            while !self.way.is_hung_up() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            done = waiting => done,
+            () = hung_up => Err(self.broken(&russh::Error::Disconnect)),
+        }
     }
 
     /// Offers the next identity; `None` if it can't be offered.
@@ -226,7 +251,8 @@ impl Login<'_> {
                     if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
                         return Ok(Some(refused));
                     }
-                    let key = keys::unlock(path, &text, self.destination, self.interaction).await?;
+                    let unlocked = keys::unlock(path, &text, self.destination, self.interaction);
+                    let key = self.while_connected(unlocked).await?;
                     if let Some(held) = self.held {
                         held.hold(&text, &key);
                     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
 use super::connect::Client;
@@ -25,6 +26,21 @@ pub(super) enum Way {
     Socket(Arc<Socket>),
     /// Another session.
     Through(Arc<Session>),
+}
+
+impl Way {
+    /// Whether the other side has ended it, even if nobody has read that yet.
+    pub(super) fn is_hung_up(&self) -> bool {
+        match self {
+            Self::Socket(socket) => {
+                let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+                let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+                poll(&mut asked, Some(&Timespec::default())).is_ok()
+                    && asked.iter().any(|asked| asked.revents().intersects(ended))
+            }
+            Self::Through(session) => session.way.is_hung_up(),
+        }
+    }
 }
 
 /// The server opens no more channels: why.

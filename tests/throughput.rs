@@ -1,0 +1,323 @@
+//! What content costs on the road and in memory: bytes and round trips of reading, messages of writing, and that the budget holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Advice, fadvise, statvfs};
+use scaup_rig::{Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
+use support::{PASSWORD, noise, scaup};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A chunk, and as it is stored (`SIV_GCM`).
+const CHUNK: u64 = 32 * 1024;
+const STORED_CHUNK: u64 = CHUNK + 28;
+
+/// Longer than the pauses between messages that don't wait for each other.
+const QUIET: Duration = Duration::from_millis(120);
+
+/// Pauses of a busy machine, and keepalives, count as round trips: so many are forgiven.
+const FORGIVEN: u64 = 4;
+
+/// An unlocked vault with the file `large`, mounted through a road that counts.
+struct Road {
+    scaup: Scaup,
+    mount: Mount,
+    proxy: Proxy,
+    _sshd: Sshd,
+}
+
+impl Road {
+    /// `large` has so many MiB.
+    fn to(mib: u64, arguments: &[&str]) -> Self {
+        Self::through(mib, arguments, |_| {})
+    }
+
+    /// The road is a line of 100 Mbit/s and 40 ms; answers the bytes that it holds, too.
+    fn narrow(mib: u64) -> (Self, u64) {
+        const RATE: u64 = 12_500_000;
+        let road = Self::through(mib, &[], |proxy| {
+            proxy.delay(Duration::from_millis(20));
+            proxy.rate(Direction::ToClient, Some(RATE));
+        });
+        (road, RATE / 25)
+    }
+
+    fn through(mib: u64, arguments: &[&str], make_road: impl FnOnce(&Proxy)) -> Self {
+        let sshd = Sshd::key_only().start();
+        let vault = sshd.files().join("Vault");
+        Fixture::unpack("empty-gcm").copy_vault_to(&vault);
+        sshd.give(&vault);
+        let scaup = scaup();
+        let password = scaup.command_answering(PASSWORD);
+        let options = ["--vault", ".", "--vault-password-command", &password];
+        let filling = scaup.mount_on(&sshd, "Vault").args(options).start();
+        fill(&filling.join("large"), mib);
+        filling.unmount(&scaup);
+        let proxy = Proxy::start(sshd.host(), sshd.port());
+        make_road(&proxy);
+        let mount = scaup.mount_through(&proxy, &sshd, "Vault").args(options).args(arguments).start();
+        Self { scaup, mount, proxy, _sshd: sshd }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.mount.join("large")
+    }
+
+    fn open(&self) -> File {
+        File::open(self.path()).unwrap()
+    }
+
+    /// Bytes from the server so far, when no more come.
+    fn received(&self) -> u64 {
+        let mut before = u64::MAX;
+        eventually("nothing is on its way any more", Duration::from_secs(60), || {
+            thread::sleep(Duration::from_millis(400));
+            std::mem::replace(&mut before, self.proxy.passed(Direction::ToClient)) == before
+        });
+        before
+    }
+
+    /// A counter of this mount.
+    fn count(&self, name: &str) -> u64 {
+        self.scaup.status().pointer(&format!("/mounts/0/counters/{name}")).unwrap().as_u64().unwrap()
+    }
+
+    /// The round trips that `work` takes.
+    fn round_trips(&self, work: impl FnOnce()) -> u64 {
+        self.proxy.lockstep(Some(QUIET));
+        let before = self.proxy.round_trips();
+        work();
+        let after = self.proxy.round_trips();
+        self.proxy.lockstep(None);
+        after - before
+    }
+
+    fn unmount(self) {
+        self.proxy.rate(Direction::ToClient, None);
+        self.proxy.delay(Duration::ZERO);
+        self.mount.unmount(&self.scaup);
+    }
+}
+
+fn fill(path: &Path, mib: u64) {
+    let mut file = File::create(path).unwrap();
+    for at in 0..mib {
+        file.write_all(&noise(at, MIB as usize)).unwrap();
+    }
+}
+
+/// Chunks of a file of `chunks`, each another one, far from the one before.
+fn scattered(chunks: u64) -> impl Iterator<Item = u64> {
+    (1..chunks).map(move |step| step * 389 % chunks)
+}
+
+/// Reads one page of a chunk, and compares it with what [`fill`] wrote.
+fn read_page(file: &File, chunk: u64) {
+    let mut page = [0; 4096];
+    let at = chunk * CHUNK + 8192;
+    file.read_exact_at(&mut page, at).unwrap();
+    let within = (at % MIB) as usize;
+    assert_eq!(page, noise(at / MIB, MIB as usize)[within..within + page.len()]);
+}
+
+#[test]
+fn random_reads_fetch_their_chunks_and_nothing_else() {
+    let road = Road::to(16, &[]);
+    let file = road.open();
+    let before = road.received();
+    const READS: u64 = 200;
+    scattered(512).take(READS as usize).for_each(|chunk| read_page(&file, chunk));
+    let bytes = road.received() - before;
+    let least = READS * STORED_CHUNK;
+    assert!(bytes >= least && bytes * 100 <= least * 115, "{bytes} bytes for {least} of chunks");
+    drop(file);
+    road.unmount();
+}
+
+#[test]
+fn random_reads_take_a_round_trip_each_and_sixteen_readers_take_theirs_together() {
+    let road = Road::to(16, &[]);
+    let file = road.open();
+    let mut chunks = scattered(512);
+    const READS: u64 = 8;
+    let one = road.round_trips(|| {
+        chunks.by_ref().take(READS as usize).for_each(|chunk| read_page(&file, chunk));
+    });
+    assert!((READS..=READS + FORGIVEN).contains(&one), "{one} round trips for {READS} reads");
+    let mut each: Vec<Vec<u64>> = (0..16).map(|_| chunks.by_ref().take(READS as usize).collect()).collect();
+    let all = road.round_trips(|| {
+        thread::scope(|scope| {
+            for chunks in each.drain(..) {
+                scope.spawn(|| chunks.into_iter().for_each(|chunk| read_page(&file, chunk)));
+            }
+        });
+    });
+    assert!((READS..=READS + FORGIVEN).contains(&all), "{all} round trips for 16 times {READS} reads");
+    drop(file);
+    road.unmount();
+}
+
+#[test]
+fn what_a_program_does_not_go_on_to_read_is_not_fetched() {
+    for stop in ["closes", "seeks"] {
+        // Nearly all that is read ahead still waits here.
+        let (road, product) = Road::narrow(64);
+        let mut file = road.open();
+        let before = road.received();
+        file.read_exact(&mut vec![0; 8 * MIB as usize]).unwrap();
+        let file = match stop {
+            "closes" => {
+                drop(file);
+                None
+            }
+            _ => {
+                file.seek(SeekFrom::Start(60 * MIB)).unwrap();
+                file.read_exact(&mut [0; 10]).unwrap();
+                Some(file)
+            }
+        };
+        let bytes = road.received() - before;
+        // A few products are under way while it is not known yet how little the line holds.
+        let most = 8 * MIB + 6 * product;
+        assert!((8 * MIB..most).contains(&bytes), "{bytes} bytes for 8 MiB by a program that {stop}");
+        drop(file);
+        road.unmount();
+    }
+}
+
+#[test]
+fn a_little_that_is_read_brings_no_more_than_twice_as_much() {
+    let road = Road::to(16, &[]);
+    let mut file = road.open();
+    let before = road.received();
+    file.read_exact(&mut vec![0; MIB as usize]).unwrap();
+    let bytes = road.received() - before;
+    // The kernel reads a little further too.
+    assert!((MIB..4 * MIB).contains(&bytes), "{bytes} bytes for 1 MiB");
+    drop(file);
+    road.unmount();
+}
+
+#[test]
+fn a_question_waits_behind_no_queue_while_a_file_is_copied() {
+    let (road, product) = Road::narrow(48);
+    let (copying, copied) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut waited_for = Vec::new();
+    let requests = road.count("sftp_requests");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut file, mut piece) = (road.open(), vec![0; 4 * MIB as usize]);
+            while file.read(&mut piece).unwrap() > 0 {
+                // How much the line holds is known from here on.
+                copying.store(true, Ordering::SeqCst);
+            }
+            copied.store(true, Ordering::SeqCst);
+        });
+        eventually("the copy has begun", QUIET * 100, || copying.load(Ordering::SeqCst));
+        while !copied.load(Ordering::SeqCst) {
+            let before = road.proxy.passed(Direction::ToClient);
+            // One message, of which nothing is remembered.
+            statvfs(road.mount.path()).unwrap();
+            waited_for.push(road.proxy.passed(Direction::ToClient) - before);
+        }
+    });
+    let looks = waited_for.len();
+    assert!(looks >= 20, "the copy was over after {looks} looks");
+    assert!(road.count("sftp_requests") - requests >= looks as u64, "the server was not asked");
+    waited_for.sort_unstable();
+    // What passes in a round trip when the line is full is its product. A question waits for one, and for the part of another that is under
+    // way too much; when a busy machine wakes this thread late, more passes: so half of them count.
+    assert!(
+        waited_for[looks / 2] <= 3 * product,
+        "{waited_for:?} bytes came before the answers, {product} in a round trip"
+    );
+    road.unmount();
+}
+
+#[test]
+fn new_content_goes_in_messages_of_several_chunks() {
+    let road = Road::to(0, &[]);
+    let before = road.count("sftp_requests");
+    fill(&road.mount.join("new"), 8);
+    let requests = road.count("sftp_requests") - before;
+    assert!(requests < 8 * MIB / CHUNK / 4, "{requests} requests for 8 MiB");
+    road.unmount();
+}
+
+#[test]
+fn what_is_read_again_and_again_survives_a_scan() {
+    let road = Road::to(32, &["--memory", "8M"]);
+    fill(&road.mount.join("hot"), 1);
+    let read = |path: &Path| {
+        let mut file = File::open(path).unwrap();
+        // Not from the kernel's memory.
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        std::io::copy(&mut file, &mut std::io::sink()).unwrap();
+    };
+    let hot = road.mount.join("hot");
+    (0..4).for_each(|_| read(&hot));
+    read(&road.path());
+    let before = road.received();
+    read(&hot);
+    let bytes = road.received() - before;
+    assert!(bytes < 8 * CHUNK, "{bytes} bytes for what should be in memory");
+    road.unmount();
+}
+
+/// The most that a process held since it was last asked, bytes (proc(5): `VmHWM`, and 5 in `clear_refs`).
+fn peak(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn whatever_runs_memory_stays_within_the_budget_and_forty_mib() {
+    for (argument, budget) in [("8M", 8 * MIB), ("128M", 128 * MIB)] {
+        let road = Road::to(192, &["--memory", argument]);
+        let daemon = road.mount.daemon();
+        let most = budget + 40 * MIB;
+        // What unlocking needs is its own affair.
+        peak(daemon);
+        let works = |what: &str, work: &dyn Fn()| {
+            work();
+            let peak = peak(daemon);
+            assert!(peak <= most, "--memory {argument}: {what} took {} of {} MiB", peak / MIB, most / MIB);
+        };
+        works("reading", &|| {
+            std::io::copy(&mut road.open(), &mut std::io::sink()).unwrap();
+        });
+        works("writing", &|| fill(&road.mount.join("new"), 192));
+        works("sixteen readers", &|| {
+            thread::scope(|scope| {
+                for reader in 0..16 {
+                    let mut file = road.open();
+                    scope.spawn(move || {
+                        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+                        file.seek(SeekFrom::Start(reader * 12 * MIB)).unwrap();
+                        std::io::copy(&mut file.take(12 * MIB), &mut std::io::sink()).unwrap();
+                    });
+                }
+            });
+        });
+        works("four writers", &|| {
+            thread::scope(|scope| {
+                for writer in 0..4 {
+                    let path = road.mount.join(format!("new{writer}"));
+                    scope.spawn(move || fill(&path, 48));
+                }
+            });
+        });
+        road.unmount();
+    }
+}
