@@ -11,17 +11,22 @@ mod file;
 mod filesystem;
 mod found;
 mod handles;
+mod keptopen;
 mod listings;
 mod location;
 mod lookup;
 mod marker_files;
 mod namespace;
+mod openahead;
+mod opening;
 mod parts;
 mod readahead;
 mod removals;
 mod segmented;
 mod staged;
+mod start;
 mod status;
+mod streak;
 mod temporary;
 mod tree;
 mod uploader;
@@ -42,8 +47,10 @@ use chunks::{ChunkCache, ContentId};
 use file::{Base, File, Unsent};
 use found::{Found, Place};
 use handles::Handles;
+use keptopen::KeptOpen;
 use listings::Listings;
 use location::Location;
+use openahead::OpenAhead;
 use readahead::{Ahead, Readers};
 use removals::Removals;
 use tree::{Nodes, Tree};
@@ -102,6 +109,8 @@ pub struct Drive {
     handles: Handles,
     readers: Arc<Readers>,
     listings: Arc<Listings>,
+    open_ahead: Arc<OpenAhead>,
+    kept_open: KeptOpen,
     counters: Arc<status::Counters>,
     errors: Mutex<VecDeque<ErrorRecord>>,
     vaults: Mutex<Vec<KnownVault>>,
@@ -128,6 +137,8 @@ impl Drive {
         let drive = Arc::new_cyclic(|me| Self {
             cache: ChunkCache::new(cached),
             listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
+            open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
+            kept_open: KeptOpen::default(),
             remote,
             options,
             tree: Tree::new(),
@@ -148,6 +159,7 @@ impl Drive {
             loop {
                 tokio::time::sleep(SAVE_EVERY).await;
                 let Some(drive) = saved.upgrade() else { return };
+                drive.kept_open.sweep();
                 drive.save_what_waits().await;
             }
         });
@@ -273,6 +285,19 @@ impl Drive {
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }
+        self.forget_opened(parent, name);
+    }
+
+    /// This mount changed what has that name: what was opened of it for later is not it any more.
+    fn forget_opened(&self, parent: Inode, name: &OsStr) {
+        self.open_ahead.forget(parent, name);
+        self.kept_open.forget(parent, name);
+    }
+
+    /// Places were moved, or a vault was locked.
+    fn forget_all_opened(&self) {
+        self.open_ahead.clear();
+        self.kept_open.clear();
     }
 
     /// Our version of a file became a conflicting copy: it goes on under that name, and the user is told.

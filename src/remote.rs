@@ -308,7 +308,7 @@ pub trait Remote: Send + Sync + 'static {
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].
     async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
         let file = self.open(path, RemoteOpen::Read).await?;
-        let (_, content) = file.read_start(limit + 1).await?;
+        let (_, content) = file.read_start(limit + 1, None).await?;
         if content.len() > limit {
             return Err(RemoteError::Protocol(format!("{path:?} is longer than {limit} bytes")));
         }
@@ -361,9 +361,20 @@ pub trait RemoteFile: Send + Sync + 'static {
         drop(room);
         read
     }
-    /// The attributes and the first `length` bytes (all, if the file is shorter), in one round trip.
-    async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
-        let (attributes, start) = futures::join!(self.stat(), self.read_at(0, length));
+    /// The attributes and the first `length` bytes (all, if the file is shorter), in one round trip. What nobody waits for yet has its part of
+    /// `room`.
+    async fn read_start(
+        &self,
+        length: usize,
+        room: Option<Room>,
+    ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let start = async {
+            match room {
+                Some(room) => self.read_ahead(0, length, room).await,
+                None => self.read_at(0, length).await,
+            }
+        };
+        let (attributes, start) = futures::join!(self.stat(), start);
         Ok((attributes?, start?))
     }
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.

@@ -199,3 +199,15 @@ fn a_foreign_truncation_reads_as_an_error_and_never_as_less() {
         kernel.release(open).await;
     });
 }
+
+#[test]
+fn inode_numbers_are_the_same_in_the_next_mount() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.mkdir("directory", 0o755).await.unwrap();
+        kernel.save("directory/file", b"content").await.unwrap();
+        let number = kernel.lookup("directory/file").await.unwrap().inode;
+        assert_eq!(mount(&server, place).await.lookup("directory/file").await.unwrap().inode, number);
+    });
+}

@@ -24,7 +24,7 @@ struct Road {
     scaup: Scaup,
     mount: Mount,
     proxy: Proxy,
-    _sshd: Sshd,
+    sshd: Sshd,
 }
 
 impl Road {
@@ -35,15 +35,13 @@ impl Road {
         Fixture::unpack("empty-gcm").copy_vault_to(&vault);
         sshd.give(&vault);
         let scaup = scaup();
-        let password = scaup.command_answering(PASSWORD);
-        // What is known must not grow old only because both sides are slowed down here.
-        let options = ["--vault", ".", "--vault-password-command", &password, "--attr-timeout", "60"];
-        let filling = scaup.mount_on(&sshd, "Vault").args(options).start();
+        let options = options(&scaup);
+        let filling = scaup.mount_on(&sshd, "Vault").args(&options).start();
         fill(filling.path());
         filling.unmount(&scaup);
         let proxy = Proxy::start(sshd.host(), sshd.port());
-        let mount = scaup.mount_through(&proxy, &sshd, "Vault").args(options).start();
-        Self { scaup, mount, proxy, _sshd: sshd }
+        let mount = scaup.mount_through(&proxy, &sshd, "Vault").args(&options).start();
+        Self { scaup, mount, proxy, sshd }
     }
 
     /// The round trips that `work` takes, until everything is on the server.
@@ -63,6 +61,12 @@ impl Road {
     fn unmount(self) {
         self.mount.unmount(&self.scaup);
     }
+}
+
+/// What unlocks the vault. What is known must not grow old only because both sides are slowed down here.
+fn options(scaup: &Scaup) -> [String; 6] {
+    let password = scaup.command_answering(PASSWORD);
+    ["--vault", ".", "--vault-password-command", &password, "--attr-timeout", "60"].map(str::to_owned)
 }
 
 /// Looks at everything below a directory, as `ls -lR` does; answers how much there is.
@@ -166,5 +170,41 @@ fn a_file_opens_with_its_first_bytes_in_two_and_reads_elsewhere_in_one() {
     let elsewhere = road.of(|_| file.as_ref().unwrap().read_exact_at(&mut [0; 100], 2_900_000).unwrap());
     assert!((1..=1 + FORGIVEN).contains(&elsewhere), "{elsewhere} round trips for a read elsewhere");
     drop(file);
+    road.unmount();
+}
+
+/// The name of the `number`th file, so that they sort as they count.
+fn numbered(number: usize) -> String {
+    format!("{number:03}")
+}
+
+#[test]
+fn many_small_files_are_read_in_a_few() {
+    let content = |number: usize, version: &str| format!("{version} of {number}").repeat(500);
+    let road = Road::to_a_vault(|root| {
+        fs::create_dir(root.join("files")).unwrap();
+        for number in 0..100 {
+            fs::write(root.join("files").join(numbered(number)), content(number, "first")).unwrap();
+        }
+    });
+    let read_all = |root: &Path, changed: Option<usize>| {
+        let mut names: Vec<_> =
+            fs::read_dir(root.join("files")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        for (number, path) in names.into_iter().enumerate() {
+            let version = if changed == Some(number) { "second" } else { "first" };
+            assert!(fs::read_to_string(path).unwrap() == content(number, version), "{number}");
+        }
+    };
+    // Finding them, two for each of the first two, and then for dozens at a time.
+    let cold = road.of(|root| read_all(root, None));
+    assert!((6..=13 + FORGIVEN).contains(&cold), "{cold} round trips for 100 files");
+    let other = road.scaup.mount_on(&road.sshd, "Vault").args(options(&road.scaup)).start();
+    fs::write(other.join("files").join(numbered(50)), content(50, "second")).unwrap();
+    other.unmount(&road.scaup);
+    let again = road.of(|root| read_all(root, Some(50)));
+    // Where somebody is at work all that was opened ahead is opened anew.
+    let most = 2 * 13 + FORGIVEN;
+    assert!((6..=most).contains(&again), "{again} round trips for 100 files of which one was changed");
     road.unmount();
 }

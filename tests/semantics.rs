@@ -134,6 +134,37 @@ fn opening_shows_all_that_others_added_however_fresh_the_kernels_memory_is() {
 }
 
 #[test]
+fn what_is_opened_ahead_is_at_most_a_second_old_and_shows_what_was_changed_here() {
+    let drive = Drive::mounted();
+    for directory in [drive.plain(), drive.vault()] {
+        for number in 10..50 {
+            fs::write(directory.join(number.to_string()), format!("old {number}")).unwrap();
+        }
+    }
+    let drive = drive.remounted();
+    for directory in [drive.plain(), drive.vault()] {
+        let read = |number: u32| fs::read_to_string(directory.join(number.to_string())).unwrap();
+        assert!(names_in(&directory).len() >= 40);
+        for number in 10..20 {
+            assert_eq!(read(number), format!("old {number}"));
+        }
+        fs::rename(directory.join("49"), directory.join("20")).unwrap();
+        fs::write(directory.join("21"), "written").unwrap();
+        fs::remove_file(directory.join("22")).unwrap();
+        fs::write(directory.join("22"), "made anew").unwrap();
+        assert_eq!((read(20), read(21), read(22)), ("old 49".into(), "written".into(), "made anew".into()));
+        assert_eq!(read(23), "old 23");
+    }
+    for number in 10..20 {
+        fs::read_to_string(drive.plain().join(number.to_string())).unwrap();
+    }
+    fs::write(drive.on_server("plain/24"), "theirs, and longer").unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(fs::read_to_string(drive.plain().join("24")).unwrap(), "theirs, and longer");
+    drive.unmount();
+}
+
+#[test]
 fn a_file_that_others_changed_meanwhile_is_kept_beside_ours() {
     let drive = Drive::mounted();
     let here = drive.plain().join("letter.txt");
@@ -528,6 +559,7 @@ fn every_statement_of_the_document_names_tests_that_exist() {
                     "hostile_mount::",
                     "programs::",
                     "refusals::",
+                    "removals::",
                     "semantics::",
                     "suites::",
                 ]

@@ -147,6 +147,8 @@ works_with! {
     works_without_priorities: ["-o", "without=priorities"];
     works_without_write_behind: ["-o", "without=write-behind"];
     works_without_save_behind: ["-o", "without=save-behind"];
+    works_without_open_ahead: ["-o", "without=open-ahead"];
+    works_without_keep_open: ["-o", "without=keep-open"];
     works_without_remove_behind: ["-o", "without=remove-behind"];
 }
 

@@ -357,7 +357,7 @@ async fn a_file_is_written_whole_and_its_start_read_with_its_attributes() {
         assert_eq!((found.mode(), found.mtime(), found.len()), (0o100_640, 4, length as u64));
         assert_eq!((attributes.size, attributes.times), (Some(length as u64), Some((3, 4))));
         for start in [1, 999, 300_000, 800_000] {
-            let (attributes, read) = lane.read_start(&handle, start).await.unwrap();
+            let (attributes, read) = lane.read_start(&handle, start, None).await.unwrap();
             assert_eq!(attributes.size, Some(length as u64));
             assert!(read == content[..start.min(length)], "{start} of {length}: {} came", read.len());
         }

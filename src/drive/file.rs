@@ -19,6 +19,7 @@ use super::codec::{CHUNK_LEN, Codec};
 use super::error::DriveError;
 use super::location::Location;
 use super::staged::StagedFile;
+use super::start::{Fetching, Start};
 use super::status::Counters;
 use super::uploader::Uploader;
 use crate::remote::{RemoteAttributes, RemoteFile, RemoteOpen, Room};
@@ -213,42 +214,24 @@ impl File {
         known: Option<(ContentId, Base)>,
     ) -> Result<State, DriveError> {
         let how = if writable { RemoteOpen::ReadWrite } else { RemoteOpen::Read };
-        let file = drive.remote.open(&location.file_path(), how).await?;
-        let first = usize::try_from(location.first_read_len()).unwrap_or(usize::MAX);
-        let (attributes, head) = file.read_start(first).await?;
-        let base = Base::from(attributes);
-        let content = match known {
-            Some((content, known)) if known == base => content,
-            _ => ContentId::fresh(),
-        };
-        let read = match location.read_header(&head, attributes.size) {
-            Ok((codec, length)) => {
-                check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length))
-            }
-            Err(error) => Err(error),
-        };
-        let (codec, length) = match read {
-            Ok((codec, length)) => (Ok(Arc::new(codec)), length),
-            Err(error @ DriveError::Damaged(_)) => (Err(error), 0),
-            Err(error) => return Err(error),
-        };
-        let state = State {
-            backing: Backing::Stored { file, writable, base },
-            codec,
-            content,
-            length,
-            stored_length: length,
-            dirty: BTreeMap::new(),
-            sending: HashMap::new(),
-            uploader: None,
-            header_unsent: false,
-            uncommitted: false,
-            times: None,
-            compared: false,
-            failed: None,
-        };
-        state.keep_first_chunk(drive, head);
-        Ok(state)
+        let (path, length) = (location.file_path(), location.first_read_len());
+        let start = Start::fetch(drive.remote.as_ref(), &path, how, length).await?;
+        State::from_start(drive, location, start, writable, known).await
+    }
+
+    /// Opens for reading what the server has, with a start that was asked for ahead. If that failed, the server is asked anew.
+    pub(super) async fn open_with(
+        drive: &Drive,
+        location: &Location,
+        start: Fetching,
+        known: Option<(ContentId, Base)>,
+    ) -> Result<State, DriveError> {
+        match start.done().await {
+            Ok(start) => State::from_start(drive, location, start, false, known).await,
+            // The program has waited as long as it may.
+            Err(DriveError::Remote(error)) if error.is_unanswered() => Err(error.into()),
+            Err(_) => Self::open(drive, location, false, known).await,
+        }
     }
 
     /// A program closed it, and it is saved while the program goes on.
@@ -525,23 +508,70 @@ async fn check_end(file: &dyn RemoteFile, codec: &Codec, length: u64, size: u64)
 }
 
 impl State {
-    /// Keeps the first chunk, which came with the header, if it is whole and authentic.
-    fn keep_first_chunk(&self, drive: &Drive, mut head: Bytes) {
-        let Ok(codec) = &self.codec else { return };
-        let (header, chunk) = (codec.header_len(), self.stored_chunk_len(0));
-        let (Ok(header), Ok(stored)) = (usize::try_from(header), usize::try_from(codec.stored_len(chunk)))
-        else {
-            return;
+    /// What is known of a file that was just opened. `known` is the content that it had before, and how it looked then.
+    async fn from_start(
+        drive: &Drive,
+        location: &Location,
+        start: Start,
+        writable: bool,
+        known: Option<(ContentId, Base)>,
+    ) -> Result<Self, DriveError> {
+        let Start { file, attributes, head } = start;
+        let base = Base::from(attributes);
+        let content = match known {
+            Some((content, known)) if known == base => content,
+            _ => ContentId::fresh(),
         };
-        if chunk == 0 || head.len() < stored {
+        let read = match location.read_header(&head, attributes.size) {
+            Ok((codec, length)) => {
+                check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length))
+            }
+            Err(error) => Err(error),
+        };
+        let (codec, length) = match read {
+            Ok((codec, length)) => (Ok(Arc::new(codec)), length),
+            Err(error @ DriveError::Damaged(_)) => (Err(error), 0),
+            Err(error) => return Err(error),
+        };
+        let state = Self {
+            backing: Backing::Stored { file, writable, base },
+            codec,
+            content,
+            length,
+            stored_length: length,
+            dirty: BTreeMap::new(),
+            sending: HashMap::new(),
+            uploader: None,
+            header_unsent: false,
+            uncommitted: false,
+            times: None,
+            compared: false,
+            failed: None,
+        };
+        state.keep_head(drive, head);
+        Ok(state)
+    }
+
+    /// Keeps the chunks that came with the header, those that are whole and authentic.
+    fn keep_head(&self, drive: &Drive, mut head: Bytes) {
+        let Ok(codec) = &self.codec else { return };
+        let header_len = codec.header_len();
+        let split = |head: &mut Bytes, length: u64| {
+            let length = usize::try_from(length).ok().filter(|&length| length <= head.len())?;
+            Some(head.split_to(length))
+        };
+        if split(&mut head, header_len).is_none() {
             return;
         }
-        let Claim::Load(promise) = drive.cache.claim(self.key(0)) else { return };
-        let first = head.split_to(stored).split_off(header);
-        // One that does not authenticate is fetched again when somebody reads it, and reported then.
-        if let Ok(chunk) = codec.decode(0, &first) {
-            drive.counters.count_decrypted();
-            promise.keep(Ok(chunk));
+        for number in 0..self.stored_length.div_ceil(CHUNK_LEN) {
+            let stored = codec.stored_len(self.stored_chunk_len(number)) - header_len;
+            let Some(chunk) = split(&mut head, stored) else { return };
+            let Claim::Load(promise) = drive.cache.claim(self.key(number)) else { continue };
+            // One that does not authenticate is fetched again when somebody reads it, and reported then.
+            if let Ok(chunk) = codec.decode(number, &chunk) {
+                drive.counters.count_decrypted();
+                promise.keep(Ok(chunk));
+            }
         }
     }
 }

@@ -23,96 +23,6 @@ use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatisti
 const NAMES_AT_ONCE: usize = 256;
 
 impl Drive {
-    /// The content of a file, opened if it is not, ready to be written if `writable`. Counts a handle.
-    async fn open_file(&self, inode: Inode, writable: bool) -> Result<(Arc<File>, bool), DriveError> {
-        // Counted before the server is asked: what another handle opens and changes meanwhile stays, for this one to share.
-        self.tree.lock().get_mut(inode)?.opens += 1;
-        let opened = self.open_counted(inode, writable).await;
-        if opened.is_err() {
-            self.uncount_handle(inode);
-        }
-        opened
-    }
-
-    /// A handle that was counted is gone.
-    fn uncount_handle(&self, inode: Inode) {
-        if let Ok(node) = self.tree.lock().get_mut(inode) {
-            node.opens = node.opens.saturating_sub(1);
-        }
-        self.close_if_unused(inode);
-    }
-
-    async fn open_counted(&self, inode: Inode, writable: bool) -> Result<(Arc<File>, bool), DriveError> {
-        let location = self.location(inode)?;
-        let (open, known) = {
-            let nodes = self.tree.lock();
-            let node = nodes.get(inode)?;
-            if node.attributes.kind != RemoteKind::File {
-                return Err(DriveError::NotSupported);
-            }
-            (node.file.clone(), node.content)
-        };
-        let file = match open {
-            Some(file) => {
-                file.refresh(self, &location).await?;
-                if writable {
-                    file.make_writable(self, &location).await?;
-                }
-                file
-            }
-            None => {
-                let opened = File::new(self, inode, File::open(self, &location, writable, known).await?);
-                // Somebody else may have opened it at the same time: all handles share one.
-                let shared = Arc::clone(self.tree.lock().get_mut(inode)?.file.get_or_insert(opened));
-                if writable {
-                    shared.make_writable(self, &location).await?;
-                }
-                shared
-            }
-        };
-        let state = file.state.read().await;
-        // A file whose header can't be read can still be given new content.
-        if !writable {
-            state.codec()?;
-        }
-        let (content, stored) = (state.content, state.stored_base());
-        let length = state.length;
-        drop(state);
-        let mut nodes = self.tree.lock();
-        let node = nodes.get_mut(inode)?;
-        let shown_length = node.attributes.size;
-        let unchanged = known.is_some_and(|(known, _)| known == content);
-        if let Some(base) = stored {
-            node.content = Some((content, base));
-            if !unchanged && file.unsaved().is_none() {
-                node.attributes.size = length;
-                node.attributes.modified = base.modified();
-            }
-        }
-        drop(nodes);
-        // The kernel's idea of the length has to follow, or it would cut reads short: somebody else may have changed the file, or
-        // given its name to another one, since the kernel asked.
-        if !unchanged
-            && (known.is_some() || shown_length != length)
-            && let Some(invalidate) = self.invalidate.get()
-        {
-            // The pages go with the opening.
-            invalidate.attributes(inode);
-        }
-        Ok((file, unchanged))
-    }
-
-    /// A handle is gone.
-    async fn close_file(&self, file: &Arc<File>) {
-        if file.unsaved().is_some() {
-            let _names = self.namespace.read().await;
-            if let Err(error) = file.commit(self, false).await {
-                self.report(file.inode, "unsaved", &error);
-            }
-        }
-        self.uncount_handle(file.inode);
-    }
-
     async fn truncate(&self, inode: Inode, length: u64) -> Result<(), DriveError> {
         self.check_writable(inode)?;
         if self.tree.lock().get(inode)?.attributes.kind == RemoteKind::Directory {
@@ -248,6 +158,7 @@ impl Drive {
                 }
             }
             self.listings.clear();
+            self.forget_all_opened();
         }
         match names.first() {
             Some(&(parent, _)) => self.reported(parent, result),

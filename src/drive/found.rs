@@ -108,11 +108,13 @@ impl Directory {
         }
     }
 
-    /// Finds one name; `None` if a direct look does not find it (in a vault it may still be listed under it).
+    /// Finds one name; `None` if a direct look does not find it (in a vault it may still be listed under it). `known` is where it lay
+    /// before.
     pub(super) async fn lookup(
         &self,
         remote: &dyn Remote,
         name: &OsStr,
+        known: Option<&Place>,
     ) -> Result<Option<Found>, DriveError> {
         match self {
             Self::Plain(path) => {
@@ -125,8 +127,12 @@ impl Directory {
             }
             Self::Vault(directory) => {
                 // A name that no vault can hold does not exist in one.
+                let known = match known {
+                    Some(Place::Vault { node: VaultNode::Directory(id), .. }) => Some(id),
+                    _ => None,
+                };
                 match cleartext_name(name) {
-                    Ok(name) => directory.lookup(remote, &name).await,
+                    Ok(name) => directory.lookup(remote, &name, known).await,
                     Err(DriveError::Invalid) => Ok(None),
                     Err(error) => Err(error),
                 }

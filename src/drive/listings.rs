@@ -87,6 +87,13 @@ impl Listings {
         self.lock().get(directory).is_some_and(|known| known.is_of_use(self.believed))
     }
 
+    /// What was listed ahead of a directory and waits to be used.
+    pub(super) fn waiting(&self, directory: &RemotePath) -> Option<Arc<Listed>> {
+        let known = self.lock();
+        let known = known.get(directory).filter(|known| known.is_of_use(self.believed))?;
+        known.pending.peek()?.as_ref().ok().cloned()
+    }
+
     /// Lists a directory, or waits for whoever does already. Answers where that stands in a walk.
     pub(super) async fn list(
         &self,

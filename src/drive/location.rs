@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStringExt;
 use bytes::Bytes;
 use scaup_crypto::CleartextName;
 
-use super::codec::{CHUNK_LEN, Codec};
+use super::codec::{CHUNK_LEN, Codec, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::found::{Directory, Place, cleartext_name, plain_name};
+
 use super::temporary;
 use super::vault::{Entry, VaultDirectory, VaultNode};
 use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
@@ -135,6 +136,18 @@ impl Location {
             Self::Vault { directory, .. } => {
                 directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN)
             }
+        }
+    }
+
+    /// Bytes from the start of a file that come in one message: all of a small one, which has `length` bytes of cleartext, else as much as
+    /// [`Self::first_read_len`].
+    pub(super) fn start_len(&self, length: u64) -> u64 {
+        if length > GROUP_CHUNKS * CHUNK_LEN {
+            return self.first_read_len();
+        }
+        match self {
+            Self::Plain { .. } => length,
+            Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(length),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 
 use super::error::DriveError;
-use super::file::Backing;
+use super::file::{Backing, File};
 use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
 use super::listings::directories_in;
@@ -18,6 +18,22 @@ use super::vault::{Names, VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
 use super::{Drive, later};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, RemotePath};
+
+/// A node that a name stands for, as the operations here need it.
+pub(super) struct Target {
+    pub(super) inode: Inode,
+    pub(super) kind: RemoteKind,
+    pub(super) place: Place,
+    pub(super) file: Option<Arc<File>>,
+}
+
+impl Target {
+    /// Whether it is a new file that was never saved: the server knows no such name.
+    pub(super) async fn is_only_here(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
+    }
+}
 
 impl Drive {
     /// The directory `inode`, after looking whether it is a vault.
@@ -51,7 +67,11 @@ impl Drive {
             return Ok(known);
         }
         let asked = Instant::now();
-        let mut found = directory.lookup(self.remote.as_ref(), name).await?;
+        let place = {
+            let nodes = self.tree.lock();
+            nodes.child(parent, name).and_then(|inode| Some(nodes.get(inode).ok()?.place.clone()))
+        };
+        let mut found = directory.lookup(self.remote.as_ref(), name, place.as_ref()).await?;
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
             found = self.names(parent).await?.1.get(name).cloned();
@@ -69,6 +89,19 @@ impl Drive {
                 Ok(None)
             }
         }
+    }
+
+    /// What `name` in `parent` stands for; `None` if there is no such name. In a vault `name` is in its shown form.
+    pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
+        let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok(Some(Target {
+            inode,
+            kind: node.attributes.kind,
+            place: node.place.clone(),
+            file: node.file.clone(),
+        }))
     }
 
     /// What is known of a name without asking the server: `None` if it has to be asked.
@@ -179,8 +212,43 @@ impl Drive {
         };
         if !is_large && self.remote.is_reachable() {
             self.listings.begin(&self.remote, directory);
+            for beside in self.looked_into_next(inode) {
+                self.listings.begin(&self.remote, &beside);
+            }
         }
         Ok(false)
+    }
+
+    /// Whoever looks names up in one directory after the other, as git does with those in its index, goes on to the next ones: those behind
+    /// `inode` in the directory around it, if the one before it is being listed or was.
+    fn looked_into_next(&self, inode: Inode) -> Vec<Directory> {
+        /// Directories that are listed for one look-up.
+        const AT_ONCE: usize = 64;
+        let nodes = self.tree.lock();
+        let beside = || {
+            let node = nodes.get(inode).ok()?;
+            let around = nodes.directory(node.parent).ok()?;
+            let (listed, names) = nodes.get(node.parent).ok()?.listing.as_ref()?;
+            let is_known = |found: &Found| {
+                let child = nodes.child(node.parent, &found.name).and_then(|child| nodes.get(child).ok());
+                child.is_some_and(|child| {
+                    child.listing.as_ref().is_some_and(|(listed, _)| self.is_believed(Some(*listed)))
+                }) || around.child(found).is_some_and(|child| self.listings.is_under_way(&child.path()))
+            };
+            if !self.is_believed(Some(*listed)) {
+                return None;
+            }
+            let mut directories: Vec<&Found> =
+                names.values().filter(|found| found.attributes.kind == RemoteKind::Directory).collect();
+            directories.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            let at = directories.binary_search_by(|found| found.name.cmp(&node.name)).ok()?;
+            if !is_known(directories.get(at.checked_sub(1)?)?) {
+                return None;
+            }
+            let next = directories.into_iter().skip(at + 1).take(AT_ONCE).filter(|found| !is_known(found));
+            Some(next.filter_map(|found| around.child(found)).collect())
+        };
+        beside().unwrap_or_default()
     }
 
     /// The names to show: what the server lists, and new files that are not there yet.
@@ -322,8 +390,8 @@ impl Drive {
     async fn fetch_attributes(&self, inode: Inode) -> Result<RemoteAttributes, DriveError> {
         enum Ask {
             Path(RemotePath),
-            Open(Arc<super::file::File>),
-            Again(Inode, OsString),
+            Open(Arc<File>),
+            Again(Inode, OsString, Place),
             Known(RemoteAttributes),
         }
         let ask = {
@@ -336,7 +404,7 @@ impl Drive {
                 (Place::Vault { node: VaultNode::Unknown(_) | VaultNode::BrokenDirectory(_), .. }, _) => {
                     Ask::Known(node.attributes)
                 }
-                (Place::Vault { .. }, _) => Ask::Again(node.parent, node.name.clone()),
+                (Place::Vault { .. }, _) => Ask::Again(node.parent, node.name.clone(), node.place.clone()),
             }
         };
         match ask {
@@ -351,9 +419,9 @@ impl Drive {
                 };
                 Ok(RemoteAttributes { size: state.length, ..attributes })
             }
-            Ask::Again(parent, name) => {
+            Ask::Again(parent, name, place) => {
                 let directory = self.tree.directory(parent)?;
-                let found = match directory.lookup(self.remote.as_ref(), &name).await? {
+                let found = match directory.lookup(self.remote.as_ref(), &name, Some(&place)).await? {
                     Some(found) => Some(found),
                     None => {
                         if let Ok(node) = self.tree.lock().get_mut(parent) {
@@ -455,10 +523,11 @@ impl Drive {
         let Ok(node) = nodes.get_mut(inode) else { return };
         node.expire();
         // A listing that waits to be used was asked for before.
-        let parent = node.parent;
+        let (parent, name) = (node.parent, node.name.clone());
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
         }
+        self.forget_opened(parent, &name);
     }
 }
 

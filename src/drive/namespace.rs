@@ -11,34 +11,14 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
-use super::removals::is_only_here;
+use super::lookup::Target;
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
 use super::writeback::Make;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
 
-/// A node that a name stands for, as the operations here need it.
-pub(super) struct Target {
-    pub(super) inode: Inode,
-    pub(super) kind: RemoteKind,
-    pub(super) place: Place,
-    pub(super) file: Option<Arc<File>>,
-}
-
 impl Drive {
-    pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
-        let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
-        let nodes = self.tree.lock();
-        let node = nodes.get(inode)?;
-        Ok(Some(Target {
-            inode,
-            kind: node.attributes.kind,
-            place: node.place.clone(),
-            file: node.file.clone(),
-        }))
-    }
-
     /// Checks that a new name may be made in `parent`, and answers its shown form.
     async fn new_name(&self, parent: Inode, name: &OsStr) -> Result<(Directory, OsString), DriveError> {
         self.check_writable(parent)?;
@@ -307,8 +287,8 @@ impl Drive {
                 if Arc::ptr_eq(vault, &to.vault) =>
             {
                 let replaced = match &replaced {
-                    Some(Target { place: Place::Vault { entry, node, .. }, file, .. })
-                        if !is_only_here(file.as_deref()).await =>
+                    Some(replaced @ Target { place: Place::Vault { entry, node, .. }, .. })
+                        if !replaced.is_only_here().await =>
                     {
                         Some((entry, node))
                     }
@@ -376,6 +356,7 @@ impl Drive {
         if source.kind == RemoteKind::Directory {
             // What is below it may have been listed by its path.
             self.listings.clear();
+            self.forget_all_opened();
         }
         self.note_name(&mut nodes, parent, name, None);
         self.note_name(&mut nodes, new_parent, new_name, Some(found));

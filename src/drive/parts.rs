@@ -14,6 +14,10 @@ pub enum Part {
     ReadAhead,
     /// Directories are listed before they are asked for, while a tree is walked or names are looked up.
     ListAhead,
+    /// Files are opened and begun to be read before they are asked for, while a program opens one after the other.
+    OpenAhead,
+    /// Files stay open on the server for a moment after they were read.
+    KeepOpen,
     /// Decrypted chunks are kept. Without it nothing is read ahead either: there is no place for it.
     ChunkCache,
     /// Names, missing names and attributes are believed for a while, here and by the kernel.
@@ -32,9 +36,11 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ReadAhead,
         Self::ListAhead,
+        Self::OpenAhead,
+        Self::KeepOpen,
         Self::ChunkCache,
         Self::AttributeCache,
         Self::KernelCache,
@@ -48,6 +54,8 @@ impl Part {
         match self {
             Self::ReadAhead => "read-ahead",
             Self::ListAhead => "list-ahead",
+            Self::OpenAhead => "open-ahead",
+            Self::KeepOpen => "keep-open",
             Self::ChunkCache => "chunk-cache",
             Self::AttributeCache => "attribute-cache",
             Self::KernelCache => "kernel-cache",

@@ -16,9 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Drive;
 use super::error::DriveError;
-use super::file::{Backing, File};
 use super::found::{Directory, Place, plain_name};
-use super::namespace::Target;
+use super::lookup::Target;
 use super::parts::Part;
 use super::temporary;
 use super::vault::HiddenNode;
@@ -140,7 +139,7 @@ impl Drive {
         if target.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
-        if !is_only_here(target.file.as_deref()).await {
+        if !target.is_only_here().await {
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
                 return self.remove_behind(parent, &name, directory, target).await;
@@ -318,15 +317,5 @@ impl Drive {
             self.remote.remove(&path.join(&entry.name)).await?;
         }
         Ok(self.remote.rmdir(path).await?)
-    }
-}
-
-/// Whether a file is new and unsaved: the server knows no such name.
-pub(super) async fn is_only_here(file: Option<&File>) -> bool {
-    match file {
-        Some(file) => {
-            matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
-        }
-        None => false,
     }
 }

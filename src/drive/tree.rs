@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -65,6 +65,10 @@ pub(super) struct Node {
     pub(super) file: Option<Arc<File>>,
     /// Open handles.
     pub(super) opens: u32,
+    /// When it was last opened.
+    opened: Option<Instant>,
+    /// When one of the files in it was last opened again: those that were opened since, or are not yet, are what a program goes through.
+    opened_again: Instant,
     /// The content that was last read through the kernel, and how the server's file looked then.
     pub(super) content: Option<(ContentId, Base)>,
     /// Its name was removed or given to another node.
@@ -92,6 +96,8 @@ impl Node {
             vault: VaultHere::Unknown,
             file: None,
             opens: 0,
+            opened: None,
+            opened_again: asked,
             content: None,
             detached: false,
             lookups: 0,
@@ -191,13 +197,11 @@ fn is_lately(then: Option<Instant>) -> bool {
 /// All nodes. Locked only for short, synchronous sections.
 pub(super) struct Tree {
     nodes: Mutex<HashMap<Inode, Node>>,
-    numbers: RandomState,
 }
 
 /// The tree, locked.
 pub(super) struct Nodes<'a> {
     nodes: MutexGuard<'a, HashMap<Inode, Node>>,
-    numbers: &'a RandomState,
 }
 
 impl Tree {
@@ -208,12 +212,12 @@ impl Tree {
         let found = Found { name: OsString::new(), attributes, place: Place::Plain };
         let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
-        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])), numbers: RandomState::new() }
+        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])) }
     }
 
     /// Locks the tree. Never held across an `await`.
     pub(super) fn lock(&self) -> Nodes<'_> {
-        Nodes { nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner), numbers: &self.numbers }
+        Nodes { nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// The directory `inode`, ready to be worked in.
@@ -292,11 +296,15 @@ impl Nodes<'_> {
 
     /// How many directories lie above the node, below the mount point.
     pub(super) fn depth(&self, inode: Inode) -> usize {
+        self.above(inode).len().saturating_sub(2)
+    }
+
+    /// A directory and those above it, up to the root.
+    pub(super) fn above(&self, inode: Inode) -> Vec<Inode> {
         std::iter::successors(Some(inode), |&inode| {
             (inode != Inode::ROOT).then(|| self.nodes.get(&inode).map(|node| node.parent)).flatten()
         })
-        .count()
-        .saturating_sub(2)
+        .collect()
     }
 
     /// The directory `inode`, ready to be worked in.
@@ -387,18 +395,35 @@ impl Nodes<'_> {
         Ok(inode)
     }
 
-    /// The number that a child has or would get: stable while the mount lives, so that programs that remember inode numbers
-    /// (git) find the same ones again.
+    /// The number that a child has or would get: the same in every mount, so that programs that remember inode numbers find the same
+    /// ones again (git would read all files of a work tree anew).
     pub(super) fn number_for(&self, parent: Inode, name: &OsStr) -> Inode {
         self.child(parent, name).unwrap_or_else(|| self.free_number(parent, name))
     }
 
     fn free_number(&self, parent: Inode, name: &OsStr) -> Inode {
-        let mut number = self.numbers.hash_one((parent.0, name));
+        let mut number = BuildHasherDefault::<DefaultHasher>::default().hash_one((parent.0, name));
         while number <= Inode::ROOT.0 || self.nodes.contains_key(&Inode(number)) {
             number = number.wrapping_add(1);
         }
         Inode(number)
+    }
+
+    /// Notes that a file is opened.
+    pub(super) fn note_opened(&mut self, inode: Inode) -> Result<(), DriveError> {
+        let (parent, now) = (self.get(inode)?.parent, Instant::now());
+        if self.was_just_opened(inode) {
+            self.get_mut(parent)?.opened_again = now;
+        }
+        self.get_mut(inode)?.opened = Some(now);
+        Ok(())
+    }
+
+    /// Whether a file was opened since one in its directory was opened again: whoever goes through the directory has had it.
+    pub(super) fn was_just_opened(&self, inode: Inode) -> bool {
+        let Ok(node) = self.get(inode) else { return false };
+        let since = self.get(node.parent).ok().map(|directory| directory.opened_again);
+        node.opened.is_some() && node.opened >= since
     }
 
     /// Counts a look-up by the kernel.

@@ -152,17 +152,21 @@ impl VaultDirectory {
 
     /// Finds one name: under its canonical entry if there is one, else among all nodes, since conflicting copies
     /// and names of foreign clients lie under other entries.
+    ///
+    /// What lies in it is asked for at the same time, in case it is a directory, and how the directory looks that was `known` there.
     pub(super) async fn lookup(
         &self,
         remote: &dyn Remote,
         name: &CleartextName,
+        known: Option<&DirectoryId>,
     ) -> Result<Option<Found>, DriveError> {
         let (entry, _) = self.entry(name)?;
         let path = self.content().join(&entry.name);
-        match remote.stat(&path).await {
+        let (attributes, inside) = futures::join!(remote.stat(&path), self.ask_inside(remote, &entry, known));
+        match attributes {
             Ok(attributes) => {
-                let entry = RemoteEntry { name: entry.name, attributes };
-                let identified = self.resolve(remote, entry, name.clone()).await?;
+                let inside = std::future::ready(inside);
+                let identified = self.resolve_with(remote, entry, name.clone(), attributes, inside).await?;
                 Ok(Some(self.found(name.as_str().into(), identified)))
             }
             Err(RemoteError::NotFound) => Ok(None),
@@ -242,38 +246,69 @@ impl VaultDirectory {
     ) -> Result<Identified, RemoteError> {
         let RemoteEntry { name: entry_name, attributes } = entry;
         let entry = Entry::new(entry_name);
+        let inside = self.ask_inside(remote, &entry, None);
+        self.resolve_with(remote, entry.clone(), name, attributes, inside).await
+    }
+
+    /// The same, with a way to learn what lies inside if it is a directory on the server.
+    async fn resolve_with(
+        &self,
+        remote: &dyn Remote,
+        entry: Entry,
+        name: CleartextName,
+        attributes: RemoteAttributes,
+        inside: impl Future<Output = Inside>,
+    ) -> Result<Identified, RemoteError> {
         let (node, attributes) = match (attributes.kind, entry.shortened) {
             (RemoteKind::File, false) => (VaultNode::File, attributes),
-            (RemoteKind::Directory, shortened) => {
-                self.look_inside(remote, &entry, attributes, shortened).await?
-            }
+            (RemoteKind::Directory, _) => self.judge(remote, inside.await, attributes).await?,
             _ => (VaultNode::Unknown("neither a file nor a directory on the server".to_owned()), attributes),
         };
         Ok(Identified { name, entry, conflict: None, node, attributes })
     }
 
-    async fn look_inside(
-        &self,
-        remote: &dyn Remote,
-        entry: &Entry,
-        attributes: RemoteAttributes,
-        shortened: bool,
-    ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
+    /// Asks all at once what tells what an entry is that is a directory on the server, and how the directory looks that was `known`.
+    async fn ask_inside(&self, remote: &dyn Remote, entry: &Entry, known: Option<&DirectoryId>) -> Inside {
         let path = self.content().join(&entry.name);
         let (directory_path, symlink_path, contents_path) =
             (path.join(&part("dir.c9r")), path.join(&part("symlink.c9r")), path.join(&part("contents.c9r")));
-        let contents =
-            async { if shortened { remote.stat(&contents_path).await } else { Err(RemoteError::NotFound) } };
-        let (id, symlink, contents) = futures::join!(
+        let contents = async {
+            if entry.shortened { remote.stat(&contents_path).await } else { Err(RemoteError::NotFound) }
+        };
+        let known = async {
+            let id = known?;
+            Some((id.clone(), self.stat_content(remote, id).await))
+        };
+        let (id, symlink, contents, known) = futures::join!(
             remote.read_small(&directory_path, DIRECTORY_ID_MAX),
             remote.stat(&symlink_path),
-            contents
+            contents,
+            known
         );
+        Inside { id, symlink, contents, known }
+    }
+
+    async fn stat_content(
+        &self,
+        remote: &dyn Remote,
+        id: &DirectoryId,
+    ) -> Result<RemoteAttributes, RemoteError> {
+        remote.stat(&content_path(&self.root, &self.cryptor, id)).await
+    }
+
+    /// What an entry with this inside it is; `attributes` are its own.
+    async fn judge(
+        &self,
+        remote: &dyn Remote,
+        inside: Inside,
+        attributes: RemoteAttributes,
+    ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
+        let Inside { id, symlink, contents, known } = inside;
         Ok(match (id, symlink, contents) {
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) if error.is_unanswered() => {
                 return Err(error);
             }
-            (Ok(id), _, _) => self.resolve_directory(remote, &id, attributes).await?,
+            (Ok(id), _, _) => self.resolve_directory(remote, &id, known, attributes).await?,
             (Err(RemoteError::NotFound), Ok(symlink), _) if symlink.kind == RemoteKind::File => {
                 (VaultNode::Symlink, symlink)
             }
@@ -293,13 +328,18 @@ impl VaultDirectory {
         &self,
         remote: &dyn Remote,
         id: &Bytes,
+        known: Option<(DirectoryId, Result<RemoteAttributes, RemoteError>)>,
         attributes: RemoteAttributes,
     ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
         let id = match DirectoryId::parse(id) {
             Ok(id) => id,
             Err(error) => return Ok((VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes)),
         };
-        Ok(match remote.stat(&content_path(&self.root, &self.cryptor, &id)).await {
+        let content = match known {
+            Some((known, content)) if known == id => content,
+            _ => self.stat_content(remote, &id).await,
+        };
+        Ok(match content {
             Ok(content) if content.kind == RemoteKind::Directory => (VaultNode::Directory(id), content),
             Ok(_) => (VaultNode::BrokenDirectory("its content is no directory".to_owned()), attributes),
             Err(RemoteError::NotFound) => {
@@ -406,6 +446,18 @@ impl VaultDirectory {
         let path = self.content().join(&entry.name);
         if entry.shortened { path.join(&part("contents.c9r")) } else { path }
     }
+}
+
+/// What lies in an entry that is a directory on the server.
+struct Inside {
+    /// `dir.c9r`.
+    id: Result<Bytes, RemoteError>,
+    /// `symlink.c9r`.
+    symlink: Result<RemoteAttributes, RemoteError>,
+    /// `contents.c9r`, for a shortened name.
+    contents: Result<RemoteAttributes, RemoteError>,
+    /// The directory that was known there, and its content directory.
+    known: Option<(DirectoryId, Result<RemoteAttributes, RemoteError>)>,
 }
 
 struct Identified {

@@ -475,6 +475,7 @@ impl Drive {
         // Chunks of other vaults go too: they are read again when they are needed.
         self.cache.clear();
         self.listings.clear();
+        self.forget_all_opened();
         let gone = {
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode);

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 PASSWORD = "correct horse battery staple"
-# In the environment of a contender's processes, so that they are found.
+# In the environment of a contender's processes, so that they are found, and no other run's.
 MARK = "SCAUP_BENCH_CONTENDER"
 
 
@@ -23,7 +23,7 @@ class Contender:
         self.root = server.files / (root or directory)
         for directory in (self.home, self.at, self.root):
             directory.mkdir(parents=True, exist_ok=True)
-        self.environment = {**os.environ, MARK: name, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
+        self.environment = {**os.environ, MARK: str(self.home), "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
         for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
             self.environment.pop(variable, None)
         self.address = f"{server.user}@{server.host}:{self.root}"
@@ -82,7 +82,7 @@ class Contender:
             time.sleep(0.02)
 
     def pids(self):
-        mark, found = f"{MARK}={self.name}\0".encode(), []
+        mark, found = f"{MARK}={self.home}\0".encode(), []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 # One that has ended and waits for its parent has no environment.
@@ -181,6 +181,20 @@ class Rclone(Contender):
     def start(self, port, believing):
         self.do("rclone", "mount", "vault:", self.at, "--config", self.configuration, "--sftp-port", port,
                 "--vfs-cache-mode", "minimal", "--cache-dir", self.home / "cache", "--daemon")
+
+    def saved(self):
+        # It notes beside each cached file whether that has been sent.
+        super().saved()
+        while any(b'"Dirty":true' in self.noted(file).replace(b" ", b"")
+                  for file in (self.home / "cache" / "vfsMeta").rglob("*") if file.is_file()):
+            time.sleep(0.02)
+
+    @staticmethod
+    def noted(file):
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:  # it let go of the file meanwhile
+            return b""
 
     def bring(self, source, name):
         # Through the mount, each file is checked by a process of its own on the server.

@@ -208,7 +208,8 @@ def write_letter(contender, _data):
 
 
 def git_status(contender, _data):
-    expect("the work tree is clean", shell('git -C "$1" status --porcelain', contender.at / "clone") == "")
+    changed = shell('git -C "$1" status --porcelain', contender.at / "clone")
+    expect(f"git sees changes: {changed[:200]}", not changed)
 
 
 def remove_clone(contender, _data):

@@ -87,7 +87,7 @@ async fn converse(input: &[u8]) {
         }
         in_time(1, lane.write_at(&handle, 0, &Bytes::from_static(b"content"))).await;
         in_time(1, lane.write_whole(&handle, &Bytes::from_static(b"content"), &nothing)).await;
-        let start = in_time(answers, lane.read_start(&handle, 1000)).await;
+        let start = in_time(answers, lane.read_start(&handle, 1000, None)).await;
         assert!(start.is_none_or(|(_, data)| data.len() <= 1000));
         in_time(1, lane.fstat(&handle)).await;
         in_time(1, lane.fsync(&handle)).await;

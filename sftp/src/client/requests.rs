@@ -193,7 +193,7 @@ impl Lane {
     }
 
     /// The attributes of an open file and its first `length` bytes (all, if it is shorter), in one round trip: the length that the server
-    /// says saves asking for the end.
+    /// says saves asking for the end. What nobody waits for yet has its part of `room`, which was [waited for](Self::room_ahead) before.
     ///
     /// # Errors
     ///
@@ -202,16 +202,20 @@ impl Lane {
         &self,
         handle: &FileHandle,
         length: usize,
+        room: Option<&Room>,
     ) -> Result<(Attributes, Bytes), SftpError> {
         let piece = length.min(self.limits().read_len as usize);
-        let (attributes, start) = futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, None));
+        let (attributes, start) = futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, room));
         let (attributes, start) = (attributes?, start?.unwrap_or_default());
+        if let Some(room) = room {
+            room.arrived(start.len());
+        }
         let size = usize::try_from(attributes.size.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         if start.is_empty() || start.len() >= length.min(size) {
             return Ok((attributes, start));
         }
         let (at, missing) = (start.len() as u64, length - start.len());
-        let rest = self.read_at(handle, at, missing).await?;
+        let rest = self.read_pieces(handle, at, missing, room).await?;
         Ok((attributes, [start, rest].concat().into()))
     }
 

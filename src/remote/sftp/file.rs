@@ -365,11 +365,16 @@ impl RemoteFile for SftpFile {
         self.read(offset, length, room).await
     }
 
-    async fn read_start(&self, length: usize) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+    async fn read_start(
+        &self,
+        length: usize,
+        room: Option<Room>,
+    ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let room = room.and_then(|room| room.0);
         let (attributes, start) = self
             .retry(move |_, opened| {
-                let open = Arc::clone(&opened.first);
-                Box::pin(async move { open.lane.read_start(&open.handle, length).await })
+                let (open, room) = (Arc::clone(&opened.first), room.clone());
+                Box::pin(async move { open.lane.read_start(&open.handle, length, room.as_deref()).await })
             })
             .await?;
         let attributes = from_wire(&attributes);

@@ -1,0 +1,151 @@
+//! Opening and closing the content of files: what programs have open is shared, and some of it is opened before and kept open after.
+
+use std::sync::Arc;
+
+use scaup_fuse::filesystem::Inode;
+
+use super::Drive;
+use super::error::DriveError;
+use super::file::{Backing, File};
+use super::location::Location;
+use super::parts::Part;
+use super::streak::Key;
+use crate::remote::RemoteKind;
+
+impl Drive {
+    /// The content of a file, opened if it is not, ready to be written if `writable`. Counts a handle.
+    pub(super) async fn open_file(
+        &self,
+        inode: Inode,
+        writable: bool,
+    ) -> Result<(Arc<File>, bool), DriveError> {
+        // Counted before the server is asked: what another handle opens and changes meanwhile stays, for this one to share.
+        self.tree.lock().get_mut(inode)?.opens += 1;
+        let opened = self.open_counted(inode, writable).await;
+        if opened.is_err() {
+            self.uncount_handle(inode);
+        }
+        opened
+    }
+
+    /// A handle that was counted is gone.
+    pub(super) fn uncount_handle(&self, inode: Inode) {
+        if let Ok(node) = self.tree.lock().get_mut(inode) {
+            node.opens = node.opens.saturating_sub(1);
+        }
+        self.close_if_unused(inode);
+    }
+
+    async fn open_counted(&self, inode: Inode, writable: bool) -> Result<(Arc<File>, bool), DriveError> {
+        let location = self.location(inode)?;
+        let (open, known) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            if node.attributes.kind != RemoteKind::File {
+                return Err(DriveError::NotSupported);
+            }
+            (node.file.clone(), node.content)
+        };
+        let start = self.note_opening(inode, &location, writable);
+        let kept = self.take_kept(inode, &location).filter(|_| !writable && start.is_none());
+        let file = match open.or(kept) {
+            Some(file) => {
+                file.refresh(self, &location).await?;
+                // One that was kept open is open again, unless somebody else opened it at the same time.
+                let file = Arc::clone(self.tree.lock().get_mut(inode)?.file.get_or_insert(file));
+                if writable {
+                    file.make_writable(self, &location).await?;
+                }
+                file
+            }
+            None => {
+                let state = match start {
+                    Some(start) => File::open_with(self, &location, start, known).await?,
+                    None => File::open(self, &location, writable, known).await?,
+                };
+                let opened = File::new(self, inode, state);
+                // Somebody else may have opened it at the same time: all handles share one.
+                let shared = Arc::clone(self.tree.lock().get_mut(inode)?.file.get_or_insert(opened));
+                if writable {
+                    shared.make_writable(self, &location).await?;
+                }
+                shared
+            }
+        };
+        let state = file.state.read().await;
+        // A file whose header can't be read can still be given new content.
+        if !writable {
+            state.codec()?;
+        }
+        let (content, stored) = (state.content, state.stored_base());
+        let length = state.length;
+        drop(state);
+        let mut nodes = self.tree.lock();
+        let node = nodes.get_mut(inode)?;
+        let (parent, shown_length) = (node.parent, node.attributes.size);
+        let unchanged = known.is_some_and(|(known, _)| known == content);
+        if let Some(base) = stored {
+            node.content = Some((content, base));
+            // Somebody else is changing files here.
+            if !writable && (length, base.modified()) != (shown_length, node.attributes.modified) {
+                self.open_ahead.forget_directory(parent);
+            }
+            if !unchanged && file.unsaved().is_none() {
+                node.attributes.size = length;
+                node.attributes.modified = base.modified();
+            }
+        }
+        drop(nodes);
+        // The kernel's idea of the length has to follow, or it would cut reads short: somebody else may have changed the file, or
+        // given its name to another one, since the kernel asked.
+        if !unchanged
+            && (known.is_some() || shown_length != length)
+            && let Some(invalidate) = self.invalidate.get()
+        {
+            // The pages go with the opening.
+            invalidate.attributes(inode);
+        }
+        Ok((file, unchanged))
+    }
+
+    fn take_kept(&self, inode: Inode, location: &Location) -> Option<Arc<File>> {
+        let key = self.key_of(inode).ok()?;
+        self.kept_open.take(&key, &location.file_path())
+    }
+
+    /// Keeps a file open on the server for whoever opens it again, if it was only read.
+    async fn keep_open(&self, file: &Arc<File>) {
+        let is_only_read = matches!(file.state.read().await.backing, Backing::Stored { writable: false, .. });
+        let Ok(key) = self.key_of(file.inode) else { return };
+        // Whoever goes through a directory opens the other files.
+        if self.options.has(Part::KeepOpen)
+            && is_only_read
+            && !file.is_unlinked()
+            && !self.open_ahead.is_gone_through(key.parent)
+            && let Ok(location) = self.location(file.inode)
+        {
+            self.kept_open.keep(key, location.file_path(), Arc::clone(file));
+        }
+    }
+
+    fn key_of(&self, inode: Inode) -> Result<Key, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok(Key { parent: node.parent, name: node.name.clone() })
+    }
+
+    /// A handle is gone.
+    pub(super) async fn close_file(&self, file: &Arc<File>) {
+        if file.unsaved().is_some() {
+            let _names = self.namespace.read().await;
+            if let Err(error) = file.commit(self, false).await {
+                self.report(file.inode, "unsaved", &error);
+            }
+        }
+        let is_last = self.tree.lock().get(file.inode).is_ok_and(|node| node.opens == 1);
+        if is_last {
+            self.keep_open(file).await;
+        }
+        self.uncount_handle(file.inode);
+    }
+}
