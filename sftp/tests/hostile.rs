@@ -435,7 +435,7 @@ async fn content_that_comes_byte_by_byte_gets_no_more_time_than_other_content() 
     // All of it would take 1,600 s.
     let read = timeout(PATIENCE, lane.read_at(&handle, 0, 32 * 1024)).await.expect("reading hangs");
     assert_eq!(read, Err(SftpError::Timeout(deadline)));
-    let start = timeout(PATIENCE, lane.read_start(&handle, 32 * 1024)).await.expect("reading hangs");
+    let start = timeout(PATIENCE, lane.read_start(&handle, 32 * 1024, None)).await.expect("reading hangs");
     assert_eq!(start, Err(SftpError::Timeout(deadline)));
 }
 
