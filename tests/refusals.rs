@@ -1,4 +1,4 @@
-//! What the server refuses: a full disk, a quota, permissions, a read-only place, servers that can do less. What can't be written is told of at
+//! What the server refuses: a full disk, permissions, a read-only place, servers that can do less. What can't be written is told of at
 //! `write`, `fsync` or `close`, or, if it was closed already, is kept, named in `status`, holds `unmount`, and is saved by itself once
 //! the cause is gone (design, data rule 6).
 
