@@ -112,21 +112,29 @@ fn in_memory(pid: u32, canaries: &[(&str, &[u8])]) -> BTreeMap<String, Vec<Strin
     all
 }
 
-/// The encryption key and the MAC key of a vault whose password is [`PASSWORD`], by nothing but the format.
-fn raw_masterkey(vault: &Path) -> Vec<u8> {
+/// The keys of a vault.
+struct Keys {
+    /// What wraps the masterkey.
+    wrapping: [u8; 32],
+    /// The encryption key, then the MAC key.
+    master: [u8; 64],
+}
+
+/// The keys of a vault whose password is [`PASSWORD`], by nothing but the format.
+fn raw_keys(vault: &Path) -> Keys {
     let file = fs::read(vault.join("masterkey.cryptomator")).unwrap();
     let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
     let decoded = |name: &str| data_encoding::BASE64.decode(file[name].as_str().unwrap().as_bytes()).unwrap();
     let cost = file["scryptCostParam"].as_u64().unwrap().ilog2();
     let block = u32::try_from(file["scryptBlockSize"].as_u64().unwrap()).unwrap();
     let params = scrypt::Params::new(u8::try_from(cost).unwrap(), block, 1).unwrap();
-    let mut kek = [0; 32];
-    scrypt::scrypt(PASSWORD.as_bytes(), &decoded("scryptSalt"), &params, &mut kek).unwrap();
-    let kek = aes_kw::KwAes256::new(&kek.into());
-    let mut keys = vec![0; 64];
-    kek.unwrap_key(&decoded("primaryMasterKey"), &mut keys[..32]).unwrap();
-    kek.unwrap_key(&decoded("hmacMasterKey"), &mut keys[32..]).unwrap();
-    keys
+    let mut wrapping = [0; 32];
+    scrypt::scrypt(PASSWORD.as_bytes(), &decoded("scryptSalt"), &params, &mut wrapping).unwrap();
+    let kek = aes_kw::KwAes256::new(&wrapping.into());
+    let mut master = [0; 64];
+    kek.unwrap_key(&decoded("primaryMasterKey"), &mut master[..32]).unwrap();
+    kek.unwrap_key(&decoded("hmacMasterKey"), &mut master[32..]).unwrap();
+    Keys { wrapping, master }
 }
 
 /// A mount behind a key with a passphrase and a code, with a vault in `Vault`; everything is typed at an `SSH_ASKPASS` program.
@@ -219,13 +227,14 @@ fn a_session_leaves_nothing_readable_on_either_disk_and_nothing_in_what_processe
     session.damage();
     let (home, pid) = (session.scaup.home(), session.mount.daemon());
     let totp_secret = fs::read(session.sshd.home().join("../totp_secret")).unwrap();
-    let keys = raw_masterkey(&session.sshd.home().join("Vault"));
-    let secrets: [(&str, &[u8]); 5] = [
+    let keys = raw_keys(&session.sshd.home().join("Vault"));
+    let secrets: [(&str, &[u8]); 6] = [
         ("password", PASSWORD.as_bytes()),
         ("passphrase", PASSPHRASE.as_bytes()),
         ("TOTP secret", totp_secret.trim_ascii()),
-        ("encryption key", &keys[..32]),
-        ("MAC key", &keys[32..]),
+        ("encryption key", &keys.master[..32]),
+        ("MAC key", &keys.master[32..]),
+        ("wrapping key", &keys.wrapping),
     ];
     let clear: [(&str, &[u8]); 4] = [
         ("name", NAME.as_bytes()),
@@ -264,10 +273,11 @@ fn after_lock_the_daemons_memory_holds_no_key_password_name_or_content() {
     let session = Session::begin();
     session.work();
     let pid = session.mount.daemon();
-    let keys = raw_masterkey(&session.sshd.home().join("Vault"));
-    let canaries: [(&str, &[u8]); 8] = [
-        ("encryption key", &keys[..32]),
-        ("MAC key", &keys[32..]),
+    let keys = raw_keys(&session.sshd.home().join("Vault"));
+    let canaries: [(&str, &[u8]); 9] = [
+        ("encryption key", &keys.master[..32]),
+        ("MAC key", &keys.master[32..]),
+        ("wrapping key", &keys.wrapping),
         ("password", PASSWORD.as_bytes()),
         ("passphrase", PASSPHRASE.as_bytes()),
         ("name", NAME.as_bytes()),
@@ -297,7 +307,7 @@ fn after_lock_the_daemons_memory_holds_no_key_password_name_or_content() {
 #[test]
 fn keys_are_in_locked_memory_while_a_vault_is_open() {
     let drive = Drive::mounted();
-    let keys = raw_masterkey(&drive.on_server("Vault"));
+    let keys = raw_keys(&drive.on_server("Vault")).master;
     let pid = drive.mount.daemon();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     // Both keys in a row are only where they are kept.
@@ -534,7 +544,7 @@ fn whatever_comes_through_the_control_socket_the_daemon_goes_on() {
     while deaf.write_all(&asked).is_ok() {}
     // More than are talked to at a time, who say nothing: they are sent away, and the others have their turn.
     let silent: Vec<UnixStream> = (0..80).map(|_| connect()).collect();
-    drive.scaup.status();
+    assert_eq!(drive.scaup.status()["mounts"][0]["state"], "connected");
     for stream in silent {
         assert!(is_hung_up(stream));
     }
