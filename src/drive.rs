@@ -15,6 +15,7 @@ mod keptopen;
 mod listings;
 mod location;
 mod lookup;
+mod marker_files;
 mod namespace;
 mod openahead;
 mod opening;
@@ -304,21 +305,26 @@ impl Drive {
         let mut nodes = self.tree.lock();
         let Ok(node) = nodes.get(inode) else { return };
         let (parent, name) = (node.parent, node.name.clone());
-        if nodes.rename(inode, parent, copy, place).is_ok() {
-            // What somebody else put there has to be looked at anew.
-            if let Ok(above) = nodes.get_mut(parent) {
-                above.listing = None;
-            }
-        }
+        let shown = nodes.shown_path(inode);
+        // Without it there is no such node any more, and nothing to show under the new name.
+        let _ = nodes.rename(inode, parent, copy, place);
         drop(nodes);
+        self.tell_conflict((parent, &name), &shown, copy);
+    }
+
+    /// Has what somebody else put under a name looked at anew, and tells the user where ours is.
+    fn tell_conflict(&self, (parent, name): (Inode, &OsStr), shown: &OsStr, copy: &OsStr) {
+        if let Ok(above) = self.tree.lock().get_mut(parent) {
+            above.listing = None;
+        }
         if let Some(invalidate) = self.invalidate.get() {
-            invalidate.entry(parent, &name);
+            invalidate.entry(parent, name);
         }
         self.record(
             "conflict",
             format!(
                 "{} was changed on the server meanwhile; your version was kept as {}",
-                name.display(),
+                shown.display(),
                 copy.display()
             ),
         );

@@ -211,3 +211,24 @@ fn inode_numbers_are_the_same_in_the_next_mount() {
         assert_eq!(mount(&server, place).await.lookup("directory/file").await.unwrap().inode, number);
     });
 }
+
+#[test]
+fn what_was_renamed_just_after_it_was_made_can_be_cut() {
+    in_every_place(async |place| {
+        for number in 0..50 {
+            let server = place.server();
+            let options = DriveOptions { attr_timeout: Duration::ZERO, ..options() };
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options).await;
+            kernel.save("made", b"content").await.unwrap();
+            kernel.tree(true).await.unwrap();
+            let name = format!("renamed{number}");
+            kernel.rename("made", &name, RenameMode::Replace).await.unwrap();
+            kernel.tree(true).await.unwrap();
+            kernel.forget(&[]);
+            kernel.tree(true).await.unwrap();
+            kernel.truncate(&name, 0).await.unwrap();
+            kernel.tree(true).await.unwrap();
+            assert_eq!(kernel.drive.save_all().await.files, 0, "{:?}", kernel.drive.errors());
+        }
+    });
+}

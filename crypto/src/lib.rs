@@ -43,6 +43,15 @@ impl Cryptor {
         Self { masterkey, config }
     }
 
+    /// Checks a config against this vault's keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnverifiedConfig::verify`].
+    pub fn verify(&self, config: UnverifiedConfig) -> Result<VaultConfig, ConfigError> {
+        config.verify(&self.masterkey)
+    }
+
     /// The vault's config.
     #[must_use]
     pub fn config(&self) -> &VaultConfig {

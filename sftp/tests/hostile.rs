@@ -194,7 +194,7 @@ async fn an_answer_given_twice_ends_the_lane() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_kind_is_refused() {
+async fn an_answer_of_another_kind_ends_the_lane() {
     let home = home();
     let answers: [(u8, Answer); 5] = [
         (SftpPacket::STATUS, |id| packet(SftpPacket::STATUS, id).u32(0).string(b"").string(b"").lie()),
@@ -216,6 +216,7 @@ async fn an_answer_of_another_kind_is_refused() {
             let lane = lying(home.path(), kind, *answer).await.unwrap();
             let refused = ask(&lane, kind).await;
             assert!(matches!(refused, Err(SftpError::Protocol(_))), "{answered} to {kind}: {refused:?}");
+            is_given_up(&lane).await;
         }
     }
     // Names where one has to be.
@@ -415,6 +416,73 @@ async fn content_is_as_long_as_asked_or_refused() {
     let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
     let read = lane.read_at(&handle, 0, 10).await;
     assert!(matches!(read, Err(SftpError::Protocol(_))), "{read:?}");
+    is_given_up(&lane).await;
+}
+
+#[tokio::test]
+async fn content_that_comes_byte_by_byte_gets_no_more_time_than_other_content() {
+    let home = home();
+    let deadline = Duration::from_millis(500);
+    let stream = hostile_sftp(home.path(), |request, _| match request.kind {
+        SftpPacket::READ => {
+            let byte = packet(SftpPacket::DATA, request.id).string(b"x").bytes();
+            Lie::Late(Duration::from_millis(50), byte)
+        }
+        _ => Lie::Truth,
+    });
+    let lane = Lane::open(stream, deadline).await.unwrap();
+    let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
+    // All of it would take 1,600 s.
+    let read = timeout(PATIENCE, lane.read_at(&handle, 0, 32 * 1024)).await.expect("reading hangs");
+    assert_eq!(read, Err(SftpError::Timeout(deadline)));
+    let start = timeout(PATIENCE, lane.read_start(&handle, 32 * 1024, None)).await.expect("reading hangs");
+    assert_eq!(start, Err(SftpError::Timeout(deadline)));
+}
+
+#[tokio::test]
+async fn names_that_come_one_by_one_get_no_more_time_than_a_short_listing() {
+    let home = home();
+    let deadline = Duration::from_secs(1);
+    let stream = hostile_sftp(home.path(), |request, _| match request.kind {
+        SftpPacket::READDIR => {
+            let name = packet(SftpPacket::NAME, request.id).u32(1).string(b"n").string(b"").u32(0).bytes();
+            Lie::Late(Duration::from_millis(2), name)
+        }
+        _ => Lie::Truth,
+    });
+    let lane = Lane::open(stream, deadline).await.unwrap();
+    let listed = timeout(PATIENCE, lane.list(b"directory")).await.expect("it never ends");
+    assert_eq!(listed.map(|names| names.len()), Err(SftpError::Timeout(deadline)));
+}
+
+/// A server that greets, opens whatever it is asked to, and then says nothing.
+async fn silent(home: &Path, deadline: Duration) -> Lane {
+    let stream = hostile_sftp(home, |request, _| match request.kind {
+        SftpPacket::INIT => packet(SftpPacket::VERSION, 0).u32(3).lie(),
+        SftpPacket::OPEN => packet(SftpPacket::HANDLE, request.id).string(b"h").lie(),
+        _ => Lie::Bytes(Vec::new()),
+    });
+    Lane::open(stream, deadline).await.unwrap()
+}
+
+#[tokio::test]
+async fn waiting_for_a_turn_is_part_of_the_deadline() {
+    let home = home();
+    let deadline = Duration::from_millis(500);
+    let lane = silent(home.path(), deadline).await;
+    // In turns of as many as may be in flight, they would take 12 s and more.
+    let asked = Instant::now();
+    let answers = join_all((0..3000).map(|_| lane.lstat(b"file"))).await;
+    assert!(answers.iter().all(|answer| *answer == Err(SftpError::Timeout(deadline))));
+    assert!(asked.elapsed() < 10 * deadline, "{:?}", asked.elapsed());
+
+    let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
+    // The road has room for 1 MiB at a time.
+    let content = Bytes::from(vec![1; 32 * 1024]);
+    let asked = Instant::now();
+    let writes = join_all((0..2000).map(|_| lane.write_at(&handle, 0, &content))).await;
+    assert!(writes.iter().all(|written| *written == Err(SftpError::Timeout(deadline))));
+    assert!(asked.elapsed() < 10 * deadline, "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -501,13 +569,8 @@ async fn a_server_that_stops_reading_holds_nobody_beyond_the_deadline() {
 #[tokio::test]
 async fn requests_sent_in_a_row_share_one_deadline() {
     let home = home();
-    let stream = hostile_sftp(home.path(), |request, _| match request.kind {
-        SftpPacket::INIT => packet(SftpPacket::VERSION, 0).u32(3).lie(),
-        SftpPacket::OPEN => packet(SftpPacket::HANDLE, request.id).string(b"h").lie(),
-        _ => Lie::Bytes(Vec::new()),
-    });
     let deadline = Duration::from_millis(500);
-    let lane = Lane::open(stream, deadline).await.unwrap();
+    let lane = silent(home.path(), deadline).await;
     let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
     // Thirty-two WRITEs and what follows them: one after the other they would take 17 s.
     let asked = Instant::now();

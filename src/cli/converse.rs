@@ -55,7 +55,11 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
 /// Asks a person what a daemon wants to know.
 fn answer(conversation: &mut Conversation, question: &Prompt) -> std::io::Result<()> {
     let answer = prompt::ask(&question.text, question.echo).map(Secret);
-    conversation.say(&Request::Answer { id: question.id, answer })
+    match conversation.say(&Request::Answer { id: question.id, answer }) {
+        // It did not wait for the answer: why is heard next.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
 }
 
 /// Shows what a daemon has to say, and answers what it asks, until it ends.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -147,6 +148,8 @@ struct Standing {
     server: Option<Server>,
     mount: Mutex<Mount>,
     made_mountpoint: bool,
+    /// Whether the user gave up what can't be saved (`unmount --force`).
+    given_up: AtomicBool,
 }
 
 /// The server, and who is asked when it has to be logged in to once more.
@@ -299,7 +302,13 @@ impl Daemon {
                 Some(Server { remote: server, prompts: prompts_for_login })
             }
         };
-        Ok(Standing { drive, server, mount: Mutex::new(mount), made_mountpoint })
+        Ok(Standing {
+            drive,
+            server,
+            mount: Mutex::new(mount),
+            made_mountpoint,
+            given_up: AtomicBool::new(false),
+        })
     }
 
     /// Waits until the mount ends, or something asks for its end; saves and unmounts. Answers the exit code.
@@ -311,8 +320,15 @@ impl Daemon {
             () = link.gone(), if self.request.foreground => End::Asked,
         };
         let _unmounting = self.activity.unmounts();
+        let saved = async {
+            if standing.given_up.load(Ordering::Acquire) {
+                saving::save(&standing.drive, link).await
+            } else {
+                saving::save_at_last(&standing.drive, link).await
+            }
+        };
         let unsaved = tokio::select! {
-            unsaved = saving::save_at_last(&standing.drive, link) => unsaved,
+            unsaved = saved => unsaved,
             // A second one: the user means it.
             () = signals.next() => standing.drive.unsaved(),
         };
@@ -419,6 +435,7 @@ impl Daemon {
                 return Err(Failure::new(FailureKind::Unsaved, text));
             }
             link.tell(Event::Progress(format!("lost: {lost}{named}")));
+            standing.given_up.store(true, Ordering::Release);
         }
         let mut mount = standing.mount.lock().await;
         match mount.unmount(force) {

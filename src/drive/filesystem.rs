@@ -118,6 +118,12 @@ impl Drive {
             if let Some(file) = &file {
                 file.note_attributes_changed().await?;
             }
+            // With another time it is not known by the old one any more.
+            if change.times.is_some()
+                && let Ok(node) = self.tree.lock().get_mut(inode)
+            {
+                node.content = None;
+            }
         }
         self.expire(inode);
         // Of what is not saved the server is not asked.
@@ -127,21 +133,6 @@ impl Drive {
             node.attributes.mode = mode;
         }
         Ok(())
-    }
-
-    /// SFTP has no word for a full disk: a write that failed without a reason is explained by a look at the room.
-    async fn explained<T>(&self, inode: Inode, result: Result<T, DriveError>) -> Result<T, DriveError> {
-        /// What a server has left when it could not write one more group of chunks.
-        const NOTHING_LEFT: u64 = 256 * 1024;
-        if let Err(DriveError::Remote(RemoteError::Failure(_))) = &result {
-            let path = self.tree.lock().plain_path_around(inode);
-            if let Ok(room) = self.remote.statistics(&path).await
-                && room.blocks_available.saturating_mul(room.block_size) < NOTHING_LEFT
-            {
-                return Err(DriveError::NoSpace);
-            }
-        }
-        result
     }
 
     /// Like [`Drive::reported`], for a change of names. One that failed on the way to the server or on the server may be done, or
@@ -392,7 +383,6 @@ impl Filesystem for Drive {
         let offset = (!open.flags.append || from_page_cache).then_some(offset);
         let _names = self.namespace.read().await;
         let written = open.file.write(self, offset, &data).await;
-        let written = self.explained(inode, written).await;
         self.reported(inode, written)?;
         u32::try_from(data.len()).map_err(|_| DriveError::Invalid)
     }
@@ -410,7 +400,6 @@ impl Filesystem for Drive {
         }
         let _names = self.namespace.read().await;
         let saved = open.file.commit(self, false).await;
-        let saved = self.explained(inode, saved).await;
         self.reported(inode, saved)
     }
 
@@ -418,7 +407,6 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let _names = self.namespace.read().await;
         let saved = open.file.sync(self).await;
-        let saved = self.explained(inode, saved).await;
         self.reported(inode, saved)
     }
 

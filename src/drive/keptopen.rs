@@ -45,11 +45,12 @@ impl KeptOpen {
         kept.push_back(Kept { key, path, file, since: Instant::now() });
     }
 
-    /// The file that is opened again at `path`: whether it is still the same, the server has to say.
-    pub(super) fn take(&self, key: &Key, path: &RemotePath) -> Option<Arc<File>> {
+    /// The file that is opened again at `path`: whether it is still the same, the server has to say. A file that was renamed has
+    /// another `inode` once the kernel has forgotten it; what was kept for the old one is not it.
+    pub(super) fn take(&self, inode: Inode, key: &Key, path: &RemotePath) -> Option<Arc<File>> {
         let mut kept = self.lock();
         let at = kept.iter().position(|kept| kept.key == *key)?;
-        kept.remove(at).filter(|kept| kept.path == *path).map(|kept| kept.file)
+        kept.remove(at).filter(|kept| kept.path == *path && kept.file.inode == inode).map(|kept| kept.file)
     }
 
     /// This mount changed what has that name.

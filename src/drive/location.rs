@@ -12,7 +12,10 @@ use super::found::{Directory, Place, cleartext_name, plain_name};
 
 use super::temporary;
 use super::vault::{Entry, VaultDirectory, VaultNode};
-use crate::remote::{Remote, RemoteName, RemotePath};
+use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
+
+/// Names that are tried for a conflicting copy.
+const CONFLICT_NAMES_MAX: u32 = 100;
 
 /// One regular file's place.
 pub(super) enum Location {
@@ -99,11 +102,31 @@ impl Location {
     }
 
     /// The same directory, another name.
-    pub(super) fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
+    fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
         match self {
             Self::Plain { directory, .. } => Self::new(Directory::Plain(directory), name, None),
             Self::Vault { directory, .. } => Self::new(Directory::Vault(directory), name, None),
         }
+    }
+
+    /// A free name in the same directory for our version of `name`, and its place.
+    pub(super) async fn conflicting(
+        self,
+        remote: &dyn Remote,
+        name: &std::ffi::OsStr,
+    ) -> Result<(OsString, Self), DriveError> {
+        let now = jiff::Zoned::now();
+        let mut location = self;
+        for attempt in 0..CONFLICT_NAMES_MAX {
+            let copy = conflict_name(name, &now, attempt);
+            location = location.renamed(&copy)?;
+            match remote.stat(&location.file_path()).await {
+                Err(RemoteError::NotFound) => return Ok((copy, location)),
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(DriveError::Exists)
     }
 
     /// Bytes from the start of a file that hold its header and its first chunk.
@@ -158,7 +181,7 @@ impl Location {
 
 /// The name for our version of a file that somebody else changed meanwhile, as the Nextcloud client forms it:
 /// `name (conflicted copy DATE TIME).ext`, with a number from the second try on.
-pub(super) fn conflict_name(name: &std::ffi::OsStr, now: &jiff::Zoned, attempt: u32) -> OsString {
+fn conflict_name(name: &std::ffi::OsStr, now: &jiff::Zoned, attempt: u32) -> OsString {
     use std::os::unix::ffi::OsStrExt;
     let name = name.as_bytes();
     let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0).unwrap_or(name.len());

@@ -152,6 +152,9 @@ impl Drive {
             }
             nodes.directory(inode)?
         };
+        if matches!(directory, Directory::Vault(_)) {
+            self.look_at_marker_files(inode);
+        }
         let (listed, step) = self.listings.list(&self.remote, &directory).await?;
         let asked = listed.asked;
         if walking {

@@ -9,7 +9,7 @@ use scaup_fuse::filesystem::{Inode, RenameMode};
 
 use super::Drive;
 use super::error::DriveError;
-use super::file::{Backing, File, State, present};
+use super::file::{Backing, Base, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::lookup::Target;
 use super::temporary;
@@ -246,6 +246,19 @@ impl Drive {
                 _ => {}
             }
         }
+        if let Some(replaced) = &replaced
+            && source.kind != RemoteKind::Directory
+            && self.is_changed_since_opened(replaced).await?
+        {
+            let (copy, _) =
+                self.location(replaced.inode)?.conflicting(self.remote.as_ref(), &new_name).await?;
+            let beside = self.rename_node(parent, &name, new_parent, &copy, RenameMode::NoReplace);
+            Box::pin(beside).await?;
+            let shown = self.tree.lock().shown_path(replaced.inode);
+            self.expire(replaced.inode);
+            self.tell_conflict((new_parent, &new_name), &shown, &copy);
+            return Ok(());
+        }
         // Unsaved content gets the name it was written under first: there is something to rename then.
         if let Some(file) = &source.file {
             file.commit(self, false).await?;
@@ -293,6 +306,21 @@ impl Drive {
             self.close_if_unused(inode);
         }
         Ok(())
+    }
+
+    /// Whether somebody else changed a file since programs here last had its content: what they put in its place was made from that.
+    async fn is_changed_since_opened(&self, target: &Target) -> Result<bool, DriveError> {
+        let opened = match &target.file {
+            Some(file) if file.unsaved().is_some() => None,
+            Some(file) => file.state.read().await.stored_base(),
+            None => self.tree.lock().get(target.inode)?.content.map(|(_, base)| base),
+        };
+        let Some(opened) = opened else { return Ok(false) };
+        match self.remote.stat(&self.location(target.inode)?.file_path()).await {
+            Ok(there) => Ok(Base::from(there) != opened),
+            Err(RemoteError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A plain directory has moved, and with it the temporary files of what is not saved in it.

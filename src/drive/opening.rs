@@ -110,7 +110,7 @@ impl Drive {
 
     fn take_kept(&self, inode: Inode, location: &Location) -> Option<Arc<File>> {
         let key = self.key_of(inode).ok()?;
-        self.kept_open.take(&key, &location.file_path())
+        self.kept_open.take(inode, &key, &location.file_path())
     }
 
     /// Keeps a file open on the server for whoever opens it again, if it was only read.

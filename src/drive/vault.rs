@@ -9,7 +9,7 @@ mod changes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -17,6 +17,7 @@ use scaup_crypto::{CleartextName, Cryptor, DirectoryId, Listed, NameError};
 
 use super::error::DriveError;
 use super::found::{Found, Place};
+use super::marker_files::MarkerFiles;
 use super::temporary;
 use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
 
@@ -34,11 +35,21 @@ const PARALLEL: usize = 64;
 /// An unlocked vault. Its keys go when it is locked, whoever still holds the value.
 pub(super) struct UnlockedVault {
     cryptor: RwLock<Option<Arc<Cryptor>>>,
+    /// How the files that it was unlocked with looked, when that was last known.
+    marker_files: Mutex<Option<MarkerFiles>>,
 }
 
 impl UnlockedVault {
     pub(super) fn new(cryptor: Cryptor) -> Arc<Self> {
-        Arc::new(Self { cryptor: RwLock::new(Some(Arc::new(cryptor))) })
+        Arc::new(Self { cryptor: RwLock::new(Some(Arc::new(cryptor))), marker_files: Mutex::default() })
+    }
+
+    pub(super) fn marker_files(&self) -> Option<MarkerFiles> {
+        *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_marker_files(&self, looked: MarkerFiles) {
+        *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
     }
 
     /// The vault's keys, while it is unlocked.

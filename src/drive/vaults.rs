@@ -10,6 +10,7 @@ use scaup_crypto::{
 use scaup_fuse::filesystem::Inode;
 
 use super::found::{Directory, Place};
+use super::marker_files::MarkerFiles;
 use super::status::Unsaved;
 use super::tree::VaultHere;
 use super::vault::{UnlockedVault, VaultDirectory, content_path, write_small};
@@ -121,7 +122,7 @@ pub(super) struct KnownVault {
 }
 
 /// What a vault's two files say before the password is known.
-struct Opening {
+pub(super) struct Opening {
     masterkey: MasterkeyFile,
     /// `None` for format 7, which has no config file.
     config: Option<UnverifiedConfig>,
@@ -139,6 +140,16 @@ impl Opening {
         match &self.config {
             Some(config) => config.claimed_cipher_combo(),
             None => Some(VaultConfig::format7().cipher_combo.to_string()),
+        }
+    }
+}
+
+impl Opening {
+    /// Checks that these are the files of the vault that was unlocked with `cryptor`, as far as can be told without the password.
+    pub(super) fn belongs_to(self, cryptor: &Cryptor) -> Result<(), String> {
+        match self.config {
+            Some(config) => cryptor.verify(config).map(drop).map_err(|error| config_reason(&error)),
+            None => Ok(()),
         }
     }
 }
@@ -170,7 +181,7 @@ async fn read_marker(
 }
 
 /// Decides what a vault is (`vault-format` section 1), before a password is asked for.
-async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result<Opening, VaultError> {
+pub(super) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result<Opening, VaultError> {
     let data = async {
         match child(path, Markers::DATA) {
             Some(data) => remote.stat(&data).await,
@@ -280,6 +291,13 @@ impl Drive {
         let mut vaults = self.lock_vaults();
         vaults.retain(|vault| vault.inode != inode);
         vaults.push(known);
+    }
+
+    /// Why a vault can't be unlocked any more, or that it can again.
+    pub(super) fn note_unsupported(&self, inode: Inode, unsupported: Option<String>) {
+        if let Some(known) = self.lock_vaults().iter_mut().find(|vault| vault.inode == inode) {
+            known.unsupported = unsupported;
+        }
     }
 
     /// All vaults met so far.
@@ -407,7 +425,12 @@ impl Drive {
         let root = VaultDirectory { vault: Arc::clone(vault), cryptor, root: path.clone(), id };
         let content = root.content();
         self.listings.begin(&self.remote, &Directory::Vault(root));
-        let reason = match self.remote.stat(&content).await {
+        let (looked, root) =
+            futures::join!(MarkerFiles::look(self.remote.as_ref(), path), self.remote.stat(&content));
+        if let Ok(looked) = looked {
+            vault.note_marker_files(looked);
+        }
+        let reason = match root {
             Ok(attributes) if attributes.kind == RemoteKind::Directory => return Ok(()),
             Ok(_) | Err(RemoteError::NotFound) => refused(
                 path,

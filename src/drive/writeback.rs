@@ -18,7 +18,7 @@ use super::chunks::ContentId;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State};
-use super::location::{Location, conflict_name};
+use super::location::Location;
 use super::staged::StagedFile;
 use super::uploader::{Acknowledgement, Uploader};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemotePath, RemoteSetAttributes};
@@ -349,23 +349,11 @@ impl File {
         if there == Some(ours) && matches!(drive.remote.stat(temporary).await, Err(RemoteError::NotFound)) {
             return Ok(());
         }
-        let name = drive.name_of(self.inode)?;
-        let now = jiff::Zoned::now();
-        let mut location = location;
-        for attempt in 0..100 {
-            let copy = conflict_name(&name, &now, attempt);
-            location = location.renamed(&copy)?;
-            match drive.remote.stat(&location.file_path()).await {
-                Err(RemoteError::NotFound) => {
-                    location.publish(drive.remote.as_ref(), temporary).await?;
-                    drive.note_conflict(self.inode, &copy, location.place());
-                    return Ok(());
-                }
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(DriveError::Exists)
+        let remote = drive.remote.as_ref();
+        let (copy, location) = location.conflicting(remote, &drive.name_of(self.inode)?).await?;
+        location.publish(remote, temporary).await?;
+        drive.note_conflict(self.inode, &copy, location.place());
+        Ok(())
     }
 
     /// Whether closing the file may leave saving it to a moment later: it is new and small, and not too much waits already.

@@ -161,7 +161,9 @@ impl Remote for SftpRemote {
                 let (from, to) = (connection.whole_path(from), connection.whole_path(to));
                 match connection.names.posix_rename(&from, &to).await {
                     Ok(()) => Ok(()),
-                    Err(SftpError::NotOffered(_)) => rename_without_replacing(&connection, &from, &to).await,
+                    Err(SftpError::NotOffered(_)) => {
+                        rename_without_replacing(&connection, &from, &to, again).await
+                    }
                     Err(error) => {
                         let why = why_not_renamed(&connection.names, &from, &to, error).await;
                         // The attempt that was cut may have done it: then the one is gone and the other there.
@@ -272,27 +274,46 @@ impl SftpRemote {
     }
 }
 
-/// On a server of plain version 3, whose RENAME can't replace: the target goes aside, comes back if the move fails, and is
-/// removed after it. A cut in between leaves the old content under a temporary name, beside the new.
+/// On a server of plain version 3, whose RENAME can't replace: what has the name goes aside, comes back if the move fails, and is
+/// removed after it. A cut in between leaves the old content beside, under a name that neither Cryptomator nor the Nextcloud client takes for
+/// a file of theirs; the next attempt finishes. An empty directory has no content to keep: it goes.
 async fn rename_without_replacing(
     connection: &Connection,
     from: &[u8],
     to: &[u8],
+    again: bool,
 ) -> Result<(), RemoteError> {
     let names = &connection.names;
-    let error = match names.rename(from, to).await {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
-    let replaces = matches!(
-        (exists(names, from).await, exists(names, to).await),
-        (Some(RemoteKind::File | RemoteKind::Symlink), Some(RemoteKind::File | RemoteKind::Symlink))
-    );
-    if !replaces {
-        return Err(why_not_renamed(names, from, to, error).await);
-    }
     let aside = [to, b".scaup-aside.~0"].concat();
-    names.rename(to, &aside).await.map_err(plain)?;
+    let Err(error) = names.rename(from, to).await else {
+        if again {
+            // The attempt that was cut may have got as far as putting it aside.
+            let _ = names.remove(&aside).await;
+        }
+        return Ok(());
+    };
+    match (exists(names, from).await, exists(names, to).await) {
+        (Some(RemoteKind::File | RemoteKind::Symlink), Some(RemoteKind::File | RemoteKind::Symlink)) => {}
+        (Some(RemoteKind::Directory), Some(RemoteKind::Directory)) => {
+            if let Err(error) = names.rmdir(to).await {
+                return Err(why_not_renamed(names, from, to, error).await);
+            }
+            return names.rename(from, to).await.map_err(plain);
+        }
+        // The attempt that was cut did it, but for the last step.
+        (None, Some(_)) if again => {
+            let _ = names.remove(&aside).await;
+            return Ok(());
+        }
+        _ => return Err(why_not_renamed(names, from, to, error).await),
+    }
+    if let Err(error) = names.rename(to, &aside).await {
+        // An attempt that nobody finished may have left its own there; what has the name now is newer.
+        if names.remove(&aside).await.is_err() {
+            return Err(plain(error));
+        }
+        names.rename(to, &aside).await.map_err(plain)?;
+    }
     if let Err(error) = names.rename(from, to).await {
         names.rename(&aside, to).await.map_err(plain)?;
         return Err(plain(error));

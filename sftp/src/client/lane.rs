@@ -249,8 +249,45 @@ impl Lane {
         kind: u8,
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
-        let _permit = self.shared.requests.acquire().await;
+        let _permit = self.in_time(async { Ok(self.shared.requests.acquire().await) }).await?;
         self.timed(kind, build).await
+    }
+
+    /// How long a request waits for its answer.
+    pub(super) fn deadline(&self) -> Duration {
+        self.shared.timeout
+    }
+
+    /// Gives up what takes longer than the deadline.
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, SftpError>>,
+    ) -> Result<T, SftpError> {
+        match tokio::time::timeout(self.shared.timeout, work).await {
+            Ok(done) => done,
+            Err(_) => Err(SftpError::Timeout(self.shared.timeout)),
+        }
+    }
+
+    /// The server broke the protocol: nothing it says on this lane is believed any more.
+    pub(super) fn broken(&self, how: String) -> SftpError {
+        let error = SftpError::Protocol(how);
+        self.shared.die(error.clone());
+        error
+    }
+
+    /// Waits for room on the road. On a slow one that may take long; where nothing arrives for the length of the deadline, it is given up.
+    async fn room(&self, budget: &Arc<Budget>, length: usize) -> Result<Room, SftpError> {
+        let room = budget.acquire(length as u64, Priority::Demand);
+        tokio::pin!(room);
+        loop {
+            let arrived = budget.arrived();
+            match tokio::time::timeout(self.shared.timeout, &mut room).await {
+                Ok(room) => return Ok(room),
+                Err(_) if budget.arrived() == arrived => return Err(SftpError::Timeout(self.shared.timeout)),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Waits until the road has room for `length` bytes of content that nobody waits for yet, and keeps it.
@@ -292,7 +329,7 @@ impl Lane {
         kind: u8,
         build: impl FnOnce(Request) -> Request,
     ) -> Result<Reply, SftpError> {
-        let room = budget.acquire(length as u64, Priority::Demand).await;
+        let room = self.room(budget, length).await?;
         let reply = self.timed(kind, build).await;
         if is_answer(&reply) {
             room.arrived(length);
@@ -348,10 +385,10 @@ pub(super) struct Row<'a> {
 
 impl Lane {
     /// Begins a row that carries `length` bytes of content to the server, when the road has room for all of it.
-    pub(super) async fn row(&self, length: usize) -> Row<'_> {
+    pub(super) async fn row(&self, length: usize) -> Result<Row<'_>, SftpError> {
         let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
-        let room = self.shared.road.up.acquire(length as u64, Priority::Demand).await;
-        Row { lane: self, _unacknowledged, room, length, sent: Instant::now(), answers: Vec::new() }
+        let room = self.room(&self.shared.road.up, length).await?;
+        Ok(Row { lane: self, _unacknowledged, room, length, sent: Instant::now(), answers: Vec::new() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
@@ -19,6 +20,8 @@ const SYMBOLIC_LINK: u32 = 0o120_000;
 const NAMES_MAX: usize = 2_000_000;
 /// Bytes of all the names in one directory that are taken from a server.
 const NAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A listing may take one deadline more for so many names: OpenSSH sends them in a hundred answers.
+const NAMES_PER_DEADLINE: usize = 10_000;
 /// READDIRs on one handle at the start: most directories end with the second.
 const READDIRS_FIRST: usize = 2;
 /// READDIRs on one handle at a time after that. OpenSSH answers a hundred names to each, so 5,000 names take four round trips; what is asked
@@ -82,19 +85,21 @@ pub struct Statistics {
     pub files_free: u64,
     /// Longest name, bytes.
     pub name_max: u64,
-}
-
-fn unexpected(request: &str) -> SftpError {
-    SftpError::Protocol(format!("the reply to {request} is of another kind"))
-}
-
-fn done(reply: &Reply, request: &str) -> Result<(), SftpError> {
-    if matches!(reply, Reply::Status { .. }) { Ok(()) } else { Err(unexpected(request)) }
+    /// Whether nothing can be changed on it.
+    pub read_only: bool,
 }
 
 impl Lane {
+    fn unexpected(&self, request: &str) -> SftpError {
+        self.broken(format!("the reply to {request} is of another kind"))
+    }
+
+    fn done(&self, reply: &Reply, request: &str) -> Result<(), SftpError> {
+        if matches!(reply, Reply::Status { .. }) { Ok(()) } else { Err(self.unexpected(request)) }
+    }
+
     fn handle(&self, reply: Reply, request: &str) -> Result<FileHandle, SftpError> {
-        let Reply::Handle(bytes) = reply else { return Err(unexpected(request)) };
+        let Reply::Handle(bytes) = reply else { return Err(self.unexpected(request)) };
         Ok(FileHandle { lane: Arc::clone(&self.shared), bytes, closed: AtomicBool::new(false) })
     }
 
@@ -129,7 +134,7 @@ impl Lane {
             return Ok(());
         }
         let reply = self.request(kind::CLOSE, |request| request.string(&handle.bytes)).await?;
-        done(&reply, "CLOSE")
+        self.done(&reply, "CLOSE")
     }
 
     /// Reads `length` bytes from `offset`: fewer come only at the end of the file.
@@ -222,17 +227,22 @@ impl Lane {
         length: usize,
         room: Option<&Room>,
     ) -> Result<Bytes, SftpError> {
-        let mut first = match self.read_once(handle, offset, length, room).await? {
-            Some(data) => data,
-            None => return Ok(Bytes::new()),
+        let first = match self.read_once(handle, offset, length, room).await? {
+            Some(data) if data.len() < length => data,
+            whole => return Ok(whole.unwrap_or_default()),
         };
-        while first.len() < length {
-            let (at, missing) = (offset.saturating_add(first.len() as u64), length - first.len());
-            let rest = self.read_once(handle, at, missing, room).await?;
-            let Some(rest) = rest else { break };
-            first = [first, rest].concat().into();
-        }
-        Ok(first)
+        // A server that answers byte by byte gets no more time for all of them than for one.
+        self.in_time(async {
+            let mut whole = BytesMut::with_capacity(length);
+            whole.extend_from_slice(&first);
+            while whole.len() < length {
+                let (at, missing) = (offset.saturating_add(whole.len() as u64), length - whole.len());
+                let Some(rest) = self.read_once(handle, at, missing, room).await? else { break };
+                whole.extend_from_slice(&rest);
+            }
+            Ok(whole.freeze())
+        })
+        .await
     }
 
     async fn read_once(
@@ -250,11 +260,11 @@ impl Lane {
         };
         match reply {
             Ok(Reply::Data(data)) if data.len() > length => {
-                Err(SftpError::Protocol(format!("{} bytes where {length} were asked for", data.len())))
+                Err(self.broken(format!("{} bytes where {length} were asked for", data.len())))
             }
             Ok(Reply::Data(data)) if data.is_empty() => Ok(None),
             Ok(Reply::Data(data)) => Ok(Some(data)),
-            Ok(_) => Err(unexpected("READ")),
+            Ok(_) => Err(self.unexpected("READ")),
             Err(error) if error.code() == Some(StatusCode::Eof) => Ok(None),
             Err(error) => Err(error),
         }
@@ -278,7 +288,7 @@ impl Lane {
         let reply = self
             .send_content(data.len(), |request| request.string(&handle.bytes).u64(offset).string(&data))
             .await?;
-        done(&reply, "WRITE")
+        self.done(&reply, "WRITE")
     }
 
     /// Writes `data` at the beginning of a file, sets attributes, waits until the server has it on disk where it offers that, and answers
@@ -294,7 +304,7 @@ impl Lane {
         set: &SetAttributes,
     ) -> Result<Attributes, SftpError> {
         let piece = self.limits().write_len as usize;
-        let mut row = self.row(data.len()).await;
+        let mut row = self.row(data.len()).await?;
         for start in (0..data.len()).step_by(piece) {
             let piece = data.slice(start..data.len().min(start + piece));
             row.send(kind::WRITE, |request| request.string(&handle.bytes).u64(start as u64).string(&piece));
@@ -309,19 +319,19 @@ impl Lane {
         let mut replies = row.replies().await;
         let attributes = replies.pop();
         for reply in replies {
-            done(&reply?, "WRITE, FSETSTAT or fsync")?;
+            self.done(&reply?, "WRITE, FSETSTAT or fsync")?;
         }
         match attributes {
             Some(Ok(Reply::Attributes(attributes))) => Ok(attributes),
             Some(Err(error)) => Err(error),
-            _ => Err(unexpected("FSTAT")),
+            _ => Err(self.unexpected("FSTAT")),
         }
     }
 
     async fn attributes(&self, kind: u8, what: &[u8], name: &str) -> Result<Attributes, SftpError> {
         match self.request(kind, |request| request.string(what)).await? {
             Reply::Attributes(attributes) => Ok(attributes),
-            _ => Err(unexpected(name)),
+            _ => Err(self.unexpected(name)),
         }
     }
 
@@ -356,7 +366,7 @@ impl Lane {
                     request.string(b"lsetstat@openssh.com").string(path).attributes(set)
                 })
                 .await;
-            let result = reply.and_then(|reply| done(&reply, "SETSTAT"));
+            let result = reply.and_then(|reply| self.done(&reply, "SETSTAT"));
             // The C library changes modes without following links through /proc, which a chroot lacks: what is no link can be
             // changed the ordinary way.
             let failed = matches!(&result, Err(error) if error.code() == Some(StatusCode::Failure));
@@ -369,7 +379,7 @@ impl Lane {
             }
         }
         let reply = self.request(kind::SETSTAT, |request| request.string(path).attributes(set)).await?;
-        done(&reply, "SETSTAT")
+        self.done(&reply, "SETSTAT")
     }
 
     /// Changes attributes of an open file.
@@ -384,7 +394,7 @@ impl Lane {
     ) -> Result<(), SftpError> {
         let reply =
             self.request(kind::FSETSTAT, |request| request.string(&handle.bytes).attributes(set)).await?;
-        done(&reply, "FSETSTAT")
+        self.done(&reply, "FSETSTAT")
     }
 
     /// Waits until the server has a file on disk.
@@ -398,7 +408,7 @@ impl Lane {
         let reply = self
             .request(kind::EXTENDED, |request| request.string(NAME.as_bytes()).string(&handle.bytes))
             .await?;
-        done(&reply, NAME)
+        self.done(&reply, NAME)
     }
 
     /// All names in a directory, with `.` and `..`.
@@ -412,6 +422,7 @@ impl Lane {
         let mut names: Vec<NameEntry> = Vec::new();
         let mut bytes = 0;
         let mut at_once = READDIRS_FIRST;
+        let began = Instant::now();
         loop {
             let asked = (0..at_once).map(|_| self.read_directory(&handle));
             let mut ended = false;
@@ -433,6 +444,10 @@ impl Lane {
             if bytes > NAMES_BYTES_MAX {
                 return Err(SftpError::Protocol(format!("a directory of {bytes} bytes of names")));
             }
+            let deadlines = 1 + u32::try_from(names.len() / NAMES_PER_DEADLINE).unwrap_or(u32::MAX);
+            if began.elapsed() > self.deadline() * deadlines {
+                return Err(SftpError::Timeout(self.deadline()));
+            }
             at_once = READDIRS_MORE;
         }
         // Whether closing went well changes nothing about the names.
@@ -445,7 +460,7 @@ impl Lane {
             // No names and no end would go on for ever.
             Ok(Reply::Name(names)) if names.is_empty() => Ok(None),
             Ok(Reply::Name(names)) => Ok(Some(names)),
-            Ok(_) => Err(unexpected("READDIR")),
+            Ok(_) => Err(self.unexpected("READDIR")),
             Err(error) if error.code() == Some(StatusCode::Eof) => Ok(None),
             Err(error) => Err(error),
         }
@@ -457,7 +472,7 @@ impl Lane {
     ///
     /// As all requests.
     pub async fn remove(&self, path: &[u8]) -> Result<(), SftpError> {
-        done(&self.request(kind::REMOVE, |request| request.string(path)).await?, "REMOVE")
+        self.done(&self.request(kind::REMOVE, |request| request.string(path)).await?, "REMOVE")
     }
 
     /// Makes a directory.
@@ -467,7 +482,7 @@ impl Lane {
     /// As all requests.
     pub async fn mkdir(&self, path: &[u8], attributes: &SetAttributes) -> Result<(), SftpError> {
         let reply = self.request(kind::MKDIR, |request| request.string(path).attributes(attributes)).await?;
-        done(&reply, "MKDIR")
+        self.done(&reply, "MKDIR")
     }
 
     /// Removes an empty directory.
@@ -476,7 +491,7 @@ impl Lane {
     ///
     /// As all requests.
     pub async fn rmdir(&self, path: &[u8]) -> Result<(), SftpError> {
-        done(&self.request(kind::RMDIR, |request| request.string(path)).await?, "RMDIR")
+        self.done(&self.request(kind::RMDIR, |request| request.string(path)).await?, "RMDIR")
     }
 
     /// The absolute form of a path.
@@ -500,9 +515,9 @@ impl Lane {
     async fn one_name(&self, kind: u8, path: &[u8], name: &str) -> Result<Bytes, SftpError> {
         match self.request(kind, |request| request.string(path)).await? {
             Reply::Name(names) => {
-                names.into_iter().next().map(|entry| entry.name).ok_or_else(|| unexpected(name))
+                names.into_iter().next().map(|entry| entry.name).ok_or_else(|| self.unexpected(name))
             }
-            _ => Err(unexpected(name)),
+            _ => Err(self.unexpected(name)),
         }
     }
 
@@ -513,7 +528,7 @@ impl Lane {
     /// As all requests.
     pub async fn symlink(&self, target: &[u8], path: &[u8]) -> Result<(), SftpError> {
         let reply = self.request(kind::SYMLINK, |request| request.string(target).string(path)).await?;
-        done(&reply, "SYMLINK")
+        self.done(&reply, "SYMLINK")
     }
 
     /// Renames; the target must be free (section 6.5 of the draft).
@@ -523,7 +538,7 @@ impl Lane {
     /// As all requests.
     pub async fn rename(&self, from: &[u8], to: &[u8]) -> Result<(), SftpError> {
         let reply = self.request(kind::RENAME, |request| request.string(from).string(to)).await?;
-        done(&reply, "RENAME")
+        self.done(&reply, "RENAME")
     }
 
     /// Renames as rename(2) does, replacing the target.
@@ -551,7 +566,7 @@ impl Lane {
                 request.string(extension.as_bytes()).string(first).string(second)
             })
             .await?;
-        done(&reply, extension)
+        self.done(&reply, extension)
     }
 
     /// Capacity of the file system that a path lies on.
@@ -564,7 +579,7 @@ impl Lane {
         self.offered(NAME)?;
         let reply =
             self.request(kind::EXTENDED, |request| request.string(NAME.as_bytes()).string(path)).await?;
-        let Reply::Extended(numbers) = reply else { return Err(unexpected(NAME)) };
+        let Reply::Extended(numbers) = reply else { return Err(self.unexpected(NAME)) };
         let [
             _bsize,
             block_size,
@@ -575,9 +590,20 @@ impl Lane {
             files_free,
             _favail,
             _fsid,
-            _flag,
+            flags,
             name_max,
         ] = decode_numbers(numbers)?;
-        Ok(Statistics { block_size, blocks, blocks_free, blocks_available, files, files_free, name_max })
+        // SSH2_FXE_STATVFS_ST_RDONLY
+        let read_only = flags & 1 != 0;
+        Ok(Statistics {
+            block_size,
+            blocks,
+            blocks_free,
+            blocks_available,
+            files,
+            files_free,
+            name_max,
+            read_only,
+        })
     }
 }

@@ -220,6 +220,11 @@ impl Budget {
         state.draining |= begins && state.in_flight > state.limit / 2;
     }
 
+    /// Bytes that have arrived in all.
+    pub(super) fn arrived(&self) -> u64 {
+        self.lock().arrived
+    }
+
     /// Bytes under way now.
     #[must_use]
     pub fn in_flight(&self) -> u64 {

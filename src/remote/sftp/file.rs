@@ -153,6 +153,7 @@ async fn open_on(
         Err(error) if error.code() == Some(StatusCode::Failure) => {
             return Err(match exists(&connection.names, &whole).await {
                 Some(RemoteKind::Directory) => RemoteError::IsADirectory,
+                _ if flags == OpenFlags::ReadWrite => why_not_written(&connection.names, &whole, error).await,
                 _ => plain(error),
             });
         }
@@ -284,13 +285,32 @@ impl SftpFile {
                 let opened = self.on(&connection).await?;
                 match operation(&connection, &opened).await {
                     Ok(done) => Ok(done),
-                    Err(error) => {
-                        Err(why_not_written(&connection.names, &connection.directory(), error).await)
-                    }
+                    Err(error) => Err(self.why_not_done(&connection, &opened, error).await),
                 }
             })
         })
         .await
+    }
+
+    /// Why something could not be done to it. What failed without a reason may be the handle's fault: a server can lose one.
+    /// The next attempt opens the file again, if it still has a name to be opened by.
+    async fn why_not_done(
+        &self,
+        connection: &Connection,
+        opened: &Arc<Opened>,
+        error: SftpError,
+    ) -> RemoteError {
+        let path = self.lock_path().clone();
+        // What has no name any more lies at least below the mounted directory.
+        let place = connection.whole_path(path.as_ref().unwrap_or(&RemotePath::root()));
+        let why = why_not_written(&connection.names, &place, error).await;
+        if path.is_some() && matches!(why, RemoteError::Failure(_)) {
+            let mut present = self.opened.lock().await;
+            if present.as_ref().is_some_and(|present| Arc::ptr_eq(present, opened)) {
+                *present = None;
+            }
+        }
+        why
     }
 
     /// The handle to write with. When its lanes have enough to do, more are opened meanwhile.
@@ -372,9 +392,7 @@ impl RemoteFile for SftpFile {
                 let open = self.writer(&connection, &opened);
                 match open.lane.write_at(&open.handle, offset, &data).await {
                     Ok(()) => Ok(()),
-                    Err(error) => {
-                        Err(why_not_written(&connection.names, &connection.directory(), error).await)
-                    }
+                    Err(error) => Err(self.why_not_done(&connection, &opened, error).await),
                 }
             })
         })

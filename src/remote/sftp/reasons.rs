@@ -69,14 +69,22 @@ async fn why_not_found(lane: &Lane, path: &[u8]) -> RemoteError {
     }
 }
 
-/// A full disk around `directory`, or something else.
-pub(super) async fn why_not_written(lane: &Lane, directory: &[u8], error: SftpError) -> RemoteError {
-    if error.code() == Some(StatusCode::Failure)
-        && let Ok(Statistics { blocks_available: 0, .. }) = lane.statistics(directory).await
-    {
-        return RemoteError::NoSpace;
+/// A full disk that `path` lies on, one that is read-only, or something else: for neither has SFTP a word of its own.
+pub(super) async fn why_not_written(lane: &Lane, path: &[u8], error: SftpError) -> RemoteError {
+    /// What a server has left, bytes, when it could not write one more message.
+    const NOTHING_LEFT: u64 = 256 * 1024;
+    if error.code() != Some(StatusCode::Failure) {
+        return plain(error);
     }
-    plain(error)
+    match lane.statistics(path).await {
+        Ok(Statistics { read_only: true, .. }) => RemoteError::ReadOnly,
+        Ok(room) if room.blocks_available.saturating_mul(room.block_size) < NOTHING_LEFT => {
+            RemoteError::NoSpace
+        }
+        // Some file systems make nodes as they need them, and count none.
+        Ok(Statistics { files: 1.., files_free: 0, .. }) => RemoteError::NoSpace,
+        _ => plain(error),
+    }
 }
 
 /// Why `path` can't be listed.

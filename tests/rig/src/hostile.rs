@@ -2,13 +2,21 @@
 //!
 //! It speaks over a stream in this process. So a test states only the lie, and all around it is as real servers have it.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio::runtime::Runtime;
 
 use crate::install::need;
+use crate::sshd::Sshd;
 
 /// Bytes that lie in the stream at most before its other end reads them.
 const STREAM: usize = 256 * 1024;
@@ -33,6 +41,8 @@ pub enum Lie {
     Bytes(Vec<u8>),
     /// These bytes, and then the end of the stream.
     End(Vec<u8>),
+    /// These bytes, after a while.
+    Late(Duration, Vec<u8>),
 }
 
 impl SftpPacket {
@@ -150,32 +160,102 @@ pub fn hostile_sftp(
     home: &Path,
     lie: impl FnMut(&SftpPacket, &SftpPacket) -> Lie + Send + 'static,
 ) -> DuplexStream {
-    need(&[("/usr/lib/openssh/sftp-server", "openssh-sftp-server")]);
     let (ours, theirs) = tokio::io::duplex(STREAM);
-    let server = Command::new("/usr/lib/openssh/sftp-server")
+    tokio::spawn(stand_between(theirs, real_server(home), lie));
+    ours
+}
+
+/// What a [`HostileServer`] says instead of its answers.
+type Lying = Box<dyn FnMut(&SftpPacket, &SftpPacket) -> Lie + Send>;
+
+/// A liar behind a real login: sshd's SFTP program leads to it. It tells the truth at first.
+pub struct HostileServer {
+    sshd: Sshd,
+    lying: Arc<Mutex<Lying>>,
+    _program: TempDir,
+    _runtime: Runtime,
+}
+
+impl HostileServer {
+    /// Starts it.
+    #[must_use]
+    pub fn start() -> Self {
+        let runtime = Runtime::new().expect("threads can be started");
+        let listener =
+            runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let program = way_to(address);
+        let sshd = Sshd::key_only().subsystem(&program.path().join("sftp").display().to_string()).start();
+        let lying: Arc<Mutex<Lying>> = Arc::new(Mutex::new(Box::new(|_, _| Lie::Truth)));
+        runtime.spawn({
+            let (home, lying) = (sshd.home(), Arc::clone(&lying));
+            async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    let lying = Arc::clone(&lying);
+                    let lie = move |request: &SftpPacket, answer: &SftpPacket| {
+                        (lying.lock().unwrap_or_else(PoisonError::into_inner))(request, answer)
+                    };
+                    tokio::spawn(stand_between(client, real_server(&home), lie));
+                }
+            }
+        });
+        Self { sshd, lying, _program: program, _runtime: runtime }
+    }
+
+    /// Where to log in.
+    #[must_use]
+    pub fn sshd(&self) -> &Sshd {
+        &self.sshd
+    }
+
+    /// From now on `lie` sees each request with the real server's answer.
+    pub fn lie(&self, lie: impl FnMut(&SftpPacket, &SftpPacket) -> Lie + Send + 'static) {
+        *self.lying.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(lie);
+    }
+}
+
+/// A program that leads from its input and to its output over a socket.
+fn way_to(address: SocketAddr) -> TempDir {
+    need(&[("bash", "bash")]);
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let script = format!(
+        "#!/bin/bash\nexec 3<>/dev/tcp/{}/{} 4<&0\ncat <&4 >&3 &\ncat <&3\nkill $!\n",
+        address.ip(),
+        address.port()
+    );
+    let program = directory.path().join("sftp");
+    std::fs::write(&program, script).expect("the program can be written");
+    for path in [directory.path(), &program] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .expect("the program can be made executable");
+    }
+    directory
+}
+
+/// OpenSSH's program in `home`, as its owner.
+fn real_server(home: &Path) -> tokio::process::Child {
+    need(&[("/usr/lib/openssh/sftp-server", "openssh-sftp-server")]);
+    let owner = std::fs::metadata(home).expect("the home is there");
+    Command::new("/usr/lib/openssh/sftp-server")
         .current_dir(home)
+        .uid(owner.uid())
+        .gid(owner.gid())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("sftp-server runs");
-    tokio::spawn(async move {
-        let mut server = server;
-        let to_server = server.stdin.take().expect("its input is a pipe");
-        let from_server = server.stdout.take().expect("its output is a pipe");
-        stand_between(theirs, to_server, from_server, lie).await;
-    });
-    ours
+        .expect("sftp-server runs")
 }
 
 /// Carries one request after the other, until somebody has enough.
 async fn stand_between(
-    client: DuplexStream,
-    mut to_server: impl AsyncWrite + Unpin,
-    mut from_server: impl AsyncRead + Unpin,
+    client: impl AsyncRead + AsyncWrite,
+    mut server: tokio::process::Child,
     mut lie: impl FnMut(&SftpPacket, &SftpPacket) -> Lie,
 ) {
+    let mut to_server = server.stdin.take().expect("its input is a pipe");
+    let mut from_server = server.stdout.take().expect("its output is a pipe");
     let (mut from_client, mut to_client) = tokio::io::split(client);
     while let Some(request) = SftpPacket::receive(&mut from_client).await {
         if to_server.write_all(&request.bytes()).await.is_err() || to_server.flush().await.is_err() {
@@ -186,6 +266,10 @@ async fn stand_between(
             Lie::Truth => (answer.bytes(), false),
             Lie::Bytes(bytes) => (bytes, false),
             Lie::End(bytes) => (bytes, true),
+            Lie::Late(pause, bytes) => {
+                tokio::time::sleep(pause).await;
+                (bytes, false)
+            }
         };
         if to_client.write_all(&bytes).await.is_err() || ends {
             return;

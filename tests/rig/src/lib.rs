@@ -26,7 +26,7 @@ mod within;
 
 pub use bus::Bus;
 pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable, Special};
-pub use hostile::{Lie, SftpPacket, hostile_sftp};
+pub use hostile::{HostileServer, Lie, SftpPacket, hostile_sftp};
 pub use install::{need, need_root};
 pub use keys::{Key, KeyKind};
 pub use logind::Logind;
