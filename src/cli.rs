@@ -64,6 +64,10 @@ enum Command {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Front ends hear passwords, too.
+    if let Err(error) = crate::memory::protect() {
+        eprintln!("scaup: the memory of this process can't be protected: {error}");
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -90,7 +94,8 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(CliError { kind, message }) => {
-            eprintln!("scaup: {message}");
+            // It may hold names and words of a server.
+            eprintln!("scaup: {}", prompt::shown(&message));
             ExitCode::from(code(kind))
         }
     }

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use scaup::memory::WipingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
 fn main() -> ExitCode {
     scaup::cli::main()
 }

@@ -506,3 +506,24 @@ fn the_daemon_leaves_the_directory_it_was_started_in() {
     assert_eq!(fs::read_link(format!("/proc/{}/cwd", mount.daemon())).unwrap(), Path::new("/"));
     mount.unmount(&scaup);
 }
+
+#[test]
+fn what_the_server_says_and_names_does_not_play_with_the_terminal() {
+    let scaup = scaup();
+    let banner = scaup.home().join("banner");
+    fs::write(&banner, "Be\x1b[2J welcome\n").unwrap();
+    let sshd = Sshd::key_only().config(&format!("Banner {}", banner.display())).start();
+    let vault = sshd.home().join("Va\x1b[2Jult");
+    Fixture::unpack("masterkey-missing").copy_vault_to(&vault);
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").start();
+    let status = ends_with(&scaup, 0, ["status"]);
+    let refused =
+        ["unlock", "--vault-password-command", "echo x", mount.path().to_str().unwrap(), "Va\x1b[2Jult"];
+    let refused = ends_with(&scaup, 5, refused);
+    for said in [mount.said(), &status, &refused] {
+        assert!(said.contains("[2J"), "it is told: {said:?}");
+        assert!(!said.contains('\x1b'), "{said:?}");
+    }
+    mount.unmount(&scaup);
+}

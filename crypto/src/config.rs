@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Sha256, Sha384, Sha512};
 
+use crate::stack::wiped_after;
 use crate::{CipherCombo, Masterkey};
 
 /// The format this crate speaks that has a vault config.
@@ -192,9 +193,11 @@ impl UnverifiedConfig {
 }
 
 fn verify_with<M: Mac + hmac::KeyInit>(key: &[u8], text: &[u8], signature: &[u8]) -> bool {
-    <M as hmac::KeyInit>::new_from_slice(key).is_ok_and(|mut mac| {
-        mac.update(text);
-        mac.verify_slice(signature).is_ok()
+    wiped_after(|| {
+        <M as hmac::KeyInit>::new_from_slice(key).is_ok_and(|mut mac| {
+            mac.update(text);
+            mac.verify_slice(signature).is_ok()
+        })
     })
 }
 
@@ -211,7 +214,7 @@ impl VaultConfig {
     ///
     /// [`ConfigError::Claim`] if a value is out of range.
     pub fn encode(&self, masterkey: &Masterkey) -> Result<String, ConfigError> {
-        self.encode_with_id(masterkey, &uuid::Uuid::new_v4().to_string())
+        wiped_after(|| self.encode_with_id(masterkey, &uuid::Uuid::new_v4().to_string()))
     }
 
     fn encode_with_id(&self, masterkey: &Masterkey, token_id: &str) -> Result<String, ConfigError> {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::masterkey::{KEY_LEN, Key, LockedKeys};
 use crate::masterkey_file::hmac;
+use crate::stack::wiped_after;
 use crate::{CLEARTEXT_CHUNK_LEN, CipherCombo, Cryptor, RandomError, fill_random};
 
 /// Encrypted bytes in a header: 8 reserved ones and the content key.
@@ -88,7 +89,7 @@ impl Cryptor {
         bytes.extend_from_slice(header.nonce(combo));
         bytes.extend_from_slice(&RESERVED);
         bytes.extend_from_slice(header.content_key());
-        self.seal(self.masterkey.encryption_key(), None, &mut bytes)?;
+        wiped_after(|| self.seal(self.masterkey.encryption_key(), None, &mut bytes))?;
         Ok(bytes)
     }
 
@@ -102,7 +103,7 @@ impl Cryptor {
         if bytes.len() != combo.header_len() {
             return Err(ContentError::Length(bytes.len()));
         }
-        let payload = self.open(self.masterkey.encryption_key(), None, bytes);
+        let payload = wiped_after(|| self.open(self.masterkey.encryption_key(), None, bytes));
         let payload = Zeroizing::new(payload.map_err(|_| ContentError::Header)?);
         let mut header = FileHeader { nonce: [0; NONCE_LEN_MAX], content_key: LockedKeys::zeros() };
         header.nonce.iter_mut().zip(bytes).take(combo.nonce_len()).for_each(|(to, from)| *to = *from);
@@ -139,7 +140,7 @@ impl Cryptor {
         let mut bytes = Vec::with_capacity(cleartext.len() + combo.chunk_overhead());
         bytes.extend_from_slice(nonce.split_at(combo.nonce_len()).0);
         bytes.extend_from_slice(cleartext);
-        self.seal(header.content_key(), Some((header, number)), &mut bytes)?;
+        wiped_after(|| self.seal(header.content_key(), Some((header, number)), &mut bytes))?;
         Ok(bytes)
     }
 
@@ -158,7 +159,7 @@ impl Cryptor {
         if !(combo.chunk_overhead()..=combo.ciphertext_chunk_len()).contains(&ciphertext.len()) {
             return Err(ContentError::Length(ciphertext.len()));
         }
-        self.open(header.content_key(), Some((header, number)), ciphertext)
+        wiped_after(|| self.open(header.content_key(), Some((header, number)), ciphertext))
     }
 
     /// A whole small file: a header and its chunks. For `symlink.c9r` and `dirid.c9r`.

@@ -6,6 +6,7 @@ use data_encoding::BASE32;
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
+use crate::stack::wiped_after;
 use crate::{Cryptor, RandomError, fill_random};
 
 /// The longest id that is accepted, bytes (cryptofs loads at most this).
@@ -70,16 +71,14 @@ impl Cryptor {
     #[must_use]
     pub fn content_dir(&self, id: &DirectoryId) -> String {
         // No associated data at all, which is not the same as empty associated data.
-        let encrypted = self
-            .siv()
-            .encrypt(std::iter::empty::<&[u8]>(), id.as_bytes())
+        let encrypted = wiped_after(|| self.siv().encrypt(std::iter::empty::<&[u8]>(), id.as_bytes()))
             .unwrap_or_else(|_| unreachable!("AES-SIV takes text of any length"));
         let hash = BASE32.encode(&Sha1::digest(&encrypted));
         let (fan_out, rest) = hash.split_at(2);
         format!("d/{fan_out}/{rest}")
     }
 
-    /// AES-SIV with the vault's keys in the order of RFC 5297: the authentication key first (section 0, trap 1).
+    /// For use within [`wiped_after`]. AES-SIV with the vault's keys in the order of RFC 5297: the authentication key first (section 0, trap 1).
     pub(crate) fn siv(&self) -> Aes256Siv {
         let mut key = Zeroizing::new([0; 64]);
         let (first, second) = key.split_at_mut(32);

@@ -16,6 +16,7 @@ mod masterkey;
 mod masterkey_file;
 mod name;
 mod name_cipher;
+mod stack;
 
 pub use combo::{CLEARTEXT_CHUNK_LEN, CipherCombo, LengthError, UnknownCipherCombo};
 pub use config::{ConfigError, UnverifiedConfig, VaultConfig};

@@ -11,6 +11,7 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::masterkey::{KEY_LEN, Key, LockedKeys, Masterkey};
+use crate::stack::wiped_after;
 use crate::{RandomError, fill_random};
 
 /// Most that scrypt's N times r may be for a vault: 8 times the work of Cryptomator's own parameters, and as much of their
@@ -126,6 +127,10 @@ impl MasterkeyFile {
     ///
     /// [`UnlockError::WrongPassword`] is worth another try, the others are not.
     pub fn unlock(&self, password: &str) -> Result<Masterkey, UnlockError> {
+        wiped_after(|| self.unwrap(password))
+    }
+
+    fn unwrap(&self, password: &str) -> Result<Masterkey, UnlockError> {
         let kek = KwAes256::new((&*derive_kek(password, &self.salt, &self.params)).into());
         let mut keys = LockedKeys::zeros();
         let [encryption_key, mac_key] = &mut *keys;
@@ -148,7 +153,7 @@ impl MasterkeyFile {
     pub fn create(masterkey: &Masterkey, password: &str, version: u32) -> Result<Vec<u8>, RandomError> {
         let mut salt = [0; 8];
         fill_random(&mut salt)?;
-        Ok(Self::create_with_salt(masterkey, password, version, &salt))
+        Ok(wiped_after(|| Self::create_with_salt(masterkey, password, version, &salt)))
     }
 
     fn create_with_salt(masterkey: &Masterkey, password: &str, version: u32, salt: &[u8]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 use data_encoding::BASE64URL;
 use sha1::{Digest, Sha1};
 
+use crate::stack::wiped_after;
 use crate::{CleartextName, Cryptor, DirectoryId, NameError};
 
 /// What an encrypted name ends with.
@@ -32,9 +33,7 @@ impl Cryptor {
     #[must_use]
     pub fn encrypt_raw_name(&self, name: &str, parent: &DirectoryId) -> EncryptedName {
         // Exactly one associated datum, which is empty in the root.
-        let encrypted = self
-            .siv()
-            .encrypt([parent.as_bytes()], name.as_bytes())
+        let encrypted = wiped_after(|| self.siv().encrypt([parent.as_bytes()], name.as_bytes()))
             .unwrap_or_else(|_| unreachable!("AES-SIV takes text of any length"));
         let long = BASE64URL.encode(&encrypted) + REGULAR;
         if long.len() <= self.config.shortening_threshold {
@@ -52,8 +51,8 @@ impl Cryptor {
     pub fn decrypt_name(&self, entry: &str, parent: &DirectoryId) -> Result<CleartextName, NameError> {
         let encoded = entry.strip_suffix(REGULAR).ok_or(NameError::Malformed)?;
         let encrypted = BASE64URL.decode(encoded.as_bytes()).map_err(|_| NameError::Malformed)?;
-        let name =
-            self.siv().decrypt([parent.as_bytes()], &encrypted).map_err(|_| NameError::NotAuthentic)?;
+        let name = wiped_after(|| self.siv().decrypt([parent.as_bytes()], &encrypted))
+            .map_err(|_| NameError::NotAuthentic)?;
         CleartextName::parse(&name)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use super::prompt;
 use crate::config::size;
 use crate::daemon::protocol::UnsavedEntry;
 
@@ -23,7 +24,7 @@ impl Progress {
     pub(super) fn tell(&mut self, text: &str) {
         self.end_line();
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", prompt::shown(text));
         }
     }
 

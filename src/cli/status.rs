@@ -49,7 +49,7 @@ fn show(mount: &MountStatus) {
             _ => String::new(),
         };
         let reason = vault.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        println!("  vault {}: {}{kind}{reason}", vault.path, vault.state);
+        println!("  vault {}: {}{kind}{}", prompt::shown(&vault.path), vault.state, prompt::shown(&reason));
     }
     if mount.unsaved.files > 0 {
         println!(
@@ -62,6 +62,6 @@ fn show(mount: &MountStatus) {
         println!("  being removed from the server: {}", mount.unsaved.removals);
     }
     for error in mount.errors.iter().take(10) {
-        println!("  {} {}: {}", error.time, error.kind, error.message);
+        println!("  {} {}: {}", error.time, error.kind, prompt::shown(&error.message));
     }
 }

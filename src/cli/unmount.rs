@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::converse;
 use super::exit::CliError;
+use super::prompt;
 use crate::daemon::client::Conversation;
 use crate::daemon::protocol::Request;
 
@@ -41,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let mut failed = None;
     for (mut conversation, status) in converse::all()? {
         if let Err(error) = unmount(&mut conversation, &request) {
-            eprintln!("scaup: {}: {}", status.name, error.message);
+            eprintln!("scaup: {}: {}", status.name, prompt::shown(&error.message));
             failed = Some(error);
         }
     }

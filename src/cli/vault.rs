@@ -196,7 +196,9 @@ impl Place {
             interactive: true,
             foreground: true,
         };
-        let remote = crate::daemon::connect_here(&request, prompt::ask, |text| eprintln!("{text}")).await?;
+        let remote =
+            crate::daemon::connect_here(&request, prompt::ask, |text| eprintln!("{}", prompt::shown(text)))
+                .await?;
         Ok((remote, path))
     }
 }

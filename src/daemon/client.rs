@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -68,7 +69,7 @@ impl Conversation {
     /// If the program can't be run again.
     pub fn start(log: &Path) -> io::Result<(Self, Child)> {
         let (ours, theirs) = UnixStream::pair()?;
-        let log = std::fs::File::options().create(true).append(true).open(log)?;
+        let log = std::fs::File::options().create(true).append(true).mode(0o600).open(log)?;
         let child = Command::new("/proc/self/exe")
             .arg("daemon")
             // One heap for all threads, not one for each: what one frees another can use, or the budget would not hold (mallopt(3)).

@@ -1,18 +1,31 @@
-//! A conversation with one front end: events go out, requests and answers come in.
+//! A conversation with one front end: events go out, requests and answers come in. Any program of the user's may be one, so what it can
+//! take up is bounded: lines, requests that wait, and events that it does not hear.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
 use super::protocol::{Event, Prompt, Request, Secret};
 
 /// Longest line that is read from a front end, bytes.
-const LINE_MAX: u64 = 1024 * 1024;
+const LINE_MAX: usize = 1024 * 1024;
+
+/// Requests that wait while one is being answered.
+const REQUESTS_MAX: usize = 16;
+
+/// Events that wait to be heard. What comes while so many wait is not told.
+const EVENTS_MAX: usize = 1024;
+
+/// How long a front end may take to hear what it was told.
+const HEARING: Duration = Duration::from_secs(5);
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Secret, String>>>>>;
 
@@ -23,28 +36,66 @@ enum Outgoing {
     Mark(oneshot::Sender<()>),
 }
 
+/// A front end is gone, or does not listen.
+pub(super) struct NotHeard;
+
+/// The tasks that listen and talk. They end, and with them the conversation, when the last link to it is dropped: a front end that does not
+/// listen holds them no longer.
+struct Tasks([AbortHandle; 2]);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
 /// One front end. Clones talk to the same one.
 #[derive(Clone)]
 pub(super) struct Link {
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    outgoing: mpsc::Sender<Outgoing>,
     waiting: Waiting,
     next_prompt: Arc<AtomicU64>,
     gone: watch::Receiver<bool>,
+    _tasks: Arc<Tasks>,
 }
 
 fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Secret, String>>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The lines that a front end says.
+struct Lines {
+    stream: OwnedReadHalf,
+    /// What came behind the last line. No other buffer holds what was said: it may be a secret.
+    read: Zeroizing<Vec<u8>>,
+}
+
+impl Lines {
+    /// The next line with its end; `None` if the front end is gone, or says no lines.
+    async fn next(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.read.iter().skip(searched).position(|&byte| byte == b'\n') {
+                let rest = Zeroizing::new(self.read.split_off(searched + end + 1));
+                return Some(std::mem::replace(&mut self.read, rest));
+            }
+            searched = self.read.len();
+            if searched >= LINE_MAX || self.stream.read_buf(&mut *self.read).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+}
+
 impl Link {
     /// Takes over a stream. Requests other than answers come out of the receiver, which ends when the front end is gone.
-    pub(super) fn start(stream: UnixStream) -> (Self, mpsc::UnboundedReceiver<Request>) {
-        let (outgoing, mut sending) = mpsc::unbounded_channel::<Outgoing>();
-        let (requests, incoming) = mpsc::unbounded_channel();
+    pub(super) fn start(stream: UnixStream) -> (Self, mpsc::Receiver<Request>) {
+        let (outgoing, mut sending) = mpsc::channel::<Outgoing>(EVENTS_MAX);
+        let (requests, incoming) = mpsc::channel(REQUESTS_MAX);
         let (left, gone) = watch::channel(false);
         let waiting = Waiting::default();
         let (read, mut write) = stream.into_split();
-        tokio::spawn(async move {
+        let talking = tokio::spawn(async move {
             while let Some(next) = sending.recv().await {
                 let mut line = match next {
                     Outgoing::Event(event) => serde_json::to_vec(&event).unwrap_or_default(),
@@ -60,26 +111,21 @@ impl Link {
             }
         });
         let answered = Arc::clone(&waiting);
-        tokio::spawn(async move {
-            let mut read = BufReader::new(read);
-            loop {
-                let mut line = Zeroizing::new(String::new());
-                let mut limited = tokio::io::AsyncReadExt::take(&mut read, LINE_MAX);
-                match limited.read_line(&mut line).await {
-                    Ok(1..) => {}
-                    _ => break,
-                }
-                match serde_json::from_str(&line) {
+        let listening = tokio::spawn(async move {
+            let mut lines = Lines { stream: read, read: Zeroizing::default() };
+            while let Some(line) = lines.next().await {
+                match serde_json::from_slice(&line) {
                     Ok(Request::Answer { id, answer }) => {
                         if let Some(asked) = lock(&answered).remove(&id) {
                             let _ = asked.send(answer);
                         }
                     }
                     Ok(request) => {
-                        let _ = requests.send(request);
+                        let _ = requests.send(request).await;
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "a front end said what is not understood");
+                    // What it said may be a secret.
+                    Err(_) => {
+                        tracing::warn!("a front end said what is not understood");
                         break;
                     }
                 }
@@ -87,19 +133,23 @@ impl Link {
             left.send_replace(true);
             lock(&answered).clear();
         });
-        (Self { outgoing, waiting, next_prompt: Arc::default(), gone }, incoming)
+        let tasks = Arc::new(Tasks([talking.abort_handle(), listening.abort_handle()]));
+        (Self { outgoing, waiting, next_prompt: Arc::default(), gone, _tasks: tasks }, incoming)
     }
 
     /// Tells the front end something.
     pub(super) fn tell(&self, event: Event) {
-        let _ = self.outgoing.send(Outgoing::Event(event));
+        let _ = self.outgoing.try_send(Outgoing::Event(event));
     }
 
-    /// Waits until everything told so far is with the front end, or it is gone.
-    pub(super) async fn flush(&self) {
-        let (mark, reached) = oneshot::channel();
-        let _ = self.outgoing.send(Outgoing::Mark(mark));
-        let _ = reached.await;
+    /// Waits until everything told so far is with the front end; an error if it does not listen.
+    pub(super) async fn flush(&self) -> Result<(), NotHeard> {
+        let heard = async {
+            let (mark, reached) = oneshot::channel();
+            self.outgoing.send(Outgoing::Mark(mark)).await.map_err(|_| NotHeard)?;
+            reached.await.map_err(|_| NotHeard)
+        };
+        tokio::time::timeout(HEARING, heard).await.unwrap_or(Err(NotHeard))
     }
 
     /// Whether the front end is gone.

@@ -12,10 +12,10 @@ use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
 use scaup_sftp::ssh::Interaction;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, Notify, RwLock, watch};
+use tokio::sync::{Mutex, Notify, RwLock, Semaphore, watch};
 
 use super::client::socket_path;
-use super::link::Link;
+use super::link::{Link, NotHeard};
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
 use super::remote::{Connected, connect};
@@ -28,13 +28,18 @@ use crate::remote::sftp::{Reachability, SftpRemote};
 /// How long front ends may take to hear the last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Front ends that are talked to at the same time. Others wait.
+const FRONT_ENDS_MAX: usize = 64;
+
+/// How long a front end may take to say what it wants.
+const FIRST_WORDS: Duration = Duration::from_secs(10);
+
 /// Runs a daemon: its front end is at standard input. Answers the exit code.
 ///
 /// # Errors
 ///
 /// If the process can't be set up at all.
 pub fn run() -> io::Result<u8> {
-    protect_memory();
     // It has a session of its own, so that neither the terminal's Ctrl-C nor its end reach it.
     let _ = rustix::process::setsid();
     // It must not keep the directory busy that it was started in.
@@ -51,17 +56,6 @@ pub fn run() -> io::Result<u8> {
     Ok(code)
 }
 
-/// No core dump and no debugger of the same user sees the keys.
-fn protect_memory() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if setrlimit(Resource::Core, none).is_err()
-        || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
-    {
-        tracing::warn!("core dumps could not be switched off");
-    }
-}
-
 async fn serve(stream: UnixStream) -> u8 {
     let (link, mut requests) = Link::start(stream);
     let Some(Request::Mount(request)) = requests.recv().await else { return 1 };
@@ -69,7 +63,7 @@ async fn serve(stream: UnixStream) -> u8 {
         Ok(code) => code,
         Err(failure) => {
             link.tell(Event::Failed(failure));
-            link.flush().await;
+            let _ = link.flush().await;
             1
         }
     }
@@ -349,17 +343,22 @@ impl Daemon {
         }
         let lost = format!("lost: {}{}", saving::shown(unsaved), saving::named(&standing.drive));
         link.tell(Event::Progress(lost));
-        link.flush().await;
+        let _ = link.flush().await;
         tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");
         8
     }
 
     /// Takes front ends in.
     async fn receive(self: Arc<Self>, listener: UnixListener) {
-        loop {
+        let places = Arc::new(Semaphore::new(FRONT_ENDS_MAX));
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(Arc::clone(&self).converse(stream));
+                    let daemon = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        daemon.converse(stream).await;
+                        drop(place);
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a front end could not be received");
@@ -377,12 +376,20 @@ impl Daemon {
             _ => return,
         }
         let (link, mut requests) = Link::start(stream);
-        while let Some(request) = requests.recv().await {
-            let _answering = self.conversations.read().await;
-            let event = self.obey(request, &link).await.unwrap_or_else(Event::Failed);
-            link.tell(event);
-            link.flush().await;
+        let mut next = tokio::time::timeout(FIRST_WORDS, requests.recv()).await.unwrap_or_default();
+        while let Some(request) = next {
+            if self.answer(request, &link).await.is_err() {
+                return;
+            }
+            next = requests.recv().await;
         }
+    }
+
+    async fn answer(&self, request: Request, link: &Link) -> Result<(), NotHeard> {
+        let _answering = self.conversations.read().await;
+        let event = self.obey(request, link).await.unwrap_or_else(Event::Failed);
+        link.tell(event);
+        link.flush().await
     }
 
     async fn obey(&self, request: Request, link: &Link) -> Result<Event, Failure> {

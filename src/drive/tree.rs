@@ -476,7 +476,8 @@ impl Nodes<'_> {
         let mut directories = vec![inode];
         while let Some(at) = directories.pop() {
             let Some(node) = self.nodes.get_mut(&at) else { continue };
-            node.listing = None;
+            node.doubt_names();
+            node.changes.clear();
             let children: Vec<_> = node.children.drain().collect();
             for (name, child) in children {
                 gone.push((at, name, child));

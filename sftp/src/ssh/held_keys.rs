@@ -79,6 +79,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_held_in_locked_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = Key::generate(&directory.path().join("key"), KeyKind::Ed25519, "");
+        let key = russh::keys::load_secret_key(made.path(), None).unwrap();
+        let held = HeldKeys::default();
+        held.hold(&Zeroizing::new(String::new()), &key);
+        // proc(5)
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        assert_ne!(locked.trim(), "0 kB");
+    }
+
+    #[test]
     fn no_more_than_a_few_are_held() {
         let held = HeldKeys::default();
         let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,557 @@
+//! Where secrets, names and content of a vault do not go: what `docs/threat-model.md` promises.
+//!
+//! The tests plant canaries, work as a user does, and then search for them wherever they could have been left. Each search also
+//! finds something that is there, so that one that is blind fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use aes_kw::KeyInit;
+use scaup_rig::{Answers, Fixture, Mount, Proxy, Scaup, Sshd, eventually, run};
+use support::{Drive, PASSWORD, ends_with, said, scaup};
+
+/// Any step of a story; the next code is up to half a minute away.
+const SOON: Duration = Duration::from_secs(90);
+
+const WRITTEN: &str = "canary-written-5d0c7e92b1f84a36";
+const SAVED: &str = "canary-saved-c41e6f08a9d37b25";
+const READ: &str = "canary-read-8b2f91d7064ce3a5";
+const NAME: &str = "canary-name-1f6a3c80e5d94b27";
+const PASSPHRASE: &str = "canary-passphrase-e7402b9d6c1f85a3";
+
+/// Another user than the one who mounts.
+const NOBODY: u32 = 65534;
+
+/// A word again and again, as long as several chunks.
+fn filled_with(canary: &str) -> String {
+    format!("{canary}\n").repeat(200_000 / canary.len())
+}
+
+/// The canaries that `bytes` hold.
+fn found<'a>(bytes: &[u8], canaries: &[(&'a str, &[u8])]) -> Vec<&'a str> {
+    let mut begins = [false; 256];
+    for (_, canary) in canaries {
+        begins[usize::from(canary[0])] = true;
+    }
+    let mut found = Vec::new();
+    for (at, byte) in bytes.iter().enumerate() {
+        if begins[usize::from(*byte)] {
+            let here = canaries.iter().filter(|(_, canary)| bytes[at..].starts_with(canary));
+            found.extend(here.map(|(name, _)| *name));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// All files below `directory` whose name or content holds one of the canaries. What is mounted there is left out.
+fn files_with(directory: &Path, canaries: &[(&str, &[u8])]) -> Vec<String> {
+    let device = fs::metadata(directory).unwrap().dev();
+    let (mut with, mut waiting) = (Vec::new(), vec![directory.to_path_buf()]);
+    while let Some(at) = waiting.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if metadata.dev() != device {
+                continue;
+            }
+            let mut bytes = path.file_name().unwrap().as_bytes().to_vec();
+            if metadata.is_dir() {
+                waiting.push(path.clone());
+            } else if metadata.is_file() {
+                bytes.extend(fs::read(&path).unwrap());
+            }
+            with.extend(
+                found(&bytes, canaries).into_iter().map(|name| format!("{name} in {}", path.display())),
+            );
+        }
+    }
+    with
+}
+
+/// The mappings of a process (proc(5)) that can be read: where, and what the kernel says of them.
+fn mappings(pid: u32) -> Vec<(std::ops::Range<u64>, String)> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    maps.lines()
+        .filter_map(|line| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let range = u64::from_str_radix(start, 16).unwrap()..u64::from_str_radix(end, 16).unwrap();
+            (rest.starts_with('r') && !rest.ends_with("[vvar]") && !rest.ends_with("[vsyscall]"))
+                .then(|| (range, rest.split_whitespace().skip(4).collect::<Vec<_>>().join(" ")))
+        })
+        .collect()
+}
+
+/// The canaries in a process's memory, each with the mappings that hold it.
+fn in_memory(pid: u32, canaries: &[(&str, &[u8])]) -> BTreeMap<String, Vec<String>> {
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (range, what) in mappings(pid) {
+        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+        // A mapping may be gone by now.
+        if memory.read_exact_at(&mut bytes, range.start).is_err() {
+            continue;
+        }
+        for name in found(&bytes, canaries) {
+            all.entry(name.to_owned()).or_default().push(format!("{range:x?} {what}"));
+        }
+    }
+    all
+}
+
+/// The keys of a vault.
+struct Keys {
+    /// What wraps the masterkey.
+    wrapping: [u8; 32],
+    /// The encryption key, then the MAC key.
+    master: [u8; 64],
+}
+
+/// The keys of a vault whose password is [`PASSWORD`], by nothing but the format.
+fn raw_keys(vault: &Path) -> Keys {
+    let file = fs::read(vault.join("masterkey.cryptomator")).unwrap();
+    let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    let decoded = |name: &str| data_encoding::BASE64.decode(file[name].as_str().unwrap().as_bytes()).unwrap();
+    let cost = file["scryptCostParam"].as_u64().unwrap().ilog2();
+    let block = u32::try_from(file["scryptBlockSize"].as_u64().unwrap()).unwrap();
+    let params = scrypt::Params::new(u8::try_from(cost).unwrap(), block, 1).unwrap();
+    let mut wrapping = [0; 32];
+    scrypt::scrypt(PASSWORD.as_bytes(), &decoded("scryptSalt"), &params, &mut wrapping).unwrap();
+    let kek = aes_kw::KwAes256::new(&wrapping.into());
+    let mut master = [0; 64];
+    kek.unwrap_key(&decoded("primaryMasterKey"), &mut master[..32]).unwrap();
+    kek.unwrap_key(&decoded("hmacMasterKey"), &mut master[32..]).unwrap();
+    Keys { wrapping, master }
+}
+
+/// A mount behind a key with a passphrase and a code, with a vault in `Vault`; everything is typed at an `SSH_ASKPASS` program.
+struct Session {
+    mount: Mount,
+    scaup: Scaup,
+    proxy: Proxy,
+    sshd: Sshd,
+}
+
+impl Session {
+    fn begin() -> Self {
+        let sshd = Sshd::builder().passphrase(PASSPHRASE).start();
+        Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+        sshd.give(&sshd.home());
+        let scaup = scaup();
+        fs::create_dir(scaup.home().join("tmp")).unwrap();
+        let proxy = Proxy::start(sshd.host(), sshd.port());
+        let (askpass, _) = scaup.askpass(&Answers::login(&sshd).vault(PASSWORD));
+        let mount = scaup
+            .mount_through(&proxy, &sshd, "")
+            .args(["--vault", "Vault", "--timeout", "120"])
+            .askpass(&askpass)
+            .env("TMPDIR", scaup.home().join("tmp"))
+            .start();
+        Self { mount, scaup, proxy, sshd }
+    }
+
+    fn vault(&self) -> PathBuf {
+        self.mount.join("Vault")
+    }
+
+    /// Writes, saves again as editors do, renames, reads.
+    fn work(&self) {
+        let folder = self.vault().join(format!("{NAME} folder"));
+        fs::create_dir(&folder).unwrap();
+        let (document, new) = (folder.join(format!("{NAME}.txt")), folder.join(format!("{NAME}.new")));
+        fs::write(&document, filled_with(WRITTEN)).unwrap();
+        fs::write(&new, filled_with(SAVED)).unwrap();
+        fs::rename(&new, &document).unwrap();
+        File::open(&document).unwrap().sync_all().unwrap();
+        assert_eq!(fs::read_to_string(&document).unwrap(), filled_with(SAVED));
+        fs::write(folder.join("read"), filled_with(READ)).unwrap();
+        File::open(folder.join("read")).unwrap().sync_all().unwrap();
+    }
+
+    /// The connection is lost in the middle of work, and made anew.
+    fn lose_the_connection(&self) {
+        let mut file = File::create(self.vault().join(format!("{NAME}.lost"))).unwrap();
+        file.write_all(filled_with(WRITTEN).as_bytes()).unwrap();
+        self.proxy.cut();
+        file.write_all(filled_with(WRITTEN).as_bytes()).unwrap();
+        eventually("it is connected again", SOON, || {
+            let status = self.scaup.status();
+            status["mounts"][0]["state"] == "connected" && status["mounts"][0]["counters"]["reconnects"] == 1
+        });
+        file.sync_all().unwrap();
+    }
+
+    /// A file is damaged on the server, and `status` says so.
+    fn damage(&self) {
+        let file = self.vault().join(format!("{NAME}.damaged"));
+        fs::write(&file, filled_with(WRITTEN)).unwrap();
+        File::open(&file).unwrap().sync_all().unwrap();
+        let content = self.sshd.home().join("Vault/d");
+        let newest = support::tree(&content)
+            .into_keys()
+            .map(|path| content.join(path))
+            .filter(|path| path.is_file())
+            .max_by_key(|path| {
+                fs::metadata(path).unwrap().ctime_nsec() + fs::metadata(path).unwrap().ctime() * 1_000_000_000
+            })
+            .unwrap();
+        let stored = File::options().write(true).open(newest).unwrap();
+        stored.write_all_at(&[0; 4096], 50_000).unwrap();
+        stored.set_modified(std::time::SystemTime::now() + Duration::from_secs(10)).unwrap();
+        eventually("the damage is met", SOON, || fs::read(&file).is_err());
+        assert!(
+            self.scaup.status()["mounts"][0]["errors"].to_string().contains(NAME),
+            "the user is told its name"
+        );
+    }
+}
+
+#[test]
+fn a_session_leaves_nothing_readable_on_either_disk_and_nothing_in_what_processes_show() {
+    let session = Session::begin();
+    session.work();
+    session.lose_the_connection();
+    session.damage();
+    let (home, pid) = (session.scaup.home(), session.mount.daemon());
+    let totp_secret = fs::read(session.sshd.home().join("../totp_secret")).unwrap();
+    let keys = raw_keys(&session.sshd.home().join("Vault"));
+    let secrets: [(&str, &[u8]); 6] = [
+        ("password", PASSWORD.as_bytes()),
+        ("passphrase", PASSPHRASE.as_bytes()),
+        ("TOTP secret", totp_secret.trim_ascii()),
+        ("encryption key", &keys.master[..32]),
+        ("MAC key", &keys.master[32..]),
+        ("wrapping key", &keys.wrapping),
+    ];
+    let clear: [(&str, &[u8]); 4] = [
+        ("name", NAME.as_bytes()),
+        ("written", WRITTEN.as_bytes()),
+        ("saved", SAVED.as_bytes()),
+        ("read", READ.as_bytes()),
+    ];
+    let all = [&secrets[..], &clear].concat();
+
+    for file in ["cmdline", "environ"] {
+        let shown = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        assert!(!shown.is_empty());
+        assert_eq!(found(&shown, &all), [""; 0], "{file}");
+    }
+    let status = ends_with(&session.scaup, 0, ["status", "--json"]);
+    assert_eq!(found(status.as_bytes(), &secrets), [""; 0], "{status}");
+    let said = session.mount.said().as_bytes();
+    assert_eq!(found(said, &all), [""; 0], "what mount said");
+
+    // The answers are where this test keeps them for the program that types them.
+    assert!(!files_with(&home.join("answers"), &secrets).is_empty(), "the search is blind");
+    for directory in ["config", "state", "run", "tmp", ".ssh", "Scaup"].map(|name| home.join(name)) {
+        if directory.exists() {
+            assert_eq!(files_with(&directory, &all), [""; 0], "on this machine");
+        }
+    }
+    let log = fs::read_dir(home.join("state/scaup")).unwrap().next().unwrap().unwrap().path();
+    assert!(!fs::read(log).unwrap().is_empty(), "there is no log to be searched");
+    assert_eq!(files_with(&session.sshd.home(), &all), [""; 0], "on the server");
+    session.mount.unmount(&session.scaup);
+    assert_eq!(files_with(&home.join("state"), &all), [""; 0], "in the log, at the end");
+}
+
+#[test]
+fn after_lock_the_daemons_memory_holds_no_key_password_name_or_content() {
+    let session = Session::begin();
+    session.work();
+    let pid = session.mount.daemon();
+    let keys = raw_keys(&session.sshd.home().join("Vault"));
+    let canaries: [(&str, &[u8]); 9] = [
+        ("encryption key", &keys.master[..32]),
+        ("MAC key", &keys.master[32..]),
+        ("wrapping key", &keys.wrapping),
+        ("password", PASSWORD.as_bytes()),
+        ("passphrase", PASSPHRASE.as_bytes()),
+        ("name", NAME.as_bytes()),
+        ("written", WRITTEN.as_bytes()),
+        ("saved", SAVED.as_bytes()),
+        ("read", READ.as_bytes()),
+    ];
+    let before = in_memory(pid, &canaries);
+    for name in ["encryption key", "MAC key", "read", "name"] {
+        assert!(before.contains_key(name), "the search is blind: {before:#?}");
+    }
+    ends_with(&session.scaup, 0, ["lock"]);
+    // The library's one buffer for requests holds the last write until the next one of that size.
+    fs::write(session.mount.join("plain"), vec![b'.'; 4 << 20]).unwrap();
+    let mut left = in_memory(pid, &canaries);
+    for _ in 0..50 {
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        left = in_memory(pid, &canaries);
+    }
+    assert!(left.is_empty(), "{left:#?}");
+    session.mount.unmount(&session.scaup);
+}
+
+#[test]
+fn keys_are_in_locked_memory_while_a_vault_is_open() {
+    let drive = Drive::mounted();
+    let keys = raw_keys(&drive.on_server("Vault")).master;
+    let pid = drive.mount.daemon();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    // Both keys in a row are only where they are kept.
+    let places: Vec<u64> = mappings(pid)
+        .into_iter()
+        .filter_map(|(range, _)| {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+            memory.read_exact_at(&mut bytes, range.start).ok()?;
+            let first = keys[0];
+            let at = (0..bytes.len()).find(|&at| bytes[at] == first && bytes[at..].starts_with(&keys))?;
+            Some(range.start + at as u64)
+        })
+        .collect();
+    assert_eq!(places.len(), 1, "{places:x?}");
+    // proc(5): each mapping is a line as in `maps`, then lines of its own.
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut here = false;
+    let mut flags = "";
+    for line in smaps.lines() {
+        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+        if let Some((Ok(start), Ok(end))) =
+            range.map(|(start, end)| (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16)))
+        {
+            here = (start..end).contains(&places[0]);
+        } else if here && let Some(found) = line.strip_prefix("VmFlags:") {
+            flags = found;
+        }
+    }
+    assert!(flags.split_whitespace().any(|flag| flag == "lo"), "not locked: {flags}");
+    drive.unmount();
+}
+
+/// The program, run by [`NOBODY`], who is asked for a vault's password.
+struct OthersMount {
+    _scaup: Scaup,
+    front_end: std::process::Child,
+    answer: PathBuf,
+    daemon: u32,
+    _program: tempfile::TempDir,
+}
+
+impl OthersMount {
+    fn begin() -> Self {
+        let program = tempfile::tempdir().unwrap();
+        let copy = program.path().join("scaup");
+        fs::copy(env!("CARGO_BIN_EXE_scaup"), &copy).unwrap();
+        fs::set_permissions(program.path(), Permissions::from_mode(0o755)).unwrap();
+        let scaup = Scaup::new(&copy);
+        let home = scaup.home();
+        Fixture::unpack("empty-gcm").copy_vault_to(&home.join("Vault"));
+        let answer = home.join("answer");
+        run(Command::new("mkfifo").arg(&answer));
+        let askpass = home.join("askpass");
+        fs::write(&askpass, format!("#!/bin/sh\nexec cat '{}'\n", answer.display())).unwrap();
+        fs::set_permissions(&askpass, Permissions::from_mode(0o755)).unwrap();
+        run(Command::new("chown").args(["-hR", &format!("{NOBODY}:{NOBODY}")]).arg(home));
+        let mut command = scaup.command();
+        command.env("SSH_ASKPASS", &askpass).env("SSH_ASKPASS_REQUIRE", "force").args(["mount"]).arg(home);
+        command.args(["--vault", "Vault"]).uid(NOBODY).gid(NOBODY).current_dir(home);
+        let front_end = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut daemon = None;
+        eventually("somebody is asked", SOON, || {
+            let mut status = scaup.command();
+            let output = status.args(["status", "--json"]).uid(NOBODY).gid(NOBODY).output().unwrap();
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            daemon = status["mounts"][0]["pid"].as_u64();
+            status["mounts"][0]["state"] == "waiting_for_answer"
+        });
+        let daemon = u32::try_from(daemon.unwrap()).unwrap();
+        Self { _scaup: scaup, front_end, answer, daemon, _program: program }
+    }
+
+    /// Both processes that hear secrets.
+    fn processes(&self) -> [u32; 2] {
+        [self.daemon, self.front_end.id()]
+    }
+}
+
+impl Drop for OthersMount {
+    fn drop(&mut self) {
+        // Without its front end the daemon gives up; the program that asks ends when whoever could answer is gone.
+        self.front_end.kill().unwrap();
+        self.front_end.wait().unwrap();
+        drop(File::options().read(true).write(true).open(&self.answer).unwrap());
+        let daemon = PathBuf::from(format!("/proc/{}", self.daemon));
+        eventually("the daemon ends", SOON, || !daemon.exists());
+    }
+}
+
+fn reads(user: u32, path: &str) -> bool {
+    let mut head = Command::new("head");
+    head.args(["-c", "1", path]).uid(user).gid(user).stdout(Stdio::null()).stderr(Stdio::null());
+    head.status().unwrap().success()
+}
+
+#[test]
+fn no_other_program_of_the_user_looks_into_the_processes_and_they_dump_no_core() {
+    let own = OthersMount::begin();
+    let mut other = Command::new("sleep").arg("60").uid(NOBODY).gid(NOBODY).spawn().unwrap();
+    for pid in own.processes() {
+        for file in ["environ", "maps"] {
+            let path = |pid: u32| format!("/proc/{pid}/{file}");
+            assert!(reads(NOBODY, &path(other.id())), "the user may look into other processes");
+            assert!(!reads(NOBODY, &path(pid)), "{} of {pid}", path(pid));
+        }
+        let mut open = Command::new("sh");
+        open.args(["-c", &format!("exec 3< /proc/{pid}/mem")]).uid(NOBODY).gid(NOBODY).stderr(Stdio::null());
+        assert!(!open.status().unwrap().success(), "memory of {pid}");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+fn socket(scaup: &Scaup) -> PathBuf {
+    let sockets = fs::read_dir(scaup.home().join("run/scaup")).unwrap().map(|entry| entry.unwrap().path());
+    let mut sockets = sockets.filter(|path| path.extension().is_some_and(|extension| extension == "sock"));
+    sockets.next().expect("there is a socket")
+}
+
+/// Opens the way to a directory to everybody.
+fn open_the_way_to(home: &Path, directory: &str) {
+    for path in [home.to_path_buf(), home.join(directory)] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn other_users_get_neither_into_the_mount_nor_to_the_daemon() {
+    let drive = Drive::mounted();
+    let home = drive.scaup.home();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    let socket = socket(&drive.scaup);
+    assert_eq!(mode(&socket), 0o600);
+    assert_eq!(mode(&home.join("run/scaup")), 0o700);
+    assert_eq!(mode(&home.join("state/scaup")), 0o700);
+    let log = fs::read_dir(home.join("state/scaup")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(mode(&log), 0o600);
+
+    fs::write(drive.plain().join("open"), "x").unwrap();
+    fs::set_permissions(drive.plain().join("open"), Permissions::from_mode(0o644)).unwrap();
+    open_the_way_to(home, "mnt");
+    assert!(reads(0, drive.plain().join("open").to_str().unwrap()));
+    assert!(!reads(NOBODY, drive.plain().join("open").to_str().unwrap()));
+
+    // Even with every door on the way open, the daemon looks at who it is.
+    open_the_way_to(home, "run");
+    fs::set_permissions(home.join("run/scaup"), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    let ask = |user: u32| {
+        let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                      s.sendall(b'\"Status\"\\n')\nsys.stdout.write(s.recv(99).decode())";
+        let mut python = Command::new("python3");
+        python.args(["-c", script]).arg(&socket).uid(user).gid(user).output().unwrap()
+    };
+    assert!(said(&ask(0)).contains("Status"));
+    assert!(!said(&ask(NOBODY)).contains("Status"), "{}", said(&ask(NOBODY)));
+    drive.unmount();
+}
+
+#[test]
+fn a_directory_for_sockets_or_logs_that_others_planted_is_not_used() {
+    let scaup = scaup();
+    let home = scaup.home();
+    let elsewhere = home.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for (planted, arguments) in
+        [("run/scaup", &["status"][..]), ("state/scaup", &["mount", elsewhere.to_str().unwrap()])]
+    {
+        let planted = home.join(planted);
+        let refused = |why: &str| {
+            let said = ends_with(&scaup, 1, arguments);
+            assert!(said.contains("does not belong to you alone"), "{why}: {said}");
+            assert!(fs::read_dir(&elsewhere).unwrap().next().is_none(), "{why}");
+        };
+        symlink(&elsewhere, &planted).unwrap();
+        refused("a link");
+        fs::remove_file(&planted).unwrap();
+        fs::create_dir(&planted).unwrap();
+        chown(&planted, Some(NOBODY), Some(NOBODY)).unwrap();
+        refused("somebody else's");
+        chown(&planted, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&planted, Permissions::from_mode(0o777)).unwrap();
+        refused("open to everybody");
+        fs::remove_dir(&planted).unwrap();
+    }
+}
+
+/// Resident memory, KiB.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn whatever_comes_through_the_control_socket_the_daemon_goes_on() {
+    let drive = Drive::mounted();
+    let (path, pid) = (socket(&drive.scaup), drive.mount.daemon());
+    let connect = || {
+        let stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream
+    };
+    let is_hung_up = |mut stream: UnixStream| {
+        let mut rest = Vec::new();
+        // Hung up with something unread is a reset.
+        match stream.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    };
+    let before = resident(pid);
+
+    for garbage in
+        [&b"\xff\xfe\x00\n"[..], b"{}\n", b"[[[[[[[[\n", b"\"Status\"", b"{\"Answer\":{\"id\":1}}\n"]
+    {
+        let mut stream = connect();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(is_hung_up(stream), "{garbage:?}");
+    }
+    // A line without end.
+    let mut endless = connect();
+    let piece = vec![b'['; 1 << 20];
+    assert!((0..64).any(|_| endless.write_all(&piece).is_err()), "64 MiB were taken");
+    assert!(is_hung_up(endless));
+    // One that asks and asks, and never hears.
+    let mut deaf = connect();
+    let asked = b"\"Status\"\n".repeat(10_000);
+    while deaf.write_all(&asked).is_ok() {}
+    // More than are talked to at a time, who say nothing: they are sent away, and the others have their turn.
+    let silent: Vec<UnixStream> = (0..80).map(|_| connect()).collect();
+    assert_eq!(drive.scaup.status()["mounts"][0]["state"], "connected");
+    for stream in silent {
+        assert!(is_hung_up(stream));
+    }
+    assert!(is_hung_up(deaf), "one that does not listen is let go");
+
+    let grown = resident(pid).saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB more");
+    fs::write(drive.plain().join("goes on"), "x").unwrap();
+    drive.unmount();
+}
