@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const PROGRAM_MAX: Duration = Duration::from_secs(30);
 
 /// What the daemon may hold, KiB: `--memory 8M`, 40 MiB beside it, and what one listing without end may bring.
-const MEMORY_MAX: u64 = 700 * 1024;
+const MEMORY_MAX: u64 = 400 * 1024;
 
 const FILES: [&str; 2] = ["Vault/file", "plain/file"];
 

@@ -16,8 +16,8 @@ use super::road::Room;
 const FILE_TYPE: u32 = 0o170_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
-/// Names in one directory that are taken from a server.
-const NAMES_MAX: usize = 2_000_000;
+/// Names in one directory that are taken from a server: whoever shows them holds some 400 bytes for each.
+const NAMES_MAX: usize = 500_000;
 /// Bytes of all the names in one directory that are taken from a server.
 const NAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// A listing may take one deadline more for so many names: OpenSSH sends them in a hundred answers.
