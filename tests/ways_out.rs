@@ -6,8 +6,11 @@ mod support;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use scaup_rig::{Direction, Proxy, Scaup, Sshd, eventually, need};
@@ -117,4 +120,64 @@ fn who_has_only_mapped_a_file_is_named_as_well() {
     // SAFETY: it is what was mapped above.
     unsafe { munmap(place, 4096) }.unwrap();
     mount.unmount(&scaup);
+}
+
+/// A mount that is only there to take a device number.
+struct Taken(tempfile::TempDir);
+
+impl Taken {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(directory.path()).status();
+        assert!(mounted.unwrap().success());
+        Self(directory)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+#[test]
+fn an_unmount_ends_though_others_take_its_device_number_at_once() {
+    let scaup = scaup();
+    let (target, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let mount = scaup.mount(target.path()).start();
+    thread::scope(|scope| {
+        let taking = scope.spawn(|| {
+            let mut taken = Vec::new();
+            while !stop.load(Ordering::Relaxed) && taken.len() < 200 {
+                taken.push(Taken::new());
+            }
+            taken
+        });
+        thread::sleep(Duration::from_millis(100));
+        let path = mount.path().to_owned();
+        let ended =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ends_with(&scaup, 0, unmount(&path))));
+        stop.store(true, Ordering::Relaxed);
+        drop(taking.join().unwrap());
+        ended.unwrap();
+    });
+}
+
+#[test]
+fn a_connection_that_was_aborted_ends_the_daemon_and_leaves_no_mount() {
+    let (scaup, target) = (scaup(), tempfile::tempdir().unwrap());
+    let mount = scaup.mount(target.path()).start();
+    let connection = rustix::fs::minor(fs::metadata(mount.path()).unwrap().dev());
+    let control = tempfile::tempdir().unwrap();
+    let _ = Command::new("mount").args(["-t", "fusectl", "none"]).arg(control.path()).status();
+    fs::write(control.path().join(format!("{connection}/abort")), "1").unwrap();
+    let daemon = mount.daemon();
+    eventually("the daemon ends", SOON, || !Path::new(&format!("/proc/{daemon}")).exists());
+    assert_eq!(
+        fs::read_dir(mount.path()).unwrap().count(),
+        0,
+        "the mount point is an ordinary directory again"
+    );
+    assert!(Command::new("umount").arg(control.path()).status().unwrap().success());
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -332,4 +333,6 @@ pub trait Invalidate: Send + Sync + 'static {
     fn inode(&self, inode: Inode);
     /// Drops `name` in `parent`, soon, whether it was known to exist or not.
     fn entry(&self, parent: Inode, name: &OsStr);
+    /// Ends when the kernel has dropped all that it was told to drop before.
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

@@ -2,14 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, SessionACL};
 use rustix::io::Errno as System;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::filesystem::{Filesystem, Inode, Invalidate};
 use crate::skin::Skin;
@@ -93,7 +93,8 @@ impl MountEnd {
 pub struct Mount {
     path: PathBuf,
     session: Option<BackgroundSession>,
-    ended: watch::Receiver<bool>,
+    /// Whether it is gone: the kernel says so, or it was detached.
+    end: watch::Sender<bool>,
 }
 
 /// Mounts `filesystem` at `path`, which must be an empty directory. Requests are answered on `runtime`.
@@ -124,12 +125,10 @@ pub fn mount<F: Filesystem>(
     if options.default_permissions {
         config.mount_options.push(MountOption::DefaultPermissions);
     }
-    let skin = Skin::new(filesystem, runtime);
+    let end = watch::Sender::new(false);
+    let skin = Skin::new(filesystem, runtime, end.clone());
     let session = fuser::spawn_mount(skin, path, &config).map_err(|source| refused(path, source))?;
-    let (end, ended) = watch::channel(false);
-    let device = std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    watch_for_end(device, end);
-    Ok(Mount { path: path.to_owned(), session: Some(session), ended })
+    Ok(Mount { path: path.to_owned(), session: Some(session), end })
 }
 
 fn refused(path: &Path, source: io::Error) -> MountError {
@@ -185,28 +184,6 @@ pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
     }
 }
 
-/// The FUSE library's threads end when the mount is gone, by whatever way; its handle can't be waited for without giving it away,
-/// so the mount itself is looked at.
-fn watch_for_end(device: Option<u64>, end: watch::Sender<bool>) {
-    const EVERY: std::time::Duration = std::time::Duration::from_millis(200);
-    std::thread::spawn(move || {
-        let Some(device) = device else { return };
-        while is_mounted(device) && !end.is_closed() {
-            std::thread::sleep(EVERY);
-        }
-        end.send_replace(true);
-    });
-}
-
-/// Whether the device is still mounted somewhere, by the kernel's own list: looking at the path would ask the mount itself.
-fn is_mounted(device: u64) -> bool {
-    let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-    match std::fs::read_to_string("/proc/self/mountinfo") {
-        Ok(mounts) => mounts.lines().any(|line| line.split(' ').nth(2) == Some(wanted.as_str())),
-        Err(_) => true,
-    }
-}
-
 impl Mount {
     /// Where to tell the kernel what to drop.
     #[must_use]
@@ -218,7 +195,7 @@ impl Mount {
     /// The mount's end, to be waited for.
     #[must_use]
     pub fn ended(&self) -> MountEnd {
-        MountEnd(self.ended.clone())
+        MountEnd(self.end.subscribe())
     }
 
     /// Unmounts. With `lazy` it disappears at once even while in use, and ends when the last user closes it.
@@ -227,18 +204,23 @@ impl Mount {
     ///
     /// [`UnmountError::Busy`] while something in it is open, and not `lazy`. The mount goes on then.
     pub fn unmount(&mut self, lazy: bool) -> Result<(), UnmountError> {
-        if *self.ended.borrow() {
+        if *self.end.borrow() {
             return Ok(());
         }
-        detach(&self.path, lazy)
+        detach(&self.path, lazy)?;
+        if lazy {
+            self.end.send_replace(true);
+        }
+        Ok(())
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if !*self.ended.borrow()
-            && let Err(error) = detach(&self.path, true)
-        {
+        // A connection that was aborted (`/sys/fs/fuse`) has ended, but its mount is still there.
+        let left =
+            if *self.end.borrow() { clear_stale(&self.path).map(drop) } else { detach(&self.path, true) };
+        if let Err(error) = left {
             tracing::warn!(%error, "left a mount behind");
         }
         // The library would unmount what is gone already, or something that was mounted there since.
@@ -274,6 +256,7 @@ fn detach(path: &Path, lazy: bool) -> Result<(), UnmountError> {
 enum Order {
     Inode(Inode),
     Entry(Inode, OsString),
+    Settled(oneshot::Sender<()>),
 }
 
 /// Passes orders to the kernel from a thread of its own: the kernel may make such an order wait for a request that is being
@@ -303,6 +286,10 @@ impl Invalidator {
                 note(match order {
                     Order::Inode(inode) => waiting.inval_inode(INodeNo(inode.0), 0, 0),
                     Order::Entry(parent, name) => waiting.inval_entry(INodeNo(parent.0), &name),
+                    Order::Settled(told) => {
+                        let _ = told.send(());
+                        Ok(())
+                    }
                 });
             }
         });
@@ -322,5 +309,12 @@ impl Invalidate for Invalidator {
 
     fn entry(&self, parent: Inode, name: &OsStr) {
         let _ = self.orders.send(Order::Entry(parent, name.to_owned()));
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (told, settled) = oneshot::channel();
+        let _ = self.orders.send(Order::Settled(told));
+        // If the thread is gone, so is the mount.
+        Box::pin(async move { drop(settled.await) })
     }
 }

@@ -17,6 +17,7 @@ use fuser::{
 };
 use rustix::io::Errno as System;
 use tokio::runtime::Handle as Runtime;
+use tokio::sync::watch;
 
 use crate::filesystem::{
     Attributes, Caller, DirectoryEntry, Entry, Errno, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
@@ -36,11 +37,13 @@ const DOTS: u64 = 2;
 pub(crate) struct Skin<F> {
     filesystem: Arc<F>,
     runtime: Runtime,
+    end: watch::Sender<bool>,
 }
 
 impl<F: Filesystem> Skin<F> {
-    pub(crate) fn new(filesystem: Arc<F>, runtime: Runtime) -> Self {
-        Self { filesystem, runtime }
+    /// `end` becomes true when the kernel ends the session, by whatever way that comes.
+    pub(crate) fn new(filesystem: Arc<F>, runtime: Runtime, end: watch::Sender<bool>) -> Self {
+        Self { filesystem, runtime, end }
     }
 
     /// Runs one request as a task of its own.
@@ -146,6 +149,10 @@ fn set_time(time: TimeOrNow) -> SetTime {
 }
 
 impl<F: Filesystem> fuser::Filesystem for Skin<F> {
+    fn destroy(&mut self) {
+        self.end.send_replace(true);
+    }
+
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let wanted = [
             InitFlags::FUSE_PARALLEL_DIROPS,
