@@ -1,6 +1,7 @@
 //! The vaults of a mount: found by their marker files, unlocked, locked, inspected, created.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use scaup_crypto::{
@@ -19,6 +20,9 @@ use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 
 /// Longest config or masterkey file that is read, bytes: Cryptomator's are below 1 KiB.
 const MARKER_FILE_MAX: usize = 64 * 1024;
+
+/// How long locking waits until the kernel has dropped what it holds.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether a vault's content can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -415,6 +419,12 @@ impl Drive {
             gone
         };
         self.tell_gone(inode, gone);
+        // Names and pages that the kernel holds are readable until it has dropped them. It waits for whoever is looking one up.
+        if let Some(invalidate) = self.invalidate.get()
+            && tokio::time::timeout(KERNEL_PATIENCE, invalidate.settled()).await.is_err()
+        {
+            tracing::warn!("the kernel has not dropped all names of a locked vault yet");
+        }
         Ok(())
     }
 
