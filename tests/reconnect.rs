@@ -152,3 +152,29 @@ fn an_operation_waits_for_the_server_and_fails_only_after_the_time_out() {
     });
     mount.unmount(&scaup);
 }
+
+#[test]
+fn a_login_that_breaks_off_is_tried_again_wherever_it_breaks() {
+    let scaup = scaup();
+    let (_sshd, proxy, mount) = mounted(&scaup);
+    let path = mount.join("Vault/kept");
+    let save = |content: &str| {
+        let mut file = File::create(&path).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+    };
+    save("content");
+    let before = proxy.passed(Direction::ToClient);
+    proxy.cut();
+    save("other content");
+    // It is mostly the login that passes.
+    let login = proxy.passed(Direction::ToClient) - before;
+    for part in 1..=31 {
+        proxy.reset_after(Direction::ToClient, login * part / 32);
+        proxy.cut();
+        save(&format!("content {part}"));
+        proxy.reset_never();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "content 31");
+    mount.unmount(&scaup);
+}

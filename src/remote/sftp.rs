@@ -96,7 +96,7 @@ impl Remote for SftpRemote {
                 let path = connection.whole_path(path);
                 match connection.names.list(&path).await {
                     Ok(names) => Ok(names),
-                    Err(error) => Err(why_not_listed(&connection.names, &path, error).await),
+                    Err(error) => Err(why_not_listed(&self.link, &path, error).await),
                 }
             })
         })
@@ -130,7 +130,7 @@ impl Remote for SftpRemote {
             Box::pin(async move {
                 let path = connection.whole_path(path);
                 if let Err(error) = connection.names.mkdir(&path, &with_mode(mode)).await {
-                    let why = why_not_made(&connection.names, &path, error).await;
+                    let why = why_not_made(&self.link, &path, error).await;
                     // The attempt that was cut may have made it.
                     if !(again && why == RemoteError::Exists) {
                         return Err(why);
@@ -162,14 +162,13 @@ impl Remote for SftpRemote {
                 match connection.names.posix_rename(&from, &to).await {
                     Ok(()) => Ok(()),
                     Err(SftpError::NotOffered(_)) => {
-                        rename_without_replacing(&connection, &from, &to, again).await
+                        rename_without_replacing(&self.link, &connection, &from, &to, again).await
                     }
                     Err(error) => {
-                        let why = why_not_renamed(&connection.names, &from, &to, error).await;
+                        let why = why_not_renamed(&self.link, &from, &to, error).await;
                         // The attempt that was cut may have done it: then the one is gone and the other there.
-                        let done = again
-                            && why == RemoteError::NotFound
-                            && exists(&connection.names, &to).await.is_some();
+                        let done =
+                            again && why == RemoteError::NotFound && exists(&self.link, &to).await.is_some();
                         if done { Ok(()) } else { Err(why) }
                     }
                 }
@@ -185,7 +184,7 @@ impl Remote for SftpRemote {
             Box::pin(async move {
                 let path = connection.whole_path(path);
                 let Err(error) = connection.names.symlink(target, &path).await else { return Ok(()) };
-                let why = why_not_made(&connection.names, &path, error).await;
+                let why = why_not_made(&self.link, &path, error).await;
                 let is_ours = again
                     && why == RemoteError::Exists
                     && connection.names.readlink(&path).await.is_ok_and(|found| found == target);
@@ -209,7 +208,7 @@ impl Remote for SftpRemote {
             Box::pin(async move {
                 let (existing, new) = (connection.whole_path(existing), connection.whole_path(new));
                 let Err(error) = connection.names.hard_link(&existing, &new).await else { return Ok(()) };
-                let why = why_not_made(&connection.names, &new, error).await;
+                let why = why_not_made(&self.link, &new, error).await;
                 if again && why == RemoteError::Exists { Ok(()) } else { Err(why) }
             })
         })
@@ -265,9 +264,10 @@ impl SftpRemote {
                     connection.names.remove(&path).await
                 };
                 let Err(error) = removed else { return Ok(()) };
-                let why = why_not_removed(&connection.names, &path, error, directory).await;
-                // The attempt that was cut may have removed it.
-                if again && why == RemoteError::NotFound { Ok(()) } else { Err(why) }
+                let why = why_not_removed(&self.link, &path, error, directory).await;
+                // The attempt that was cut may have removed it. But OpenSSH also calls it not found that a file is no directory.
+                let done = again && why == RemoteError::NotFound && exists(&self.link, &path).await.is_none();
+                if done { Ok(()) } else { Err(why) }
             })
         })
         .await
@@ -278,6 +278,7 @@ impl SftpRemote {
 /// removed after it. A cut in between leaves the old content beside, under a name that neither Cryptomator nor the Nextcloud client takes for
 /// a file of theirs; the next attempt finishes. An empty directory has no content to keep: it goes.
 async fn rename_without_replacing(
+    link: &Link,
     connection: &Connection,
     from: &[u8],
     to: &[u8],
@@ -292,11 +293,11 @@ async fn rename_without_replacing(
         }
         return Ok(());
     };
-    match (exists(names, from).await, exists(names, to).await) {
+    match (exists(link, from).await, exists(link, to).await) {
         (Some(RemoteKind::File | RemoteKind::Symlink), Some(RemoteKind::File | RemoteKind::Symlink)) => {}
         (Some(RemoteKind::Directory), Some(RemoteKind::Directory)) => {
             if let Err(error) = names.rmdir(to).await {
-                return Err(why_not_renamed(names, from, to, error).await);
+                return Err(why_not_renamed(link, from, to, error).await);
             }
             return names.rename(from, to).await.map_err(plain);
         }
@@ -305,7 +306,7 @@ async fn rename_without_replacing(
             let _ = names.remove(&aside).await;
             return Ok(());
         }
-        _ => return Err(why_not_renamed(names, from, to, error).await),
+        _ => return Err(why_not_renamed(link, from, to, error).await),
     }
     if let Err(error) = names.rename(to, &aside).await {
         // An attempt that nobody finished may have left its own there; what has the name now is newer.

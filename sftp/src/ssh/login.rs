@@ -1,6 +1,7 @@
 //! Going through the methods of authentication (RFC 4252), in whatever order the server wants.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ struct Login<'a> {
     tried: Vec<&'static str>,
     /// Identity files that can't be used, and why.
     unusable: Vec<String>,
+    /// Whether somebody was asked something.
+    asked: AtomicBool,
 }
 
 /// Logs in.
@@ -87,6 +90,7 @@ pub(super) async fn log_in(
         offers: 0,
         tried: Vec::new(),
         unusable: Vec::new(),
+        asked: AtomicBool::new(false),
     };
     login.run().await
 }
@@ -159,18 +163,26 @@ impl Login<'_> {
         self.offers < OFFERS_MAX && self.identities.len() > 0
     }
 
+    /// The connection broke. Whoever was asked something may have been too slow, and who was turned down may have tried too often: that
+    /// is for them to try again. Else it was merely the road.
     fn broken(&self, error: &russh::Error) -> ConnectError {
+        let destination = self.destination.shown();
+        let merely_the_road = !self.asked.load(Ordering::Relaxed) && self.tried.is_empty();
         let reason = match error {
             russh::Error::Disconnect
             | russh::Error::HUP
             | russh::Error::SendError
             | russh::Error::RecvError => {
-                "the server closed the connection during the login (too many attempts, or too slow)"
-                    .to_owned()
+                let perhaps = if merely_the_road { "" } else { " (too many attempts, or too slow)" };
+                format!("the server closed the connection during the login{perhaps}")
             }
             error => error.to_string(),
         };
-        ConnectError::Refused { destination: self.destination.shown(), reason }
+        if merely_the_road {
+            ConnectError::Protocol { destination, reason }
+        } else {
+            ConnectError::Refused { destination, reason }
+        }
     }
 
     fn refused(&self, methods: &MethodSet) -> ConnectError {
@@ -194,6 +206,7 @@ impl Login<'_> {
     }
 
     async fn ask(&self, question: Question) -> Result<zeroize::Zeroizing<String>, ConnectError> {
+        self.asked.store(true, Ordering::Relaxed);
         let text = question.text();
         let cancelled = |Cancelled(reason)| ConnectError::Cancelled {
             destination: self.destination.shown(),
@@ -251,6 +264,7 @@ impl Login<'_> {
                     if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
                         return Ok(Some(refused));
                     }
+                    self.asked.store(true, Ordering::Relaxed);
                     let unlocked = keys::unlock(path, &text, self.destination, self.interaction);
                     let key = self.while_connected(unlocked).await?;
                     if let Some(held) = self.held {

@@ -117,7 +117,7 @@ pub(super) async fn open(
     how: RemoteOpen,
 ) -> Result<Arc<SftpFile>, RemoteError> {
     let opened = retry(link, |connection, again| {
-        Box::pin(async move { open_on(&connection, path, how, again).await })
+        Box::pin(async move { open_on(link, &connection, path, how, again).await })
     })
     .await?;
     let file = Arc::new(SftpFile {
@@ -133,6 +133,7 @@ pub(super) async fn open(
 }
 
 async fn open_on(
+    link: &Link,
     connection: &Connection,
     path: &RemotePath,
     how: RemoteOpen,
@@ -144,16 +145,16 @@ async fn open_on(
         Ok(handle) => handle,
         // New names are made up here: one that exists after a cut was made by the attempt that was cut.
         Err(error) if flags == OpenFlags::CreateNew => {
-            let why = why_not_made(&connection.names, &whole, error).await;
+            let why = why_not_made(link, &whole, error).await;
             if !(again && why == RemoteError::Exists) {
                 return Err(why);
             }
             connection.content.open_file(&whole, OpenFlags::ReadWrite, &attributes).await.map_err(plain)?
         }
         Err(error) if error.code() == Some(StatusCode::Failure) => {
-            return Err(match exists(&connection.names, &whole).await {
+            return Err(match exists(link, &whole).await {
                 Some(RemoteKind::Directory) => RemoteError::IsADirectory,
-                _ if flags == OpenFlags::ReadWrite => why_not_written(&connection.names, &whole, error).await,
+                _ if flags == OpenFlags::ReadWrite => why_not_written(link, &whole, error).await,
                 _ => plain(error),
             });
         }
@@ -199,7 +200,7 @@ impl SftpFile {
             RemoteOpen::Read => RemoteOpen::Read,
             RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) => RemoteOpen::ReadWrite,
         };
-        let again = match open_on(connection, &path, how, true).await {
+        let again = match open_on(&self.link, connection, &path, how, true).await {
             Ok(again) => again,
             Err(RemoteError::NotFound) => return Err(gone()),
             Err(error) => return Err(error),
@@ -303,7 +304,7 @@ impl SftpFile {
         let path = self.lock_path().clone();
         // What has no name any more lies at least below the mounted directory.
         let place = connection.whole_path(path.as_ref().unwrap_or(&RemotePath::root()));
-        let why = why_not_written(&connection.names, &place, error).await;
+        let why = why_not_written(&self.link, &place, error).await;
         if path.is_some() && matches!(why, RemoteError::Failure(_)) {
             let mut present = self.opened.lock().await;
             if present.as_ref().is_some_and(|present| Arc::ptr_eq(present, opened)) {

@@ -1,9 +1,12 @@
-//! What a server's answers mean: OpenSSH has one (`SSH_FX_FAILURE`) for many reasons, so what failed is looked at once more to say why.
+//! What a server's answers mean: OpenSSH has one (`SSH_FX_FAILURE`) for many reasons, so what failed is looked at once more to say why. The
+//! look outlives a connection as operations do: one that is cut meanwhile is no reason, and what was refused is not begun again.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use scaup_sftp::client::{Attributes, Lane, SetAttributes, SftpError, Statistics, StatusCode};
+use scaup_sftp::client::{Attributes, SetAttributes, SftpError, Statistics, StatusCode};
 
+use super::link::Link;
+use super::retry::retry;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteSetAttributes};
 
 /// The error as it stands, with nothing more known.
@@ -40,16 +43,19 @@ fn hinted(message: &str) -> Option<RemoteError> {
 }
 
 /// What a path names now.
-pub(super) async fn exists(lane: &Lane, path: &[u8]) -> Option<RemoteKind> {
-    lane.lstat(path).await.ok().map(|attributes| kind(&attributes))
+pub(super) async fn exists(link: &Link, path: &[u8]) -> Option<RemoteKind> {
+    let look = retry(link, |connection, _| {
+        Box::pin(async move { connection.names.lstat(path).await.map_err(plain) })
+    });
+    look.await.ok().map(|attributes| kind(&attributes))
 }
 
 /// Why making `path` failed.
-pub(super) async fn why_not_made(lane: &Lane, path: &[u8], error: SftpError) -> RemoteError {
+pub(super) async fn why_not_made(link: &Link, path: &[u8], error: SftpError) -> RemoteError {
     match error.code() {
-        Some(StatusCode::Failure) if exists(lane, path).await.is_some() => RemoteError::Exists,
-        Some(StatusCode::Failure) => why_not_written(lane, parent(path), error).await,
-        Some(StatusCode::NoSuchFile) => why_not_found(lane, path).await,
+        Some(StatusCode::Failure) if exists(link, path).await.is_some() => RemoteError::Exists,
+        Some(StatusCode::Failure) => why_not_written(link, parent(path), error).await,
+        Some(StatusCode::NoSuchFile) => why_not_found(link, path).await,
         _ => plain(error),
     }
 }
@@ -62,21 +68,24 @@ fn parent(path: &[u8]) -> &[u8] {
 }
 
 /// A missing name, or one behind something that is no directory.
-async fn why_not_found(lane: &Lane, path: &[u8]) -> RemoteError {
-    match exists(lane, parent(path)).await {
+async fn why_not_found(link: &Link, path: &[u8]) -> RemoteError {
+    match exists(link, parent(path)).await {
         Some(RemoteKind::Directory) | None => RemoteError::NotFound,
         Some(_) => RemoteError::NotADirectory,
     }
 }
 
 /// A full disk that `path` lies on, one that is read-only, or something else: for neither has SFTP a word of its own.
-pub(super) async fn why_not_written(lane: &Lane, path: &[u8], error: SftpError) -> RemoteError {
+pub(super) async fn why_not_written(link: &Link, path: &[u8], error: SftpError) -> RemoteError {
     /// What a server has left, bytes, when it could not write one more message.
     const NOTHING_LEFT: u64 = 256 * 1024;
     if error.code() != Some(StatusCode::Failure) {
         return plain(error);
     }
-    match lane.statistics(path).await {
+    let look = retry(link, |connection, _| {
+        Box::pin(async move { connection.names.statistics(path).await.map_err(plain) })
+    });
+    match look.await {
         Ok(Statistics { read_only: true, .. }) => RemoteError::ReadOnly,
         Ok(room) if room.blocks_available.saturating_mul(room.block_size) < NOTHING_LEFT => {
             RemoteError::NoSpace
@@ -88,11 +97,11 @@ pub(super) async fn why_not_written(lane: &Lane, path: &[u8], error: SftpError) 
 }
 
 /// Why `path` can't be listed.
-pub(super) async fn why_not_listed(lane: &Lane, path: &[u8], error: SftpError) -> RemoteError {
+pub(super) async fn why_not_listed(link: &Link, path: &[u8], error: SftpError) -> RemoteError {
     if error.code() != Some(StatusCode::Failure) {
         return plain(error);
     }
-    match exists(lane, path).await {
+    match exists(link, path).await {
         Some(RemoteKind::Directory) | None => plain(error),
         Some(_) => RemoteError::NotADirectory,
     }
@@ -100,7 +109,7 @@ pub(super) async fn why_not_listed(lane: &Lane, path: &[u8], error: SftpError) -
 
 /// Why `path` can't be removed, as a directory or as anything else.
 pub(super) async fn why_not_removed(
-    lane: &Lane,
+    link: &Link,
     path: &[u8],
     error: SftpError,
     wanted_directory: bool,
@@ -109,30 +118,35 @@ pub(super) async fn why_not_removed(
     if !fails && error.code() != Some(StatusCode::PermissionDenied) {
         return plain(error);
     }
-    match (wanted_directory, exists(lane, path).await) {
+    match (wanted_directory, exists(link, path).await) {
         (false, Some(RemoteKind::Directory)) => RemoteError::IsADirectory,
-        (true, Some(RemoteKind::Directory)) if fails => match lane.list(path).await {
-            Ok(names) if names.iter().any(|entry| !is_dot(&entry.name)) => RemoteError::NotEmpty,
-            _ => plain(error),
-        },
+        (true, Some(RemoteKind::Directory)) if fails => {
+            let look = retry(link, |connection, _| {
+                Box::pin(async move { connection.names.list(path).await.map_err(plain) })
+            });
+            match look.await {
+                Ok(names) if names.iter().any(|entry| !is_dot(&entry.name)) => RemoteError::NotEmpty,
+                _ => plain(error),
+            }
+        }
         (true, Some(_)) if fails => RemoteError::NotADirectory,
         _ => plain(error),
     }
 }
 
 /// Why `from` can't become `to`.
-pub(super) async fn why_not_renamed(lane: &Lane, from: &[u8], to: &[u8], error: SftpError) -> RemoteError {
-    if error.code() == Some(StatusCode::NoSuchFile) && exists(lane, from).await.is_some() {
-        return why_not_found(lane, to).await;
+pub(super) async fn why_not_renamed(link: &Link, from: &[u8], to: &[u8], error: SftpError) -> RemoteError {
+    if error.code() == Some(StatusCode::NoSuchFile) && exists(link, from).await.is_some() {
+        return why_not_found(link, to).await;
     }
     if error.code() != Some(StatusCode::Failure) {
         return plain(error);
     }
-    match (exists(lane, from).await, exists(lane, to).await) {
+    match (exists(link, from).await, exists(link, to).await) {
         (Some(RemoteKind::Directory), Some(RemoteKind::Directory)) => RemoteError::NotEmpty,
         (Some(RemoteKind::Directory), Some(_)) => RemoteError::NotADirectory,
         (Some(_), Some(RemoteKind::Directory)) => RemoteError::IsADirectory,
-        _ => why_not_written(lane, parent(to), error).await,
+        _ => why_not_written(link, parent(to), error).await,
     }
 }
 
