@@ -334,6 +334,28 @@ fn every_message_refused(place: Place, error: &RemoteError, applied: bool) {
 }
 
 #[test]
+fn a_file_that_was_saved_without_an_answer_can_be_removed_for_good() {
+    for place in Place::ALL {
+        runtime().block_on(async {
+            for n in 0..12 {
+                let server = place.server();
+                let kernel = mount(&server, place).await;
+                let open = kernel.create(LONG, 0o644).await.unwrap();
+                kernel.write(open, 0, &new(10)).await.unwrap();
+                kernel.remote.fault_at(n, Fault::Cut { applied: true });
+                let closed = kernel.close(open).await;
+                kernel.remote.clear_faults();
+                kernel.remote.reconnect();
+                kernel.unlink(LONG).await.unwrap();
+                assert_eq!(kernel.drive.save_all().await.files, 0);
+                let seen = seen_by_another(&server, place).await;
+                assert_eq!(seen, Tree::new(), "{place:?}: cut at message {n}, {closed:?}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_cut_leaves_old_or_new_in_a_plain_place() {
     every_message_cut(Place::Plain, true);
     every_message_cut(Place::Plain, false);

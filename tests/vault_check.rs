@@ -585,6 +585,12 @@ fn directories_that_lead_in_circles_and_nowhere_are_found_and_end() {
         let below = made.directory(&lost, "below").await;
         made.file(&below, "file", b"content").await;
         made.content_directory(&DirectoryId::random().unwrap()).await;
+        // One whose making was cut off.
+        let begun = DirectoryId::random().unwrap();
+        made.content_directory(&begun).await;
+        let backup = made.content(&begun).join(&name("dirid.c9r"));
+        made.remote.remove(&backup).await.unwrap();
+        made.write(&backup, b"").await;
         // One whose backup names another.
         let misled = made.directory(&root, "misled").await;
         let backup = made.content(&misled).join(&name("dirid.c9r"));
@@ -604,13 +610,15 @@ fn directories_that_lead_in_circles_and_nowhere_are_found_and_end() {
             (FindingKind::DirectoryLoop, None),
             (FindingKind::OrphanDirectory, None),
             (FindingKind::EmptyOrphan, None),
+            (FindingKind::EmptyOrphan, None),
+            (FindingKind::MissingDirectoryIdBackup, None),
             (FindingKind::WrongDirectoryIdBackup, Some("/misled")),
             // Its names are known all the same, from the directory above.
             (FindingKind::EmptyFile, Some("/misled/nothing")),
         ];
         expected.sort();
         assert_eq!(found, expected);
-        assert_eq!(report.summary.directories, 9);
+        assert_eq!(report.summary.directories, 10);
     });
 }
 

@@ -143,8 +143,9 @@ impl Check<'_> {
         let spot = || Spot::directory(number, backup_path.clone());
         let wrong = |detail: String| self.findings.add(FindingKind::WrongDirectoryIdBackup, spot(), detail);
         let stored = match backup {
-            Ok(stored) => stored,
-            Err(RemoteError::NotFound) => {
+            Ok(stored) if !stored.is_empty() => stored,
+            // A directory whose making was cut off may have an empty one.
+            Ok(_) | Err(RemoteError::NotFound) => {
                 if self.cryptor.config().format != FORMAT_WITHOUT_BACKUPS {
                     self.findings.add(
                         FindingKind::MissingDirectoryIdBackup,

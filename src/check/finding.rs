@@ -113,7 +113,7 @@ kinds! {
         "it may be removed on the server";
     LooseDirectoryFile: Info, "dir.c9r lies outside a node, where it means nothing",
         "it may be removed on the server";
-    MissingDirectoryIdBackup: Info, "dirid.c9r is missing, so the directory's name is harder to bring back if it is ever lost",
+    MissingDirectoryIdBackup: Info, "dirid.c9r is missing or empty, so the directory's name is harder to bring back if it is ever lost",
         "Cryptomator's health check writes it";
     ConflictCopy: Info, "a sync client kept a second version here",
         "compare both in a mount, and remove the one that is not needed";

@@ -327,7 +327,14 @@ impl Filesystem for Drive {
         if let Place::Vault { node: VaultNode::Unknown(why), .. } = &self.tree.lock().get(inode)?.place {
             return Err(DriveError::damaged(why));
         }
-        let opened = self.open_file(inode, flags.write).await;
+        let opened = match self.open_file(inode, flags.write).await {
+            // Somebody else took its name since it was looked up. The kernel looks again, and makes the file where that was asked for.
+            Err(error) if error.is_not_found() => {
+                self.expire_listed(inode);
+                Err(DriveError::Stale)
+            }
+            opened => opened,
+        };
         let (file, unchanged) = self.reported(inode, opened)?;
         let keep_cache = unchanged && self.options.has(Part::KernelCache);
         Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })

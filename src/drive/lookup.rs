@@ -27,11 +27,26 @@ pub(super) struct Target {
     pub(super) file: Option<Arc<File>>,
 }
 
+/// Whether the server has what a name stands for here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnServer {
+    /// It does.
+    Yes,
+    /// A new file was to be saved, and no answer came.
+    Perhaps,
+    /// It is a new file that was never saved.
+    No,
+}
+
 impl Target {
-    /// Whether it is a new file that was never saved: the server knows no such name.
-    pub(super) async fn is_only_here(&self) -> bool {
-        let Some(file) = &self.file else { return false };
-        matches!(file.state.read().await.backing, Backing::Staged { replaces: None, .. })
+    /// Whether the server has it under its name.
+    pub(super) async fn on_server(&self) -> OnServer {
+        let Some(file) = &self.file else { return OnServer::Yes };
+        match &file.state.read().await.backing {
+            Backing::Staged { file, replaces: None } if file.is_perhaps_published() => OnServer::Perhaps,
+            Backing::Staged { replaces: None, .. } => OnServer::No,
+            _ => OnServer::Yes,
+        }
     }
 }
 
@@ -283,7 +298,7 @@ impl Drive {
                     }
                     Ok(_) => {
                         if let Err(error) = remote.remove(&path).await {
-                            tracing::debug!(%error, "left debris where it is");
+                            temporary::abandon(&path, &error);
                         }
                     }
                     Err(_) => {}
@@ -445,11 +460,10 @@ impl Drive {
             (None, Place::Vault { .. }) => own_ids(),
         };
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
-        // What has no name is nobody else's: no look at the server is needed to know how long it is.
-        let size = match &node.file {
-            Some(file) if node.detached => file.length(),
-            _ => unsaved.map_or(size, |unsaved| unsaved.length),
-        };
+        // What is open is read as it was opened, and the kernel cuts reads at the length that it is told: what somebody else has
+        // meanwhile put in its place is seen when the file is opened again.
+        let size = node.file.as_ref().map_or(size, |file| file.length());
+        let is_shown_as_open = size != node.attributes.size;
         let attributes = Attributes {
             inode,
             kind: file_kind(kind),
@@ -462,9 +476,10 @@ impl Drive {
             modified,
             changed: later(modified, node.changed),
         };
-        // What is not saved yet changes when the server has it, and costs nothing to ask for again.
+        // What is not saved yet changes when the server has it, and costs nothing to ask for again; so does what is open, when it is
+        // closed.
         let ttl = match node.fetched {
-            Some(at) if unsaved.is_none() && !node.detached => {
+            Some(at) if unsaved.is_none() && !node.detached && !is_shown_as_open => {
                 self.options.attr_timeout.saturating_sub(at.elapsed())
             }
             _ => Duration::ZERO,

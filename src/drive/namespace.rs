@@ -288,7 +288,7 @@ impl Drive {
             {
                 let replaced = match &replaced {
                     Some(replaced @ Target { place: Place::Vault { entry, node, .. }, .. })
-                        if !replaced.is_only_here().await =>
+                        if replaced.on_server().await == OnServer::Yes =>
                     {
                         Some((entry, node))
                     }

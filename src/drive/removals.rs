@@ -139,16 +139,20 @@ impl Drive {
         if target.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
-        if !target.is_only_here().await {
+        let on_server = target.on_server().await;
+        if on_server != OnServer::No {
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
                 return self.remove_behind(parent, &name, directory, target).await;
             }
-            self.remove_on_server(&directory, &name, &target).await.inspect_err(|error| {
-                if error.is_not_found() {
+            match self.remove_on_server(&directory, &name, &target).await {
+                Err(error) if error.is_not_found() && on_server == OnServer::Yes => {
                     self.forget_name(parent, &name, target.inode);
+                    return Err(error);
                 }
-            })?;
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
         }
         self.forget_name(parent, &name, target.inode);
         if let Some(file) = target.file {

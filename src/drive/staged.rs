@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use super::temporary;
 use crate::remote::{
     Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
@@ -23,6 +24,8 @@ pub(super) struct StagedFile {
     made: OnceCell<Arc<dyn RemoteFile>>,
     /// Its content is given up, but programs that have it open may go on with it: it is to have no name.
     discarded: AtomicBool,
+    /// The server was asked to give it its final name, and has not answered.
+    perhaps_published: AtomicBool,
 }
 
 impl StagedFile {
@@ -34,6 +37,7 @@ impl StagedFile {
             mode: Mutex::new(mode),
             made: OnceCell::new(),
             discarded: AtomicBool::new(false),
+            perhaps_published: AtomicBool::new(false),
         })
     }
 
@@ -85,6 +89,16 @@ impl StagedFile {
         Ok(())
     }
 
+    /// Nobody knows whether it has its final name by now.
+    pub(super) fn note_perhaps_published(&self) {
+        self.perhaps_published.store(true, Ordering::Release);
+    }
+
+    /// Whether it may have its final name already.
+    pub(super) fn is_perhaps_published(&self) -> bool {
+        self.perhaps_published.load(Ordering::Acquire)
+    }
+
     /// Gives its content up: it loses its name, now or when it is made.
     pub(super) async fn discard(&self) {
         self.discarded.store(true, Ordering::Release);
@@ -95,8 +109,9 @@ impl StagedFile {
 
     /// What can't be removed is debris, cleaned up later.
     async fn remove(&self) {
-        if let Err(error) = self.remote.remove(&self.path()).await {
-            tracing::debug!(%error, "left a temporary file behind");
+        let path = self.path();
+        if let Err(error) = self.remote.remove(&path).await {
+            temporary::abandon(&path, &error);
         }
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! A temporary name is `.scaup-MACHINE-PID.~RANDOM`: Cryptomator and the Nextcloud client ignore names that
 //! begin with `.` and hold `.~`, so nobody sees or syncs half a file. Machine and process tell whose it is:
-//! debris is what a process of this machine left that is not alive any more.
+//! debris is what a process of this machine left that is not alive any more, and what this process gave up and could not remove.
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use data_encoding::HEXLOWER;
 
 use super::error::DriveError;
-use crate::remote::{RemoteName, RemotePath};
+use crate::remote::{RemoteError, RemoteName, RemotePath};
 
 const PREFIX: &str = ".scaup-";
+/// Most names that are remembered as abandoned: more are debris only when this process has ended.
+const ABANDONED_MAX: usize = 10_000;
 
 /// A fresh temporary name.
 pub(super) fn name() -> Result<RemoteName, DriveError> {
@@ -32,9 +35,30 @@ pub(crate) fn is_temporary(name: &[u8]) -> bool {
     owner(name).is_some()
 }
 
-/// Whether `name` was left by a process of this machine that is gone.
+/// What has been given up could not be removed: from now on it is debris.
+pub(super) fn abandon(path: &RemotePath, error: &RemoteError) {
+    if *error == RemoteError::NotFound {
+        return;
+    }
+    tracing::debug!(%error, "left something unfinished behind");
+    let mut abandoned = abandoned();
+    if let Some((_, name)) = path.split()
+        && is_temporary(name.as_bytes())
+        && abandoned.len() < ABANDONED_MAX
+    {
+        abandoned.insert(name.as_bytes().to_vec());
+    }
+}
+
+fn abandoned() -> MutexGuard<'static, BTreeSet<Vec<u8>>> {
+    static ABANDONED: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
+    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether nobody needs `name` any more: a process of this machine left it that is gone, or this one abandoned it.
 pub(super) fn is_debris(name: &[u8]) -> bool {
     owner(name).is_some_and(|(machine_of, pid)| machine_of == machine() && !is_alive(pid))
+        || abandoned().contains(name)
 }
 
 fn owner(name: &[u8]) -> Option<(&str, u32)> {
@@ -44,8 +68,12 @@ fn owner(name: &[u8]) -> Option<(&str, u32)> {
     Some((machine, pid.parse().ok()?))
 }
 
+/// A process that has ended may still be listed, as long as its parent has not asked how (`Z` or `X` in proc_pid_stat(5)).
 fn is_alive(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).exists()
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    // Behind the program's name, which may hold anything, stands the state.
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 /// Eight hexadecimal digits for this machine: a hash of its id (`machine-id(5)` asks not to show the id itself), or
@@ -78,6 +106,29 @@ mod tests {
         let ours = name().unwrap();
         assert!(is_temporary(ours.as_bytes()));
         assert!(!is_debris(ours.as_bytes()));
+    }
+
+    #[test]
+    fn what_was_abandoned_is_debris_while_we_live() {
+        let ours = name().unwrap();
+        let path = RemotePath::root().join(&ours);
+        abandon(&path, &RemoteError::NotFound);
+        assert!(!is_debris(ours.as_bytes()));
+        abandon(&path, &RemoteError::Disconnected("cut".to_owned()));
+        assert!(is_debris(ours.as_bytes()));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_dead_though_nobody_asked_how() {
+        let mut child =
+            std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let name = format!(".scaup-{}-{}.~00", machine(), child.id());
+        // Its output ends with it.
+        std::io::copy(&mut child.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
+        while !is_debris(name.as_bytes()) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
     }
 
     #[test]

@@ -243,7 +243,12 @@ impl File {
                 let (sent, there) =
                     futures::join!(self.send_staged(drive, state, &file), drive.remote.stat(&target));
                 let attributes = sent?;
-                self.publish(drive, location, &file.path(), attributes.into(), replaces, there).await?;
+                let published =
+                    self.publish(drive, location, &file.path(), attributes.into(), replaces, there).await;
+                if matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
+                    file.note_perhaps_published();
+                }
+                published?;
                 drive.note_made_in(self.inode);
                 let file = Arc::clone(file.make().await?);
                 state.backing = Backing::Stored { file, writable: true, base: attributes.into() };

@@ -306,9 +306,8 @@ impl VaultDirectory {
                         let published = self.publish_as(remote, &twin, &target, long_name.as_deref()).await;
                         // rename(2) leaves it where it is if the target is the same file already.
                         let discarded = async {
-                            match remote.remove(&twin).await {
-                                Ok(()) | Err(RemoteError::NotFound) => {}
-                                Err(error) => tracing::debug!(%error, "left a temporary file behind"),
+                            if let Err(error) = remote.remove(&twin).await {
+                                temporary::abandon(&twin, &error);
                             }
                         };
                         if published.is_ok() {
@@ -468,10 +467,10 @@ impl HiddenNode {
             }
             Ok(_) => {
                 if let Err(error) = remote.remove(&self.path).await {
-                    tracing::debug!(%error, "left a hidden node behind");
+                    temporary::abandon(&self.path, &error);
                 }
             }
-            Err(_) => {}
+            Err(error) => temporary::abandon(&self.path, &error),
         }
     }
 }
@@ -551,13 +550,16 @@ async fn remove_with(
 
 /// Removes a directory of ours with the files in it, as far as that goes: what stays is debris under a temporary name.
 pub(in crate::drive) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
-    let Ok(entries) = remote.list(path).await else { return };
+    let entries = match remote.list(path).await {
+        Ok(entries) => entries,
+        Err(error) => return temporary::abandon(path, &error),
+    };
     let (directories, files): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.attributes.kind == RemoteKind::Directory);
     let directories: Vec<_> = directories.iter().map(|entry| path.join(&entry.name)).collect();
     futures::future::join_all(directories.iter().map(|path| remote.rmdir(path))).await;
     let files: Vec<_> = files.into_iter().map(|entry| entry.name).collect();
     if let Err(error) = remove_with(remote, path, &files).await {
-        tracing::debug!(%error, "left a temporary directory behind");
+        temporary::abandon(path, &error);
     }
 }
