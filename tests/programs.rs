@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod reader;
 mod support;
 
 use std::fs::{self, File, OpenOptions};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use reader::{Reader, local};
 use rustix::io::Errno;
 use scaup_rig::{Fixture, Sshd, eventually, need, run};
 use support::{Drive, PASSWORD, noise, said, scaup, shell, shell_output};
@@ -34,38 +36,6 @@ fn fill(directory: &Path) {
     std::os::unix::fs::symlink("nowhere", directory.join("dangling")).unwrap();
 }
 
-/// Python with pycryptomator in a place of its own, made once.
-fn pycryptomator() -> PathBuf {
-    need(&[("python3", "python3")]);
-    let place = PathBuf::from("/var/lib/scaup-test/pycryptomator-1.15");
-    fs::create_dir_all(place.parent().unwrap()).unwrap();
-    let lock = File::create(place.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    let python = place.join("bin/python3");
-    let works = || {
-        Command::new(&python)
-            .args(["-c", "import pycryptomator.cryptomator"])
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if !works() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place));
-        run(Command::new(place.join("bin/pip")).args(["--quiet", "install", "pycryptomator==1.15"]));
-    }
-    python
-}
-
-/// Compares what the server's vault holds with `expected`, by pycryptomator.
-fn read_back(vault: &Path, expected: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_back.py");
-    run(Command::new(pycryptomator())
-        .arg(script)
-        .arg(vault)
-        .arg(PASSWORD)
-        .arg(expected)
-        .env("LC_ALL", "C.UTF-8"));
-}
-
 #[test]
 fn what_programs_write_is_read_back_by_pycryptomator() {
     let drive = Drive::mounted();
@@ -87,7 +57,7 @@ fn what_programs_write_is_read_back_by_pycryptomator() {
         fs::rename(directory.join("dangling"), directory.join("l".repeat(180))).unwrap();
     }
     let on_server = drive.on_server("Vault");
-    drive.unmount_but(|| read_back(&on_server, source.path()));
+    drive.unmount_but(|| assert_eq!(Reader::start().read(&on_server, PASSWORD), Ok(local(source.path()))));
 }
 
 #[test]

@@ -190,6 +190,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 pub(crate) fn fsx(directory: &Path, operations: u32) {
     let mut command = Command::new(tool("fsx"));
     command.args(["-N", &operations.to_string(), "-S", "42"]).arg(directory.join("fsx"));
-    let output = within(PATIENCE, move || command.output().unwrap());
+    let patience = PATIENCE + Duration::from_millis(50) * operations;
+    let output = within(patience, move || command.output().unwrap());
     assert!(output.status.success(), "fsx ended with {}: {}", output.status, said(&output));
 }

@@ -1,7 +1,8 @@
 //! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that
 //! Cryptomator's own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
-//! them that can be long, narrow or broken ([`Proxy`]), an SFTP server that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what
-//! the tests need of a desktop on it ([`Logind`], [`Notifications`]).
+//! them that can be long, narrow or broken ([`Proxy`]), or that ends after an exact message ([`Gate`]), an SFTP
+//! server that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what the tests need of a desktop on it ([`Logind`],
+//! [`Notifications`]).
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -12,6 +13,7 @@
 mod account;
 mod bus;
 mod fixtures;
+mod gate;
 mod hostile;
 mod install;
 mod keys;
@@ -26,6 +28,7 @@ mod within;
 
 pub use bus::Bus;
 pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable, Special};
+pub use gate::{Gate, Gatekeeper, Held, Passage};
 pub use hostile::{HostileServer, Lie, SftpPacket, hostile_sftp};
 pub use install::{need, need_root};
 pub use keys::{Key, KeyKind};

@@ -55,6 +55,11 @@ pub(crate) fn kill(pids: &[u32]) {
     }
 }
 
+/// Whether any process runs the program `executable`.
+pub(crate) fn running(executable: &Path) -> bool {
+    parents().iter().any(|(pid, _)| runs(*pid, executable))
+}
+
 /// Whether the process `pid` runs the program `executable`.
 pub(crate) fn runs(pid: u32, executable: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| {
