@@ -187,7 +187,7 @@ fn a_walk_through_a_tree_goes_on_from_directory_to_directory() {
             }
         })
         .await;
-        assert!(taken <= 16, "{taken} round trips for 80 files in 20 directories");
+        assert!(taken <= 16, "{place:?}: {taken} round trips for 80 files in 20 directories");
     });
 }
 

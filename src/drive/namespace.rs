@@ -11,7 +11,7 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
-use super::lookup::Target;
+use super::lookup::{OnServer, Target};
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};

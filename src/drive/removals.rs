@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::Drive;
 use super::error::DriveError;
 use super::found::{Directory, Place, plain_name};
-use super::lookup::Target;
+use super::lookup::{OnServer, Target};
 use super::parts::Part;
 use super::temporary;
 use super::vault::HiddenNode;

@@ -129,8 +129,13 @@ impl Node {
 
     /// Nobody knows what became of a change of names.
     pub(super) fn doubt_names(&mut self) {
+        self.doubt_names_before(Instant::now());
+    }
+
+    /// What was asked before `then` says nothing of its names.
+    fn doubt_names_before(&mut self, then: Instant) {
         self.listing = None;
-        self.names_unsure = Instant::now();
+        self.names_unsure = then;
     }
 
     fn note_change(&mut self, name: &OsStr, found: Option<Found>) {
@@ -470,13 +475,14 @@ impl Nodes<'_> {
         self.prune(inode);
     }
 
-    /// Detaches everything below a directory: a vault was locked or unlocked there. Answers the names that were known.
-    pub(super) fn detach_below(&mut self, inode: Inode) -> Vec<(Inode, OsString, Inode)> {
+    /// Detaches everything below a directory: a vault was locked or unlocked there, and what was asked before `then` is of no use. Answers
+    /// the names that were known.
+    pub(super) fn detach_below(&mut self, inode: Inode, then: Instant) -> Vec<(Inode, OsString, Inode)> {
         let mut gone = Vec::new();
         let mut directories = vec![inode];
         while let Some(at) = directories.pop() {
             let Some(node) = self.nodes.get_mut(&at) else { continue };
-            node.doubt_names();
+            node.doubt_names_before(then);
             node.changes.clear();
             let children: Vec<_> = node.children.drain().collect();
             for (name, child) in children {

@@ -1,7 +1,7 @@
 //! The vaults of a mount: found by their marker files, unlocked, locked, inspected, created.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use scaup_crypto::{
@@ -21,7 +21,7 @@ use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 /// Longest config or masterkey file that is read, bytes: Cryptomator's are below 1 KiB.
 const MARKER_FILE_MAX: usize = 64 * 1024;
 
-/// How long locking waits until the kernel has dropped what it holds.
+/// How long locking and unlocking wait until the kernel has dropped what it holds.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether a vault's content can be seen.
@@ -405,6 +405,7 @@ impl Drive {
         };
         let cryptor = unlock_aside(path, opening, password).await?;
         let vault = UnlockedVault::new(cryptor);
+        let unlocked = Instant::now();
         self.begin_with(path, &vault).await?;
         let gone = {
             let mut vaults = self.lock_vaults();
@@ -412,19 +413,13 @@ impl Drive {
             vaults.push(known);
             drop(vaults);
             let mut nodes = self.tree.lock();
-            let gone = nodes.detach_below(inode);
+            let gone = nodes.detach_below(inode, unlocked);
             if let Ok(node) = nodes.get_mut(inode) {
                 node.vault = VaultHere::Unlocked(vault);
             }
             gone
         };
-        self.tell_gone(inode, gone);
-        // Names and pages that the kernel holds are readable until it has dropped them. It waits for whoever is looking one up.
-        if let Some(invalidate) = self.invalidate.get()
-            && tokio::time::timeout(KERNEL_PATIENCE, invalidate.settled()).await.is_err()
-        {
-            tracing::warn!("the kernel has not dropped all names of a locked vault yet");
-        }
+        self.drop_from_kernel(inode, gone).await;
         Ok(())
     }
 
@@ -488,18 +483,18 @@ impl Drive {
         self.forget_all_opened();
         let gone = {
             let mut nodes = self.tree.lock();
-            let gone = nodes.detach_below(inode);
+            let gone = nodes.detach_below(inode, Instant::now());
             if let Ok(node) = nodes.get_mut(inode) {
                 node.vault = VaultHere::Locked;
             }
             gone
         };
-        self.tell_gone(inode, gone);
+        self.drop_from_kernel(inode, gone).await;
         Ok(())
     }
 
-    /// Has the kernel drop what it holds below a directory.
-    fn tell_gone(&self, inode: Inode, gone: Vec<(Inode, std::ffi::OsString, Inode)>) {
+    /// Has the kernel drop what it holds below a directory, and waits for that: until then those names and pages are readable.
+    async fn drop_from_kernel(&self, inode: Inode, gone: Vec<(Inode, std::ffi::OsString, Inode)>) {
         let Some(invalidate) = self.invalidate.get() else { return };
         for (parent, name, child) in gone.iter().rev() {
             invalidate.inode(*child);
@@ -510,6 +505,10 @@ impl Drive {
         let entry = self.tree.lock().get(inode).ok().map(|node| (node.parent, node.name.clone()));
         if let Some((parent, name)) = entry.filter(|(parent, _)| *parent != inode) {
             invalidate.entry(parent, &name);
+        }
+        // It waits for whoever is just looking one up.
+        if tokio::time::timeout(KERNEL_PATIENCE, invalidate.settled()).await.is_err() {
+            tracing::warn!("the kernel has not dropped all names of a vault yet");
         }
     }
 }
