@@ -178,3 +178,35 @@ fn a_login_that_breaks_off_is_tried_again_wherever_it_breaks() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "content 31");
     mount.unmount(&scaup);
 }
+
+#[test]
+fn what_is_cut_a_dozen_times_is_done_in_the_end() {
+    let scaup = scaup();
+    let (_sshd, proxy, mount) = mounted(&scaup);
+    let content = noise(3, 300_000);
+    let path = mount.join("Vault/new");
+    let before = proxy.passed(Direction::ToServer);
+    proxy.cut();
+    File::create(&path).unwrap().sync_all().unwrap();
+    let login = proxy.passed(Direction::ToServer) - before;
+    // Less than one message of content passes.
+    proxy.reset_after(Direction::ToServer, 10_000);
+    std::thread::scope(|scope| {
+        let saving = scope.spawn(|| {
+            let mut file = File::create(&path).unwrap();
+            file.write_all(&content).unwrap();
+            file.sync_all().unwrap();
+        });
+        for _ in 0..12 {
+            let known = proxy.connections();
+            while proxy.connections() == known {
+                assert!(!saving.is_finished(), "it was not cut");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Nor does it on the next connection, behind the login.
+            proxy.reset_after(Direction::ToServer, login + 10_000);
+        }
+    });
+    assert!(fs::read(&path).unwrap() == content);
+    mount.unmount(&scaup);
+}

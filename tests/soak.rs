@@ -57,7 +57,8 @@ impl BadRoad {
         let scaup = scaup();
         let answers = Answers::login(&sshd).vault(PASSWORD);
         let mount = scaup.mount_through(&proxy, &sshd, "").answering(&answers);
-        let mount = mount.args(["--vault", "Vault", "--memory", &format!("{MEMORY}M")]).start();
+        let mount =
+            mount.args(["--log-names", "--vault", "Vault", "--memory", &format!("{MEMORY}M")]).start();
         Self { mount, scaup, proxy, sshd }
     }
 

@@ -616,3 +616,29 @@ async fn packets_may_come_a_byte_at_a_time() {
         ask(&lane, kind).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn whoever_waits_for_a_turn_hears_at_once_that_the_lane_is_gone() {
+    let home = home();
+    let deadline = 2 * PATIENCE;
+    let stream = hostile_sftp(home.path(), |request, _| match request.kind {
+        SftpPacket::LSTAT => Lie::End(Vec::new()),
+        SftpPacket::READ => Lie::Bytes(Vec::new()),
+        _ => Lie::Truth,
+    });
+    let lane = Lane::open(stream, deadline).await.unwrap();
+    let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
+    // Somebody keeps all the room there is beyond the lane's end.
+    let kept = timeout(PATIENCE, join_all((0..4).map(|_| lane.room_ahead(256 * 1024)))).await.expect("room");
+    assert!(kept.iter().all(Result::is_ok));
+    let waiting = join_all((0..3).map(|_| lane.read_at(&handle, 0, 32 * 1024)));
+    let ended = async {
+        tokio::task::yield_now().await;
+        lane.lstat(b"file").await
+    };
+    let (read, ahead, _) = timeout(PATIENCE, async { futures::join!(waiting, lane.room_ahead(1024), ended) })
+        .await
+        .expect("it hangs");
+    assert!(read.iter().all(|read| matches!(read, Err(SftpError::Disconnected(_)))), "{read:?}");
+    assert!(matches!(ahead, Err(SftpError::Disconnected(_))), "{ahead:?}");
+}

@@ -217,7 +217,7 @@ impl Remote for SftpRemote {
 
     async fn room_ahead(&self, length: usize) -> Result<Room, RemoteError> {
         let connection = self.link.connection().await?;
-        Ok(Room(Some(Arc::new(connection.content.room_ahead(length).await))))
+        Ok(Room(Some(Arc::new(connection.content.room_ahead(length).await.map_err(plain)?))))
     }
 
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError> {

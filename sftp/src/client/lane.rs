@@ -263,9 +263,18 @@ impl Lane {
         &self,
         work: impl Future<Output = Result<T, SftpError>>,
     ) -> Result<T, SftpError> {
-        match tokio::time::timeout(self.shared.timeout, work).await {
+        match tokio::time::timeout(self.shared.timeout, self.while_open(work)).await {
             Ok(done) => done,
             Err(_) => Err(SftpError::Timeout(self.shared.timeout)),
+        }
+    }
+
+    /// Gives up what waits for its turn on a lane that is gone: whoever is before it may wait for the next one.
+    async fn while_open<T>(&self, work: impl Future<Output = Result<T, SftpError>>) -> Result<T, SftpError> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            why = self.ended() => Err(why),
         }
     }
 
@@ -278,12 +287,12 @@ impl Lane {
 
     /// Waits for room on the road. On a slow one that may take long; where nothing arrives for the length of the deadline, it is given up.
     async fn room(&self, budget: &Arc<Budget>, length: usize) -> Result<Room, SftpError> {
-        let room = budget.acquire(length as u64, Priority::Demand);
+        let room = self.while_open(async { Ok(budget.acquire(length as u64, Priority::Demand).await) });
         tokio::pin!(room);
         loop {
             let arrived = budget.arrived();
             match tokio::time::timeout(self.shared.timeout, &mut room).await {
-                Ok(room) => return Ok(room),
+                Ok(room) => return room,
                 Err(_) if budget.arrived() == arrived => return Err(SftpError::Timeout(self.shared.timeout)),
                 Err(_) => {}
             }
@@ -291,8 +300,13 @@ impl Lane {
     }
 
     /// Waits until the road has room for `length` bytes of content that nobody waits for yet, and keeps it.
-    pub async fn room_ahead(&self, length: usize) -> Room {
-        self.shared.road.down.acquire(length as u64, Priority::Ahead).await
+    ///
+    /// # Errors
+    ///
+    /// Why the lane is gone.
+    pub async fn room_ahead(&self, length: usize) -> Result<Room, SftpError> {
+        self.while_open(async { Ok(self.shared.road.down.acquire(length as u64, Priority::Ahead).await) })
+            .await
     }
 
     /// Asks for content that has its room on the road already. A refusal comes as an error.

@@ -129,6 +129,11 @@ impl Link {
         }
     }
 
+    /// How long an operation waits for a connection.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The connection, if there is one.
     pub(super) fn present(&self) -> Option<Arc<Connection>> {
         match &*self.connection.borrow() {
