@@ -6,6 +6,7 @@
 
 mod chunks;
 mod codec;
+mod commit;
 mod error;
 mod file;
 mod filesystem;

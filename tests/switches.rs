@@ -32,7 +32,7 @@ fn works(arguments: &[&str]) {
     fsx(&drive.vault(), 2_500);
     let written = what_programs_leave(&drive.vault());
     let drive = drive.remounted();
-    assert_eq!(tree(&drive.vault().join("work")), written, "a mount with everything sees something else");
+    assert_eq!(left_in(&drive.vault()), written, "a mount with everything sees something else");
     drive.unmount();
 }
 
@@ -63,7 +63,16 @@ fn what_programs_leave(vault: &Path) -> BTreeMap<PathBuf, String> {
     for reader in readers {
         assert_eq!(reader.join().unwrap(), sha256(&large));
     }
-    tree(&vault.join("work"))
+    left_in(vault)
+}
+
+/// What lies in `work`, without the times of directories: until the server is asked again, they are those of this machine's clock.
+fn left_in(vault: &Path) -> BTreeMap<PathBuf, String> {
+    let mut left = tree(&vault.join("work"));
+    for of_directory in left.values_mut().filter(|place| place.starts_with("40")) {
+        of_directory.truncate("40755".len());
+    }
+    left
 }
 
 fn what_a_second_client_changes_is_seen(here: &Path, there: &Path) {

@@ -1,0 +1,217 @@
+//! Committing: what is unsaved of a file gets to the server's disk and under its name.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::Drive;
+use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use super::error::DriveError;
+use super::file::{Backing, Base, File, State};
+use super::location::Location;
+use super::staged::StagedFile;
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemotePath, RemoteSetAttributes};
+
+impl State {
+    /// Whether nothing of the content was sent, and one message can carry all of it.
+    fn is_small_and_unsent(&self) -> bool {
+        self.stored_length == 0
+            && self.sending.is_empty()
+            && self.dirty.len() as u64 <= GROUP_CHUNKS
+            && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
+    }
+
+    /// Staged content is not given its name unless the server has as much of it as was written.
+    fn check_whole(&self, there: RemoteAttributes) -> Result<RemoteAttributes, DriveError> {
+        let wanted = self.codec()?.stored_len(self.length);
+        if there.size != wanted {
+            let have = there.size;
+            return Err(DriveError::damaged(format_args!(
+                "the server has {have} bytes of {wanted} that were sent"
+            )));
+        }
+        Ok(there)
+    }
+}
+
+impl File {
+    /// Brings everything to the server. What can't be saved stays, and is tried again by the next commit.
+    ///
+    /// With `durable`, in-place changes are also waited for until they are on the server's disk; staged content always is.
+    pub(super) async fn commit(&self, drive: &Drive, durable: bool) -> Result<(), DriveError> {
+        let mut state = self.state.write().await;
+        if self.is_unlinked() {
+            return Ok(());
+        }
+        let result = if self.unsaved().is_some() {
+            self.commit_content(drive, &mut state, durable).await
+        } else {
+            Ok(())
+        };
+        self.note(&state);
+        let failed = state.failed.take();
+        result?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn commit_content(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        durable: bool,
+    ) -> Result<(), DriveError> {
+        let location = drive.location(self.inode)?;
+        let attributes = match &state.backing {
+            Backing::Staged { file, replaces } => {
+                let (file, replaces) = (Arc::clone(file), *replaces);
+                let target = location.file_path();
+                let (sent, there) =
+                    futures::join!(self.send_staged(drive, state, &file), drive.remote.stat(&target));
+                let attributes = sent?;
+                let published =
+                    self.publish(drive, location, &file.path(), attributes.into(), replaces, there).await;
+                if matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
+                    file.note_perhaps_published();
+                }
+                published?;
+                drive.note_made_in(self.inode);
+                let file = Arc::clone(file.make().await?);
+                state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
+                attributes
+            }
+            Backing::Stored { .. } => {
+                self.compare(drive, state, &location).await?;
+                if state.backing.is_staged() {
+                    // It became a conflicting copy.
+                    return Box::pin(self.commit_content(drive, state, durable)).await;
+                }
+                self.send_stored(drive, state, durable).await?
+            }
+        };
+        if let Backing::Stored { base, .. } = &mut state.backing {
+            *base = attributes.into();
+        }
+        state.times = None;
+        state.compared = false;
+        state.uncommitted = false;
+        drive.note_committed(self.inode, attributes, state.length, state.content);
+        Ok(())
+    }
+
+    /// Sends what is left of in-place changes. Answers how the file looks then.
+    async fn send_stored(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        durable: bool,
+    ) -> Result<RemoteAttributes, DriveError> {
+        self.send(drive, state, None).await?;
+        self.drain(drive, state).await?;
+        let file = state.backing.file();
+        if state.header_unsent {
+            let header = state.codec()?.header()?;
+            file.write_at(0, Bytes::from(header)).await?;
+            state.header_unsent = false;
+        }
+        if let Some(times) = state.times {
+            file.set_attributes(with_times(times)).await?;
+        }
+        if durable {
+            fsync(&file).await?;
+        }
+        Ok(file.stat().await?)
+    }
+
+    /// Brings staged content to the server's disk: all at once if it is small. Answers how the file looks then.
+    async fn send_staged(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        file: &Arc<StagedFile>,
+    ) -> Result<RemoteAttributes, DriveError> {
+        // The time that programs were shown stays: what they remembered when they closed the file is true when it is saved.
+        let shown = self.unsaved().map(|unsaved| (unsaved.modified, unsaved.modified));
+        let set = state.times.or(shown).map(with_times).unwrap_or_default();
+        if !state.is_small_and_unsent() {
+            self.send(drive, state, None).await?;
+            self.drain(drive, state).await?;
+            let rest = if state.header_unsent { state.codec()?.header()? } else { Vec::new() };
+            let attributes = file.write_whole(Bytes::from(rest), set).await?;
+            state.header_unsent = false;
+            return state.check_whole(attributes);
+        }
+        let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
+        state.dirty.iter().for_each(|_| drive.counters.count_encrypted());
+        let written = file.write_whole(Bytes::from(whole), set).await;
+        if matches!(&written, Err(error) if error.is_unanswered()) {
+            state.stored_length = state.length;
+        }
+        let attributes = written?;
+        state.header_unsent = false;
+        state.stored_length = state.length;
+        for (number, chunk) in std::mem::take(&mut state.dirty) {
+            drive.cache.put(state.key(number), Bytes::from(chunk));
+        }
+        state.check_whole(attributes)
+    }
+
+    /// Gives staged content its name, or a conflicting copy's name if somebody else changed the file meanwhile: `there` is what has the name
+    /// now.
+    async fn publish(
+        &self,
+        drive: &Drive,
+        location: Location,
+        temporary: &RemotePath,
+        ours: Base,
+        replaces: Option<Base>,
+        there: Result<RemoteAttributes, RemoteError>,
+    ) -> Result<(), DriveError> {
+        let there = match there {
+            Ok(attributes) => Some(Base::from(attributes)),
+            Err(RemoteError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        // What somebody else removed can have its name again: nothing of theirs is lost.
+        if there.is_none() || there == replaces {
+            return location.publish(drive.remote.as_ref(), temporary).await;
+        }
+        // An earlier attempt whose answer was lost may have given it its name already.
+        if there == Some(ours) && matches!(drive.remote.stat(temporary).await, Err(RemoteError::NotFound)) {
+            return Ok(());
+        }
+        let remote = drive.remote.as_ref();
+        let (copy, location) = location.conflicting(remote, &drive.name_of(self.inode)?).await?;
+        location.publish(remote, temporary).await?;
+        drive.note_conflict(self.inode, &copy, location.place());
+        Ok(())
+    }
+
+    /// Whether closing the file may leave saving it to a moment later: it is new and small, and not too much waits already.
+    pub(super) async fn may_be_saved_later(&self, drive: &Drive) -> bool {
+        let state = self.state.read().await;
+        state.failed.is_none()
+            && state.backing.is_staged()
+            && state.is_small_and_unsent()
+            && !drive.is_crowded()
+    }
+
+    /// Like [`Self::commit`] with `durable`, and also makes durable what was saved before.
+    pub(super) async fn sync(&self, drive: &Drive) -> Result<(), DriveError> {
+        let waited = self.unsaved().is_some();
+        self.commit(drive, true).await?;
+        if waited { Ok(()) } else { fsync(&self.state.read().await.backing.file()).await }
+    }
+}
+
+fn with_times(times: (SystemTime, SystemTime)) -> RemoteSetAttributes {
+    RemoteSetAttributes { times: Some(times), ..RemoteSetAttributes::default() }
+}
+
+/// Waits for the server's disk, where the server can say.
+async fn fsync(file: &Arc<dyn RemoteFile>) -> Result<(), DriveError> {
+    match file.fsync().await {
+        Err(RemoteError::Unsupported(_)) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
