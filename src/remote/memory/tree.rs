@@ -1,0 +1,375 @@
+//! The tree of inodes of a server in memory, which answers as OpenSSH's `sftp-server` does through `SftpRemote`: which errors, what a rename
+//! replaces, handles that outlive their names, times in whole seconds. Permission bits are kept but bind nobody, as for root.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::remote::{
+    RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath,
+    RemoteSetAttributes, RemoteStatistics,
+};
+
+/// The unit in which the server's room is counted, bytes.
+const BLOCK: u64 = 4096;
+/// Links followed in one path before the server gives up (`ELOOP`).
+const LINKS_MAX: u32 = 40;
+
+pub(super) type Number = u64;
+
+#[derive(Clone)]
+pub(super) enum Content {
+    File(Vec<u8>),
+    Directory(BTreeMap<RemoteName, Number>),
+    Symlink(Vec<u8>),
+}
+
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) content: Content,
+    mode: u16,
+    owner: (u32, u32),
+    accessed: SystemTime,
+    modified: SystemTime,
+    /// Names and open handles; without any the node is gone.
+    held: u32,
+}
+
+/// Where a path ends: the directory it lies in, its last name, and what has that name.
+struct Resolved {
+    directory: Number,
+    name: RemoteName,
+    node: Option<Number>,
+}
+
+#[derive(Clone)]
+pub(super) struct Tree {
+    nodes: HashMap<Number, Node>,
+    next: Number,
+    /// How far the server's clock is ahead of ours.
+    pub(super) ahead: Duration,
+    /// Bytes that all files together may have.
+    pub(super) room: u64,
+}
+
+pub(super) const ROOT: Number = 0;
+
+/// OpenSSH has one code for many reasons; what the reason is, `SftpRemote` finds out only where a caller needs it.
+pub(super) fn failure() -> RemoteError {
+    RemoteError::Failure("Failure".to_owned())
+}
+
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        let mut tree = Self { nodes: HashMap::new(), next: ROOT, ahead: Duration::ZERO, room: 1 << 40 };
+        tree.add(Content::Directory(BTreeMap::new()), 0o755);
+        tree
+    }
+
+    fn now(&self) -> SystemTime {
+        whole_seconds(SystemTime::now() + self.ahead)
+    }
+
+    fn add(&mut self, content: Content, mode: u16) -> Number {
+        let now = self.now();
+        let number = self.next;
+        self.next += 1;
+        let node = Node { content, mode, owner: (1000, 1000), accessed: now, modified: now, held: 1 };
+        self.nodes.insert(number, node);
+        number
+    }
+
+    pub(super) fn get(&self, number: Number) -> Result<&Node, RemoteError> {
+        self.nodes.get(&number).ok_or_else(failure)
+    }
+
+    fn get_mut(&mut self, number: Number) -> Result<&mut Node, RemoteError> {
+        self.nodes.get_mut(&number).ok_or_else(failure)
+    }
+
+    pub(super) fn release(&mut self, number: Number) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.held -= 1;
+            if node.held == 0 {
+                self.nodes.remove(&number);
+            }
+        }
+    }
+
+    pub(super) fn names(&self, number: Number) -> Result<&BTreeMap<RemoteName, Number>, RemoteError> {
+        match &self.get(number)?.content {
+            Content::Directory(names) => Ok(names),
+            _ => Err(RemoteError::NotADirectory),
+        }
+    }
+
+    /// A directory's names, to be changed.
+    fn change(&mut self, number: Number) -> Result<&mut BTreeMap<RemoteName, Number>, RemoteError> {
+        let now = self.now();
+        let node = self.get_mut(number)?;
+        node.modified = now;
+        match &mut node.content {
+            Content::Directory(names) => Ok(names),
+            _ => Err(RemoteError::NotADirectory),
+        }
+    }
+
+    /// Walks to a directory through links. What leads out of the tree is not found.
+    fn walk(&self, from: Number, path: &[u8], links: &mut u32) -> Result<Number, RemoteError> {
+        let mut at = from;
+        // The directories above, for `..`.
+        let mut above = vec![];
+        for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+            if part == b".." {
+                at = above.pop().ok_or(RemoteError::NotFound)?;
+                continue;
+            }
+            let name = RemoteName::parse(part).ok_or(RemoteError::NameTooLong)?;
+            let next = *self.names(at)?.get(&name).ok_or(RemoteError::NotFound)?;
+            let followed = self.follow(at, next, links)?;
+            above.push(at);
+            at = followed;
+        }
+        Ok(at)
+    }
+
+    /// Where a node leads if it is a link, which lies in `directory`.
+    fn follow(&self, directory: Number, node: Number, links: &mut u32) -> Result<Number, RemoteError> {
+        let Content::Symlink(target) = &self.get(node)?.content else { return Ok(node) };
+        *links += 1;
+        if *links > LINKS_MAX || target.starts_with(b"/") {
+            return Err(RemoteError::NotFound);
+        }
+        self.walk(directory, target, links)
+    }
+
+    /// A path without following a link in the last place. What lies behind something that is no directory is a matter of
+    /// `NotADirectory`, which `SftpRemote` tells apart only when names are made: see [`not_found`].
+    fn resolve(&self, path: &RemotePath) -> Result<Resolved, RemoteError> {
+        let (parent, name) = path.split().ok_or_else(failure)?;
+        let directory = self.walk(ROOT, parent.as_bytes(), &mut 0)?;
+        let node = self.names(directory)?.get(&name).copied();
+        Ok(Resolved { directory, name, node })
+    }
+
+    pub(super) fn existing(&self, path: &RemotePath) -> Result<Number, RemoteError> {
+        if path.is_root() {
+            return Ok(ROOT);
+        }
+        self.resolve(path).map_err(not_found)?.node.ok_or(RemoteError::NotFound)
+    }
+
+    /// Where a new name goes.
+    fn free(&self, path: &RemotePath) -> Result<(Number, RemoteName), RemoteError> {
+        let Resolved { directory, name, node } = self.resolve(path)?;
+        if node.is_some() { Err(RemoteError::Exists) } else { Ok((directory, name)) }
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.nodes.values().map(Node::size).sum()
+    }
+
+    pub(super) fn attributes(&self, number: Number) -> Result<RemoteAttributes, RemoteError> {
+        let node = self.get(number)?;
+        let kind = match node.content {
+            Content::File(_) => RemoteKind::File,
+            Content::Directory(_) => RemoteKind::Directory,
+            Content::Symlink(_) => RemoteKind::Symlink,
+        };
+        Ok(RemoteAttributes {
+            kind,
+            size: node.size(),
+            mode: node.mode,
+            uid: node.owner.0,
+            gid: node.owner.1,
+            accessed: node.accessed,
+            modified: node.modified,
+        })
+    }
+
+    pub(super) fn set_attributes(
+        &mut self,
+        number: Number,
+        set: RemoteSetAttributes,
+    ) -> Result<(), RemoteError> {
+        if let Some(size) = set.size {
+            self.resize(number, size)?;
+        }
+        let node = self.get_mut(number)?;
+        if let Some(owner) = set.owner {
+            node.owner = owner;
+        }
+        if let Some(mode) = set.mode {
+            if matches!(node.content, Content::Symlink(_)) {
+                return Err(failure());
+            }
+            node.mode = mode & 0o7777;
+        }
+        if let Some((accessed, modified)) = set.times {
+            (node.accessed, node.modified) = (whole_seconds(accessed), whole_seconds(modified));
+        }
+        Ok(())
+    }
+
+    pub(super) fn resize(&mut self, number: Number, size: u64) -> Result<(), RemoteError> {
+        let length = usize::try_from(size).map_err(|_| failure())?;
+        let (now, room) = (self.now(), self.room.saturating_sub(self.used()));
+        let node = self.get_mut(number)?;
+        let Content::File(bytes) = &mut node.content else { return Err(RemoteError::IsADirectory) };
+        if size > bytes.len() as u64 + room {
+            return Err(RemoteError::NoSpace);
+        }
+        bytes.resize(length, 0);
+        node.modified = now;
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, number: Number, offset: u64, data: &[u8]) -> Result<(), RemoteError> {
+        let end = offset.checked_add(data.len() as u64).ok_or_else(failure)?;
+        if end > self.get(number)?.size() {
+            self.resize(number, end)?;
+        }
+        let now = self.now();
+        let node = self.get_mut(number)?;
+        let Content::File(bytes) = &mut node.content else { return Err(failure()) };
+        let range = usize::try_from(offset).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
+        bytes.get_mut(range).ok_or_else(failure)?.copy_from_slice(data);
+        node.modified = now;
+        Ok(())
+    }
+
+    pub(super) fn read(&self, number: Number, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        let Content::File(bytes) = &self.get(number)?.content else { return Err(failure()) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = start.saturating_add(length).min(bytes.len());
+        Ok(Bytes::copy_from_slice(bytes.get(start..end).unwrap_or_default()))
+    }
+
+    pub(super) fn open(&mut self, path: &RemotePath, how: RemoteOpen) -> Result<Number, RemoteError> {
+        if let RemoteOpen::CreateNew(mode) = how {
+            let (directory, name) = self.free(path)?;
+            let number = self.add(Content::File(Vec::new()), mode & 0o7777);
+            self.change(directory)?.insert(name, number);
+            self.get_mut(number)?.held += 1;
+            return Ok(number);
+        }
+        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let node = self.get_mut(number)?;
+        // open(2) opens a directory for reading; it is reading that fails.
+        if how == RemoteOpen::ReadWrite && matches!(node.content, Content::Directory(_)) {
+            return Err(RemoteError::IsADirectory);
+        }
+        node.held += 1;
+        Ok(number)
+    }
+
+    pub(super) fn rmdir(&mut self, path: &RemotePath) -> Result<(), RemoteError> {
+        let Resolved { directory, name, node } = self.resolve(path).map_err(not_found)?;
+        let number = node.ok_or(RemoteError::NotFound)?;
+        if !self.names(number).map_err(not_found)?.is_empty() {
+            return Err(RemoteError::NotEmpty);
+        }
+        self.change(directory)?.remove(&name);
+        self.release(number);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, path: &RemotePath) -> Result<(), RemoteError> {
+        let Resolved { directory, name, node } = self.resolve(path).map_err(not_found)?;
+        let number = node.ok_or(RemoteError::NotFound)?;
+        if matches!(self.get(number)?.content, Content::Directory(_)) {
+            return Err(RemoteError::IsADirectory);
+        }
+        self.change(directory)?.remove(&name);
+        self.release(number);
+        Ok(())
+    }
+
+    /// rename(2), and what of its errors comes through SFTP.
+    pub(super) fn rename(&mut self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+        let source = self.resolve(from).map_err(not_found)?;
+        let moved = source.node.ok_or(RemoteError::NotFound)?;
+        let target = self.resolve(to)?;
+        let is_directory =
+            |number| matches!(self.nodes.get(&number), Some(Node { content: Content::Directory(_), .. }));
+        if is_directory(moved)
+            && [to.as_bytes(), b"/"].concat().starts_with(&[from.as_bytes(), b"/"].concat())
+            && from != to
+        {
+            return Err(RemoteError::NameTooLong);
+        }
+        if let Some(replaced) = target.node {
+            match (is_directory(moved), is_directory(replaced)) {
+                _ if moved == replaced => return Ok(()),
+                (true, true) if !self.names(replaced)?.is_empty() => return Err(RemoteError::NotEmpty),
+                (true, false) => return Err(RemoteError::NotFound),
+                (false, true) => return Err(RemoteError::IsADirectory),
+                _ => self.release(replaced),
+            }
+        }
+        self.change(source.directory)?.remove(&source.name);
+        self.change(target.directory)?.insert(target.name, moved);
+        Ok(())
+    }
+
+    pub(super) fn make(&mut self, path: &RemotePath, content: Content, mode: u16) -> Result<(), RemoteError> {
+        let (directory, name) = self.free(path)?;
+        let number = self.add(content, mode & 0o7777);
+        self.change(directory)?.insert(name, number);
+        Ok(())
+    }
+
+    pub(super) fn hard_link(&mut self, existing: &RemotePath, new: &RemotePath) -> Result<(), RemoteError> {
+        let number = self.existing(existing)?;
+        let (directory, name) = self.free(new)?;
+        if matches!(self.get(number)?.content, Content::Directory(_)) {
+            return Err(RemoteError::PermissionDenied);
+        }
+        self.change(directory)?.insert(name, number);
+        self.get_mut(number)?.held += 1;
+        Ok(())
+    }
+
+    pub(super) fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
+        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let names = self.names(number).map_err(not_found)?;
+        names
+            .iter()
+            .map(|(name, &number)| {
+                Ok(RemoteEntry { name: name.clone(), attributes: self.attributes(number)? })
+            })
+            .collect()
+    }
+
+    pub(super) fn statistics(&self) -> RemoteStatistics {
+        let free = self.room.saturating_sub(self.used()) / BLOCK;
+        RemoteStatistics {
+            block_size: BLOCK,
+            blocks: self.room / BLOCK,
+            blocks_free: free,
+            blocks_available: free,
+            files: 1 << 20,
+            files_free: 1 << 19,
+            name_max: RemoteName::MAX_LEN as u64,
+        }
+    }
+}
+
+impl Node {
+    fn size(&self) -> u64 {
+        match &self.content {
+            Content::File(bytes) | Content::Symlink(bytes) => bytes.len() as u64,
+            Content::Directory(_) => BLOCK,
+        }
+    }
+}
+
+/// `SSH_FX_NO_SUCH_FILE` stands for `ENOTDIR` too.
+fn not_found(error: RemoteError) -> RemoteError {
+    if error == RemoteError::NotADirectory { RemoteError::NotFound } else { error }
+}
