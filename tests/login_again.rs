@@ -9,14 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use scaup_rig::{Answers, Bus, Mount, Notifications, Proxy, Scaup, Sshd, eventually};
-use support::{said, scaup};
+use support::{said, scaup, status};
 
 /// Any step of a story; the next code is up to half a minute away.
 const SOON: Duration = Duration::from_secs(90);
-
-fn status(scaup: &Scaup, pointer: &str) -> serde_json::Value {
-    scaup.status().pointer(&format!("/mounts/0{pointer}")).expect("status has it").clone()
-}
 
 fn becomes(scaup: &Scaup, state: &str) {
     eventually(&format!("it is {state}"), SOON, || status(scaup, "/state") == state);

@@ -10,24 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
-use support::scaup;
-
-fn noise(seed: u32, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    })
-    .take(length)
-    .collect()
-}
-
-/// One member of the only mount's status.
-fn status(scaup: &Scaup, pointer: &str) -> serde_json::Value {
-    scaup.status().pointer(&format!("/mounts/0{pointer}")).expect("status has it").clone()
-}
+use support::{noise, scaup, status};
 
 fn state(scaup: &Scaup) -> String {
     status(scaup, "/state").as_str().unwrap().to_owned()

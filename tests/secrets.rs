@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use aes_kw::KeyInit;
 use scaup_rig::{Answers, Fixture, Mount, Proxy, Scaup, Sshd, eventually, run};
-use support::{Drive, PASSWORD, ends_with, said, scaup};
+use support::{Drive, PASSWORD, ends_with, of_process, said, scaup};
 
 /// Any step of a story; the next code is up to half a minute away.
 const SOON: Duration = Duration::from_secs(90);
@@ -498,13 +498,6 @@ fn a_directory_for_sockets_or_logs_that_others_planted_is_not_used() {
     }
 }
 
-/// Resident memory, KiB.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn whatever_comes_through_the_control_socket_the_daemon_goes_on() {
     let drive = Drive::mounted();
@@ -523,7 +516,7 @@ fn whatever_comes_through_the_control_socket_the_daemon_goes_on() {
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         }
     };
-    let before = resident(pid);
+    let before = of_process(pid, "VmRSS");
 
     for garbage in
         [&b"\xff\xfe\x00\n"[..], b"{}\n", b"[[[[[[[[\n", b"\"Status\"", b"{\"Answer\":{\"id\":1}}\n"]
@@ -550,7 +543,7 @@ fn whatever_comes_through_the_control_socket_the_daemon_goes_on() {
     }
     assert!(is_hung_up(deaf), "one that does not listen is let go");
 
-    let grown = resident(pid).saturating_sub(before);
+    let grown = of_process(pid, "VmRSS").saturating_sub(before);
     assert!(grown < 32 * 1024, "{grown} KiB more");
     fs::write(drive.plain().join("goes on"), "x").unwrap();
     drive.unmount();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use reader::{Reader, file};
 use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually, run};
-use support::{PASSWORD, PATIENCE, fsx, noise, scaup};
+use support::{PASSWORD, PATIENCE, fsx, noise, of_process, scaup, status};
 
 /// What `--memory` allows, MiB.
 const MEMORY: u64 = 32;
@@ -98,14 +98,10 @@ impl BadRoad {
         });
     }
 
-    fn status(&self) -> serde_json::Value {
-        self.scaup.status()["mounts"][0].clone()
-    }
-
     /// Waits until everything is with the server, and it holds no file open for us.
     fn rest(&self) {
         eventually("everything is saved, and nothing open", PATIENCE, || {
-            let unsaved = &self.status()["unsaved"];
+            let unsaved = &status(&self.scaup, "/unsaved");
             let waits = ["files", "bytes", "removals"].iter().any(|what| unsaved[what].as_u64() > Some(0));
             !waits && self.open_at_server().is_empty()
         });
@@ -150,12 +146,11 @@ struct Footprint {
 }
 
 fn footprint(pid: u32) -> Footprint {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let member = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    Footprint { resident: member("VmRSS:"), files: open_files(pid).len(), threads: member("Threads:") }
+    Footprint {
+        resident: of_process(pid, "VmRSS"),
+        files: open_files(pid).len(),
+        threads: of_process(pid, "Threads"),
+    }
 }
 
 #[test]
@@ -164,7 +159,7 @@ fn fsx_finds_nothing_lost_or_wrong_while_the_connection_is_cut_again_and_again()
     let operations = from_environment("FSX_OPERATIONS", 5000);
     road.breaking(Breaks::Cuts, operations, || fsx(&road.vault(), u32::try_from(operations).unwrap()));
     road.rest();
-    let cuts = road.status()["counters"]["reconnects"].as_u64().unwrap();
+    let cuts = status(&road.scaup, "/counters/reconnects").as_u64().unwrap();
     assert!(cuts > 3, "it was cut {cuts} times");
     road.unmount(|_| {});
 }
@@ -252,7 +247,7 @@ fn everyday_work_over_a_bad_road_leaves_nothing_behind_and_needs_no_more_in_the_
         });
         road.rest();
         let now = footprint(road.mount.daemon());
-        eprintln!("round {round}: {now:?}, {} reconnects", road.status()["counters"]["reconnects"]);
+        eprintln!("round {round}: {now:?}, {} reconnects", status(&road.scaup, "/counters/reconnects"));
         assert!(now.resident < (MEMORY + BESIDE) << 10, "{now:?}");
         seen.push(now);
     }

@@ -8,14 +8,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use scaup_rig::{Bus, Logind, Mount, Proxy, Scaup, Sshd, change_network, eventually, own_network};
-use support::scaup;
+use support::{scaup, status};
 
 /// Any step of a story.
 const SOON: Duration = Duration::from_secs(60);
-
-fn status(scaup: &Scaup, pointer: &str) -> serde_json::Value {
-    scaup.status().pointer(&format!("/mounts/0{pointer}")).expect("status has it").clone()
-}
 
 fn becomes(scaup: &Scaup, state: &str) {
     eventually(&format!("it is {state}"), SOON, || status(scaup, "/state") == state);

@@ -175,6 +175,18 @@ pub(crate) fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
+/// One member of the only mount's status.
+pub(crate) fn status(scaup: &Scaup, pointer: &str) -> serde_json::Value {
+    scaup.status().pointer(&format!("/mounts/0{pointer}")).expect("status has it").clone()
+}
+
+/// A number that the kernel says of a process (proc_pid_status(5)): of memory, KiB.
+pub(crate) fn of_process(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 /// A tool that `cargo install` puts in place (`tests/run tools`).
 pub(crate) fn tool(name: &str) -> PathBuf {
     let home = std::env::var_os("CARGO_HOME").map_or_else(
