@@ -356,6 +356,25 @@ fn a_file_that_was_saved_without_an_answer_can_be_removed_for_good() {
 }
 
 #[test]
+fn what_failed_before_keeps_nothing_from_being_saved_before_locking() {
+    for place in [Place::Gcm, Place::Ctrmac] {
+        runtime().block_on(async {
+            for n in 0..12 {
+                let server = place.server();
+                let kernel = mount(&server, place).await;
+                let open = kernel.create(LONG, 0o644).await.unwrap();
+                kernel.remote.fault_at(n, Fault::Cut { applied: false });
+                let written = kernel.write(open, 0, &new(2_000_000)).await;
+                kernel.remote.clear_faults();
+                kernel.remote.reconnect();
+                let locked = kernel.drive.lock(&place.root()).await;
+                assert!(locked.is_ok(), "{place:?}: cut at message {n}, {written:?}: {locked:?}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_cut_leaves_old_or_new_in_a_plain_place() {
     every_message_cut(Place::Plain, true);
     every_message_cut(Place::Plain, false);

@@ -174,9 +174,10 @@ fn parse(named: &str) -> Result<RemotePath, Failure> {
 /// A vault's failure, for people: paths as they write them.
 pub(super) fn failure(error: VaultError) -> Failure {
     let (kind, text) = match error {
-        VaultError::WrongPassword(path) => {
-            (FailureKind::Vault, format!("wrong password for vault {}", shown(&path)))
-        }
+        VaultError::WrongPassword(path) => (
+            FailureKind::Vault,
+            format!("wrong password for vault {}: mind capitals and the keyboard's layout", shown(&path)),
+        ),
         VaultError::NotAVault(path) => (
             FailureKind::Vault,
             format!(

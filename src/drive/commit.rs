@@ -44,13 +44,15 @@ impl File {
         if self.is_unlinked() {
             return Ok(());
         }
+        // What failed before is told, but keeps nothing from being saved now.
+        self.collect(drive, &mut state);
+        let failed = state.failed.take();
         let result = if self.unsaved().is_some() {
             self.commit_content(drive, &mut state, durable).await
         } else {
             Ok(())
         };
         self.note(&state);
-        let failed = state.failed.take();
         result?;
         failed.map_or(Ok(()), Err)
     }

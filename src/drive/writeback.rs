@@ -511,7 +511,7 @@ impl File {
     }
 
     /// Takes the acknowledgements that have arrived.
-    fn collect(&self, drive: &Drive, state: &mut State) {
+    pub(super) fn collect(&self, drive: &Drive, state: &mut State) {
         while let Some(acknowledgement) = state.uploader.as_mut().and_then(Uploader::try_next) {
             acknowledge(drive, state, acknowledgement);
         }

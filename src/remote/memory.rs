@@ -1,6 +1,6 @@
 //! A server that lives in memory, as a [`Remote`]: the base of model tests and fault injection.
 //!
-//! [`MemoryServer`] is what an SFTP server serves, a [`tree`] of inodes. [`MemoryRemote`] is one connection to it, which can be told to
+//! [`MemoryServer`] is what an SFTP server serves, a tree of inodes. [`MemoryRemote`] is one connection to it, which can be told to
 //! delay messages, to answer them out of order, and to fail or break at the n-th one.
 //!
 //! A message is sent when its future is first polled, and arrives whether or not the future lives on. Messages about one
