@@ -374,6 +374,87 @@ fn what_failed_before_keeps_nothing_from_being_saved_before_locking() {
     }
 }
 
+/// What a program does that is told of a failure: it tries again, three times at most.
+async fn insist<F: Future<Output = Result<()>>>(mut attempt: impl FnMut() -> F) -> Result<()> {
+    let mut done = attempt().await;
+    for _ in 0..2 {
+        if done.is_err() {
+            done = attempt().await;
+        }
+    }
+    done
+}
+
+fn with_length(mut content: Vec<u8>, length: usize) -> Vec<u8> {
+    content.resize(length, 0);
+    content
+}
+
+#[test]
+fn a_file_that_was_saved_without_an_answer_can_be_cut_and_extended() {
+    for (place, applied) in Place::ALL.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+        for (length, wanted) in [(0, 32_767), (10, 40_000), (40_000, 10), (40_000, 32_768), (600_000, 100_000)] {
+            runtime().block_on(async {
+                for n in 0..12 {
+                    let server = place.server();
+                    let kernel = mount(&server, place).await;
+                    let open = kernel.create(LONG, 0o644).await.unwrap();
+                    kernel.write(open, 0, &new(length)).await.unwrap();
+                    kernel.remote.fault_at(n, Fault::Cut { applied });
+                    let flushed = kernel.flush(open).await;
+                    kernel.remote.clear_faults();
+                    kernel.remote.reconnect();
+                    let what = format!(
+                        "{place:?}, {length} to {wanted}: cut at message {n}, applied {applied}, {flushed:?}"
+                    );
+                    let cut = insist(|| kernel.truncate_open(open, wanted as u64)).await;
+                    assert_eq!(cut, Ok(()), "{what}");
+                    assert_eq!(insist(|| kernel.fsync(open)).await, Ok(()), "{what}");
+                    kernel.close(open).await.unwrap();
+                    let seen = seen_by_another(&server, place).await;
+                    let content = with_length(new(length), wanted).into();
+                    let wanted = Seen::File { content, mode: 0o644 };
+                    assert!(seen == Tree::from([(LONG.to_owned(), wanted)]), "{what}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn what_a_full_server_took_in_part_is_cut_off_again() {
+    let length = CHUNK;
+    for (place, applied) in Place::ALL.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+        for (added, wanted) in
+            [(10, length), (CHUNK, length), (20 * CHUNK, length), (CHUNK, 100), (20 * CHUNK, 2 * CHUNK)]
+        {
+            runtime().block_on(async {
+                for n in 0..24 {
+                    let server = place.server();
+                    let kernel = mount(&server, place).await;
+                    kernel.save(SHORT, &old(length)).await.unwrap();
+                    let open = kernel.open(SHORT, READ_WRITE).await.unwrap();
+                    kernel.remote.fault_at(n, Fault::Answer { error: RemoteError::NoSpace, applied });
+                    let written = kernel.write(open, length as u64, &new(added)).await;
+                    let flushed = kernel.flush(open).await;
+                    kernel.remote.clear_faults();
+                    let what =
+                        format!("{place:?}, {added} added, cut to {wanted}: refused {n}, {applied}, {written:?}, {flushed:?}");
+                    assert_eq!(insist(|| kernel.truncate_open(open, wanted as u64)).await, Ok(()), "{what}");
+                    assert_eq!(insist(|| kernel.fsync(open)).await, Ok(()), "{what}");
+                    kernel.close(open).await.unwrap();
+                    let seen = seen_by_another(&server, place).await;
+                    let Some(Seen::File { content, .. }) = seen.get(SHORT) else { panic!("{what}: {seen:?}") };
+                    assert_eq!(content.len(), wanted, "{what}");
+                    let kept = wanted.min(length);
+                    assert!(content[..kept] == old(length)[..kept], "{what}");
+                    assert_eq!(seen.len(), 1, "{what}");
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn a_cut_leaves_old_or_new_in_a_plain_place() {
     every_message_cut(Place::Plain, true);

@@ -232,3 +232,30 @@ fn what_was_renamed_just_after_it_was_made_can_be_cut() {
         }
     });
 }
+
+#[test]
+fn a_walk_that_locking_cuts_short_leaves_nothing_for_when_the_vault_is_unlocked_again() {
+    for place in [Place::Gcm, Place::Ctrmac] {
+        runtime().block_on(async {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            for directory in ["a", "a/b", "a/b/c", "a/b/c/d", "b", "b/c"] {
+                kernel.mkdir(directory, 0o755).await.unwrap();
+            }
+            drop(kernel);
+            for after in 0..60 {
+                let kernel = mount(&server, place).await;
+                kernel.remote.set_delay(slow());
+                for directory in ["", "a"] {
+                    let directory = kernel.lookup(directory).await.unwrap().inode;
+                    kernel.list(directory).await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(after * 5)).await;
+                kernel.drive.lock(&place.root()).await.unwrap();
+                kernel.unlock().await;
+                // Panics if what is listed is not what is found.
+                assert_eq!(kernel.tree(false).await.unwrap().len(), 6);
+            }
+        });
+    }
+}

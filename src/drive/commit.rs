@@ -14,9 +14,11 @@ use super::staged::StagedFile;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemotePath, RemoteSetAttributes};
 
 impl State {
-    /// Whether nothing of the content was sent, and one message can carry all of it.
+    /// Whether nothing of the content was sent, not even its header, and one message can carry all of it.
     fn is_small_and_unsent(&self) -> bool {
-        self.stored_length == 0
+        let has_header = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
+        self.reach == 0
+            && self.header_unsent == has_header
             && self.sending.is_empty()
             && self.dirty.len() as u64 <= GROUP_CHUNKS
             && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
@@ -110,6 +112,7 @@ impl File {
     ) -> Result<RemoteAttributes, DriveError> {
         self.send(drive, state, None).await?;
         self.drain(drive, state).await?;
+        state.cut_off(state.length).await?;
         let file = state.backing.file();
         if state.header_unsent {
             let header = state.codec()?.header()?;
@@ -138,6 +141,7 @@ impl File {
         if !state.is_small_and_unsent() {
             self.send(drive, state, None).await?;
             self.drain(drive, state).await?;
+            state.cut_off(state.length).await?;
             let rest = if state.header_unsent { state.codec()?.header()? } else { Vec::new() };
             let attributes = file.write_whole(Bytes::from(rest), set).await?;
             state.header_unsent = false;
@@ -146,9 +150,8 @@ impl File {
         let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
         state.dirty.iter().for_each(|_| drive.counters.count_encrypted());
         let written = file.write_whole(Bytes::from(whole), set).await;
-        if matches!(&written, Err(error) if error.is_unanswered()) {
-            state.stored_length = state.length;
-        }
+        // What failed may be there all the same.
+        state.reach = state.length;
         let attributes = written?;
         state.header_unsent = false;
         state.stored_length = state.length;

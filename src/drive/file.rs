@@ -85,6 +85,8 @@ pub(super) struct State {
     pub(super) length: u64,
     /// Cleartext length of what the server's file holds.
     pub(super) stored_length: u64,
+    /// How far the server's file may reach, bytes of cleartext: what failed or was not answered may be there all the same.
+    pub(super) reach: u64,
     /// Chunks written and not sent; each is as long as the chunk is.
     pub(super) dirty: BTreeMap<u64, Vec<u8>>,
     /// Chunks sent and not acknowledged.
@@ -539,6 +541,7 @@ impl State {
             content,
             length,
             stored_length: length,
+            reach: length,
             dirty: BTreeMap::new(),
             sending: HashMap::new(),
             uploader: None,

@@ -95,6 +95,11 @@ impl Directory {
         }
     }
 
+    /// Whether it lies in a vault that was locked since.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self, Self::Vault(directory) if directory.vault.cryptor().is_err())
+    }
+
     /// The directory that was found in this one; `None` if it is none, or can't be worked in.
     pub(super) fn child(&self, found: &Found) -> Option<Self> {
         match (self, &found.place) {

@@ -103,6 +103,9 @@ impl Listings {
         let path = directory.path();
         let (pending, step) = {
             let mut known = self.lock();
+            if directory.is_locked() {
+                return Err(DriveError::Locked);
+            }
             known.retain(|_, known| {
                 let keep = known.is_of_use(self.believed) || known.pending.peek().is_none();
                 if !keep && let Some(step) = &known.ahead {
@@ -147,7 +150,8 @@ impl Listings {
         let path = directory.path();
         let pending = {
             let mut known = self.lock();
-            if known.contains_key(&path) {
+            // A walk through a vault ends when the vault is locked: its names are to be gone, and not to be found when it is unlocked again.
+            if known.contains_key(&path) || directory.is_locked() {
                 return;
             }
             let pending = begin(remote, &directory);

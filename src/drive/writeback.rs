@@ -81,6 +81,29 @@ impl State {
         }
         Ok((offset, stored))
     }
+
+    /// A chunk that was sent is dirty again: it failed, or nobody knows.
+    fn take_back(&mut self, number: u64, chunk: &Bytes) {
+        // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
+        if number == 0 && self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
+            self.header_unsent = true;
+        }
+        self.reach = self.reach.max(number * CHUNK_LEN + chunk.len() as u64);
+        self.uncommitted = true;
+        self.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+    }
+
+    /// Cuts the server's file where it reaches beyond `length` bytes of cleartext.
+    pub(super) async fn cut_off(&mut self, length: u64) -> Result<(), DriveError> {
+        if self.reach > length {
+            let size = Some(self.codec()?.stored_len(length));
+            let set = RemoteSetAttributes { size, ..RemoteSetAttributes::default() };
+            self.backing.file().set_attributes(set).await?;
+            self.reach = length;
+            self.stored_length = self.stored_length.min(length);
+        }
+        Ok(())
+    }
 }
 
 impl File {
@@ -276,12 +299,13 @@ impl File {
         };
         let file = state.backing.file();
         file.set_attributes(RemoteSetAttributes { size: Some(0), ..RemoteSetAttributes::default() }).await?;
+        (state.stored_length, state.reach) = (0, 0);
         state.dirty.clear();
         state.failed = None;
         state.header_unsent = codec.header_len() > 0;
         state.codec = Ok(codec);
         state.content = ContentId::fresh();
-        (state.length, state.stored_length) = (0, 0);
+        state.length = 0;
         state.uncommitted = true;
         Ok(())
     }
@@ -344,12 +368,7 @@ impl File {
         };
         // An encrypted chunk can't be cut: it goes, and comes again.
         let kept = if encrypted { whole_chunks * CHUNK_LEN } else { length };
-        if state.stored_length > kept {
-            let size = Some(state.codec()?.stored_len(kept));
-            let set = RemoteSetAttributes { size, ..RemoteSetAttributes::default() };
-            state.backing.file().set_attributes(set).await?;
-            state.stored_length = kept;
-        }
+        state.cut_off(kept).await?;
         drop(state.dirty.split_off(&whole_chunks));
         state.dirty.extend(last.map(|last| (whole_chunks, last)));
         state.length = length;
@@ -388,7 +407,7 @@ impl File {
             let set = RemoteSetAttributes { size: Some(length), ..RemoteSetAttributes::default() };
             state.backing.file().set_attributes(set).await?;
             state.content = ContentId::fresh();
-            (state.length, state.stored_length) = (length, length);
+            (state.length, state.stored_length, state.reach) = (length, length, length);
             state.uncommitted = true;
             return Ok(());
         }
@@ -527,7 +546,7 @@ impl File {
             // The stream broke: everything that was under way is dirty again.
             None => {
                 for (number, chunk) in std::mem::take(&mut state.sending) {
-                    state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+                    state.take_back(number, &chunk);
                 }
             }
         }
@@ -556,23 +575,16 @@ impl File {
 fn acknowledge(drive: &Drive, state: &mut State, (numbers, result): Acknowledgement) {
     for number in numbers {
         let Some(chunk) = state.sending.remove(&number) else { continue };
-        let end = number * CHUNK_LEN + chunk.len() as u64;
         match &result {
             Ok(()) => {
+                let end = number * CHUNK_LEN + chunk.len() as u64;
                 state.stored_length = state.stored_length.max(end);
+                state.reach = state.reach.max(end);
                 state.uncommitted = true;
                 drive.cache.put(state.key(number), chunk);
             }
             Err(error) => {
-                // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
-                if number == 0 && state.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
-                    state.header_unsent = true;
-                }
-                // It may be there all the same: who cuts the file has to reckon with it.
-                if error.is_unanswered() {
-                    state.stored_length = state.stored_length.max(end);
-                }
-                state.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+                state.take_back(number, &chunk);
                 state.failed.get_or_insert_with(|| error.clone().into());
             }
         }
@@ -599,6 +611,7 @@ async fn stage(
         content: ContentId::fresh(),
         length: 0,
         stored_length: 0,
+        reach: 0,
         dirty: BTreeMap::new(),
         sending: HashMap::new(),
         uploader: None,
