@@ -8,7 +8,7 @@ mod kernel;
 use std::time::Duration;
 
 use kernel::{Kernel, Place, READ_WRITE, options, pattern, runtime};
-use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer, MessageKind};
+use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{Remote as _, RemotePath};
 use scaup_fuse::filesystem::RenameMode;
 use tokio::time::Instant;
@@ -263,5 +263,23 @@ fn a_file_that_is_opened_again_takes_one_look_and_shows_what_others_made_of_it()
         kernel.save(&path, b"ours").await.unwrap();
         assert_eq!(kernel.content(&path).await.unwrap(), "ours");
         assert_eq!(kernel.drive.errors(), []);
+    });
+}
+
+#[test]
+fn what_failed_ahead_is_opened_when_somebody_asks() {
+    in_every_place(async |place| {
+        let (_server, kernel) = filled(place, &["directory"], 20).await;
+        for number in 0..4 {
+            read(&kernel, "directory", number).await;
+        }
+        // Those that were opened ahead break off with whatever is asked next.
+        kernel.remote.fault_at(0, Fault::Cut { applied: false });
+        assert!(kernel.chmod("directory", 0o700).await.is_err());
+        kernel.remote.clear_faults();
+        kernel.remote.reconnect();
+        for number in 4..20 {
+            read(&kernel, "directory", number).await;
+        }
     });
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use tokio::sync::RwLockWriteGuard;
 
 use super::Drive;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State};
 use super::location::Location;
-use super::staged::StagedFile;
-use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemotePath, RemoteSetAttributes};
+use super::staged::{Attempt, StagedFile};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemoteSetAttributes};
 
 impl State {
     /// Whether nothing of the content was sent, not even its header, and one message can carry all of it.
@@ -42,10 +43,10 @@ impl File {
     ///
     /// With `durable`, in-place changes are also waited for until they are on the server's disk; staged content always is.
     pub(super) async fn commit(&self, drive: &Drive, durable: bool) -> Result<(), DriveError> {
-        let mut state = self.state.write().await;
         if self.is_unlinked() {
             return Ok(());
         }
+        let mut state = self.settled(drive).await?;
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
         let failed = state.failed.take();
@@ -73,12 +74,7 @@ impl File {
                 let (sent, there) =
                     futures::join!(self.send_staged(drive, state, &file), drive.remote.stat(&target));
                 let attributes = sent?;
-                let published =
-                    self.publish(drive, location, &file.path(), attributes.into(), replaces, there).await;
-                if matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
-                    file.note_perhaps_published();
-                }
-                published?;
+                self.publish(drive, location, &file, attributes.into(), replaces, there).await?;
                 drive.note_made_in(self.inode);
                 let file = Arc::clone(file.make().await?);
                 state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
@@ -167,7 +163,7 @@ impl File {
         &self,
         drive: &Drive,
         location: Location,
-        temporary: &RemotePath,
+        staged: &StagedFile,
         ours: Base,
         replaces: Option<Base>,
         there: Result<RemoteAttributes, RemoteError>,
@@ -177,19 +173,58 @@ impl File {
             Err(RemoteError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        // What somebody else removed can have its name again: nothing of theirs is lost.
-        if there.is_none() || there == replaces {
-            return location.publish(drive.remote.as_ref(), temporary).await;
-        }
-        // An earlier attempt whose answer was lost may have given it its name already.
-        if there == Some(ours) && matches!(drive.remote.stat(temporary).await, Err(RemoteError::NotFound)) {
-            return Ok(());
-        }
         let remote = drive.remote.as_ref();
-        let (copy, location) = location.conflicting(remote, &drive.name_of(self.inode)?).await?;
-        location.publish(remote, temporary).await?;
-        drive.note_conflict(self.inode, &copy, location.place());
+        // What somebody else removed can have its name again: nothing of theirs is lost.
+        let (copy, location) = if there.is_none() || there == replaces {
+            (None, location)
+        } else {
+            let (copy, location) = location.conflicting(remote, &drive.name_of(self.inode)?).await?;
+            (Some(copy), location)
+        };
+        let published = location.publish(remote, &staged.path()).await;
+        if matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
+            staged.note_attempt(Some(Attempt { copy: copy.clone(), base: ours }));
+        }
+        published?;
+        if let Some(copy) = copy {
+            drive.note_conflict(self.inode, &copy, location.place());
+        }
         Ok(())
+    }
+
+    /// The state, after it was found out what became of an attempt to publish that was not answered: content that has its name is what
+    /// the server has.
+    pub(super) async fn settled(&self, drive: &Drive) -> Result<RwLockWriteGuard<'_, State>, DriveError> {
+        let mut state = self.state.write().await;
+        let Backing::Staged { file: staged, .. } = &state.backing else { return Ok(state) };
+        if self.is_unlinked() {
+            return Ok(state);
+        }
+        let Some(Attempt { copy, base }) = staged.attempt() else { return Ok(state) };
+        let mut location = drive.location(self.inode)?;
+        if let Some(copy) = &copy {
+            location = location.renamed(copy)?;
+        }
+        if location.is_unpublished(drive.remote.as_ref(), &staged.path()).await? {
+            staged.note_attempt(None);
+            return Ok(state);
+        }
+        let file = drive.remote.open(&location.file_path(), RemoteOpen::ReadWrite).await?;
+        if Base::from(file.stat().await?) == base {
+            state.uploader = None;
+            state.backing = Backing::Stored { file, writable: true, base };
+        } else if state.dirty.is_empty() {
+            // It was saved, and somebody else changed it since.
+            *state = Self::open(drive, &location, true, None).await?;
+            self.note(&state);
+        } else {
+            return Err(DriveError::damaged("somebody else changed the file just when it was saved"));
+        }
+        drive.note_made_in(self.inode);
+        if let Some(copy) = copy {
+            drive.note_conflict(self.inode, &copy, location.place());
+        }
+        Ok(state)
     }
 
     /// Whether closing the file may leave saving it to a moment later: it is new and small, and not too much waits already.

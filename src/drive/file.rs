@@ -228,10 +228,11 @@ impl File {
         start: Fetching,
         known: Option<(ContentId, Base)>,
     ) -> Result<State, DriveError> {
+        let is_done = start.is_done();
         match start.done().await {
             Ok(start) => State::from_start(drive, location, start, false, known).await,
-            // The program has waited as long as it may.
-            Err(DriveError::Remote(error)) if error.is_unanswered() => Err(error.into()),
+            // The program has waited as long as it may, unless that was before it asked.
+            Err(DriveError::Remote(error)) if error.is_unanswered() && !is_done => Err(error.into()),
             Err(_) => Self::open(drive, location, false, known).await,
         }
     }

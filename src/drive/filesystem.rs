@@ -88,7 +88,7 @@ impl Drive {
         }
         if let Some(mode) = set.mode {
             let staged = match &file {
-                Some(file) => file.set_staged_mode(mode).await?,
+                Some(file) => file.set_staged_mode(self, mode).await?,
                 None => false,
             };
             change.mode = (!staged).then_some(mode);

@@ -101,8 +101,31 @@ impl Location {
         }
     }
 
+    /// Whether content that was to be published, and no answer came, is still under its temporary name. From the midst of publishing it is
+    /// brought back there.
+    pub(super) async fn is_unpublished(
+        &self,
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+    ) -> Result<bool, DriveError> {
+        let there = match remote.stat(temporary).await {
+            Err(RemoteError::NotFound) => match self {
+                Self::Vault { entry, .. } if entry.shortened => {
+                    VaultDirectory::unpublish(remote, temporary).await
+                }
+                _ => Err(RemoteError::NotFound),
+            },
+            there => there.map(|_| ()),
+        };
+        match there {
+            Ok(()) => Ok(true),
+            Err(RemoteError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The same directory, another name.
-    fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
+    pub(super) fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
         match self {
             Self::Plain { directory, .. } => Self::new(Directory::Plain(directory), name, None),
             Self::Vault { directory, .. } => Self::new(Directory::Vault(directory), name, None),

@@ -27,25 +27,16 @@ pub(super) struct Target {
     pub(super) file: Option<Arc<File>>,
 }
 
-/// Whether the server has what a name stands for here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OnServer {
-    /// It does.
-    Yes,
-    /// A new file was to be saved, and no answer came.
-    Perhaps,
-    /// It is a new file that was never saved.
-    No,
-}
-
 impl Target {
-    /// Whether the server has it under its name.
-    pub(super) async fn on_server(&self) -> OnServer {
-        let Some(file) = &self.file else { return OnServer::Yes };
-        match &file.state.read().await.backing {
-            Backing::Staged { file, replaces: None } if file.is_perhaps_published() => OnServer::Perhaps,
-            Backing::Staged { replaces: None, .. } => OnServer::No,
-            _ => OnServer::Yes,
+    /// Whether the server has it under its name: a new file that was never saved is not there.
+    pub(super) async fn is_on_server(&self, drive: &Drive) -> Result<bool, DriveError> {
+        let Some(file) = &self.file else { return Ok(true) };
+        match file.settled(drive).await {
+            Ok(state) => Ok(!matches!(state.backing, Backing::Staged { replaces: None, .. })),
+            Err(error) if error.is_not_found() => Ok(false),
+            // Somebody else's has the name by now.
+            Err(DriveError::Damaged(_)) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
-use super::lookup::{OnServer, Target};
+use super::lookup::Target;
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
@@ -288,7 +288,7 @@ impl Drive {
             {
                 let replaced = match &replaced {
                     Some(replaced @ Target { place: Place::Vault { entry, node, .. }, .. })
-                        if replaced.on_server().await == OnServer::Yes =>
+                        if replaced.is_on_server(self).await? =>
                     {
                         Some((entry, node))
                     }

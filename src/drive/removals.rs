@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::Drive;
 use super::error::DriveError;
 use super::found::{Directory, Place, plain_name};
-use super::lookup::{OnServer, Target};
+use super::lookup::Target;
 use super::parts::Part;
 use super::temporary;
 use super::vault::HiddenNode;
@@ -139,19 +139,19 @@ impl Drive {
         if target.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
-        let on_server = target.on_server().await;
-        if on_server != OnServer::No {
+        if target.is_on_server(self).await? {
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
                 return self.remove_behind(parent, &name, directory, target).await;
             }
             match self.remove_on_server(&directory, &name, &target).await {
-                Err(error) if error.is_not_found() && on_server == OnServer::Yes => {
-                    self.forget_name(parent, &name, target.inode);
+                Err(error) => {
+                    if error.is_not_found() {
+                        self.forget_name(parent, &name, target.inode);
+                    }
                     return Err(error);
                 }
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
+                Ok(_) => {}
             }
         }
         self.forget_name(parent, &name, target.inode);

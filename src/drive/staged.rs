@@ -3,6 +3,7 @@
 //! Making the file costs a round trip that a program would have to wait for. Where this mount has made files before, it
 //! is made only when there is something to send: then all of a small file goes at once.
 
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,10 +11,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use super::file::Base;
 use super::temporary;
 use crate::remote::{
     Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
+
+/// The server was asked to give content its final name, and has not answered.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    /// The name, if it was to be a conflicting copy.
+    pub(super) copy: Option<OsString>,
+    /// How the content's file looked.
+    pub(super) base: Base,
+}
 
 /// A temporary file, made or not made yet.
 pub(super) struct StagedFile {
@@ -24,8 +35,8 @@ pub(super) struct StagedFile {
     made: OnceCell<Arc<dyn RemoteFile>>,
     /// Its content is given up, but programs that have it open may go on with it: it is to have no name.
     discarded: AtomicBool,
-    /// The server was asked to give it its final name, and has not answered.
-    perhaps_published: AtomicBool,
+    /// Nobody knows what became of it.
+    attempt: Mutex<Option<Attempt>>,
 }
 
 impl StagedFile {
@@ -37,7 +48,7 @@ impl StagedFile {
             mode: Mutex::new(mode),
             made: OnceCell::new(),
             discarded: AtomicBool::new(false),
-            perhaps_published: AtomicBool::new(false),
+            attempt: Mutex::default(),
         })
     }
 
@@ -89,14 +100,14 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Nobody knows whether it has its final name by now.
-    pub(super) fn note_perhaps_published(&self) {
-        self.perhaps_published.store(true, Ordering::Release);
+    /// Notes, or with `None` forgets, that it may have its final name already.
+    pub(super) fn note_attempt(&self, attempt: Option<Attempt>) {
+        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = attempt;
     }
 
-    /// Whether it may have its final name already.
-    pub(super) fn is_perhaps_published(&self) -> bool {
-        self.perhaps_published.load(Ordering::Acquire)
+    /// The attempt to publish it of which nobody knows what became.
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives its content up: it loses its name, now or when it is made.

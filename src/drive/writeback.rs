@@ -124,7 +124,7 @@ impl File {
         offset: Option<u64>,
         data: &[u8],
     ) -> Result<(), DriveError> {
-        let mut state = self.state.write().await;
+        let mut state = self.settled(drive).await?;
         if let Some(failed) = state.failed.take() {
             return Err(failed);
         }
@@ -161,7 +161,7 @@ impl File {
         if length > LENGTH_MAX {
             return Err(DriveError::TooLarge);
         }
-        let mut state = self.state.write().await;
+        let mut state = self.settled(drive).await?;
         if length == 0 {
             self.drop_content(drive, &mut state, named).await?;
         } else if length < state.length {
@@ -179,7 +179,7 @@ impl File {
         if length > LENGTH_MAX {
             return Err(DriveError::TooLarge);
         }
-        let mut state = self.state.write().await;
+        let mut state = self.settled(drive).await?;
         if length > state.length {
             self.grow(drive, &mut state, length).await?;
             self.note_written(&state);
@@ -199,8 +199,8 @@ impl File {
     }
 
     /// Sets the permission bits of content that has no name yet; answers whether it was such.
-    pub(super) async fn set_staged_mode(&self, new_mode: u16) -> Result<bool, DriveError> {
-        let state = self.state.write().await;
+    pub(super) async fn set_staged_mode(&self, drive: &Drive, new_mode: u16) -> Result<bool, DriveError> {
+        let state = self.settled(drive).await?;
         let Backing::Staged { file, .. } = &state.backing else { return Ok(false) };
         file.set_mode(new_mode).await?;
         Ok(true)

@@ -164,11 +164,11 @@ impl VaultDirectory {
         // temporary name, so that an attempt whose end nobody learned of is taken up again.
         let long_name = long_name.ok_or(DriveError::NotFound)?;
         let node = temporary::beside(temporary).ok_or(DriveError::Invalid)?;
+        let moved = node.join(&part("contents.c9r"));
         match remote.mkdir(&node, 0o755).await {
             Ok(()) | Err(RemoteError::Exists) => {}
             Err(error) => return Err(error.into()),
         }
-        let moved = node.join(&part("contents.c9r"));
         let built = async {
             write_long_name(remote, &node, long_name).await?;
             match remote.rename(temporary, &moved).await {
@@ -178,14 +178,23 @@ impl VaultDirectory {
             remote.rename(&node, &self.content().join(&entry.name)).await
         };
         if let Err(error) = built.await {
-            // The content goes back to its temporary name: whoever published it still holds it. Where that fails it stays
-            // where it is, for the next attempt.
+            // Whoever published it still holds it. Where it can't be brought back, it stays where it is for the next attempt.
             if let Ok(()) | Err(RemoteError::NotFound) = remote.rename(&moved, temporary).await {
                 discard_directory(remote, &node).await;
             }
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Brings content that [`Self::publish_as`] left half-way to a shortened node back to its temporary name. Not found if it went all
+    /// the way.
+    pub(in crate::drive) async fn unpublish(
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+    ) -> Result<(), RemoteError> {
+        let node = temporary::beside(temporary).ok_or(RemoteError::NotFound)?;
+        remote.rename(&node.join(&part("contents.c9r")), temporary).await
     }
 
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
