@@ -123,10 +123,10 @@ async fn mount(server: &MemoryServer, place: Place) -> Kernel {
     Kernel::mount(MemoryRemote::connect(server), place, options).await
 }
 
-/// A mount that knows all names, so that a deed sends hardly more than what it changes.
+/// A mount that knows all names and has read all files, so that a deed sends hardly more than what it changes.
 async fn mount_and_look(server: &MemoryServer, place: Place) -> Kernel {
     let kernel = mount(server, place).await;
-    kernel.tree(false).await.unwrap();
+    kernel.tree(true).await.unwrap();
     kernel
 }
 

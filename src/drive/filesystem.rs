@@ -155,6 +155,8 @@ impl Drive {
                 {
                     node.expire();
                     node.listing = None;
+                    // What is there now may be what this mount put there: it is not somebody else's change.
+                    node.content = None;
                 }
             }
             self.listings.clear();
