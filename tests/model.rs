@@ -115,6 +115,8 @@ impl Mount {
                 if kernel.remote.is_cut() {
                     kernel.remote.reconnect();
                     self.was_cut = true;
+                    // What was under way ahead fails before anybody can wait for it: over SSH it would go on on the next connection.
+                    self.runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
                 }
                 // What failed behind a program's back is told by the next thing it does with the file.
                 let mut attempts = 1;
