@@ -400,6 +400,8 @@ fn a_file_that_was_saved_without_an_answer_can_be_changed_on() {
                 for n in 0..16 {
                     let server = place.server();
                     let kernel = mount(&server, place).await;
+                    // Where one was made, the next is made on the server when there is something to send.
+                    kernel.save(SHORT, &old(10)).await.unwrap();
                     // What overtakes is seen half-way.
                     let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
                     kernel.remote.set_delay(Some(Delay { least, most, seed: n as u64 }));
@@ -412,18 +414,18 @@ fn a_file_that_was_saved_without_an_answer_can_be_changed_on() {
                     let what = format!(
                         "{place:?}, {length} to {wanted}: cut at message {n}, applied {applied}, {flushed:?}"
                     );
+                    assert_eq!(insist(|| kernel.chmod(LONG, 0o600)).await, Ok(()), "{what}");
                     let cut = insist(|| kernel.truncate_open(open, wanted as u64)).await;
                     assert_eq!(cut, Ok(()), "{what}");
                     let more = old(3 * CHUNK);
                     let written = insist(|| kernel.write(open, wanted as u64, &more)).await;
                     assert_eq!(written, Ok(()), "{what}");
-                    assert_eq!(insist(|| kernel.chmod(LONG, 0o600)).await, Ok(()), "{what}");
                     assert_eq!(insist(|| kernel.fsync(open)).await, Ok(()), "{what}");
                     kernel.close(open).await.unwrap();
                     let seen = seen_by_another(&server, place).await;
                     let content = [with_length(new(length), wanted), more].concat().into();
                     let wanted = Seen::File { content, mode: 0o600 };
-                    assert!(seen == Tree::from([(LONG.to_owned(), wanted)]), "{what}");
+                    assert!(seen.get(LONG) == Some(&wanted) && seen.len() == 2, "{what}");
                 }
             });
         }

@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
@@ -61,6 +61,34 @@ fn open_files_go_on_after_a_cut_and_nothing_is_lost() {
         assert!(fs::read(mount.join(directory).join("new")).unwrap() == content);
     }
     assert!(status(&scaup, "/counters/reconnects").as_u64().unwrap() >= 2);
+    assert_eq!(status(&scaup, "/unsaved/files"), 0);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_file_that_its_owner_may_not_write_is_saved_all_the_same_after_a_cut() {
+    let scaup = scaup();
+    let (_sshd, proxy, mount) = mounted(&scaup);
+    let content = noise(1, 4_000_000);
+    for directory in ["Vault", ""] {
+        for mode in [0o444, 0o200, 0] {
+            let path = mount.join(directory).join(format!("mode {mode:o}"));
+            // As `git` makes its objects and `cp -p` copies what may only be read: written by who made it.
+            let mut new = File::options().create_new(true).write(true).mode(mode).open(&path).unwrap();
+            for part in content.chunks(1_000_000) {
+                new.write_all(part).unwrap();
+                proxy.cut();
+            }
+            new.sync_all().unwrap();
+            proxy.cut();
+            new.write_all(b"and more").unwrap();
+            new.sync_all().unwrap();
+            drop(new);
+            assert_eq!(path.metadata().unwrap().mode() & 0o777, mode);
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            assert!(fs::read(&path).unwrap() == [&content[..], b"and more"].concat(), "{}", path.display());
+        }
+    }
     assert_eq!(status(&scaup, "/unsaved/files"), 0);
     mount.unmount(&scaup);
 }

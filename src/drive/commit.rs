@@ -209,13 +209,18 @@ impl File {
             staged.note_attempt(None);
             return Ok(state);
         }
-        let file = drive.remote.open(&location.file_path(), RemoteOpen::ReadWrite).await?;
+        let (remote, path) = (drive.remote.as_ref(), location.file_path());
+        let (file, writable) = match remote.open(&path, RemoteOpen::ReadWrite).await {
+            // Its mode forbids that by now: who goes on writing is told.
+            Err(RemoteError::PermissionDenied) => (remote.open(&path, RemoteOpen::Read).await?, false),
+            file => (file?, true),
+        };
         if Base::from(file.stat().await?) == base {
             state.uploader = None;
-            state.backing = Backing::Stored { file, writable: true, base };
+            state.backing = Backing::Stored { file, writable, base };
         } else if state.dirty.is_empty() {
             // It was saved, and somebody else changed it since.
-            *state = Self::open(drive, &location, true, None).await?;
+            *state = Self::open(drive, &location, writable, None).await?;
             self.note(&state);
         } else {
             return Err(DriveError::damaged("somebody else changed the file just when it was saved"));

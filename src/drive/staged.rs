@@ -17,6 +17,9 @@ use crate::remote::{
     Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
 
+/// What the owner of a file needs to open it for reading and writing.
+const OWNER_MAY: u16 = 0o600;
+
 /// The server was asked to give content its final name, and has not answered.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
@@ -55,9 +58,15 @@ impl StagedFile {
     /// The file, made if it is not.
     pub(super) async fn make(&self) -> Result<&Arc<dyn RemoteFile>, RemoteError> {
         let make = || async {
-            let made = match self.remote.open(&self.path(), RemoteOpen::CreateNew(self.mode())).await {
-                // Nobody else makes such names: an earlier attempt did, whose answer was lost.
-                Err(RemoteError::Exists) => self.remote.open(&self.path(), RemoteOpen::ReadWrite).await?,
+            let (path, mode) = (self.path(), self.mode());
+            let made = match self.remote.open(&path, RemoteOpen::CreateNew(mode)).await {
+                // Nobody else makes such names: an earlier attempt did, whose answer was lost, perhaps with another mode.
+                Err(RemoteError::Exists) => {
+                    self.remote.set_attributes(&path, with_mode(mode | OWNER_MAY)).await?;
+                    let made = self.remote.open(&path, RemoteOpen::ReadWrite).await?;
+                    made.set_attributes(with_mode(mode)).await?;
+                    made
+                }
                 done => done?,
             };
             if self.discarded.load(Ordering::Acquire) {
@@ -93,8 +102,7 @@ impl StagedFile {
     /// Sets the permission bits.
     pub(super) async fn set_mode(&self, mode: u16) -> Result<(), RemoteError> {
         if let Some(made) = self.made.get() {
-            let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
-            made.set_attributes(set).await?;
+            made.set_attributes(with_mode(mode)).await?;
         }
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
         Ok(())
@@ -125,6 +133,10 @@ impl StagedFile {
             temporary::abandon(&path, &error);
         }
     }
+}
+
+fn with_mode(mode: u16) -> RemoteSetAttributes {
+    RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() }
 }
 
 #[async_trait]

@@ -38,6 +38,17 @@ struct Opened {
     opening_more: AtomicBool,
 }
 
+impl Opened {
+    fn new(connection: &Connection, handle: FileHandle) -> Self {
+        Self {
+            generation: connection.generation,
+            first: Arc::new(Open { lane: connection.content.clone(), handle }),
+            more: Mutex::default(),
+            opening_more: AtomicBool::new(false),
+        }
+    }
+}
+
 /// What is known of the file, to recognize it after a reconnection.
 #[derive(Default)]
 struct Identity {
@@ -149,7 +160,7 @@ async fn open_on(
             if !(again && why == RemoteError::Exists) {
                 return Err(why);
             }
-            connection.content.open_file(&whole, OpenFlags::ReadWrite, &attributes).await.map_err(plain)?
+            open_again(connection, &whole).await?
         }
         Err(error) if error.code() == Some(StatusCode::Failure) => {
             return Err(match exists(link, &whole).await {
@@ -171,12 +182,27 @@ async fn open_on(
         set.map_err(plain)?;
         connection.note_kept_bits(mode, from_wire(&made.map_err(plain)?).mode);
     }
-    Ok(Opened {
-        generation: connection.generation,
-        first: Arc::new(Open { lane: connection.content.clone(), handle }),
-        more: Mutex::default(),
-        opening_more: AtomicBool::new(false),
-    })
+    Ok(Opened::new(connection, handle))
+}
+
+/// Opens a file for writing that this mount made or had open for writing on a former connection. Its mode may forbid that by now, but does
+/// not bind who has it open: it is another one for a moment.
+async fn open_again(connection: &Connection, whole: &[u8]) -> Result<FileHandle, RemoteError> {
+    const OWNER_MAY: u16 = 0o600;
+    let open =
+        async || connection.content.open_file(whole, OpenFlags::ReadWrite, &SetAttributes::default()).await;
+    let refused = match open().await.map_err(plain) {
+        Err(refused @ RemoteError::PermissionDenied) => refused,
+        opened => return opened,
+    };
+    let RemoteAttributes { kind, mode, .. } = from_wire(&connection.names.lstat(whole).await.map_err(plain)?);
+    if kind != RemoteKind::File || mode & OWNER_MAY == OWNER_MAY {
+        return Err(refused);
+    }
+    connection.names.set_attributes(whole, &with_mode(mode | OWNER_MAY)).await.map_err(plain)?;
+    let opened = open().await.map_err(plain);
+    connection.names.set_attributes(whole, &with_mode(mode)).await.map_err(plain)?;
+    opened
 }
 
 impl SftpFile {
@@ -196,11 +222,14 @@ impl SftpFile {
         }
         let gone = || RemoteError::Replaced;
         let path = self.lock_path().clone().ok_or_else(gone)?;
-        let how = match self.how {
-            RemoteOpen::Read => RemoteOpen::Read,
-            RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) => RemoteOpen::ReadWrite,
+        let again = match self.how {
+            RemoteOpen::Read => open_on(&self.link, connection, &path, RemoteOpen::Read, true).await,
+            RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) => {
+                let handle = open_again(connection, &connection.whole_path(&path)).await;
+                handle.map(|handle| Opened::new(connection, handle))
+            }
         };
-        let again = match open_on(&self.link, connection, &path, how, true).await {
+        let again = match again {
             Ok(again) => again,
             Err(RemoteError::NotFound) => return Err(gone()),
             Err(error) => return Err(error),
