@@ -249,6 +249,8 @@ async fn act(
             assert_eq!(kernel.drive.save_all().await.files, 0);
             server.pass(Duration::from_secs(3));
             server.set_content(&RemotePath::parse(path.as_bytes()).unwrap(), content).unwrap();
+            // What a program replaces without having read it is kept beside.
+            assert!(kernel.content(path).await? == ***content);
         }
         Action::Forget => {
             let open: Vec<Inode> = handles.iter().map(|&(inode, _)| inode).collect();

@@ -436,6 +436,8 @@ impl Model {
     pub(crate) fn may_be_tried_again(&self) -> bool {
         match &self.last {
             Action::Write { handle, .. } => self.handles[*handle].how != How::Append,
+            // Where the new name was given and the old one not yet taken, the next attempt finds a name that it is not to replace.
+            Action::Rename { mode: RenameMode::NoReplace, .. } => false,
             // If it is not known whether the name of an open file was changed, what has the new name is another file.
             Action::Rename { .. } | Action::Unlink { .. } => self.handles.is_empty(),
             Action::ForeignChange { .. } | Action::Lock | Action::Remount => false,
