@@ -259,3 +259,31 @@ fn a_walk_that_locking_cuts_short_leaves_nothing_for_when_the_vault_is_unlocked_
         });
     }
 }
+
+#[test]
+fn a_directory_is_removed_though_the_server_was_asked_in_another_order() {
+    for place in [Place::Gcm, Place::Ctrmac] {
+        runtime().block_on(async {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.mkdir("directory", 0o755).await.unwrap();
+            let removing = async |server: &MemoryServer, fault: Option<usize>| {
+                let kernel = mount(server, place).await;
+                kernel.tree(false).await.unwrap();
+                let before = kernel.remote.messages().len();
+                if let Some(n) = fault {
+                    // As OpenSSH says it of a directory that was not empty, but is by the time one looks why.
+                    let error = RemoteError::Failure("Failure".to_owned());
+                    kernel.remote.fault_at(n, Fault::Answer { error, applied: false });
+                }
+                kernel.rmdir("directory").await.unwrap();
+                kernel.drive.save_all().await;
+                assert_eq!(kernel.tree(false).await.unwrap().len(), 0);
+                let kinds = kernel.remote.messages().split_off(before);
+                kinds.iter().position(|(kind, _)| *kind == MessageKind::Rmdir).unwrap()
+            };
+            let rmdir = removing(&server.fork(), None).await;
+            removing(&server.fork(), Some(rmdir)).await;
+        });
+    }
+}

@@ -542,8 +542,8 @@ async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str
     }
 }
 
-/// Removes a directory with the files of these names in it. All is asked for at once, in this order; a server that does it in
-/// another is asked again.
+/// Removes a directory with the files of these names in it. All is asked for at once, in this order. Where it was done in another (over a
+/// connection made anew, everything is asked again) the directory was not empty, or had been, and is by the time somebody looks why not.
 async fn remove_with(
     remote: &dyn Remote,
     directory: &RemotePath,
@@ -552,7 +552,7 @@ async fn remove_with(
     let paths: Vec<_> = names.iter().map(|name| directory.join(name)).collect();
     let files = futures::future::join_all(paths.iter().map(|path| remote.remove(path)));
     match futures::join!(files, remote.rmdir(directory)).1 {
-        Err(RemoteError::NotEmpty) => remote.rmdir(directory).await,
+        Err(RemoteError::NotEmpty | RemoteError::Failure(_)) => remote.rmdir(directory).await,
         done => done,
     }
 }
