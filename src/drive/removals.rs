@@ -144,14 +144,11 @@ impl Drive {
             if target.file.is_none() && self.may_remove_behind(parent)? {
                 return self.remove_behind(parent, &name, directory, target).await;
             }
-            match self.remove_on_server(&directory, &name, &target).await {
-                Err(error) => {
-                    if error.is_not_found() {
-                        self.forget_name(parent, &name, target.inode);
-                    }
-                    return Err(error);
+            if let Err(error) = self.remove_on_server(&directory, &name, &target).await {
+                if error.is_not_found() {
+                    self.forget_name(parent, &name, target.inode);
                 }
-                Ok(_) => {}
+                return Err(error);
             }
         }
         self.forget_name(parent, &name, target.inode);
