@@ -261,15 +261,17 @@ impl Drive {
     pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
         let (asked, listed) = self.names_walking(inode, true).await?;
         let nodes = self.tree.lock();
-        let mut shown: HashMap<OsString, Found> = listed.as_ref().clone();
+        let mut unsaved = HashMap::new();
         for (name, &child) in &nodes.get(inode)?.children {
             let node = nodes.get(child)?;
             if node.is_unsaved() {
                 let (attributes, place) = (node.attributes, node.place.clone());
-                shown.insert(name.clone(), Found { name: name.clone(), attributes, place });
+                unsaved.insert(name, Found { name: name.clone(), attributes, place });
             }
         }
-        let mut shown: Vec<Found> = shown.into_values().collect();
+        let listed = listed.values().filter(|found| !unsaved.contains_key(&found.name)).cloned();
+        let mut shown: Vec<Found> = listed.collect();
+        shown.extend(unsaved.into_values());
         shown.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(OpenDirectory { names: shown, asked, opened: Instant::now() })
     }
