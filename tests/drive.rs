@@ -25,6 +25,12 @@ fn in_every_place(test: impl AsyncFn(Place)) {
     }
 }
 
+fn in_every_vault(test: impl AsyncFn(Place)) {
+    for place in Place::ALL.into_iter().filter(|place| place.is_vault()) {
+        runtime().block_on(test(place));
+    }
+}
+
 fn slow() -> Option<Delay> {
     Some(Delay { least: Duration::from_millis(20), most: Duration::from_millis(60), seed: 7 })
 }
@@ -235,55 +241,114 @@ fn what_was_renamed_just_after_it_was_made_can_be_cut() {
 
 #[test]
 fn a_walk_that_locking_cuts_short_leaves_nothing_for_when_the_vault_is_unlocked_again() {
-    for place in [Place::Gcm, Place::Ctrmac] {
-        runtime().block_on(async {
-            let server = place.server();
+    in_every_vault(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        for directory in ["a", "a/b", "a/b/c", "a/b/c/d", "b", "b/c"] {
+            kernel.mkdir(directory, 0o755).await.unwrap();
+        }
+        drop(kernel);
+        for after in 0..60 {
             let kernel = mount(&server, place).await;
-            for directory in ["a", "a/b", "a/b/c", "a/b/c/d", "b", "b/c"] {
-                kernel.mkdir(directory, 0o755).await.unwrap();
+            kernel.remote.set_delay(slow());
+            for directory in ["", "a"] {
+                let directory = kernel.lookup(directory).await.unwrap().inode;
+                kernel.list(directory).await.unwrap();
             }
-            drop(kernel);
-            for after in 0..60 {
-                let kernel = mount(&server, place).await;
-                kernel.remote.set_delay(slow());
-                for directory in ["", "a"] {
-                    let directory = kernel.lookup(directory).await.unwrap().inode;
-                    kernel.list(directory).await.unwrap();
-                }
-                tokio::time::sleep(Duration::from_millis(after * 5)).await;
-                kernel.drive.lock(&place.root()).await.unwrap();
-                kernel.unlock().await;
-                // Panics if what is listed is not what is found.
-                assert_eq!(kernel.tree(false).await.unwrap().len(), 6);
-            }
-        });
-    }
+            tokio::time::sleep(Duration::from_millis(after * 5)).await;
+            kernel.drive.lock(&place.root()).await.unwrap();
+            kernel.unlock().await;
+            // Panics if what is listed is not what is found.
+            assert_eq!(kernel.tree(false).await.unwrap().len(), 6);
+        }
+    });
 }
 
 #[test]
 fn a_directory_is_removed_though_the_server_was_asked_in_another_order() {
-    for place in [Place::Gcm, Place::Ctrmac] {
-        runtime().block_on(async {
+    in_every_vault(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.mkdir("directory", 0o755).await.unwrap();
+        let removing = async |server: &MemoryServer, fault: Option<usize>| {
+            let kernel = mount(server, place).await;
+            kernel.tree(false).await.unwrap();
+            let before = kernel.remote.messages().len();
+            if let Some(n) = fault {
+                // As OpenSSH says it of a directory that was not empty, but is by the time one looks why.
+                let error = RemoteError::Failure("Failure".to_owned());
+                kernel.remote.fault_at(n, Fault::Answer { error, applied: false });
+            }
+            kernel.rmdir("directory").await.unwrap();
+            kernel.drive.save_all().await;
+            assert_eq!(kernel.tree(false).await.unwrap().len(), 0);
+            let kinds = kernel.remote.messages().split_off(before);
+            kinds.iter().position(|(kind, _)| *kind == MessageKind::Rmdir).unwrap()
+        };
+        let rmdir = removing(&server.fork(), None).await;
+        removing(&server.fork(), Some(rmdir)).await;
+    });
+}
+
+#[test]
+fn what_is_removed_while_it_is_being_saved_does_not_come_back() {
+    in_every_place(async |place| {
+        for seed in 0..60 {
             let server = place.server();
             let kernel = mount(&server, place).await;
-            kernel.mkdir("directory", 0o755).await.unwrap();
-            let removing = async |server: &MemoryServer, fault: Option<usize>| {
-                let kernel = mount(server, place).await;
-                kernel.tree(false).await.unwrap();
-                let before = kernel.remote.messages().len();
-                if let Some(n) = fault {
-                    // As OpenSSH says it of a directory that was not empty, but is by the time one looks why.
-                    let error = RemoteError::Failure("Failure".to_owned());
-                    kernel.remote.fault_at(n, Fault::Answer { error, applied: false });
-                }
-                kernel.rmdir("directory").await.unwrap();
-                kernel.drive.save_all().await;
-                assert_eq!(kernel.tree(false).await.unwrap().len(), 0);
-                let kinds = kernel.remote.messages().split_off(before);
-                kinds.iter().position(|(kind, _)| *kind == MessageKind::Rmdir).unwrap()
+            let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
+            kernel.remote.set_delay(Some(Delay { least, most, seed }));
+            kernel.save("file", &pattern(3, CHUNK)).await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            kernel.truncate_open(open, 0).await.unwrap();
+            kernel.write(open, 0, &pattern(1, 40 * CHUNK)).await.unwrap();
+            let writing = async {
+                tokio::time::sleep(Duration::from_millis(seed * 7)).await;
+                kernel.write(open, 0, &pattern(2, 40 * CHUNK)).await
             };
-            let rmdir = removing(&server.fork(), None).await;
-            removing(&server.fork(), Some(rmdir)).await;
-        });
-    }
+            let syncing = async {
+                tokio::time::sleep(Duration::from_millis(seed * 5)).await;
+                kernel.fsync(open).await
+            };
+            let again = async {
+                tokio::time::sleep(Duration::from_millis(seed * 9)).await;
+                kernel.fsync(open).await
+            };
+            let removing = async {
+                tokio::time::sleep(Duration::from_millis(seed * 4)).await;
+                kernel.unlink("file").await
+            };
+            let _ = futures::join!(syncing, removing, writing, again);
+            let _ = kernel.close(open).await;
+            kernel.drive.save_all().await;
+            let seen = mount(&server, place).await.tree(false).await.unwrap();
+            assert!(seen.is_empty(), "{place:?}, {seed}: {seen:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_renamed_over_a_file_that_is_being_saved_stays() {
+    in_every_place(async |place| {
+        for seed in 0..60 {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.save("other", &pattern(4, 2 * CHUNK)).await.unwrap();
+            let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
+            kernel.remote.set_delay(Some(Delay { least, most, seed }));
+            let open = kernel.create("file", 0o644).await.unwrap();
+            kernel.write(open, 0, &pattern(1, CHUNK)).await.unwrap();
+            let renaming = async {
+                tokio::time::sleep(Duration::from_millis(seed * 4)).await;
+                kernel.rename("other", "file", RenameMode::Replace).await
+            };
+            let (synced, renamed) = futures::join!(kernel.fsync(open), renaming);
+            assert_eq!(renamed, Ok(()), "{place:?}, {seed}: {synced:?}");
+            let _ = kernel.close(open).await;
+            kernel.drive.save_all().await;
+            let other = mount(&server, place).await;
+            assert!(other.content("file").await.unwrap() == pattern(4, 2 * CHUNK), "{place:?}, {seed}");
+            assert_eq!(other.tree(false).await.unwrap().len(), 1, "{place:?}, {seed}");
+        }
+    });
 }

@@ -43,10 +43,10 @@ impl File {
     ///
     /// With `durable`, in-place changes are also waited for until they are on the server's disk; staged content always is.
     pub(super) async fn commit(&self, drive: &Drive, durable: bool) -> Result<(), DriveError> {
+        let mut state = self.settled(drive).await?;
         if self.is_unlinked() {
             return Ok(());
         }
-        let mut state = self.settled(drive).await?;
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
         let failed = state.failed.take();
@@ -205,7 +205,7 @@ impl File {
         if let Some(copy) = &copy {
             location = location.renamed(copy)?;
         }
-        if location.is_unpublished(drive.remote.as_ref(), &staged.path()).await? {
+        if location.unpublish(drive.remote.as_ref(), &staged.path()).await? {
             staged.note_attempt(None);
             return Ok(state);
         }
@@ -218,8 +218,8 @@ impl File {
         if Base::from(file.stat().await?) == base {
             state.uploader = None;
             state.backing = Backing::Stored { file, writable, base };
-        } else if state.dirty.is_empty() {
-            // It was saved, and somebody else changed it since.
+        } else if state.dirty.is_empty() && drive.tree.lock().get(self.inode)?.opens == 0 {
+            // It was saved, and somebody else changed it since. A program that has it open would write into theirs.
             *state = Self::open(drive, &location, writable, None).await?;
             self.note(&state);
         } else {

@@ -295,14 +295,14 @@ impl File {
         }
     }
 
-    /// The name is gone: nothing has to be saved under it any more. What is open stays readable and writable.
-    pub(super) async fn unlink(&self) {
+    /// The name is gone: nothing has to be saved under it any more. What is open stays readable and writable. Whoever took the name held the
+    /// `state` meanwhile, or a save under way would have brought it back.
+    pub(super) async fn unlink(&self, state: &State) {
         self.unlinked.store(true, Ordering::Release);
-        let state = self.state.read().await;
         if let Backing::Staged { file, .. } = &state.backing {
             file.discard().await;
         }
-        self.note(&state);
+        self.note(state);
     }
 
     /// Forgets the keys and the content: the vault was locked.

@@ -155,8 +155,6 @@ impl Drive {
                 {
                     node.expire();
                     node.listing = None;
-                    // What is there now may be what this mount put there: it is not somebody else's change.
-                    node.content = None;
                 }
             }
             self.listings.clear();

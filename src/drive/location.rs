@@ -101,9 +101,9 @@ impl Location {
         }
     }
 
-    /// Whether content that was to be published, and no answer came, is still under its temporary name. From the midst of publishing it is
-    /// brought back there.
-    pub(super) async fn is_unpublished(
+    /// Brings content that was to be published, and no answer came, back to its temporary name if it is in the midst of that. Answers
+    /// whether it is there; if not, it went all the way.
+    pub(super) async fn unpublish(
         &self,
         remote: &dyn Remote,
         temporary: &RemotePath,

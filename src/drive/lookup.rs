@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
+use tokio::sync::RwLockWriteGuard;
 
 use super::error::DriveError;
-use super::file::{Backing, File};
+use super::file::{Backing, File, State};
 use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
 use super::listings::directories_in;
@@ -28,14 +29,21 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Whether the server has it under its name: a new file that was never saved is not there.
-    pub(super) async fn is_on_server(&self, drive: &Drive) -> Result<bool, DriveError> {
-        let Some(file) = &self.file else { return Ok(true) };
+    /// Holds the content, so that nothing is saved while its name is being taken away. Answers also whether the server has it under its
+    /// name: a new file that was never saved is not there.
+    pub(super) async fn hold(
+        &self,
+        drive: &Drive,
+    ) -> Result<(Option<RwLockWriteGuard<'_, State>>, bool), DriveError> {
+        let Some(file) = &self.file else { return Ok((None, true)) };
         match file.settled(drive).await {
-            Ok(state) => Ok(!matches!(state.backing, Backing::Staged { replaces: None, .. })),
-            Err(error) if error.is_not_found() => Ok(false),
+            Ok(state) => {
+                let is_there = !matches!(state.backing, Backing::Staged { replaces: None, .. });
+                Ok((Some(state), is_there))
+            }
+            Err(error) if error.is_not_found() => Ok((Some(file.state.write().await), false)),
             // Somebody else's has the name by now.
-            Err(DriveError::Damaged(_)) => Ok(true),
+            Err(DriveError::Damaged(_)) => Ok((Some(file.state.write().await), true)),
             Err(error) => Err(error),
         }
     }

@@ -248,7 +248,7 @@ impl Drive {
         }
         if let Some(replaced) = &replaced
             && source.kind != RemoteKind::Directory
-            && self.is_changed_since_opened(replaced).await?
+            && self.is_changed_since_opened(replaced, &source).await?
         {
             let (copy, _) =
                 self.location(replaced.inode)?.conflicting(self.remote.as_ref(), &new_name).await?;
@@ -263,11 +263,26 @@ impl Drive {
         if let Some(file) = &source.file {
             file.commit(self, false).await?;
         }
-        // Nothing may be saved under the old name while the new one is being given.
-        let held = match &source.file {
-            Some(file) => Some(file.state.write().await),
-            None => None,
+        // Nothing may be saved under either name while they change. Held in one order, or two renames could wait for each other.
+        let hold_source = async {
+            match &source.file {
+                Some(file) => Some(file.state.write().await),
+                None => None,
+            }
         };
+        let hold_replaced = async {
+            match &replaced {
+                Some(replaced) => replaced.hold(self).await,
+                None => Ok((None, false)),
+            }
+        };
+        let (held, (replaced_state, is_replaced_there)) =
+            if replaced.as_ref().is_some_and(|replaced| replaced.inode.0 < source.inode.0) {
+                let replaced = hold_replaced.await?;
+                (hold_source.await, replaced)
+            } else {
+                (hold_source.await, hold_replaced.await?)
+            };
         // The commit may have made a conflicting copy of it.
         let (name, source_place) = {
             let nodes = self.tree.lock();
@@ -288,7 +303,7 @@ impl Drive {
             {
                 let replaced = match &replaced {
                     Some(replaced @ Target { place: Place::Vault { entry, node, .. }, .. })
-                        if replaced.is_on_server(self).await? =>
+                        if is_replaced_there =>
                     {
                         Some((entry, node))
                     }
@@ -301,24 +316,34 @@ impl Drive {
         };
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
         drop(held);
-        if let Some(Target { inode, file: Some(file), .. }) = replaced {
-            file.unlink().await;
-            self.close_if_unused(inode);
+        if let (Some(Target { inode, file: Some(file), .. }), Some(state)) = (&replaced, replaced_state) {
+            file.unlink(&state).await;
+            drop(state);
+            self.close_if_unused(*inode);
         }
         Ok(())
     }
 
     /// Whether somebody else changed a file since programs here last had its content: what they put in its place was made from that.
-    async fn is_changed_since_opened(&self, target: &Target) -> Result<bool, DriveError> {
+    async fn is_changed_since_opened(&self, target: &Target, source: &Target) -> Result<bool, DriveError> {
         let opened = match &target.file {
             Some(file) if file.unsaved().is_some() => None,
             Some(file) => file.state.read().await.stored_base(),
             None => self.tree.lock().get(target.inode)?.content.map(|(_, base)| base),
         };
         let Some(opened) = opened else { return Ok(false) };
-        match self.remote.stat(&self.location(target.inode)?.file_path()).await {
-            Ok(there) => Ok(Base::from(there) != opened),
-            Err(RemoteError::NotFound) => Ok(false),
+        let there = match self.remote.stat(&self.location(target.inode)?.file_path()).await {
+            Ok(there) => Base::from(there),
+            Err(RemoteError::NotFound) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if there == opened || !matches!(source.place, Place::Vault { .. }) {
+            return Ok(there != opened);
+        }
+        // A move in a vault that was cut between its steps has put the source there already.
+        match self.remote.stat(&self.location(source.inode)?.file_path()).await {
+            Ok(source) => Ok(there != Base::from(source)),
+            Err(RemoteError::NotFound) => Ok(true),
             Err(error) => Err(error.into()),
         }
     }

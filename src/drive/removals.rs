@@ -139,9 +139,11 @@ impl Drive {
         if target.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
-        if target.is_on_server(self).await? {
+        let (held, is_there) = target.hold(self).await?;
+        if is_there {
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
+                drop(held);
                 return self.remove_behind(parent, &name, directory, target).await;
             }
             if let Err(error) = self.remove_on_server(&directory, &name, &target).await {
@@ -152,8 +154,9 @@ impl Drive {
             }
         }
         self.forget_name(parent, &name, target.inode);
-        if let Some(file) = target.file {
-            file.unlink().await;
+        if let (Some(file), Some(state)) = (&target.file, held) {
+            file.unlink(&state).await;
+            drop(state);
             self.close_if_unused(target.inode);
         }
         Ok(())

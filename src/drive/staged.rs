@@ -17,9 +17,6 @@ use crate::remote::{
     Remote, RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
 };
 
-/// What the owner of a file needs to open it for reading and writing.
-const OWNER_MAY: u16 = 0o600;
-
 /// The server was asked to give content its final name, and has not answered.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
@@ -58,14 +55,12 @@ impl StagedFile {
     /// The file, made if it is not.
     pub(super) async fn make(&self) -> Result<&Arc<dyn RemoteFile>, RemoteError> {
         let make = || async {
-            let (path, mode) = (self.path(), self.mode());
-            let made = match self.remote.open(&path, RemoteOpen::CreateNew(mode)).await {
-                // Nobody else makes such names: an earlier attempt did, whose answer was lost, perhaps with another mode.
+            let (path, how) = (self.path(), RemoteOpen::CreateNew(self.mode()));
+            let made = match self.remote.open(&path, how).await {
+                // Nobody else makes such names: an earlier attempt did, whose answer was lost. It holds nothing, and may have another mode.
                 Err(RemoteError::Exists) => {
-                    self.remote.set_attributes(&path, with_mode(mode | OWNER_MAY)).await?;
-                    let made = self.remote.open(&path, RemoteOpen::ReadWrite).await?;
-                    made.set_attributes(with_mode(mode)).await?;
-                    made
+                    self.remote.remove(&path).await?;
+                    self.remote.open(&path, how).await?
                 }
                 done => done?,
             };
@@ -102,7 +97,8 @@ impl StagedFile {
     /// Sets the permission bits.
     pub(super) async fn set_mode(&self, mode: u16) -> Result<(), RemoteError> {
         if let Some(made) = self.made.get() {
-            made.set_attributes(with_mode(mode)).await?;
+            let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
+            made.set_attributes(set).await?;
         }
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
         Ok(())
@@ -133,10 +129,6 @@ impl StagedFile {
             temporary::abandon(&path, &error);
         }
     }
-}
-
-fn with_mode(mode: u16) -> RemoteSetAttributes {
-    RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() }
 }
 
 #[async_trait]

@@ -179,7 +179,7 @@ impl VaultDirectory {
         };
         if let Err(error) = built.await {
             // Whoever published it still holds it. Where it can't be brought back, it stays where it is for the next attempt.
-            if let Ok(()) | Err(RemoteError::NotFound) = remote.rename(&moved, temporary).await {
+            if let Ok(()) | Err(RemoteError::NotFound) = Self::unpublish(remote, temporary).await {
                 discard_directory(remote, &node).await;
             }
             return Err(error.into());
