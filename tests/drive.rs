@@ -352,3 +352,32 @@ fn what_is_renamed_over_a_file_that_is_being_saved_stays() {
         }
     });
 }
+
+#[test]
+fn what_failed_before_is_told_before_more_is_appended() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.remote.set_delay(slow());
+        let open = kernel.create("file", 0o644).await.unwrap();
+        kernel.write(open, 0, &pattern(1, 1 << 20)).await.unwrap();
+        // What is on its way, or is sent next, is cut off.
+        kernel.remote.fault_at(0, Fault::Cut { applied: false });
+        let _ = kernel.lookup("nothing").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kernel.remote.clear_faults();
+        kernel.remote.reconnect();
+        let appending = kernel.open("file", kernel::APPEND).await.unwrap();
+        let mut told = 0;
+        while let Err(errno) = kernel.write(appending, 0, &pattern(2, 2 << 20)).await {
+            assert_eq!(errno, kernel::EIO);
+            told += 1;
+            assert_eq!(kernel.getattr(appending.0).await.unwrap().size, 1 << 20, "told too late");
+        }
+        assert_eq!(told, 1);
+        kernel.close(appending).await.unwrap();
+        kernel.close(open).await.unwrap();
+        let content = mount(&server, place).await.content("file").await.unwrap();
+        assert!(content == [pattern(1, 1 << 20), pattern(2, 2 << 20)].concat(), "{}", content.len());
+    });
+}

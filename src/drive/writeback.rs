@@ -125,6 +125,8 @@ impl File {
         data: &[u8],
     ) -> Result<(), DriveError> {
         let mut state = self.settled(drive).await?;
+        // Told before anything is taken: who appends would not know how much was.
+        self.collect(drive, &mut state);
         if let Some(failed) = state.failed.take() {
             return Err(failed);
         }
