@@ -89,7 +89,12 @@ impl Target {
                 && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
         };
         if !safe(host) {
-            return Err(format!("{host:?} is no host name"));
+            let way_out = if host.contains('/') {
+                format!("; for a directory on this machine write ./{host}")
+            } else {
+                String::new()
+            };
+            return Err(format!("{host:?} is no host name{way_out}"));
         }
         if user.is_some_and(|user| !safe(user)) {
             return Err(format!("{:?} is no user name", user.unwrap_or_default()));
@@ -169,5 +174,7 @@ mod tests {
         for text in ["", "-oProxyCommand=x", "a b:", "-x@host", "sftp://host:port/", "[::1:dir"] {
             Target::parse(text).unwrap_err();
         }
+        assert!(Target::parse("files/Vault").unwrap_err().ends_with("write ./files/Vault"));
+        assert_eq!(Target::parse("./files/Vault").unwrap().name(), "Vault");
     }
 }
