@@ -150,7 +150,9 @@ impl RemoteFile for StagedFile {
         data: Bytes,
         set: RemoteSetAttributes,
     ) -> Result<RemoteAttributes, RemoteError> {
-        self.make().await?.write_whole(data, set).await
+        let made = self.make().await?;
+        // The server's umask may have taken some of its permissions away.
+        made.write_whole(data, RemoteSetAttributes { mode: Some(self.mode()), ..set }).await
     }
 
     async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {

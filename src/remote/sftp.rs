@@ -137,7 +137,13 @@ impl Remote for SftpRemote {
                     }
                 }
                 if connection.may_take_bits(mode) {
-                    connection.names.set_attributes(&path, &with_mode(mode)).await.map_err(plain)?;
+                    let set = with_mode(mode);
+                    let (made, set) = futures::join!(
+                        connection.names.lstat(&path),
+                        connection.names.set_attributes(&path, &set)
+                    );
+                    set.map_err(plain)?;
+                    connection.note_kept_bits(mode, from_wire(&made.map_err(plain)?).mode);
                 }
                 Ok(())
             })

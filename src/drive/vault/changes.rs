@@ -526,8 +526,10 @@ pub(in crate::drive) async fn write_small(
     path: &RemotePath,
     content: &[u8],
 ) -> Result<(), RemoteError> {
-    let file = remote.open(path, RemoteOpen::CreateNew(0o644)).await?;
-    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
+    const MODE: u16 = 0o644;
+    let file = remote.open(path, RemoteOpen::CreateNew(MODE)).await?;
+    let set = RemoteSetAttributes { mode: Some(MODE), ..RemoteSetAttributes::default() };
+    file.write_whole(Bytes::copy_from_slice(content), set).await.map(drop)
 }
 
 /// Writes a node's long name, anew if an earlier attempt left something there.

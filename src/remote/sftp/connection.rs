@@ -59,12 +59,8 @@ impl Connection {
             greeted.map_err(plain)?;
             Ok::<_, RemoteError>((names, root?))
         };
-        let content = async {
-            let content = lane().await?;
-            content.greeted().await.map_err(plain)?;
-            Ok::<_, RemoteError>(content)
-        };
-        let (names, content) = futures::join!(names, content);
+        // What is asked on this one goes with its greeting, too.
+        let (names, content) = futures::join!(names, lane());
         let (names, root) = names?;
         // A server that allows one channel only (`MaxSessions 1`) has one lane for both.
         let content = content.unwrap_or_else(|error| {
@@ -99,12 +95,12 @@ impl Connection {
         self.whole_path(&RemotePath::root())
     }
 
-    /// Whether the server's umask may take bits of a new file's or directory's `mode` away: then it has to be set once more.
+    /// Whether the server's umask may take bits of a new directory's `mode` away: then it has to be set once more.
     pub(super) fn may_take_bits(&self, mode: u16) -> bool {
         mode & !self.kept_bits.load(Ordering::Relaxed) != 0
     }
 
-    /// A file that was made with the bits `asked` for has those `found`.
+    /// A directory that was made with the bits `asked` for has those `found`.
     pub(super) fn note_kept_bits(&self, asked: u16, found: u16) {
         self.kept_bits.fetch_or(asked & found, Ordering::Relaxed);
     }

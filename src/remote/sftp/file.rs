@@ -171,17 +171,6 @@ async fn open_on(
         }
         Err(error) => return Err(plain(error)),
     };
-    if let RemoteOpen::CreateNew(mode) = how
-        && connection.may_take_bits(mode)
-    {
-        let set = with_mode(mode);
-        let (made, set) = futures::join!(
-            connection.content.fstat(&handle),
-            connection.content.set_open_attributes(&handle, &set)
-        );
-        set.map_err(plain)?;
-        connection.note_kept_bits(mode, from_wire(&made.map_err(plain)?).mode);
-    }
     Ok(Opened::new(connection, handle))
 }
 
