@@ -155,7 +155,7 @@ impl Inner {
         streak
     }
 
-    /// The streak that `key` is the second file of, or the first one in another directory.
+    /// The streak that `key` is the second file of, or the first one in a directory.
     fn begin(&self, drive: &Drive, nodes: &Nodes<'_>, key: &Key) -> Option<Streak> {
         let (_, names) = nodes.get(key.parent).ok()?.listing.as_ref()?;
         if names.len() > NAMES_MAX {
@@ -166,16 +166,19 @@ impl Inner {
         let order = before.find_map(|(last, _)| {
             Order::ALL.into_iter().find(|order| order.is_next(names, number, Some(&last.name), &key.name))
         });
+        let alone = |order| Some(Streak::new(order, drive.level_behind(nodes, key, order)?, key.parent));
         if let Some(order) = order {
-            let level = drive.level_behind(nodes, key, order)?;
-            return Some(Streak::new(order, vec![level], false, key.parent));
+            return alone(order);
         }
         let from = self.streaks.iter().rev().find(|streak| {
             let (directory, at) = streak.last();
             directory != key.parent
                 && at.elapsed() < PAUSE_MAX
                 && streak.order.is_next(names, number, None, &key.name)
-        })?;
+        });
+        let Some(from) = from else {
+            return if Order::Name.is_first(names, number, &key.name) { alone(Order::Name) } else { None };
+        };
         let mut levels = VecDeque::new();
         let (around, top) = (nodes.above(from.last().0), from.top());
         let mut at = key.clone();
@@ -192,7 +195,8 @@ impl Inner {
             }
             at = Key { parent: node.parent, name: node.name.clone() };
         }
-        Some(Streak::new(from.order, levels.into(), true, key.parent))
+        let beside = nodes.get(from.last().0).ok()?.parent == nodes.get(key.parent).ok()?.parent;
+        Some(from.descending(levels.into(), key.parent, beside))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Programs that open the files of a directory or of a tree one after the other, and what they open next.
 //!
 //! `cat *`, `tar`, `grep -r` and git go by name, `cp -r` by inode number. Whoever opened two files that follow each other in one of these
-//! orders will open the others too; and whoever then opens the first file of another directory goes through a whole tree.
+//! orders will open the others too, and whoever opens the very first one may; who then opens the first file of another directory goes through
+//! a whole tree.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -71,6 +72,19 @@ impl Order {
         };
         between.take(tolerance + 1).count() <= tolerance
     }
+
+    /// Whether no file comes before `name`.
+    pub(super) fn is_first(
+        self,
+        names: &HashMap<OsString, Found>,
+        number: impl Fn(&OsStr) -> Inode,
+        name: &OsStr,
+    ) -> bool {
+        let rank = self.rank(&number, name);
+        !names
+            .values()
+            .any(|found| found.attributes.kind == RemoteKind::File && self.rank(&number, &found.name) < rank)
+    }
 }
 
 /// A directory that a program goes through, and how far it has come.
@@ -134,13 +148,23 @@ pub(super) struct Streak {
 }
 
 impl Streak {
-    pub(super) fn new(order: Order, levels: Vec<Level>, descends: bool, at: Inode) -> Self {
+    /// A program's way through the directory `at`.
+    pub(super) fn new(order: Order, level: Level, at: Inode) -> Self {
+        Self::with(order, vec![level], false, 0, at)
+    }
+
+    /// The same program's way on through a tree. In a directory `beside` the last one it goes on as it was guessed to.
+    pub(super) fn descending(&self, levels: Vec<Level>, at: Inode, beside: bool) -> Self {
+        Self::with(self.order, levels, true, if beside { self.hits } else { 0 }, at)
+    }
+
+    fn with(order: Order, levels: Vec<Level>, descends: bool, hits: u32, at: Inode) -> Self {
         Self {
             order,
             levels,
             descends,
             coming: VecDeque::new(),
-            hits: 0,
+            hits,
             pace: None,
             served: None,
             last: (at, Instant::now()),
@@ -288,7 +312,7 @@ mod tests {
         let mut level =
             Level::new(HERE, directory, Instant::now(), names().into_values(), Order::Name, number);
         level.go_behind(OsStr::new("01"));
-        Streak::new(Order::Name, vec![level], false, HERE)
+        Streak::new(Order::Name, level, HERE)
     }
 
     fn next(streak: &mut Streak) -> Option<String> {
