@@ -272,7 +272,9 @@ impl Daemon {
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));
-        vaults::unlock_at_mount(&drive, request, password, &self.prompts, link).await?;
+        let unlocking = vaults::unlock_at_mount(&drive, request, password, &self.prompts, link);
+        let ((), unlocked) = tokio::join!(drive.look_at_root(), unlocking);
+        unlocked?;
         let made_mountpoint = make_mountpoint(&request.mountpoint)?;
         let mounted = {
             let (drive, path) = (Arc::clone(&drive), request.mountpoint.clone());

@@ -106,9 +106,7 @@ impl Directory {
             (Self::Plain(path), Place::Plain) if found.attributes.kind == RemoteKind::Directory => {
                 Some(Self::Plain(path.join(&plain_name(&found.name).ok()?)))
             }
-            (Self::Vault(parent), Place::Vault { node: VaultNode::Directory(id), .. }) => {
-                Some(Self::Vault(VaultDirectory { id: id.clone(), ..parent.clone() }))
-            }
+            (Self::Vault(parent), Place::Vault { node, .. }) => parent.below(node).map(Self::Vault),
             _ => None,
         }
     }
@@ -145,10 +143,12 @@ impl Directory {
         }
     }
 
-    /// All nodes of the directory, and debris of ours that was seen on the way.
+    /// All nodes of the directory, and debris of ours that was seen on the way. Which directories it has `met` is told as soon as that is
+    /// known.
     pub(super) async fn list(
         &self,
         remote: &dyn Remote,
+        met: impl FnOnce(Vec<Self>) + Send,
     ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
         match self {
             Self::Plain(path) => {
@@ -162,9 +162,13 @@ impl Directory {
                     .map(|entry| entry.name)
                     .filter(|name| super::temporary::is_debris(name.as_bytes()))
                     .collect();
-                Ok((shown.into_iter().map(Found::from).collect(), debris))
+                let found: Vec<Found> = shown.into_iter().map(Found::from).collect();
+                met(found.iter().filter_map(|found| self.child(found)).collect());
+                Ok((found, debris))
             }
-            Self::Vault(directory) => directory.list(remote).await,
+            Self::Vault(directory) => {
+                directory.list(remote, |below| met(below.into_iter().map(Self::Vault).collect())).await
+            }
         }
     }
 }

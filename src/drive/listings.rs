@@ -1,26 +1,41 @@
-//! Listings under way, and listings ahead of whoever walks a tree.
+//! Listings under way, and listings ahead of whoever goes through a tree.
 //!
 //! A directory is listed once however many ask for it at a time. When a program lists a directory, what lies in it is listed ahead: first
 //! only the directories directly in it; when one of those is used, whole levels more. So a walk of a tree takes a few round trips for each
-//! level, and a look at one directory costs little.
+//! level, and a look at one directory costs little. Who looks names up goes one way down, not through all of the tree: in a vault, where each
+//! level takes four round trips, two levels below that way are listed ahead.
 //!
 //! What was listed ahead is kept here, by the directory's place on the server, until it is used, too old, or changed by this
 //! mount.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use futures::channel::oneshot;
 use futures::future::{BoxFuture, Shared};
 
 use super::error::DriveError;
 use super::found::{Directory, Found};
 use crate::remote::{Remote, RemoteName, RemotePath};
 
-/// Listings that were made ahead and not used, at most: what a wrong guess costs.
-const UNUSED_MAX: usize = 256;
+/// Listings that were made ahead of who walks a tree and not used, at most: what wrong guesses cost.
+const WALK_UNUSED_MAX: usize = 256;
+/// The same ahead of who looks names up.
+const LOOK_UP_UNUSED_MAX: usize = 128;
+/// Why a directory is listed, and so what is listed ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Its own names.
+    Names,
+    /// A program looks names up in it, and may go on into any directory there.
+    LookUp,
+    /// A program lists it, and may walk the whole tree.
+    Walk,
+}
 
 /// A directory's names as the server had them.
 pub(super) struct Listed {
@@ -32,32 +47,68 @@ pub(super) struct Listed {
 }
 
 type Pending = Shared<BoxFuture<'static, Result<Arc<Listed>, DriveError>>>;
+/// The directories in a directory, known before all of its names are.
+type Below = Shared<oneshot::Receiver<Arc<Vec<Directory>>>>;
 
 /// One walk through a tree: how far ahead it goes.
-#[derive(Default)]
-pub(super) struct Walk {
+struct Walk {
     /// Levels below its first directory that are listed ahead.
     depth: AtomicUsize,
-    unused: AtomicUsize,
-    /// Directories that are still too deep, with their levels.
+    /// Listings that may wait to be used.
+    unused_max: usize,
+    /// Directories that are still too deep, or too many, with their levels.
     beyond: Mutex<Vec<(Directory, usize)>>,
 }
 
 /// Where in a walk a directory was listed.
 #[derive(Clone)]
-pub(super) struct Step {
+struct Step {
     walk: Arc<Walk>,
     level: usize,
 }
 
+impl Step {
+    fn first(depth: usize, unused_max: usize) -> Self {
+        let walk = Walk { depth: AtomicUsize::new(depth), unused_max, beyond: Mutex::default() };
+        Self { walk: Arc::new(walk), level: 0 }
+    }
+
+    /// Ahead of who lists directories.
+    fn of_walker() -> Self {
+        Self::first(1, WALK_UNUSED_MAX)
+    }
+
+    /// Ahead of who looks names up, by `depth` levels.
+    fn of_look_up(depth: usize) -> Self {
+        Self::first(depth, LOOK_UP_UNUSED_MAX)
+    }
+}
+
 struct Known {
     pending: Pending,
+    below: Below,
     began: Instant,
     /// The walk that it was listed ahead for; `None` once somebody asked for it.
     ahead: Option<Step>,
 }
 
 impl Known {
+    /// Begins to list a directory. It goes on even if whoever asked goes away: half a listing would keep its place on the lane.
+    fn begin(remote: &Arc<dyn Remote>, directory: &Directory) -> Self {
+        let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Instant::now());
+        let (tell, below) = oneshot::channel();
+        let pending = async move {
+            // Perhaps nobody goes on from here.
+            let met = |directories| drop(tell.send(Arc::new(directories)));
+            let (found, debris) = directory.list(remote.as_ref(), met).await?;
+            Ok(Arc::new(Listed { asked, found, debris }))
+        }
+        .boxed()
+        .shared();
+        tokio::spawn(pending.clone());
+        Self { pending, below: below.shared(), began: asked, ahead: None }
+    }
+
     /// Whether it may still tell something: what failed is tried anew.
     fn is_of_use(&self, believed: Duration) -> bool {
         self.began.elapsed() < believed && !matches!(self.pending.peek(), Some(Err(_)))
@@ -82,6 +133,13 @@ impl Listings {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, without what is of no use any more.
+    fn lock_swept(&self) -> MutexGuard<'_, HashMap<RemotePath, Known>> {
+        let mut known = self.lock();
+        known.retain(|_, known| known.is_of_use(self.believed) || known.pending.peek().is_none());
+        known
+    }
+
     /// Whether `directory` is being listed, or was and waits to be used.
     pub(super) fn is_under_way(&self, directory: &RemotePath) -> bool {
         self.lock().get(directory).is_some_and(|known| known.is_of_use(self.believed))
@@ -94,134 +152,134 @@ impl Listings {
         known.pending.peek()?.as_ref().ok().cloned()
     }
 
-    /// Lists a directory, or waits for whoever does already. Answers where that stands in a walk.
+    /// Lists a directory, or waits for whoever does already.
     pub(super) async fn list(
-        &self,
+        self: &Arc<Self>,
         remote: &Arc<dyn Remote>,
         directory: &Directory,
-    ) -> Result<(Arc<Listed>, Step), DriveError> {
-        let path = directory.path();
-        let (pending, step) = {
-            let mut known = self.lock();
-            if directory.is_locked() {
-                return Err(DriveError::Locked);
-            }
-            known.retain(|_, known| {
-                let keep = known.is_of_use(self.believed) || known.pending.peek().is_none();
-                if !keep && let Some(step) = &known.ahead {
-                    step.walk.unused.fetch_sub(1, Ordering::Relaxed);
-                }
-                keep
-            });
-            let entry = known.entry(path.clone()).or_insert_with(|| Known {
-                pending: begin(remote, directory),
-                began: Instant::now(),
-                ahead: None,
-            });
-            let step = match entry.ahead.take() {
-                Some(step) => {
-                    step.walk.unused.fetch_sub(1, Ordering::Relaxed);
-                    // The walk was guessed right: it may go further ahead.
-                    step.walk.depth.fetch_max(step.level * 2 + 1, Ordering::Relaxed);
-                    step
-                }
-                None => {
-                    Step { walk: Arc::new(Walk { depth: AtomicUsize::new(1), ..Walk::default() }), level: 0 }
-                }
-            };
-            (entry.pending.clone(), step)
+        purpose: Purpose,
+    ) -> Result<Arc<Listed>, DriveError> {
+        let listed = self.take_up(remote, directory, purpose)?.await;
+        self.lock().remove(&directory.path());
+        listed
+    }
+
+    /// Lists a directory in the background, if that is not under way: somebody asks for its names.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        remote: &Arc<dyn Remote>,
+        directory: &Directory,
+        purpose: Purpose,
+    ) -> Result<(), DriveError> {
+        if self.ahead {
+            // It goes on by itself.
+            drop(self.take_up(remote, directory, purpose)?);
+        }
+        Ok(())
+    }
+
+    /// Lists a directory in the background, before anybody asks for its names.
+    pub(super) fn begin_ahead(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory) {
+        self.go_to(remote, directory, Step::of_look_up(0));
+    }
+
+    fn take_up(
+        self: &Arc<Self>,
+        remote: &Arc<dyn Remote>,
+        directory: &Directory,
+        purpose: Purpose,
+    ) -> Result<Pending, DriveError> {
+        let mut all = self.lock_swept();
+        if directory.is_locked() {
+            return Err(DriveError::Locked);
+        }
+        let (known, is_new) = match all.entry(directory.path()) {
+            Entry::Occupied(known) => (known.into_mut(), false),
+            Entry::Vacant(place) => (place.insert(Known::begin(remote, directory)), true),
         };
-        let listed = pending.await;
-        self.lock().remove(&path);
-        Ok((listed?, step))
+        let (pending, below, ahead) = (known.pending.clone(), known.below.clone(), known.ahead.take());
+        drop(all);
+        match (purpose, ahead) {
+            (Purpose::Walk, Some(Step { walk, level })) => {
+                // It was guessed right: it may go further ahead.
+                walk.depth.fetch_max(level * 2 + 1, Ordering::Relaxed);
+                self.go_on(remote, &walk);
+            }
+            (Purpose::Walk, None) => self.follow(remote, below, Step::of_walker()),
+            (Purpose::LookUp, ahead) if is_new || ahead.is_some() => {
+                if matches!(directory, Directory::Vault(_)) {
+                    self.follow(remote, below, Step::of_look_up(2));
+                }
+            }
+            (Purpose::LookUp | Purpose::Names, _) => {}
+        }
+        Ok(pending)
     }
 
-    /// Lists one directory in the background.
-    pub(super) fn begin(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory) {
-        // A walk of its own, which goes no further.
-        let step = Step { walk: Arc::default(), level: 0 };
-        self.begin_ahead(remote, directory.clone(), step);
-    }
-
-    fn begin_ahead(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: Directory, step: Step) {
+    /// Goes on from a directory once it is known which ones lie in it.
+    fn follow(self: &Arc<Self>, remote: &Arc<dyn Remote>, below: Below, step: Step) {
         if !self.ahead {
             return;
         }
-        let path = directory.path();
-        let pending = {
-            let mut known = self.lock();
-            // A walk through a vault ends when the vault is locked: its names are to be gone, and not to be found when it is unlocked again.
-            if known.contains_key(&path) || directory.is_locked() {
-                return;
-            }
-            let pending = begin(remote, &directory);
-            let ahead = Some(step.clone());
-            known.insert(path, Known { pending: pending.clone(), began: Instant::now(), ahead });
-            pending
-        };
-        step.walk.unused.fetch_add(1, Ordering::Relaxed);
         let (listings, remote) = (Arc::clone(self), Arc::clone(remote));
         tokio::spawn(async move {
-            if let Ok(listed) = pending.await
-                && step.level > 0
-            {
-                listings.go_ahead(&remote, &step, directories_in(&directory, &listed.found));
-            }
+            let Ok(below) = below.await else { return };
+            let walk = &step.walk;
+            let mut beyond = walk.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+            beyond.extend(below.iter().map(|child| (child.clone(), step.level + 1)));
+            drop(beyond);
+            listings.go_on(&remote, walk);
         });
     }
 
-    /// Lists ahead what lies in a directory that was listed, as far as its walk goes.
-    pub(super) fn go_ahead(
-        self: &Arc<Self>,
-        remote: &Arc<dyn Remote>,
-        step: &Step,
-        children: Vec<Directory>,
-    ) {
-        let walk = &step.walk;
+    /// Lists ahead what a walk has met, as deep as it goes.
+    fn go_on(self: &Arc<Self>, remote: &Arc<dyn Remote>, walk: &Arc<Walk>) {
+        let depth = walk.depth.load(Ordering::Relaxed);
+        let unused = self.lock_swept().values().filter(|known| known.ahead.is_some()).count();
         let ready: Vec<(Directory, usize)> = {
             let mut beyond = walk.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-            beyond.extend(children.into_iter().map(|child| (child, step.level + 1)));
-            let depth = walk.depth.load(Ordering::Relaxed);
-            let (ready, rest) =
+            let (ready, mut rest): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut *beyond).into_iter().partition(|(_, level)| *level <= depth);
+            let mut ready = ready.into_iter();
+            let now = ready.by_ref().take(walk.unused_max.saturating_sub(unused)).collect();
+            rest.extend(ready);
             *beyond = rest;
-            ready
+            now
         };
         for (directory, level) in ready {
-            if walk.unused.load(Ordering::Relaxed) >= UNUSED_MAX {
+            self.go_to(remote, &directory, Step { walk: Arc::clone(walk), level });
+        }
+    }
+
+    fn go_to(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory, step: Step) {
+        if !self.ahead {
+            return;
+        }
+        let below = {
+            let mut all = self.lock_swept();
+            // A walk through a vault ends when the vault is locked: its names are to be gone, and not to be found when it is unlocked again.
+            if directory.is_locked() {
                 return;
             }
-            self.begin_ahead(remote, directory, Step { walk: Arc::clone(walk), level });
-        }
+            let known = match all.entry(directory.path()) {
+                Entry::Occupied(known) if known.get().ahead.is_none() => return,
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(Known::begin(remote, directory)),
+            };
+            // Another walk may have come here before, but not further.
+            known.ahead = Some(step.clone());
+            known.below.clone()
+        };
+        self.follow(remote, below, step);
     }
 
     /// This mount changed something in a directory: what was listed ahead of that is not true any more.
     pub(super) fn forget(&self, directory: &RemotePath) {
-        if let Some(Known { ahead: Some(step), .. }) = self.lock().remove(directory) {
-            step.walk.unused.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.lock().remove(directory);
     }
 
     /// Forgets everything: places were moved, or a vault was locked.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
-}
-
-/// Begins to list a directory. It goes on even if whoever asked goes away: half a listing would keep its place on the lane.
-fn begin(remote: &Arc<dyn Remote>, directory: &Directory) -> Pending {
-    let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Instant::now());
-    let pending = async move {
-        let (found, debris) = directory.list(remote.as_ref()).await?;
-        Ok(Arc::new(Listed { asked, found, debris }))
-    }
-    .boxed()
-    .shared();
-    tokio::spawn(pending.clone());
-    pending
-}
-
-/// The directories among what was found in `directory`.
-pub(super) fn directories_in(directory: &Directory, found: &[Found]) -> Vec<Directory> {
-    found.iter().filter_map(|found| directory.child(found)).collect()
 }

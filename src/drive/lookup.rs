@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,24 @@ use super::error::DriveError;
 use super::file::{Backing, File, State};
 use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
-use super::listings::directories_in;
+use super::listings::Purpose;
 use super::temporary;
 use super::tree::{Node, Nodes, VaultHere};
 use super::vault::{Names, VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
 use super::{Drive, later};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, RemotePath};
+
+/// Directories that are listed ahead for one look-up.
+const AT_ONCE: usize = 64;
+
+/// Which answer came first.
+enum Sooner<D, L> {
+    /// The server's to the question itself.
+    Direct(D),
+    /// What the names of the whole directory tell.
+    Listed(L),
+}
 
 /// A node that a name stands for, as the operations here need it.
 pub(super) struct Target {
@@ -75,17 +87,16 @@ impl Drive {
             return Ok(None);
         }
         let directory = self.directory(parent).await?;
-        if self.listed_meanwhile(parent, &directory).await?
-            && let Some(known) = self.known(parent, name)?
-        {
-            return Ok(known);
-        }
         let asked = Instant::now();
         let place = {
             let nodes = self.tree.lock();
             nodes.child(parent, name).and_then(|inode| Some(nodes.get(inode).ok()?.place.clone()))
         };
-        let mut found = directory.lookup(self.remote.as_ref(), name, place.as_ref()).await?;
+        let direct = directory.lookup(self.remote.as_ref(), name, place.as_ref());
+        let mut found = match self.sooner(parent, &directory, direct, || self.known(parent, name)).await? {
+            Sooner::Listed(known) => return Ok(known),
+            Sooner::Direct(found) => found,
+        };
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
             found = self.names(parent).await?.1.get(name).cloned();
@@ -152,11 +163,10 @@ impl Drive {
 
     /// The names in a directory, from memory while they are fresh, and when the server was asked for them.
     pub(super) async fn names(&self, inode: Inode) -> Result<(Instant, Arc<Names>), DriveError> {
-        self.names_walking(inode, false).await
+        self.names_for(inode, Purpose::Names).await
     }
 
-    /// The same; if somebody is `walking` a tree, what lies in the directory is listed ahead.
-    async fn names_walking(&self, inode: Inode, walking: bool) -> Result<(Instant, Arc<Names>), DriveError> {
+    async fn names_for(&self, inode: Inode, purpose: Purpose) -> Result<(Instant, Arc<Names>), DriveError> {
         let directory = {
             let nodes = self.tree.lock();
             if let Some((listed, names)) = &nodes.get(inode)?.listing
@@ -169,11 +179,8 @@ impl Drive {
         if matches!(directory, Directory::Vault(_)) {
             self.look_at_marker_files(inode);
         }
-        let (listed, step) = self.listings.list(&self.remote, &directory).await?;
+        let listed = self.listings.list(&self.remote, &directory, purpose).await?;
         let asked = listed.asked;
-        if walking {
-            self.listings.go_ahead(&self.remote, &step, directories_in(&directory, &listed.found));
-        }
         if !self.options.read_only {
             self.remove_debris(&directory.path(), &listed.debris);
         }
@@ -211,33 +218,72 @@ impl Drive {
         Ok((asked, names))
     }
 
-    /// Whoever looks up one name in a directory will look up others. So the first look-up has the directory listed in the background,
-    /// and the next ones wait for that listing instead of asking one by one. Answers whether there was one.
-    async fn listed_meanwhile(&self, inode: Inode, directory: &Directory) -> Result<bool, DriveError> {
+    /// Whoever looks up one name in a directory will look up others. So the first look-up has the directory listed beside it. What a listing
+    /// that is `listed` by then tells is taken if it comes first, and what was asked `direct`ly if that does.
+    async fn sooner<D, L>(
+        &self,
+        inode: Inode,
+        directory: &Directory,
+        direct: impl Future<Output = Result<D, DriveError>>,
+        listed: impl Fn() -> Result<Option<L>, DriveError>,
+    ) -> Result<Sooner<D, L>, DriveError> {
+        if self.is_listed_beside(inode, directory)? {
+            let mut direct = pin!(direct);
+            tokio::select! {
+                biased;
+                // If the listing failed, there is still the direct way.
+                names = self.names(inode) => if names.is_ok() && let Some(known) = listed()? {
+                    return Ok(Sooner::Listed(known));
+                },
+                answer = &mut direct => return answer.map(Sooner::Direct),
+            }
+            return direct.await.map(Sooner::Direct);
+        }
+        direct.await.map(Sooner::Direct)
+    }
+
+    /// Has a directory listed in which a name is looked up. Answers whether it is.
+    fn is_listed_beside(&self, inode: Inode, directory: &Directory) -> Result<bool, DriveError> {
         /// Larger directories are not listed for one look-up.
         const NAMES_MAX: usize = 2000;
-        if self.listings.is_under_way(&directory.path()) {
-            // If the listing failed, there is still the direct way.
-            return Ok(self.names(inode).await.is_ok());
-        }
-        let is_large = {
+        let is_under_way = self.listings.is_under_way(&directory.path());
+        let (is_large, was_listed) = {
             let nodes = self.tree.lock();
-            nodes.get(inode)?.listing.as_ref().is_some_and(|(_, names)| names.len() > NAMES_MAX)
+            let listing = &nodes.get(inode)?.listing;
+            (listing.as_ref().is_some_and(|(_, names)| names.len() > NAMES_MAX), listing.is_some())
         };
-        if !is_large && self.remote.is_reachable() {
-            self.listings.begin(&self.remote, directory);
-            for beside in self.looked_into_next(inode) {
-                self.listings.begin(&self.remote, &beside);
+        if is_under_way || (!is_large && self.remote.is_reachable()) {
+            if was_listed {
+                self.listings.begin(&self.remote, directory, Purpose::Names)?;
+                for child in self.looked_into_before(inode) {
+                    self.listings.begin_ahead(&self.remote, &child);
+                }
+            } else {
+                self.listings.begin(&self.remote, directory, Purpose::LookUp)?;
+            }
+            if !is_under_way {
+                for beside in self.looked_into_next(inode) {
+                    self.listings.begin_ahead(&self.remote, &beside);
+                }
             }
         }
-        Ok(false)
+        Ok(self.listings.is_under_way(&directory.path()))
+    }
+
+    /// The directories in `inode` whose names were known, but are too old by now: who comes back goes the same way.
+    fn looked_into_before(&self, inode: Inode) -> Vec<Directory> {
+        let nodes = self.tree.lock();
+        let Ok(node) = nodes.get(inode) else { return Vec::new() };
+        let children = node.children.values().filter(|&&child| {
+            let listing = nodes.get(child).ok().and_then(|child| child.listing.as_ref());
+            listing.is_some_and(|(listed, _)| !self.is_believed(Some(*listed)))
+        });
+        children.take(AT_ONCE).filter_map(|&child| nodes.directory(child).ok()).collect()
     }
 
     /// Whoever looks names up in one directory after the other, as git does with those in its index, goes on to the next ones: those behind
     /// `inode` in the directory around it, if the one before it is being listed or was.
     fn looked_into_next(&self, inode: Inode) -> Vec<Directory> {
-        /// Directories that are listed for one look-up.
-        const AT_ONCE: usize = 64;
         let nodes = self.tree.lock();
         let beside = || {
             let node = nodes.get(inode).ok()?;
@@ -267,7 +313,7 @@ impl Drive {
 
     /// The names to show: what the server lists, and new files that are not there yet.
     pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
-        let (asked, listed) = self.names_walking(inode, true).await?;
+        let (asked, listed) = self.names_for(inode, Purpose::Walk).await?;
         let nodes = self.tree.lock();
         let mut unsaved = HashMap::new();
         for (name, &child) in &nodes.get(inode)?.children {
@@ -346,21 +392,31 @@ impl Drive {
         Ok(())
     }
 
+    /// Asks for the mounted directory's own attributes, so that they are here when the first program asks.
+    pub async fn look_at_root(&self) {
+        if let Err(error) = self.attributes(Inode::ROOT).await {
+            tracing::debug!(%error, "the first program asks for the root's attributes itself");
+        }
+    }
+
     /// A node's attributes as the mount shows them, and how long they hold.
     pub(super) async fn attributes(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
         if let Some(shown) = self.known_attributes(inode)? {
             return Ok(shown);
         }
-        if let Some(parent) = self.stale_in(inode)? {
-            let directory = self.tree.directory(parent)?;
-            if self.listed_meanwhile(parent, &directory).await?
-                && let Some(shown) = self.known_attributes(inode)?
-            {
-                return Ok(shown);
-            }
-        }
         let asked = Instant::now();
-        let fetched = self.fetch_attributes(inode).await;
+        let direct = self.fetch_attributes(inode);
+        let fetched = match self.stale_in(inode)? {
+            Some(parent) => {
+                let directory = self.tree.directory(parent)?;
+                match self.sooner(parent, &directory, direct, || self.known_attributes(inode)).await {
+                    Ok(Sooner::Listed(shown)) => return Ok(shown),
+                    Ok(Sooner::Direct(attributes)) => Ok(attributes),
+                    Err(error) => Err(error),
+                }
+            }
+            None => direct.await,
+        };
         let mut nodes = self.tree.lock();
         match fetched {
             // It may have got another name while the server was asked about the old one.

@@ -30,7 +30,7 @@ pub(crate) const LONG_NAME_MAX: usize = 10_240;
 /// Longest ciphertext of a symbolic link: 32,767 bytes of target, a header and an overhead of either combo.
 const SYMLINK_FILE_MAX: usize = 33_000;
 /// Nodes whose kind is looked up at the same time.
-const PARALLEL: usize = 64;
+const PARALLEL: usize = 128;
 
 /// An unlocked vault. Its keys go when it is locked, whoever still holds the value.
 pub(super) struct UnlockedVault {
@@ -121,7 +121,7 @@ pub(crate) fn content_path(root: &RemotePath, cryptor: &Cryptor, id: &DirectoryI
 impl VaultDirectory {
     /// Where this directory's nodes lie on the server.
     pub(super) fn content(&self) -> RemotePath {
-        content_path(&self.root, &self.cryptor, &self.id)
+        self.content_of(&self.id)
     }
 
     /// The entry of a cleartext name, and what `name.c9s` has to hold if it is shortened.
@@ -131,10 +131,12 @@ impl VaultDirectory {
         Ok((Entry::new(entry), encrypted.long_name))
     }
 
-    /// All nodes of this directory, conflicting copies under names of their own, and the debris seen on the way.
+    /// All nodes of this directory, conflicting copies under names of their own, and the debris seen on the way. Which directories it has
+    /// `met` is told as soon as that is known, before it is known how they look.
     pub(super) async fn list(
         &self,
         remote: &dyn Remote,
+        met: impl FnOnce(Vec<Self>) + Send,
     ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
         let entries = remote.list(&self.content()).await?;
         let debris = entries
@@ -147,7 +149,22 @@ impl VaultDirectory {
                 .buffered(PARALLEL)
                 .try_collect()
                 .await?;
-        Ok((self.name_all(identified.into_iter().flatten()), debris))
+        let identified: Vec<Identified> = identified.into_iter().flatten().collect();
+        met(identified.iter().filter_map(|node| self.below(&node.node)).collect());
+        let looked: Vec<Identified> =
+            stream::iter(identified.into_iter().map(|node| self.look_inside(remote, node, None)))
+                .buffered(PARALLEL)
+                .try_collect()
+                .await?;
+        Ok((self.name_all(looked), debris))
+    }
+
+    /// The directory that a node of this one is; `None` if it is none.
+    pub(super) fn below(&self, node: &VaultNode) -> Option<Self> {
+        match node {
+            VaultNode::Directory(id) => Some(Self { id: id.clone(), ..self.clone() }),
+            _ => None,
+        }
     }
 
     /// Finds one name: under its canonical entry if there is one, else among all nodes, since conflicting copies
@@ -162,12 +179,18 @@ impl VaultDirectory {
     ) -> Result<Option<Found>, DriveError> {
         let (entry, _) = self.entry(name)?;
         let path = self.content().join(&entry.name);
-        let (attributes, inside) = futures::join!(remote.stat(&path), self.ask_inside(remote, &entry, known));
+        let known = async {
+            let id = known?;
+            Some((id, remote.stat(&self.content_of(id)).await))
+        };
+        let (attributes, inside, known) =
+            futures::join!(remote.stat(&path), self.ask_inside(remote, &entry), known);
         match attributes {
             Ok(attributes) => {
                 let inside = std::future::ready(inside);
-                let identified = self.resolve_with(remote, entry, name.clone(), attributes, inside).await?;
-                Ok(Some(self.found(name.as_str().into(), identified)))
+                let node = Self::resolve_with(entry, name.clone(), attributes, inside).await?;
+                let node = self.look_inside(remote, node, known).await?;
+                Ok(Some(self.found(name.as_str().into(), node)))
             }
             Err(RemoteError::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
@@ -246,14 +269,12 @@ impl VaultDirectory {
     ) -> Result<Identified, RemoteError> {
         let RemoteEntry { name: entry_name, attributes } = entry;
         let entry = Entry::new(entry_name);
-        let inside = self.ask_inside(remote, &entry, None);
-        self.resolve_with(remote, entry.clone(), name, attributes, inside).await
+        let inside = self.ask_inside(remote, &entry);
+        Self::resolve_with(entry.clone(), name, attributes, inside).await
     }
 
     /// The same, with a way to learn what lies inside if it is a directory on the server.
     async fn resolve_with(
-        &self,
-        remote: &dyn Remote,
         entry: Entry,
         name: CleartextName,
         attributes: RemoteAttributes,
@@ -261,98 +282,63 @@ impl VaultDirectory {
     ) -> Result<Identified, RemoteError> {
         let (node, attributes) = match (attributes.kind, entry.shortened) {
             (RemoteKind::File, false) => (VaultNode::File, attributes),
-            (RemoteKind::Directory, _) => self.judge(remote, inside.await, attributes).await?,
+            (RemoteKind::Directory, _) => inside.await.judge(attributes)?,
             _ => (VaultNode::Unknown("neither a file nor a directory on the server".to_owned()), attributes),
         };
         Ok(Identified { name, entry, conflict: None, node, attributes })
     }
 
-    /// Asks all at once what tells what an entry is that is a directory on the server, and how the directory looks that was `known`.
-    async fn ask_inside(&self, remote: &dyn Remote, entry: &Entry, known: Option<&DirectoryId>) -> Inside {
+    /// Asks all at once what tells what an entry is that is a directory on the server.
+    async fn ask_inside(&self, remote: &dyn Remote, entry: &Entry) -> Inside {
         let path = self.content().join(&entry.name);
         let (directory_path, symlink_path, contents_path) =
             (path.join(&part("dir.c9r")), path.join(&part("symlink.c9r")), path.join(&part("contents.c9r")));
         let contents = async {
             if entry.shortened { remote.stat(&contents_path).await } else { Err(RemoteError::NotFound) }
         };
-        let known = async {
-            let id = known?;
-            Some((id.clone(), self.stat_content(remote, id).await))
-        };
-        let (id, symlink, contents, known) = futures::join!(
+        let (id, symlink, contents) = futures::join!(
             remote.read_small(&directory_path, DIRECTORY_ID_MAX),
             remote.stat(&symlink_path),
-            contents,
-            known
+            contents
         );
-        Inside { id, symlink, contents, known }
+        Inside { id, symlink, contents }
     }
 
-    async fn stat_content(
+    /// A directory looks as the directory with its content does, and is broken without one. `known` is how one looks that was asked for
+    /// already.
+    async fn look_inside(
         &self,
         remote: &dyn Remote,
-        id: &DirectoryId,
-    ) -> Result<RemoteAttributes, RemoteError> {
-        remote.stat(&content_path(&self.root, &self.cryptor, id)).await
-    }
-
-    /// What an entry with this inside it is; `attributes` are its own.
-    async fn judge(
-        &self,
-        remote: &dyn Remote,
-        inside: Inside,
-        attributes: RemoteAttributes,
-    ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
-        let Inside { id, symlink, contents, known } = inside;
-        Ok(match (id, symlink, contents) {
-            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) if error.is_unanswered() => {
-                return Err(error);
-            }
-            (Ok(id), _, _) => self.resolve_directory(remote, &id, known, attributes).await?,
-            (Err(RemoteError::NotFound), Ok(symlink), _) if symlink.kind == RemoteKind::File => {
-                (VaultNode::Symlink, symlink)
-            }
-            (Err(RemoteError::NotFound), Err(RemoteError::NotFound), Ok(contents))
-                if contents.kind == RemoteKind::File =>
-            {
-                (VaultNode::File, contents)
-            }
-            (Err(RemoteError::NotFound), ..) => {
-                (VaultNode::Unknown("nothing inside says what it is".to_owned()), attributes)
-            }
-            (Err(error), ..) => (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
-        })
-    }
-
-    async fn resolve_directory(
-        &self,
-        remote: &dyn Remote,
-        id: &Bytes,
-        known: Option<(DirectoryId, Result<RemoteAttributes, RemoteError>)>,
-        attributes: RemoteAttributes,
-    ) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
-        let id = match DirectoryId::parse(id) {
-            Ok(id) => id,
-            Err(error) => return Ok((VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes)),
-        };
+        mut node: Identified,
+        known: Option<(&DirectoryId, Result<RemoteAttributes, RemoteError>)>,
+    ) -> Result<Identified, RemoteError> {
+        let VaultNode::Directory(id) = &node.node else { return Ok(node) };
         let content = match known {
             Some((known, content)) if known == id => content,
-            _ => self.stat_content(remote, &id).await,
+            _ => remote.stat(&self.content_of(id)).await,
         };
-        Ok(match content {
-            Ok(content) if content.kind == RemoteKind::Directory => (VaultNode::Directory(id), content),
-            Ok(_) => (VaultNode::BrokenDirectory("its content is no directory".to_owned()), attributes),
-            Err(RemoteError::NotFound) => {
-                (VaultNode::BrokenDirectory("its content directory is missing".to_owned()), attributes)
-            }
+        match content {
+            Ok(content) if content.kind == RemoteKind::Directory => node.attributes = content,
             Err(error) if error.is_unanswered() => return Err(error),
-            Err(error) => (VaultNode::BrokenDirectory(format!("its content directory: {error}")), attributes),
-        })
+            content => {
+                let why = match content {
+                    Ok(_) => "its content is no directory".to_owned(),
+                    Err(RemoteError::NotFound) => "its content directory is missing".to_owned(),
+                    Err(error) => format!("its content directory: {error}"),
+                };
+                node.node = VaultNode::BrokenDirectory(why);
+            }
+        }
+        Ok(node)
+    }
+
+    fn content_of(&self, id: &DirectoryId) -> RemotePath {
+        content_path(&self.root, &self.cryptor, id)
     }
 
     /// Gives every node a name of its own. Canonical entries keep theirs; a conflicting copy is named after its
     /// original, as Cryptomator would rename it (section 14), but nothing is renamed on the server.
-    fn name_all(&self, nodes: impl Iterator<Item = Identified>) -> Vec<Found> {
+    fn name_all(&self, nodes: Vec<Identified>) -> Vec<Found> {
         let mut named: BTreeMap<OsString, Identified> = BTreeMap::new();
         let mut waiting = Vec::new();
         for node in nodes {
@@ -456,8 +442,34 @@ struct Inside {
     symlink: Result<RemoteAttributes, RemoteError>,
     /// `contents.c9r`, for a shortened name.
     contents: Result<RemoteAttributes, RemoteError>,
-    /// The directory that was known there, and its content directory.
-    known: Option<(DirectoryId, Result<RemoteAttributes, RemoteError>)>,
+}
+
+impl Inside {
+    /// What an entry with this inside it is; `attributes` are its own.
+    fn judge(self, attributes: RemoteAttributes) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
+        let Self { id, symlink, contents } = self;
+        Ok(match (id, symlink, contents) {
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) if error.is_unanswered() => {
+                return Err(error);
+            }
+            (Ok(id), ..) => match DirectoryId::parse(&id) {
+                Ok(id) => (VaultNode::Directory(id), attributes),
+                Err(error) => (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
+            },
+            (Err(RemoteError::NotFound), Ok(symlink), _) if symlink.kind == RemoteKind::File => {
+                (VaultNode::Symlink, symlink)
+            }
+            (Err(RemoteError::NotFound), Err(RemoteError::NotFound), Ok(contents))
+                if contents.kind == RemoteKind::File =>
+            {
+                (VaultNode::File, contents)
+            }
+            (Err(RemoteError::NotFound), ..) => {
+                (VaultNode::Unknown("nothing inside says what it is".to_owned()), attributes)
+            }
+            (Err(error), ..) => (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
+        })
+    }
 }
 
 struct Identified {

@@ -11,6 +11,7 @@ use scaup_crypto::{
 use scaup_fuse::filesystem::Inode;
 
 use super::found::{Directory, Place};
+use super::listings::Purpose;
 use super::marker_files::MarkerFiles;
 use super::status::Unsaved;
 use super::tree::VaultHere;
@@ -429,7 +430,8 @@ impl Drive {
         let id = DirectoryId::root();
         let root = VaultDirectory { vault: Arc::clone(vault), cryptor, root: path.clone(), id };
         let content = root.content();
-        self.listings.begin(&self.remote, &Directory::Vault(root));
+        let began = self.listings.begin(&self.remote, &Directory::Vault(root), Purpose::Names);
+        began.map_err(|error| drive_failed(path, error))?;
         let (looked, root) =
             futures::join!(MarkerFiles::look(self.remote.as_ref(), path), self.remote.stat(&content));
         if let Ok(looked) = looked {
