@@ -4,11 +4,14 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use scaup_rig::{MountCommand, Scaup, Sshd, eventually, within};
-use support::scaup;
+use scaup::config::ssh_config::{SshConfigError, Wanted, resolve};
+use scaup_rig::{MountCommand, Scaup, Sshd, eventually, need, within};
+use scaup_sftp::ssh::Destination;
+use support::{said, scaup};
 
 /// Prepares to mount `target` with nothing but this configuration to say where that is.
 fn mount<'a>(scaup: &'a Scaup, target: &str, config: &str) -> MountCommand<'a> {
@@ -40,6 +43,42 @@ fn lines(sshd: &Sshd) -> String {
         sshd.key().path().display(),
         sshd.known_hosts_file().display()
     )
+}
+
+/// What Scaup makes of a configuration file and of options, for the host `hq`.
+fn resolved(config: &Path, options: &[(&str, &str)]) -> Result<Destination, SshConfigError> {
+    let options = options.iter().map(|(keyword, value)| ((*keyword).to_owned(), (*value).to_owned()));
+    resolve(&Wanted {
+        host: "hq".to_owned(),
+        config_file: Some(config.to_owned()),
+        options: options.collect(),
+        ..Wanted::default()
+    })
+}
+
+/// What `ssh` makes of a keyword of a configuration file, for the host `hq`; `None` if it refuses the file.
+fn of_ssh(config: &Path, keyword: &str) -> Option<String> {
+    need(&[("ssh", "openssh-client")]);
+    let output = Command::new("ssh").arg("-G").arg("-F").arg(config).arg("hq").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let value = said.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
+    output.status.success().then(|| value.unwrap().to_owned())
+}
+
+fn configuration(text: &str) -> tempfile::TempPath {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    file.into_temp_path()
+}
+
+/// Has Scaup and `ssh` say where a configuration leads, as host and port, which must be the same.
+fn leads_to(text: &str) -> String {
+    let config = configuration(text);
+    let Destination { host, port, .. } = resolved(&config, &[]).unwrap();
+    let ours = format!("{host}:{port}");
+    let theirs = ["hostname", "port"].map(|keyword| of_ssh(&config, keyword).unwrap()).join(":");
+    assert_eq!(ours, theirs, "{text}");
+    ours
 }
 
 #[test]
@@ -74,6 +113,19 @@ fn patterns_negation_and_match() {
     }
     let config = format!("Host *.office !printer.office\n{lines}\nHost *\nHostName 127.0.0.1\nPort 1\n");
     assert_eq!(code(mount(&scaup, "printer.office", &config)).0, Some(6));
+}
+
+#[test]
+fn match_host_means_the_name_that_is_connected_to() {
+    for (config, place) in [
+        ("HostName %h.invalid\nMatch host hq.invalid\nPort 4242\n", "hq.invalid:4242"),
+        ("HostName %h%%h\nMatch host hq%h\nPort 4242\n", "hq%h:4242"),
+        ("HostName %h.invalid\nMatch host hq\nPort 4242\n", "hq.invalid:22"),
+        ("HostName %h.invalid\nMatch originalhost hq\nPort 4242\n", "hq.invalid:4242"),
+        ("Match host hq\nHostName %h.invalid\nMatch host hq\nPort 4242\n", "hq.invalid:22"),
+    ] {
+        assert_eq!(leads_to(config), place);
+    }
 }
 
 #[test]

@@ -192,8 +192,7 @@ fn destination(
     if values.get("proxycommand").is_some_and(|command| !command.eq_ignore_ascii_case("none")) {
         return Err(SshConfigError::ProxyCommand);
     }
-    let host =
-        values.get("hostname").map_or_else(|| wanted.host.clone(), |name| name.replace("%h", &wanted.host));
+    let host = host_name(values, &wanted.host);
     let user = values.get("user").unwrap_or(&context.local_user).to_owned();
     let port =
         values.parsed("port", |value| value.parse().ok().filter(|&port: &u16| port > 0))?.unwrap_or(22);
@@ -253,6 +252,15 @@ fn destination(
         host,
         user,
     })
+}
+
+/// The name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
+fn host_name(values: &Values, original: &str) -> String {
+    let expand = |part: &str| part.replace("%h", original);
+    values.get("hostname").map_or_else(
+        || original.to_owned(),
+        |name| name.split("%%").map(expand).collect::<Vec<_>>().join("%"),
+    )
 }
 
 fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Destination>, SshConfigError> {
@@ -426,9 +434,9 @@ fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) 
             continue;
         }
         let Some(patterns) = words.next() else { return false };
-        let host = values.get("hostname").unwrap_or(context.original_host);
+        let host = host_name(values, context.original_host);
         let text = match criterion.as_str() {
-            "host" => host,
+            "host" => &host,
             "originalhost" => context.original_host,
             "user" => values.get("user").unwrap_or(&context.user),
             "localuser" => &context.local_user,
