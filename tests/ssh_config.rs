@@ -148,19 +148,19 @@ fn included_files() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     let directory = scaup.home().join(".ssh/config.d");
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("10-hq.conf"), format!("Host hq\n{}", lines(&sshd))).unwrap();
+    let login = lines(&sshd).replace(&format!("Port {}\n", sshd.port()), "");
+    fs::write(directory.join("10-hq.conf"), format!("Host hq\n{login}\nHost nobody\n")).unwrap();
+    let port = format!("Port {}\n", sshd.port());
     for include in ["config.d/*.conf", "~/.ssh/config.d/10-hq.conf", directory.join("*").to_str().unwrap()] {
         // A Host line of an included file does not reach into the file that includes it.
-        comes_in(
-            &scaup,
-            &sshd,
-            mount(&scaup, "hq", &format!("Include {include} missing\nHost other\nPort 1\n")),
-        );
+        comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include {include} missing\n{port}")));
     }
-    let config = format!("Host other\nInclude config.d/*\nHost hq\n{}", lines(&sshd));
+    // Nor does an Include below a Host line say anything about other hosts.
+    fs::write(directory.join("20-other.conf"), "Port 1\nHost hq\nPort 2\nMatch all\nPort 3\n").unwrap();
+    let config = format!("Host other\nInclude config.d/20*\nHost hq\n{}", lines(&sshd));
     comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
     fs::write(scaup.home().join(".ssh/circle"), "Include circle\n").unwrap();
-    comes_in(&scaup, &sshd, mount(&scaup, "hq", "Include circle\nInclude config.d/*\n"));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include circle\nInclude config.d/10*\n{port}")));
 }
 
 #[test]
