@@ -226,14 +226,21 @@ fn a_jump_that_leads_nowhere_is_named() {
 }
 
 #[test]
-fn a_silent_server_is_asked_whether_it_is_there() {
-    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
-    let config = format!("Host hq\nServerAliveInterval 1\n{}", lines(&sshd));
-    let mount = mount(&scaup, "hq", &config).start();
-    eventually("the server is asked", Duration::from_secs(10), || {
-        sshd.log().contains("keepalive@openssh.com")
+fn a_silent_server_is_asked_as_often_as_the_configuration_says() {
+    let scaup = scaup();
+    let mounts = ["1", "0", "60m"].map(|interval| {
+        let sshd = Sshd::key_only().start();
+        let config = format!("Host hq\nServerAliveInterval {interval}\n{}", lines(&sshd));
+        let mount = mount(&scaup, "hq", &config).start();
+        (sshd, mount)
     });
-    mount.unmount(&scaup);
+    let asked = |at: usize| mounts[at].0.log().matches("keepalive@openssh.com").count();
+    eventually("the server is asked", Duration::from_secs(60), || asked(0) >= 6);
+    // What is usual, every 4 s, would have come to both by now.
+    assert_eq!((asked(1), asked(2)), (0, 0));
+    for (_sshd, mount) in mounts {
+        mount.unmount(&scaup);
+    }
 }
 
 #[test]
