@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -161,6 +163,61 @@ fn included_files() {
     comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
     fs::write(scaup.home().join(".ssh/circle"), "Include circle\n").unwrap();
     comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include circle\nInclude config.d/10*\n{port}")));
+}
+
+#[test]
+fn patterns_in_every_part_of_an_included_path() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, port) in [("x/a/c", 10), ("x/b/d", 11), ("x/b/.e", 12), ("[y]/f", 13)] {
+        let path = directory.path().join(place);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("Port {port}\n")).unwrap();
+    }
+    for (pattern, port) in [
+        ("*/a/c", 10),
+        ("*/?/d", 11),
+        ("x/[abc]/c", 10),
+        ("x/[!a]/d", 11),
+        ("x/[a-c]/[b-d]", 10),
+        ("x/**/d", 11),
+        ("x/b**/d", 11),
+        ("x/b/*", 11),
+        ("x/b/*e", 22),
+        ("x/b/.*e", 12),
+        ("x/[b/d", 22),
+        ("x", 22),
+        ("{x,y}/a/c", 22),
+        ("[[]y]/f", 13),
+    ] {
+        let include = format!("Include {}/{pattern}\n", directory.path().display());
+        assert_eq!(leads_to(&include), format!("hq:{port}"), "{pattern}");
+    }
+    // A name that is no text is in nobody's way.
+    fs::write(directory.path().join("x/b").join(OsStr::from_bytes(b"\xff")), "Port 14\n").unwrap();
+    assert_eq!(leads_to(&format!("Include {}/x/b/d*\n", directory.path().display())), "hq:11");
+    // What is a pattern in a path is none in a host's name.
+    assert_eq!(leads_to("Host h[q]\nPort 4242\n"), "hq:22");
+}
+
+#[test]
+fn the_systems_configuration_includes_from_its_own_directory() {
+    need(&[("unshare", "util-linux")]);
+    let scaup = scaup();
+    let directory = scaup.home().join("etc");
+    fs::create_dir_all(directory.join("d")).unwrap();
+    fs::write(directory.join("ssh_config"), "Include d/*.conf\n").unwrap();
+    fs::write(directory.join("d/port.conf"), "HostName 127.0.0.1\nPort 1\n").unwrap();
+    let (ours, mount) = (scaup.command(), ["mount", "hq", "mnt/hq"]);
+    // Only this one program sees another directory there.
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/ssh && exec \"$@\""]).arg(&directory);
+    command.arg(ours.get_program()).args(ours.get_args()).args(mount).current_dir(scaup.home());
+    for (name, value) in ours.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = within(Duration::from_secs(60), move || command.output().unwrap());
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert!(said(&output).contains("127.0.0.1:1 can't be reached"), "{}", said(&output));
 }
 
 #[test]

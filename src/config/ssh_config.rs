@@ -4,13 +4,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use scaup_sftp::ssh::{Agent, Destination, Method, StrictHostKeyChecking};
 
 use super::paths;
 
+/// Where the system's configuration lies.
+const SYSTEM_DIRECTORY: &str = "/etc/ssh";
 /// Deepest chain of Include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// Longest chain of jump hosts.
@@ -169,14 +172,16 @@ fn resolve_at_depth(wanted: &Wanted, depth: usize) -> Result<Destination, SshCon
     if let Some(user) = values.get("user") {
         context.user = user.to_owned();
     }
+    let own = user_directory(&context.home);
     match &wanted.config_file {
         Some(file) if file == Path::new("none") => {}
-        Some(file) => read_file(file, &context, &mut values, 0)
+        Some(file) => read_file(file, &own, &context, &mut values, 0)
             .map_err(|source| SshConfigError::File { path: file.clone(), source })?,
         None => {
-            for file in [context.home.join(".ssh/config"), PathBuf::from("/etc/ssh/ssh_config")] {
+            let system = PathBuf::from(SYSTEM_DIRECTORY);
+            for (directory, name) in [(own, "config"), (system, "ssh_config")] {
                 // One that is missing or not ours to read says nothing.
-                let _ = read_file(&file, &context, &mut values, 0);
+                let _ = read_file(&directory.join(name), &directory, &context, &mut values, 0);
             }
         }
     }
@@ -355,13 +360,20 @@ fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf 
     PathBuf::from(expanded)
 }
 
-fn read_file(path: &Path, context: &Context<'_>, values: &mut Values, depth: usize) -> io::Result<()> {
-    let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-    read_text(&text, context, values, depth);
-    Ok(())
+/// The user's own directory of `ssh`.
+fn user_directory(home: &Path) -> PathBuf {
+    home.join(".ssh")
 }
 
-fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usize) {
+/// Takes in what a file says about the host. Its Includes are relative to `base`.
+fn read_file(
+    path: &Path,
+    base: &Path,
+    context: &Context<'_>,
+    values: &mut Values,
+    depth: usize,
+) -> io::Result<()> {
+    let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
     let mut holds = true;
     for line in text.lines() {
         let Some((keyword, value)) = split_line(line) else { continue };
@@ -371,14 +383,15 @@ fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usiz
             _ if !holds => {}
             "include" if depth < INCLUDE_DEPTH_MAX => {
                 for pattern in words(&value) {
-                    for file in included(&pattern, context) {
-                        let _ = read_file(&file, context, values, depth + 1);
+                    for file in included(&pattern, base, &context.home) {
+                        let _ = read_file(&file, base, context, values, depth + 1);
                     }
                 }
             }
             keyword => values.add(keyword, &value),
         }
     }
+    Ok(())
 }
 
 /// The words of a value: separated by blanks, unless these stand in quotes; up to a comment.
@@ -449,30 +462,35 @@ fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) 
     true
 }
 
-/// The files that an Include names: relative to `~/.ssh`, with patterns in the last part.
-fn included(pattern: &str, context: &Context<'_>) -> Vec<PathBuf> {
-    let path = match pattern.strip_prefix("~/") {
-        Some(below) => context.home.join(below),
-        None if pattern.starts_with('/') => PathBuf::from(pattern),
-        None => context.home.join(".ssh").join(pattern),
+/// The files that an Include names, in the order of their names: relative to `base`, with patterns in any part of the path (glob(7)).
+fn included(pattern: &str, base: &Path, home: &Path) -> Vec<PathBuf> {
+    let below = |directory: &Path, pattern: &str| {
+        format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy()))
     };
-    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if !last.contains(['*', '?']) {
-        return vec![path];
+    let mut pattern = match pattern.strip_prefix("~/") {
+        Some(pattern) => below(home, pattern),
+        None if pattern.starts_with('/') => pattern.to_owned(),
+        None => below(base, pattern),
+    };
+    // Two stars are as good as one; to the library they would be directories at any depth.
+    while pattern.contains("**") {
+        pattern = pattern.replace("**", "*");
     }
-    let Some(entries) = path.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else {
-        return Vec::new();
+    // A name that begins with a dot is only meant where the pattern has it, too. The library's own option for that misses those, and
+    // does not live with names that are no UTF-8.
+    let is_meant = |path: &PathBuf| {
+        let starts_with_dot = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(b".");
+        let mut parts = path.components().zip(Path::new(&pattern).components());
+        parts.all(|(name, pattern)| !starts_with_dot(name) || starts_with_dot(pattern))
     };
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| matches_pattern(&entry.file_name().to_string_lossy(), &last))
-        .map(|entry| entry.path())
-        .collect();
-    files.sort();
-    files
+    match glob::glob(&pattern) {
+        Ok(paths) => paths.flatten().filter(is_meant).collect(),
+        // What is no pattern stands for itself.
+        Err(_) => vec![PathBuf::from(pattern)],
+    }
 }
 
-/// Matches `*` (any text) and `?` (any character), case by case.
+/// Whether a name is what a pattern of hosts or users means (`ssh_config(5)`, PATTERNS): `*` is any text, `?` any character.
 fn matches_pattern(text: &str, pattern: &str) -> bool {
     match (text.chars().next(), pattern.chars().next()) {
         (None, None) => true,
