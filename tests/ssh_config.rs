@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use scaup::config::ssh_config::{SshConfigError, Wanted, resolve};
 use scaup_rig::{MountCommand, Scaup, Sshd, eventually, need, within};
-use scaup_sftp::ssh::Destination;
+use scaup_sftp::ssh::{Destination, StrictHostKeyChecking};
 use support::{said, scaup};
 
 /// Prepares to mount `target` with nothing but this configuration to say where that is.
@@ -285,7 +285,7 @@ fn a_jump_that_leads_nowhere_is_named() {
 #[test]
 fn a_silent_server_is_asked_as_often_as_the_configuration_says() {
     let scaup = scaup();
-    let mounts = ["1", "0", "60m"].map(|interval| {
+    let mounts = ["1", "0", "1h"].map(|interval| {
         let sshd = Sshd::key_only().start();
         let config = format!("Host hq\nServerAliveInterval {interval}\n{}", lines(&sshd));
         let mount = mount(&scaup, "hq", &config).start();
@@ -301,7 +301,71 @@ fn a_silent_server_is_asked_as_often_as_the_configuration_says() {
 }
 
 #[test]
-fn a_value_that_makes_no_sense_and_a_file_that_is_missing_are_named() {
+fn values_mean_what_they_mean_to_ssh() {
+    for value in ["90", "1h", "1m30s", "1h30", "5S", "1D2h", "1w", "none", "0"] {
+        let config = configuration(&format!("ServerAliveInterval {value}\nConnectTimeout {value}\n"));
+        let ours = resolved(&config, &[]).unwrap();
+        let seconds = ours.server_alive_interval.as_secs().to_string();
+        assert_eq!(Some(seconds), of_ssh(&config, "serveraliveinterval"), "{value}");
+        let limit = ours.connect_timeout.map(|limit| limit.as_secs());
+        let theirs = of_ssh(&config, "connecttimeout").unwrap();
+        // Without a limit either way.
+        assert_eq!(limit, theirs.parse().ok().filter(|&limit| limit > 0), "{value}");
+    }
+    for (value, meaning) in [
+        ("yes", StrictHostKeyChecking::Yes),
+        ("TRUE", StrictHostKeyChecking::Yes),
+        ("no", StrictHostKeyChecking::No),
+        ("false", StrictHostKeyChecking::No),
+        ("off", StrictHostKeyChecking::No),
+        ("Ask", StrictHostKeyChecking::Ask),
+        ("accept-new", StrictHostKeyChecking::AcceptNew),
+    ] {
+        let config = configuration(&format!("StrictHostKeyChecking {value}\n"));
+        assert!(of_ssh(&config, "stricthostkeychecking").is_some(), "{value}");
+        assert_eq!(resolved(&config, &[]).unwrap().strict_host_key_checking, meaning, "{value}");
+    }
+    // The names of ports stand in a file that not every machine has.
+    need(&[("/etc/services", "netbase")]);
+    for name in ["ssh", "https", "http-alt", "webcache"] {
+        leads_to(&format!("Port {name}\n"));
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_sense_stops_nobody_unless_it_says_whom_to_talk_to() {
+    for (keyword, value) in [
+        ("ServerAliveInterval", "often"),
+        ("ServerAliveCountMax", "-1"),
+        ("ConnectTimeout", "1.5"),
+        ("HashKnownHosts", "maybe"),
+        ("IdentitiesOnly", "perhaps"),
+    ] {
+        let usual = resolved(&configuration(""), &[]).unwrap();
+        assert_eq!(resolved(&configuration(&format!("{keyword} {value}\n")), &[]).unwrap(), usual);
+        // Who types an option wants to know.
+        let error = resolved(&configuration(""), &[(keyword, value)]).unwrap_err().to_string();
+        assert!(error.contains(value), "{error}");
+    }
+    // The first that makes sense holds.
+    let config = configuration("ServerAliveInterval often\nServerAliveInterval 7\nServerAliveInterval 8\n");
+    assert_eq!(resolved(&config, &[]).unwrap().server_alive_interval, Duration::from_secs(7));
+    for (keyword, value) in [
+        ("Port", "many"),
+        ("Port", "0"),
+        ("Port", "65536"),
+        ("StrictHostKeyChecking", "maybe"),
+        ("ProxyJump", "a:b:c"),
+    ] {
+        let config = configuration(&format!("{keyword} {value}\n"));
+        assert!(of_ssh(&config, "port").is_none(), "{keyword} {value}");
+        let error = resolved(&config, &[]).unwrap_err().to_string();
+        assert!(error.contains(value), "{error}");
+    }
+}
+
+#[test]
+fn a_port_that_makes_no_sense_and_a_file_that_is_missing_are_named() {
     let scaup = scaup();
     let (status, said) = code(mount(&scaup, "hq", "Port many\n"));
     assert_eq!(status, Some(2), "{said}");

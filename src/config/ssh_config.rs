@@ -2,7 +2,8 @@
 //!
 //! The first value of a keyword wins, and `-o` comes first. Keywords that are not listed in [`resolve`] are skipped.
 
-use std::collections::HashMap;
+mod values;
+
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use scaup_sftp::ssh::{Agent, Destination, Method, StrictHostKeyChecking};
 
 use super::paths;
+use values::Values;
 
 /// Where the system's configuration lies.
 const SYSTEM_DIRECTORY: &str = "/etc/ssh";
@@ -63,71 +65,6 @@ pub enum SshConfigError {
     /// Jump hosts that lead in a circle, or too far.
     #[error("more than {JUMPS_MAX} jump hosts")]
     TooManyJumps,
-}
-
-/// The values that hold for one host: each keyword's first, and all of those that add up.
-#[derive(Default)]
-struct Values {
-    single: HashMap<String, String>,
-    identities: Vec<String>,
-    certificates: Vec<String>,
-}
-
-impl Values {
-    fn add(&mut self, keyword: &str, value: &str) {
-        match keyword {
-            "identityfile" => self.identities.extend(words(value)),
-            "certificatefile" => self.certificates.extend(words(value)),
-            // The first of the two wins.
-            "proxycommand" if self.single.contains_key("proxyjump") => {}
-            "proxyjump" if self.single.contains_key("proxycommand") => {}
-            "userknownhostsfile" | "globalknownhostsfile" | "proxycommand" => {
-                self.single.entry(keyword.to_owned()).or_insert_with(|| value.to_owned());
-            }
-            // What takes one word.
-            _ => {
-                let word = || words(value).into_iter().next().unwrap_or_default();
-                self.single.entry(keyword.to_owned()).or_insert_with(word);
-            }
-        }
-    }
-
-    fn get(&self, keyword: &str) -> Option<&str> {
-        self.single.get(keyword).map(String::as_str)
-    }
-
-    fn parsed<T>(
-        &self,
-        keyword: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, SshConfigError> {
-        self.get(keyword)
-            .map(|value| {
-                parse(value).ok_or_else(|| SshConfigError::Value {
-                    keyword: keyword.to_owned(),
-                    value: value.to_owned(),
-                })
-            })
-            .transpose()
-    }
-
-    fn flag(&self, keyword: &str) -> Result<Option<bool>, SshConfigError> {
-        self.parsed(keyword, |value| match value.to_ascii_lowercase().as_str() {
-            "yes" | "true" => Some(true),
-            "no" | "false" => Some(false),
-            _ => None,
-        })
-    }
-
-    fn seconds(&self, keyword: &str) -> Result<Option<Duration>, SshConfigError> {
-        self.parsed(keyword, |value| {
-            let (number, unit) = match value.strip_suffix('m') {
-                Some(minutes) => (minutes, 60),
-                None => (value.strip_suffix('s').unwrap_or(value), 1),
-            };
-            Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(unit)?))
-        })
-    }
 }
 
 /// Who asks: what patterns are matched against.
@@ -199,8 +136,7 @@ fn destination(
     }
     let host = host_name(values, &wanted.host);
     let user = values.get("user").unwrap_or(&context.local_user).to_owned();
-    let port =
-        values.parsed("port", |value| value.parse().ok().filter(|&port: &u16| port > 0))?.unwrap_or(22);
+    let port = values.parsed("port", values::port)?.unwrap_or(22);
     let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
     let files = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
         match values.get(keyword) {
@@ -209,14 +145,6 @@ fn destination(
             None => default.iter().map(|path| expand(path)).collect(),
         }
     };
-    let strict =
-        values.parsed("stricthostkeychecking", |value| match value.to_ascii_lowercase().as_str() {
-            "yes" => Some(StrictHostKeyChecking::Yes),
-            "no" | "off" => Some(StrictHostKeyChecking::No),
-            "ask" => Some(StrictHostKeyChecking::Ask),
-            "accept-new" => Some(StrictHostKeyChecking::AcceptNew),
-            _ => None,
-        })?;
     let named = values.identities.iter().filter(|path| *path != "none").map(|path| expand(path));
     Ok(Destination {
         port,
@@ -226,8 +154,10 @@ fn destination(
             "globalknownhostsfile",
             &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
         ),
-        strict_host_key_checking: strict.unwrap_or(StrictHostKeyChecking::Ask),
-        hash_known_hosts: values.flag("hashknownhosts")?.unwrap_or(false),
+        strict_host_key_checking: values
+            .parsed("stricthostkeychecking", values::strict_host_key_checking)?
+            .unwrap_or(StrictHostKeyChecking::Ask),
+        hash_known_hosts: values.parsed("hashknownhosts", values::flag)?.unwrap_or(false),
         methods: values
             .get("preferredauthentications")
             .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect()),
@@ -238,7 +168,8 @@ fn destination(
             .collect(),
         certificates: values.certificates.iter().map(|path| expand(path)).collect(),
         // A key named on the command line is the one that is meant.
-        identities_only: values.flag("identitiesonly")?.unwrap_or(false) || wanted.identity.is_some(),
+        identities_only: values.parsed("identitiesonly", values::flag)?.unwrap_or(false)
+            || wanted.identity.is_some(),
         agent: match values.get("identityagent") {
             None | Some("SSH_AUTH_SOCK") => Agent::FromEnvironment,
             Some("none") => Agent::None,
@@ -248,11 +179,14 @@ fn destination(
             }
             Some(path) => Agent::Socket(expand(path)),
         },
-        server_alive_interval: values.seconds("serveraliveinterval")?.unwrap_or(Duration::from_secs(4)),
-        server_alive_count_max: values
-            .parsed("serveralivecountmax", |value| value.parse().ok())?
-            .unwrap_or(2),
-        connect_timeout: values.seconds("connecttimeout")?.unwrap_or(Duration::from_secs(15)),
+        server_alive_interval: values
+            .parsed("serveraliveinterval", values::time)?
+            .unwrap_or(Duration::from_secs(4)),
+        server_alive_count_max: values.parsed("serveralivecountmax", values::count)?.unwrap_or(2),
+        connect_timeout: Some(
+            values.parsed("connecttimeout", values::time)?.unwrap_or(Duration::from_secs(15)),
+        )
+        .filter(|limit| !limit.is_zero()),
         jumps: jumps(values.get("proxyjump"), wanted, depth)?,
         host,
         user,
@@ -388,7 +322,7 @@ fn read_file(
                     }
                 }
             }
-            keyword => values.add(keyword, &value),
+            keyword => values.add_from_file(keyword, &value),
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! From a destination to a session: the socket, the key exchange, the server's key, the login; through other servers if need be.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -138,17 +139,23 @@ async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectEr
         .map_err(|error| unreachable(error.to_string()))?;
     let mut last = "the name has no address".to_owned();
     for address in addresses {
-        match tokio::time::timeout(destination.connect_timeout, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return prepare(stream).map_err(|error| unreachable(error.to_string())),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("no answer within {} s", destination.connect_timeout.as_secs()),
+        let connecting = TcpStream::connect(address);
+        let connected = match destination.connect_timeout {
+            Some(limit) => tokio::time::timeout(limit, connecting)
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", limit.as_secs())))),
+            None => connecting.await,
+        };
+        match connected {
+            Ok(stream) => return prepare(stream).map_err(|error| unreachable(error.to_string())),
+            Err(error) => last = error.to_string(),
         }
     }
     Err(unreachable(last))
 }
 
 /// Small packets go at once, and a dead road is noticed even in the middle of an upload.
-fn prepare(stream: TcpStream) -> std::io::Result<(TcpStream, Socket)> {
+fn prepare(stream: TcpStream) -> io::Result<(TcpStream, Socket)> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(&stream).try_clone()?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
@@ -324,7 +331,7 @@ pub(super) mod tests {
             agent: Agent::None,
             server_alive_interval: Duration::from_secs(15),
             server_alive_count_max: 3,
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Some(Duration::from_secs(5)),
             jumps: Vec::new(),
         }
     }

@@ -78,8 +78,8 @@ pub struct Destination {
     pub server_alive_interval: Duration,
     /// How many such questions may stay unanswered.
     pub server_alive_count_max: usize,
-    /// How long connecting may take, of each address.
-    pub connect_timeout: Duration,
+    /// How long connecting may take, of each address; `None` for as long as the system tries.
+    pub connect_timeout: Option<Duration>,
     /// Servers to go through, the first to connect to first.
     pub jumps: Vec<Destination>,
 }
