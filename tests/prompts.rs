@@ -6,7 +6,7 @@ mod support;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -107,6 +107,22 @@ fn mountpoint(scaup: &Scaup) -> std::path::PathBuf {
 fn unmount(scaup: &Scaup) {
     let output = scaup.run([OsStr::new("unmount"), mountpoint(scaup).as_os_str()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A command that waits for somebody who never types, with more than one process; and where it notes the one that waits.
+fn waiting_command(scaup: &Scaup) -> (String, PathBuf) {
+    let waits = scaup.home().join("waits");
+    let command =
+        format!("(sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000') | cat", waits.display());
+    let script = scaup.home().join("waiting-command");
+    fs::write(&script, command).unwrap();
+    (format!("sh '{}'", script.display()), waits)
+}
+
+/// Waits until the command of [`waiting_command`] waits; the directory of its process.
+fn waiting(noted: &Path) -> PathBuf {
+    eventually("the command waits", PATIENCE, || noted.exists());
+    Path::new("/proc").join(fs::read_to_string(noted).unwrap().trim())
 }
 
 /// Nothing of an attempt is left: no mount, no socket, no process that still waits.
@@ -210,6 +226,44 @@ fn ctrl_c_at_a_prompt_leaves_nothing_behind_and_the_terminal_as_it_was() {
     assert!(!before.is_empty());
     assert_eq!(before, after);
     nothing_is_left(&scaup);
+}
+
+#[test]
+fn ctrl_c_ends_a_command_that_waits_and_all_that_it_started() {
+    let (scaup, sshd) = (scaup(), Sshd::builder().start());
+    let (command, noted) = waiting_command(&scaup);
+    let passphrase = scaup.command_answering(Sshd::PASSPHRASE);
+    let more = format!("--passphrase-command \"{passphrase}\" --otp-command \"{command}\"");
+    let mut terminal = Terminal::run(&scaup, &mount_words(&scaup, &sshd, &more));
+    let process = waiting(&noted);
+    let reason = scaup.status()["mounts"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("waiting for the command") && reason.contains("Verification code:"), "{reason}");
+    terminal.answer("key accepted\r\n", "\u{3}");
+    let (status, screen) = terminal.end();
+    assert!(!status.success(), "{screen}");
+    eventually("the command ends", PATIENCE, || !process.exists());
+    nothing_is_left(&scaup);
+}
+
+#[test]
+fn ctrl_c_ends_the_command_that_unlocks() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let vault = Fixture::unpack("empty-gcm");
+    vault.copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").start();
+    let (command, noted) = waiting_command(&scaup);
+    let unlock = format!("'{}' unlock --vault-password-command \"{command}\"", env!("CARGO_BIN_EXE_scaup"));
+    let mut terminal = Terminal::run(&scaup, &unlock);
+    let process = waiting(&noted);
+    terminal.answer("", "\u{3}");
+    terminal.end();
+    eventually("the command ends", PATIENCE, || !process.exists());
+    // The mount is none the worse.
+    let command = scaup.command_answering(&vault.manifest.password);
+    let output = scaup.run(["unlock", "--vault-password-command", &command]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    mount.unmount(&scaup);
 }
 
 #[test]

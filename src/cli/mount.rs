@@ -29,7 +29,9 @@ const TIMEOUT: u64 = 60;
     Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
     A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked for\n\
     at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named when it\n\
-    was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited for.")]
+    was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited for.\n\n\
+    A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits for\n\
+    it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes.")]
 pub(super) struct Arguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,

@@ -10,7 +10,7 @@ use scaup_sftp::ssh::{Cancelled, Interaction, Progress, Question};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::answers::{Askpass, run};
+use super::answers::{AnswerCommand, Askpass};
 use super::code_steps;
 use super::link::Link;
 use super::protocol::{Event, MountRequest};
@@ -18,6 +18,9 @@ use super::status::Activity;
 
 /// How often the same code may be typed, before it is given up to ask.
 const SAME_CODES_MAX: u32 = 3;
+
+/// How long a command may take while no front end is attached. While one is, a person may be typing, or can end the command.
+const UNATTENDED: Duration = Duration::from_secs(120);
 
 /// Answers questions for one mount.
 pub(super) struct Prompts {
@@ -28,6 +31,8 @@ pub(super) struct Prompts {
     otp_command: Option<String>,
     vault_password_command: Option<String>,
     directory: PathBuf,
+    /// How long a command may take while no front end is attached.
+    unattended: Duration,
     /// The last code that a command gave, which was sent.
     last_code: Mutex<Option<Zeroizing<String>>>,
     /// The last code that was typed, unless the server said that it is wrong.
@@ -44,6 +49,7 @@ impl Prompts {
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
             directory: request.directory.clone(),
+            unattended: UNATTENDED,
             last_code: Mutex::default(),
             typed_code: Mutex::default(),
             activity,
@@ -59,10 +65,17 @@ impl Prompts {
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
             directory: self.directory.clone(),
+            // What was asked for it alone ends with it.
+            unattended: Duration::ZERO,
             last_code: Mutex::default(),
             typed_code: Mutex::default(),
             activity: Arc::clone(&self.activity),
         }
+    }
+
+    /// For the logins of a mount: this front end's first one, and those that the daemon makes later.
+    pub(super) fn for_logins(&self, link: Link) -> Self {
+        Self { unattended: UNATTENDED, ..self.for_front_end(link, None) }
     }
 
     /// From now on this front end is asked.
@@ -78,7 +91,7 @@ impl Prompts {
     pub(super) async fn vault_password(&self, path: &str) -> Result<Zeroizing<String>, String> {
         let text = format!("Password for vault {path}: ");
         match &self.vault_password_command {
-            Some(command) => run(command, &self.directory, &text, Some(path)).await,
+            Some(command) => self.command(command, &text, Some(path)).await,
             None => self.person(text, false).await,
         }
     }
@@ -86,6 +99,39 @@ impl Prompts {
     /// Whether a vault password can be had without a person.
     pub(super) fn has_vault_password(&self) -> bool {
         self.vault_password_command.is_some()
+    }
+
+    /// An answer from a command, which may ask a person itself: it has all the time in the world while a front end is attached.
+    async fn command(
+        &self,
+        command: &str,
+        text: &str,
+        vault: Option<&str>,
+    ) -> Result<Zeroizing<String>, String> {
+        let _waiting =
+            self.activity.waits_for(format!("waiting for the command that answers: {}", text.trim_end()));
+        let command = AnswerCommand { command, directory: &self.directory, prompt: text, vault };
+        tokio::select! {
+            answer = command.run() => answer,
+            () = self.left_alone() => Err(format!(
+                "the command for it took more than {} s, and nobody is there who waits for it",
+                self.unattended.as_secs()
+            )),
+        }
+    }
+
+    /// Waits until no front end was attached for as long as a command may take then.
+    async fn left_alone(&self) {
+        let mut links = self.link.subscribe();
+        loop {
+            let link = links.borrow_and_update().clone();
+            link.gone().await;
+            tokio::select! {
+                () = tokio::time::sleep(self.unattended) => return,
+                // Another came.
+                _ = links.changed() => {}
+            }
+        }
     }
 
     async fn person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
@@ -134,11 +180,11 @@ impl Prompts {
             self.next_step().await;
         }
         let mut made = now();
-        let mut code = run(command, &self.directory, text, None).await?;
+        let mut code = self.command(command, text, None).await?;
         if last.is_some_and(|last| last == code) {
             self.next_step().await;
             made = now();
-            let next = run(command, &self.directory, text, None).await?;
+            let next = self.command(command, text, None).await?;
             if next == code {
                 return Err("the command gives the code that was sent already".to_owned());
             }
@@ -182,9 +228,7 @@ impl Interaction for Prompts {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
         let text = question.text();
         let answer = match (&question, &self.passphrase_command, &self.otp_command) {
-            (Question::Passphrase { .. }, Some(command), _) => {
-                run(command, &self.directory, &text, None).await
-            }
+            (Question::Passphrase { .. }, Some(command), _) => self.command(command, &text, None).await,
             // A server that asks for a password this way wants a person, not a code.
             (Question::Prompt { destination, prompt, .. }, _, Some(command))
                 if !prompt.to_lowercase().contains("password") =>
@@ -203,5 +247,50 @@ impl Interaction for Prompts {
             *self.typed_code() = None;
         }
         self.tell(progress.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// The answers of a daemon to whose front end `link` leads.
+    fn prompts(link: Link) -> Prompts {
+        Prompts {
+            link: watch::Sender::new(link),
+            askpass: None,
+            passphrase_command: None,
+            otp_command: None,
+            vault_password_command: None,
+            directory: PathBuf::from("/"),
+            unattended: UNATTENDED,
+            last_code: Mutex::default(),
+            typed_code: Mutex::default(),
+            activity: Activity::new(),
+        }
+    }
+
+    // The clock stands still, and jumps ahead to what is waited for as soon as nothing else is to be done: any limit is over at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_is_given_up_only_if_no_front_end_is_attached() {
+        let (front_end, stream) = UnixStream::pair().unwrap();
+        let (link, _requests) = Link::start(stream);
+        let prompts = prompts(link);
+        let question = "Verification code: ";
+        let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
+        assert_eq!(answer.unwrap().as_str(), "typed");
+
+        drop(front_end);
+        let reason = prompts.command("exec sleep 1000", question, None).await.unwrap_err();
+        assert!(reason.contains("more than 120 s"), "{reason}");
+
+        let (_front_end, stream) = UnixStream::pair().unwrap();
+        let (link, _requests) = Link::start(stream);
+        prompts.attach(link);
+        let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
+        assert_eq!(answer.unwrap().as_str(), "typed");
     }
 }

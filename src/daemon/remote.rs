@@ -10,6 +10,7 @@ use scaup_sftp::ssh::{
 };
 use zeroize::Zeroizing;
 
+use super::answers::AnswerCommand;
 use super::protocol::{Failure, FailureKind, MountRequest};
 use crate::config::ssh_config;
 use crate::config::target::Target;
@@ -129,7 +130,8 @@ impl Interaction for Here {
             _ => None,
         };
         if let Some(command) = command {
-            return super::answers::run(command, &self.directory, &text, None).await.map_err(Cancelled);
+            let command = AnswerCommand { command, directory: &self.directory, prompt: &text, vault: None };
+            return command.run_at_terminal().await.map_err(Cancelled);
         }
         let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
         let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;

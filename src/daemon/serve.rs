@@ -266,7 +266,7 @@ impl Daemon {
     /// Connects, unlocks, mounts.
     async fn mount(&self, link: &Link) -> Result<Standing, Failure> {
         let request = &self.request;
-        let prompts_for_login = Arc::new(self.prompts.for_front_end(link.clone(), None));
+        let prompts_for_login = Arc::new(self.prompts.for_logins(link.clone()));
         let (connected, password) = tokio::try_join!(
             connect(request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>),
             async { Ok(vaults::first_password(request, &self.prompts).await) }
