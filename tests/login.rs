@@ -209,6 +209,39 @@ fn a_wrong_password_is_asked_for_three_times() {
 }
 
 #[test]
+fn a_password_that_the_server_asks_for_by_a_prompt_is_called_one() {
+    use KeyboardInteractive::{Password, PasswordAndCode};
+    let server = |asks| {
+        Sshd::key_only()
+            .authentication_methods("keyboard-interactive")
+            .keyboard_interactive(asks)
+            .password("right one")
+            .start()
+    };
+    for (asks, accepted) in [(Password, "password accepted"), (PasswordAndCode, "password and code accepted")]
+    {
+        let (scaup, sshd) = (scaup(), server(asks));
+        let (askpass, _) = password_or_code(&scaup, &sshd, "right one");
+        let words = comes_in(&scaup, &sshd, mount_without_key(&scaup, &sshd).askpass(&askpass));
+        assert!(words.lines().any(|line| line == accepted), "{words}");
+
+        let (askpass, noted) = password_or_code(&scaup, &sshd, "wrong one");
+        let output = mount_without_key(&scaup, &sshd).askpass(&askpass).refused();
+        assert_eq!(code(&output), Some(3), "{}", said(&output));
+        assert!(said(&output).contains("login refused: wrong password, 3 times"), "{}", said(&output));
+        assert!(!said(&output).contains("wrong code"), "{}", said(&output));
+        assert_eq!(prompts(&noted), vec![format!("({}@{}) Password: ", sshd.user(), sshd.host()); 3]);
+    }
+    // Which of the two it was, the server does not say.
+    let (scaup, sshd) = (scaup(), server(PasswordAndCode));
+    let command = "case \"$1\" in *assword*) echo 'right one' ;; *) echo 000000 ;; esac".to_owned();
+    let (askpass, _) = scaup.askpass(&Answers { otp_command: Some(command), ..Answers::default() });
+    let output = mount_without_key(&scaup, &sshd).askpass(&askpass).refused();
+    assert_eq!(code(&output), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("wrong password or code, 3 times"), "{}", said(&output));
+}
+
+#[test]
 fn a_cancelled_prompt_ends_the_login() {
     let (scaup, sshd) = (scaup(), Sshd::builder().start());
     for (answers, question) in [

@@ -427,6 +427,17 @@ fn a_password_is_not_taken_from_the_command_for_codes() {
         format!("({}@{}) Password: \n", sshd.user(), sshd.host())
     );
     mount.unmount(&scaup);
+    // Nor where no daemon stands between.
+    Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let mut info = scaup.command();
+    info.args(["vault", "info", &format!("{}@{}:Vault", sshd.user(), sshd.host())])
+        .args(["-p", &sshd.port().to_string(), "--otp-command", &sshd.totp_command()])
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .env("SSH_ASKPASS", &program)
+        .env("SSH_ASKPASS_REQUIRE", "force");
+    let output = scaup_rig::within(PATIENCE, move || info.output().unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

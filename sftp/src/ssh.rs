@@ -18,5 +18,5 @@ pub use connect::connect;
 pub use destination::{Agent, Destination, Method, StrictHostKeyChecking};
 pub use error::{ConnectError, HostKeyProblem};
 pub use held_keys::HeldKeys;
-pub use interaction::{Cancelled, Interaction, Progress, Question};
+pub use interaction::{Cancelled, Credential, Interaction, Progress, Question};
 pub use session::{ChannelError, Session};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{Cancelled, Interaction, Progress, Question};
+use scaup_sftp::ssh::{Cancelled, Credential, Interaction, Progress, Question};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -227,15 +227,15 @@ fn now() -> Duration {
 impl Interaction for Prompts {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
         let text = question.text();
+        let is_code = question.credential() == Some(Credential::Code);
         let answer = match (&question, &self.passphrase_command, &self.otp_command) {
             (Question::Passphrase { .. }, Some(command), _) => self.command(command, &text, None).await,
+            (Question::Prompt { destination, echo, .. }, _, command) if is_code => match command {
+                Some(command) => self.code(command, destination, &text).await,
+                None => self.typed(text, *echo).await,
+            },
             // A server that asks for a password this way wants a person, not a code.
-            (Question::Prompt { destination, prompt, .. }, _, Some(command))
-                if !prompt.to_lowercase().contains("password") =>
-            {
-                self.code(command, destination, &text).await
-            }
-            (Question::Prompt { echo, .. }, ..) => self.typed(text, *echo).await,
+            (Question::Prompt { echo, .. }, ..) => self.person(text, *echo).await,
             (Question::UnknownHost { .. }, ..) => self.person(text, true).await,
             _ => self.person(text, false).await,
         };
@@ -243,7 +243,7 @@ impl Interaction for Prompts {
     }
 
     fn progress(&self, progress: Progress) {
-        if progress == Progress::WrongAnswer("code") {
+        if matches!(&progress, Progress::Wrong(what) if what.contains(&Credential::Code)) {
             *self.typed_code() = None;
         }
         self.tell(progress.to_string());

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use scaup_sftp::ssh::{
-    self, Cancelled, ConnectError, Destination, HeldKeys, Interaction, Progress, Question, Session,
+    self, Cancelled, ConnectError, Credential, Destination, HeldKeys, Interaction, Progress, Question,
+    Session,
 };
 use zeroize::Zeroizing;
 
@@ -124,9 +125,9 @@ struct Here {
 impl Interaction for Here {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
         let (ask, text) = (self.ask, question.text());
-        let command = match &question {
-            Question::Passphrase { .. } => self.passphrase_command.as_deref(),
-            Question::Prompt { .. } => self.otp_command.as_deref(),
+        let command = match question.credential() {
+            Some(Credential::Passphrase) => self.passphrase_command.as_deref(),
+            Some(Credential::Code) => self.otp_command.as_deref(),
             _ => None,
         };
         if let Some(command) = command {

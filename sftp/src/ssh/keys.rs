@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::destination::{Agent, Destination};
 use super::error::ConnectError;
-use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::interaction::{Cancelled, Credential, Interaction, Progress, Question};
 use super::pem::{self, PemError};
 
 /// How often a passphrase may be wrong.
@@ -185,7 +185,7 @@ pub(super) async fn unlock(
         match decoded {
             Ok(key) => return Ok(Arc::new(key)),
             Err(PemError::WrongPassphrase) if attempt < ATTEMPTS => {
-                interaction.progress(Progress::WrongAnswer("passphrase"));
+                interaction.progress(Progress::Wrong(vec![Credential::Passphrase]));
             }
             Err(PemError::WrongPassphrase) => {}
             Err(error) => {

@@ -15,7 +15,7 @@ use super::connect::{Client, said};
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
 use super::held_keys::HeldKeys;
-use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::session::Way;
 
@@ -200,8 +200,8 @@ impl Login<'_> {
     }
 
     /// Three wrong answers.
-    fn wrong(&self, what: &str) -> ConnectError {
-        let reason = format!("login refused: wrong {what}, {ATTEMPTS} times");
+    fn wrong(&self, credentials: &[Credential]) -> ConnectError {
+        let reason = format!("login refused: wrong {}, {ATTEMPTS} times", listed(credentials, " or "));
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
@@ -244,7 +244,7 @@ impl Login<'_> {
         };
         match step {
             Some(Step::Refused(_)) => self.note("key"),
-            Some(_) => self.interaction.progress(Progress::KeyAccepted),
+            Some(_) => self.interaction.progress(Progress::Accepted(vec![Credential::Key])),
             None => {}
         }
         Ok(step)
@@ -370,51 +370,63 @@ impl Login<'_> {
 
     /// Goes through the server's prompts, any number of rounds (RFC 4256), and again if what was typed is wrong.
     async fn answer_prompts(&mut self) -> Result<Option<Step>, ConnectError> {
-        for attempt in 1..=ATTEMPTS {
-            let step = self.answer_once().await?;
+        let mut attempt = 1;
+        loop {
+            let (step, asked) = self.answer_once().await?;
             match step {
+                // Without a prompt nobody typed anything that could be wrong, or right the next time.
+                Step::Refused(methods)
+                    if methods.contains(&MethodKind::KeyboardInteractive) && asked.is_empty() =>
+                {
+                    self.note("keyboard-interactive");
+                    return Err(self.refused(&methods));
+                }
                 Step::Refused(methods) if methods.contains(&MethodKind::KeyboardInteractive) => {
-                    if attempt < ATTEMPTS {
-                        self.interaction.progress(Progress::WrongAnswer("code"));
+                    if attempt == ATTEMPTS {
+                        return Err(self.wrong(&asked));
                     }
+                    self.interaction.progress(Progress::Wrong(asked));
+                    attempt += 1;
                 }
                 Step::Refused(methods) => {
                     self.note("keyboard-interactive");
                     return Ok(Some(Step::Refused(methods)));
                 }
                 step => {
-                    self.interaction.progress(Progress::CodeAccepted);
+                    if !asked.is_empty() {
+                        self.interaction.progress(Progress::Accepted(asked));
+                    }
                     return Ok(Some(step));
                 }
             }
         }
-        Err(self.wrong("code"))
     }
 
-    async fn answer_once(&mut self) -> Result<Step, ConnectError> {
+    /// What it came to, and what the prompts asked for.
+    async fn answer_once(&mut self) -> Result<(Step, Vec<Credential>), ConnectError> {
         let user = self.destination.user.clone();
         let mut response = self
             .handle
             .authenticate_keyboard_interactive_start(user, None)
             .await
             .map_err(|error| self.broken(&error))?;
-        let mut asked = 0;
+        let (mut count, mut asked) = (0, Vec::new());
         loop {
             let (words, prompts) = match response {
-                KeyboardInteractiveAuthResponse::Success => return Ok(Step::In),
+                KeyboardInteractiveAuthResponse::Success => return Ok((Step::In, asked)),
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success: true } => {
-                    return Ok(Step::Partly(remaining_methods));
+                    return Ok((Step::Partly(remaining_methods), asked));
                 }
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, .. } => {
-                    return Ok(Step::Refused(remaining_methods));
+                    return Ok((Step::Refused(remaining_methods), asked));
                 }
                 KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } => {
                     ([name, instructions], prompts)
                 }
             };
             words.iter().filter_map(|words| said(words)).for_each(|said| self.interaction.progress(said));
-            asked += prompts.len().max(1);
-            if asked > PROMPTS_MAX {
+            count += prompts.len().max(1);
+            if count > PROMPTS_MAX {
                 let reason = "the server asks without end".to_owned();
                 return Err(ConnectError::Protocol { destination: self.destination.shown(), reason });
             }
@@ -425,6 +437,7 @@ impl Login<'_> {
                     prompt: prompt.prompt,
                     echo: prompt.echo,
                 };
+                asked.extend(question.credential().filter(|credential| !asked.contains(credential)));
                 // The library takes plain strings, and sends them at once.
                 answers.push(self.ask(question).await?.to_string());
             }
@@ -445,7 +458,7 @@ impl Login<'_> {
             match Step::from(result.map_err(|error| self.broken(&error))?) {
                 Step::Refused(methods) if methods.contains(&MethodKind::Password) => {
                     if attempt < ATTEMPTS {
-                        self.interaction.progress(Progress::WrongAnswer("password"));
+                        self.interaction.progress(Progress::Wrong(vec![Credential::Password]));
                     }
                 }
                 Step::Refused(methods) => {
@@ -453,12 +466,12 @@ impl Login<'_> {
                     return Ok(Some(Step::Refused(methods)));
                 }
                 step => {
-                    self.interaction.progress(Progress::PasswordAccepted);
+                    self.interaction.progress(Progress::Accepted(vec![Credential::Password]));
                     return Ok(Some(step));
                 }
             }
         }
-        Err(self.wrong("password"))
+        Err(self.wrong(&[Credential::Password]))
     }
 
     fn note(&mut self, what: &'static str) {
