@@ -442,23 +442,46 @@ fn matches_pattern(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// The hosts that a file names without patterns, in its order.
+/// The hosts that a file, and those that it includes, name without patterns, in their order.
 ///
 /// # Errors
 ///
 /// If the file can't be read.
 pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
-    let text =
-        std::fs::read(file).map_err(|source| SshConfigError::File { path: file.to_owned(), source })?;
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let all = host_names_at_depth(file, &paths::home(), 0)
+        .map_err(|source| SshConfigError::File { path: file.to_owned(), source })?;
     let mut names: Vec<String> = Vec::new();
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn host_names_at_depth(file: &Path, home: &Path, depth: usize) -> io::Result<Vec<String>> {
+    let text = String::from_utf8_lossy(&std::fs::read(file)?).into_owned();
+    let mut names = Vec::new();
+    // Which hosts the lines are about. Behind a Match it may be any.
+    let mut about = vec!["*".to_owned()];
     for (keyword, value) in text.lines().filter_map(split_line) {
-        if keyword == "host" {
-            for name in words(&value) {
-                if !name.contains(['*', '?', '!']) && !names.contains(&name) {
-                    names.push(name);
+        match keyword.as_str() {
+            "host" => {
+                about = words(&value);
+                names.extend(about.iter().filter(|name| !name.contains(['*', '?', '!'])).cloned());
+            }
+            "match" => about = vec!["*".to_owned()],
+            "include" if depth < INCLUDE_DEPTH_MAX => {
+                let files =
+                    words(&value).into_iter().flat_map(|path| included(&path, &user_directory(home), home));
+                for file in files {
+                    // One that is missing or not ours to read says nothing.
+                    let found = host_names_at_depth(&file, home, depth + 1).unwrap_or_default();
+                    let is_meant = |name: &String| matches_list(name, about.iter().map(String::as_str));
+                    names.extend(found.into_iter().filter(is_meant));
                 }
             }
+            _ => {}
         }
     }
     Ok(names)
