@@ -145,6 +145,7 @@ fn destination(
             None => default.iter().map(|path| expand(path)).collect(),
         }
     };
+    let attempts = values.parsed("numberofpasswordprompts", values::count)?.unwrap_or(3);
     let named = values.identities.iter().filter(|path| *path != "none").map(|path| expand(path));
     Ok(Destination {
         port,
@@ -158,9 +159,11 @@ fn destination(
             .parsed("stricthostkeychecking", values::strict_host_key_checking)?
             .unwrap_or(StrictHostKeyChecking::Ask),
         hash_known_hosts: values.parsed("hashknownhosts", values::flag)?.unwrap_or(false),
-        methods: values
-            .get("preferredauthentications")
-            .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect()),
+        methods: methods(values)?,
+        // Who may be asked no time is not asked.
+        attempts: attempts.max(1),
+        batch_mode: values.parsed("batchmode", values::flag)?.unwrap_or(false) || attempts == 0,
+        ciphers: values.parsed("ciphers", values::ciphers)?.unwrap_or_default(),
         identities: wanted.identity.iter().cloned().chain(named).collect(),
         default_identities: ["id_ed25519", "id_ecdsa", "id_rsa"]
             .iter()
@@ -254,6 +257,23 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
         }
     }
     Ok(chain)
+}
+
+/// The methods that may be tried, in the order that is preferred.
+fn methods(values: &Values) -> Result<Vec<Method>, SshConfigError> {
+    let mut methods = values
+        .get("preferredauthentications")
+        .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect());
+    for (keyword, method) in [
+        ("pubkeyauthentication", Method::PublicKey),
+        ("kbdinteractiveauthentication", Method::KeyboardInteractive),
+        ("passwordauthentication", Method::Password),
+    ] {
+        if values.parsed(keyword, values::permission)? == Some(false) {
+            methods.retain(|other| *other != method);
+        }
+    }
+    Ok(methods)
 }
 
 /// A method by its name; `None` for those that are not supported here, such as `gssapi-with-mic`.

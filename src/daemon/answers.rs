@@ -9,6 +9,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
+/// Why nobody is asked, where the user wants that.
+pub(super) const BATCH_MODE: &str = "BatchMode is set, so nobody is asked";
+
 /// A command of the user's that answers a question; the first line of its output is the answer.
 pub(super) struct AnswerCommand<'a> {
     /// What is run by `sh -c`.

@@ -10,7 +10,7 @@ use scaup_sftp::ssh::{Cancelled, Credential, Interaction, Progress, Question};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::answers::{AnswerCommand, Askpass};
+use super::answers::{AnswerCommand, Askpass, BATCH_MODE};
 use super::code_steps;
 use super::link::Link;
 use super::protocol::{Event, MountRequest};
@@ -27,6 +27,8 @@ pub(super) struct Prompts {
     /// The front end that is attached: the first, or one that came to log in again.
     link: watch::Sender<Link>,
     askpass: Option<Askpass>,
+    /// No person is to be asked.
+    batch_mode: bool,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
     vault_password_command: Option<String>,
@@ -41,10 +43,11 @@ pub(super) struct Prompts {
 }
 
 impl Prompts {
-    pub(super) fn new(link: Link, request: &MountRequest, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(link: Link, request: &MountRequest, batch_mode: bool, activity: Arc<Activity>) -> Self {
         Self {
             link: watch::Sender::new(link),
             askpass: Askpass::from_environment(),
+            batch_mode,
             passphrase_command: request.passphrase_command.clone(),
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
@@ -61,6 +64,7 @@ impl Prompts {
         Self {
             link: watch::Sender::new(link),
             askpass: self.askpass.clone(),
+            batch_mode: self.batch_mode,
             passphrase_command: self.passphrase_command.clone(),
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
@@ -135,6 +139,9 @@ impl Prompts {
     }
 
     async fn person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        if self.batch_mode {
+            return Err(BATCH_MODE.to_owned());
+        }
         let _waiting = self.activity.waits_for_answer(&text);
         let mut links = self.link.subscribe();
         loop {
@@ -262,6 +269,7 @@ mod tests {
         Prompts {
             link: watch::Sender::new(link),
             askpass: None,
+            batch_mode: false,
             passphrase_command: None,
             otp_command: None,
             vault_password_command: None,

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use russh::Preferred;
 use russh::client::{self, Config, Handle, Handler};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, cipher};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -31,16 +31,6 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(12);
 const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.
 const READ_BUFFER: usize = 256 * 1024;
-
-/// Authenticated ciphers first: they are fast everywhere and free of the Terrapin weakness (CVE-2023-48795), which the strict key exchange
-/// also closes for the third.
-const CIPHERS: &[cipher::Name] = &[
-    cipher::AES_256_GCM,
-    cipher::AES_128_GCM,
-    cipher::CHACHA20_POLY1305,
-    cipher::AES_256_CTR,
-    cipher::AES_128_CTR,
-];
 
 /// Connects and logs in. Keys that are decrypted on the way are held in `held`, and those held there need no passphrase.
 ///
@@ -187,7 +177,7 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
         preferred: Preferred {
             key: Cow::Owned(algorithms),
             host_key_certificates: Cow::Owned(certificates),
-            cipher: Cow::Borrowed(CIPHERS),
+            cipher: Cow::Owned(destination.ciphers.names().to_vec()),
             ..Preferred::DEFAULT
         },
         nodelay: true,
@@ -310,7 +300,7 @@ fn keep(destination: &Destination, key: &PublicKey) -> Result<Option<PathBuf>, C
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ssh::{Agent, Method};
+    use crate::ssh::{Agent, Ciphers, Method};
 
     /// A destination with nothing but a place.
     pub(crate) fn destination(host: &str, port: u16) -> Destination {
@@ -324,6 +314,9 @@ pub(super) mod tests {
             strict_host_key_checking: StrictHostKeyChecking::Ask,
             hash_known_hosts: false,
             methods: Method::ALL.to_vec(),
+            attempts: 3,
+            batch_mode: false,
+            ciphers: Ciphers::default(),
             identities: Vec::new(),
             default_identities: Vec::new(),
             certificates: Vec::new(),

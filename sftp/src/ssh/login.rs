@@ -19,9 +19,6 @@ use super::interaction::{Cancelled, Credential, Interaction, Progress, Question,
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::session::Way;
 
-/// How often a code or password may be wrong.
-const ATTEMPTS: u32 = 3;
-
 /// Keys that are offered before others have their turn: servers count each, and most stop at six.
 const OFFERS_MAX: usize = 5;
 
@@ -187,7 +184,9 @@ impl Login<'_> {
 
     fn refused(&self, methods: &MethodSet) -> ConnectError {
         let wanted: Vec<&str> = methods.iter().map(Into::into).collect();
+        let may_offer_keys = self.destination.methods.contains(&Method::PublicKey);
         let tried = match self.tried.as_slice() {
+            [] if !may_offer_keys => "it accepts nothing that may be tried".to_owned(),
             [] if self.unusable.is_empty() => {
                 "no key was found to offer; name one with -i, or load it into the agent".to_owned()
             }
@@ -199,9 +198,10 @@ impl Login<'_> {
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
-    /// Three wrong answers.
+    /// As many wrong answers as there may be.
     fn wrong(&self, credentials: &[Credential]) -> ConnectError {
-        let reason = format!("login refused: wrong {}, {ATTEMPTS} times", listed(credentials, " or "));
+        let (what, times) = (listed(credentials, " or "), self.destination.times());
+        let reason = format!("login refused: wrong {what}{times}");
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
@@ -382,7 +382,7 @@ impl Login<'_> {
                     return Err(self.refused(&methods));
                 }
                 Step::Refused(methods) if methods.contains(&MethodKind::KeyboardInteractive) => {
-                    if attempt == ATTEMPTS {
+                    if attempt >= self.destination.attempts {
                         return Err(self.wrong(&asked));
                     }
                     self.interaction.progress(Progress::Wrong(asked));
@@ -450,14 +450,14 @@ impl Login<'_> {
     }
 
     async fn give_password(&mut self) -> Result<Option<Step>, ConnectError> {
-        for attempt in 1..=ATTEMPTS {
+        for attempt in 1..=self.destination.attempts {
             let question = Question::Password { destination: self.destination.shown() };
             let password = self.ask(question).await?;
             let user = self.destination.user.clone();
             let result = self.handle.authenticate_password(user, password.as_str()).await;
             match Step::from(result.map_err(|error| self.broken(&error))?) {
                 Step::Refused(methods) if methods.contains(&MethodKind::Password) => {
-                    if attempt < ATTEMPTS {
+                    if attempt < self.destination.attempts {
                         self.interaction.progress(Progress::Wrong(vec![Credential::Password]));
                     }
                 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use scaup_sftp::ssh::StrictHostKeyChecking;
+use scaup_sftp::ssh::{Ciphers, StrictHostKeyChecking};
 
 use super::{SshConfigError, words};
 
@@ -21,6 +21,8 @@ pub(super) struct Values {
 impl Values {
     pub(super) fn add(&mut self, keyword: &str, value: &str) {
         match keyword {
+            // Its old name.
+            "challengeresponseauthentication" => self.add("kbdinteractiveauthentication", value),
             "identityfile" => self.identities.extend(words(value)),
             "certificatefile" => self.certificates.extend(words(value)),
             // The first of the two wins.
@@ -42,8 +44,13 @@ impl Values {
         let word = first_word(value);
         let means_something = match keyword {
             "serveraliveinterval" | "connecttimeout" => time(&word).is_some(),
-            "serveralivecountmax" => count(&word).is_some(),
-            "hashknownhosts" | "identitiesonly" => flag(&word).is_some(),
+            "serveralivecountmax" | "numberofpasswordprompts" => count(&word).is_some(),
+            "hashknownhosts" | "identitiesonly" | "batchmode" => flag(&word).is_some(),
+            "pubkeyauthentication"
+            | "passwordauthentication"
+            | "kbdinteractiveauthentication"
+            | "challengeresponseauthentication" => permission(&word).is_some(),
+            "ciphers" => ciphers(&word).is_some(),
             _ => true,
         };
         if means_something {
@@ -83,6 +90,15 @@ pub(super) fn flag(value: &str) -> Option<bool> {
         "no" | "false" => Some(false),
         _ => None,
     }
+}
+
+/// Whether a method may be tried. Two of the values are about how keys are offered.
+pub(super) fn permission(value: &str) -> Option<bool> {
+    flag(value).or_else(|| matches!(value, "unbound" | "host-bound").then_some(true))
+}
+
+pub(super) fn ciphers(value: &str) -> Option<Ciphers> {
+    value.parse().ok()
 }
 
 pub(super) fn count(value: &str) -> Option<usize> {
