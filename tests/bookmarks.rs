@@ -153,6 +153,30 @@ fn hosts_of_an_ssh_config_are_imported() {
     assert!(ends_with(&scaup, 1, ["bookmark", "import", "/missing"]).contains("/missing"));
 }
 
+#[test]
+fn hosts_of_included_files_are_imported() {
+    let scaup = scaup();
+    let ssh = scaup.home().join(".ssh");
+    fs::create_dir_all(ssh.join("conf.d/office")).unwrap();
+    for (name, text) in [
+        (
+            "config",
+            "Include conf.d/*.conf missing\nHost gate\n  Include conf.d/below\nMatch all\nInclude conf.d/last\n",
+        ),
+        ("conf.d/10.conf", "Host hq\n  HostName hq.example\nHost *.office\nInclude conf.d/*/printers\n"),
+        ("conf.d/office/printers", "Host one.office two.elsewhere\n  Include conf.d/10.conf\n"),
+        // Nothing leads there but by the name `gate`.
+        ("conf.d/below", "Host gate inner\n  User alice\n"),
+        ("conf.d/last", "Host hq last\n"),
+    ] {
+        fs::write(ssh.join(name), text).unwrap();
+    }
+    ends_with(&scaup, 0, ["bookmark", "import"]);
+    let listed = ends_with(&scaup, 0, ["bookmark", "list"]);
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(names, ["gate", "hq", "last", "one.office"]);
+}
+
 /// What Mountain Duck writes, with these entries.
 fn duck(entries: &str) -> String {
     format!(

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use scaup::config::mount_options;
 use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually, run};
 use support::{ends_with, said, scaup};
 
@@ -70,6 +71,21 @@ fn every_command_explains_itself() {
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(ends_with(&scaup, 0, ["completions", shell]).contains("unmount"));
+    }
+}
+
+#[test]
+fn the_help_names_every_option_that_is_known() {
+    let scaup = scaup();
+    let help = ends_with(&scaup, 0, ["mount", "--help"]);
+    for option in mount_options::SSH.iter().chain(mount_options::MOUNT) {
+        let is_named = |word: &str| word.trim_matches([',', '.', '(', ')', ';']) == *option;
+        assert!(help.split_whitespace().any(is_named), "{option}: {help}");
+    }
+    // Whoever is refused is told what there is.
+    let words = ends_with(&scaup, 2, ["mount", "host", "-o", "KexAlgorithms=x"]);
+    for known in ["KexAlgorithms=x", "allow_other", "ProxyJump", "BatchMode"] {
+        assert!(words.contains(known), "{known}: {words}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! `scaup demo` as a user runs it, and its server as OpenSSH's own client meets it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -15,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use scaup::demo::{Credentials, Server, content};
 use scaup::remote::local::LocalRemote;
 use scaup_rig::{Scaup, eventually, need};
+use support::terminal::Terminal;
 
 /// How long the demo may take to stand, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -271,6 +274,72 @@ fn unmounting_it_from_elsewhere_ends_it_and_a_mount_point_of_the_users_stays() {
     assert_eq!(status.code(), Some(0), "{errors}");
     demo.assert_nothing_is_left();
     assert_eq!(fs::read_dir(kept.path()).unwrap().count(), 0);
+}
+
+/// A machine without FUSE's helper, as somebody sees it who is not root: programs that note how `sudo` is called.
+struct Bare {
+    place: tempfile::TempDir,
+}
+
+impl Bare {
+    /// `sudo` does this, in the directory of the programs.
+    fn new(sudo: &str) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let noting = format!("cd '{}'; echo \"$@\" >> noted; {sudo}", place.path().display());
+        for (name, does) in [("sudo", noting.as_str()), ("apt-get", "exit 1")] {
+            let path = place.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { place }
+    }
+
+    fn demo(&self) -> String {
+        format!(
+            "exec setpriv --reuid=65534 --regid=65534 --clear-groups env PATH='{}' '{}' demo",
+            self.place.path().display(),
+            env!("CARGO_BIN_EXE_scaup")
+        )
+    }
+
+    /// How `sudo` was called.
+    fn noted(&self) -> String {
+        fs::read_to_string(self.place.path().join("noted")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_missing_helper_is_installed_only_with_consent() {
+    need(&[("setpriv", "util-linux")]);
+    let scaup = Scaup::new(env!("CARGO_BIN_EXE_scaup"));
+    let question = "Install it now, by `sudo apt-get install -y fuse3` (yes/no)? ";
+    // The helper that comes mounts nothing, and nobody has no home: the demo ends soon in any case.
+    let comes = "printf '#!/bin/sh\\nexit 1\\n' > fusermount3; /bin/chmod 755 fusermount3";
+    for (sudo, answer, noted, words) in [
+        ("exit 0", "no\n", "", "fusermount3 is missing; install the package `fuse3`"),
+        ("exit 0", "\u{3}", "", "fusermount3 is missing; install the package `fuse3`"),
+        ("exit 0", "yes\n", "apt-get install -y fuse3\n", "fusermount3 is missing"),
+        ("exit 100", "yes\n", "apt-get install -y fuse3\n", "ended with exit status: 100"),
+        (comes, "y\n", "apt-get install -y fuse3\n", ""),
+    ] {
+        let bare = Bare::new(sudo);
+        let mut terminal = Terminal::run(&scaup, &bare.demo());
+        terminal.answer(question, answer);
+        let (status, screen) = terminal.end();
+        assert!(status.code() == Some(7) || (sudo == comes && !status.success()), "{screen}");
+        assert_eq!(bare.noted(), noted, "{screen}");
+        assert!(screen.contains(words), "{screen}");
+        assert_eq!(screen.contains("fusermount3 is missing;"), sudo == "exit 0", "{screen}");
+    }
+    // With nobody to agree, nothing is done.
+    let bare = Bare::new(comes);
+    let output =
+        Command::new("setsid").args(["sh", "-c", &bare.demo()]).stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{errors}");
+    assert!(errors.contains("fusermount3 is missing; install the package `fuse3`"), "{errors}");
+    assert_eq!(bare.noted(), "");
 }
 
 /// The demo's server without the demo, for OpenSSH's `sftp`.

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use scaup_rig::{
-    Answers, Key, KeyKind, KeyboardInteractive, MountCommand, Scaup, Sshd, SshdBuilder, eventually, run,
+    Answers, Fixture, Key, KeyKind, KeyboardInteractive, MountCommand, Scaup, Sshd, SshdBuilder, eventually,
+    run,
 };
 use support::scaup;
 
@@ -209,6 +210,39 @@ fn a_wrong_password_is_asked_for_three_times() {
 }
 
 #[test]
+fn a_password_that_the_server_asks_for_by_a_prompt_is_called_one() {
+    use KeyboardInteractive::{Password, PasswordAndCode};
+    let server = |asks| {
+        Sshd::key_only()
+            .authentication_methods("keyboard-interactive")
+            .keyboard_interactive(asks)
+            .password("right one")
+            .start()
+    };
+    for (asks, accepted) in [(Password, "password accepted"), (PasswordAndCode, "password and code accepted")]
+    {
+        let (scaup, sshd) = (scaup(), server(asks));
+        let (askpass, _) = password_or_code(&scaup, &sshd, "right one");
+        let words = comes_in(&scaup, &sshd, mount_without_key(&scaup, &sshd).askpass(&askpass));
+        assert!(words.lines().any(|line| line == accepted), "{words}");
+
+        let (askpass, noted) = password_or_code(&scaup, &sshd, "wrong one");
+        let output = mount_without_key(&scaup, &sshd).askpass(&askpass).refused();
+        assert_eq!(code(&output), Some(3), "{}", said(&output));
+        assert!(said(&output).contains("login refused: wrong password, 3 times"), "{}", said(&output));
+        assert!(!said(&output).contains("wrong code"), "{}", said(&output));
+        assert_eq!(prompts(&noted), vec![format!("({}@{}) Password: ", sshd.user(), sshd.host()); 3]);
+    }
+    // Which of the two it was, the server does not say.
+    let (scaup, sshd) = (scaup(), server(PasswordAndCode));
+    let command = "case \"$1\" in *assword*) echo 'right one' ;; *) echo 000000 ;; esac".to_owned();
+    let (askpass, _) = scaup.askpass(&Answers { otp_command: Some(command), ..Answers::default() });
+    let output = mount_without_key(&scaup, &sshd).askpass(&askpass).refused();
+    assert_eq!(code(&output), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("wrong password or code, 3 times"), "{}", said(&output));
+}
+
+#[test]
 fn a_cancelled_prompt_ends_the_login() {
     let (scaup, sshd) = (scaup(), Sshd::builder().start());
     for (answers, question) in [
@@ -280,6 +314,103 @@ fn the_method_that_the_user_prefers() {
     let option = ["-o", "PreferredAuthentications=gssapi-with-mic"];
     let output = scaup.mount_on(&sshd, "").askpass(&askpass).args(option).refused();
     assert_eq!(code(&output), Some(3), "{}", said(&output));
+}
+
+#[test]
+fn methods_that_the_user_rules_out() {
+    let sshd = Sshd::key_only().password("s3cret!").authentication_methods("any").start();
+    let scaup = scaup();
+    let (askpass, noted) = password_or_code(&scaup, &sshd, "s3cret!");
+    let password = format!("({}@{}) Password: ", sshd.user(), sshd.host());
+    let without = |options: &str| scaup.mount_on(&sshd, "").askpass(&askpass).args(["-o", options]);
+    comes_in(&scaup, &sshd, without("PubkeyAuthentication=no,KbdInteractiveAuthentication=no"));
+    assert_eq!(prompts(&noted), [password.as_str()]);
+    let code_comes_first = "PubkeyAuthentication=no,PasswordAuthentication=no";
+    comes_in(&scaup, &sshd, without(code_comes_first));
+    assert_eq!(prompts(&noted).len(), 2);
+    assert!(prompts(&noted)[1].contains("Verification code"), "{:?}", prompts(&noted));
+    let all = "PubkeyAuthentication=no,PasswordAuthentication=no,ChallengeResponseAuthentication=no";
+    let output = without(all).refused();
+    assert_eq!(code(&output), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("nothing that may be tried"), "{}", said(&output));
+    // A configuration may say the same.
+    let config = scaup.home().join("ssh_config");
+    fs::write(&config, all.replace(['=', ','], " ").replace("no ", "no\n")).unwrap();
+    let output = scaup.mount_on(&sshd, "").askpass(&askpass).args(["-F".as_ref(), config.as_os_str()]);
+    assert_eq!(code(&output.refused()), Some(3));
+    assert_eq!(prompts(&noted).len(), 2);
+}
+
+#[test]
+fn in_batch_mode_nobody_is_asked() {
+    let (scaup, sshd) = (scaup(), Sshd::builder().start());
+    Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let (askpass, noted) = scaup.askpass(&Answers::login(&sshd).vault("whatever"));
+    for options in ["BatchMode=yes", "NumberOfPasswordPrompts=0"] {
+        let output = scaup.mount_on(&sshd, "").askpass(&askpass).args(["-o", options]).refused();
+        assert_eq!(code(&output), Some(3), "{}", said(&output));
+        assert!(said(&output).contains("BatchMode"), "{}", said(&output));
+    }
+    // Commands answer all the same, and a vault that nobody is asked about stays locked.
+    let mount = scaup.mount_on(&sshd, "").askpass(&askpass).args(["-o", "BatchMode=yes"]);
+    comes_in(&scaup, &sshd, mount.answering(&Answers::login(&sshd)));
+    // A host that is not known is not asked about either.
+    let nowhere = scaup.home().join("known");
+    let config = scaup.home().join("ssh_config");
+    fs::write(&config, format!("BatchMode yes\nUserKnownHostsFile {}\n", nowhere.display())).unwrap();
+    let mount = scaup.mount(format!("{}@{}", sshd.user(), sshd.host())).askpass(&askpass);
+    let mount = mount.args(["-p", &sshd.port().to_string()]).args(["-F".as_ref(), config.as_os_str()]);
+    let output = mount.refused();
+    assert_eq!(code(&output), Some(4), "{}", said(&output));
+    assert!(prompts(&noted).is_empty(), "{:?}", prompts(&noted));
+    // Nor does a command without a daemon ask.
+    let mut info = scaup.command();
+    info.args(["vault", "info", &format!("{}@{}:Vault", sshd.user(), sshd.host())])
+        .args(["-p", &sshd.port().to_string(), "-i"])
+        .arg(sshd.key().path())
+        .args(["-o", &format!("BatchMode=yes,UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .env("SSH_ASKPASS", &askpass)
+        .env("SSH_ASKPASS_REQUIRE", "force");
+    assert_eq!(code(&info.output().unwrap()), Some(3));
+    assert!(prompts(&noted).is_empty(), "{:?}", prompts(&noted));
+}
+
+#[test]
+fn as_many_attempts_as_the_user_wants() {
+    let (scaup, sshd) = (scaup(), Sshd::builder().start());
+    for (wrong, what) in [
+        (Answers { otp_command: Some("echo 000000".to_owned()), ..Answers::login(&sshd) }, "wrong code"),
+        (Answers { passphrase: Some("wrong".to_owned()), ..Answers::login(&sshd) }, "wrong passphrase"),
+    ] {
+        let (askpass, noted) = scaup.askpass(&wrong);
+        let mount = scaup.mount_on(&sshd, "").askpass(&askpass).args(["-o", "NumberOfPasswordPrompts=1"]);
+        let output = mount.refused();
+        assert_eq!(code(&output), Some(3), "{}", said(&output));
+        assert!(said(&output).contains(what) && !said(&output).contains("times"), "{}", said(&output));
+        assert_eq!(prompts(&noted).len(), if what == "wrong code" { 2 } else { 1 }, "{:?}", prompts(&noted));
+    }
+}
+
+#[test]
+fn options_that_other_programs_give_to_ssh() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let options = "reconnect,LogLevel=ERROR,Compression=yes,ServerAliveInterval=15,NumberOfPasswordPrompts=2,\
+        PreferredAuthentications=publickey,password,Ciphers=aes128-ctr,aes256-ctr,BatchMode=yes,ForwardX11=no,\
+        ClearAllForwardings=yes,ControlMaster=no,ControlPath=none,TCPKeepAlive=yes,idmap=user";
+    comes_in(&scaup, &sshd, scaup.mount_on(&sshd, "").args(["-o", options]));
+    let log = sshd.log();
+    assert!(log.contains("kex: client->server cipher: aes128-ctr"), "{log}");
+    for (option, why) in [
+        ("MACs=hmac-sha2-512", "BatchMode"),
+        ("ControlMaster=auto", "ControlMaster"),
+        ("Ciphers=none", "none"),
+    ] {
+        let output = scaup.mount_on(&sshd, "").args(["-o", option]).refused();
+        assert_eq!(code(&output), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(option) || said(&output).contains("ciphers"), "{}", said(&output));
+        assert!(said(&output).contains(why), "{}", said(&output));
+    }
 }
 
 #[test]

@@ -5,86 +5,12 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use scaup_rig::{Answers, Fixture, Scaup, Sshd, eventually, need};
+use scaup_rig::{Answers, Fixture, Scaup, Sshd, eventually};
 use support::scaup;
-
-/// How long the program may take for its next word.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A command run at a terminal of its own, by `script` (util-linux).
-struct Terminal {
-    script: Child,
-    screen: Arc<Mutex<Vec<u8>>>,
-    /// How much was shown when the last answer was typed.
-    answered: usize,
-}
-
-impl Terminal {
-    /// Runs a shell command with the environment that `scaup` has.
-    fn run(scaup: &Scaup, command: &str) -> Self {
-        need(&[("script", "bsdutils")]);
-        let mut script = Command::new("script");
-        for (name, value) in scaup.command().get_envs() {
-            script.env(name, value.unwrap_or_default());
-        }
-        let mut script = script
-            .args(["-q", "-e", "-c", command, "/dev/null"])
-            .env("SHELL", "/bin/sh")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let screen = Arc::new(Mutex::new(Vec::new()));
-        let (mut output, shown) = (script.stdout.take().unwrap(), Arc::clone(&screen));
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(len @ 1..) = output.read(&mut buffer) {
-                shown.lock().unwrap().extend_from_slice(&buffer[..len]);
-            }
-        });
-        Self { script, screen, answered: 0 }
-    }
-
-    /// What was shown so far.
-    fn screen(&self) -> String {
-        String::from_utf8_lossy(&self.screen.lock().unwrap()).into_owned()
-    }
-
-    /// Waits until the last thing shown since the last answer is `prompt`, then types.
-    fn answer(&mut self, prompt: &str, typed: &str) {
-        eventually(prompt, PATIENCE, || {
-            let screen = self.screen();
-            assert!(self.script.try_wait().unwrap().is_none(), "it ended: {screen}");
-            screen.get(self.answered..).is_some_and(|new| new.ends_with(prompt))
-        });
-        self.answered = self.screen().len();
-        self.script.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
-    }
-
-    /// Waits for the end; answers how it ended and all that was shown.
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut status = None;
-        eventually("it ends", PATIENCE, || {
-            status = self.script.try_wait().unwrap();
-            status.is_some()
-        });
-        std::thread::sleep(Duration::from_millis(100));
-        (status.unwrap(), self.screen())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.script.kill();
-        let _ = self.script.wait();
-    }
-}
+use support::terminal::{PATIENCE, Terminal};
 
 /// A shell's words for mounting the server at `mnt` in the home.
 fn mount_words(scaup: &Scaup, sshd: &Sshd, more: &str) -> String {
@@ -107,6 +33,22 @@ fn mountpoint(scaup: &Scaup) -> std::path::PathBuf {
 fn unmount(scaup: &Scaup) {
     let output = scaup.run([OsStr::new("unmount"), mountpoint(scaup).as_os_str()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A command that waits for somebody who never types, with more than one process; and where it notes the one that waits.
+fn waiting_command(scaup: &Scaup) -> (String, PathBuf) {
+    let waits = scaup.home().join("waits");
+    let command =
+        format!("(sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000') | cat", waits.display());
+    let script = scaup.home().join("waiting-command");
+    fs::write(&script, command).unwrap();
+    (format!("sh '{}'", script.display()), waits)
+}
+
+/// Waits until the command of [`waiting_command`] waits; the directory of its process.
+fn waiting(noted: &Path) -> PathBuf {
+    eventually("the command waits", PATIENCE, || noted.exists());
+    Path::new("/proc").join(fs::read_to_string(noted).unwrap().trim())
 }
 
 /// Nothing of an attempt is left: no mount, no socket, no process that still waits.
@@ -210,6 +152,44 @@ fn ctrl_c_at_a_prompt_leaves_nothing_behind_and_the_terminal_as_it_was() {
     assert!(!before.is_empty());
     assert_eq!(before, after);
     nothing_is_left(&scaup);
+}
+
+#[test]
+fn ctrl_c_ends_a_command_that_waits_and_all_that_it_started() {
+    let (scaup, sshd) = (scaup(), Sshd::builder().start());
+    let (command, noted) = waiting_command(&scaup);
+    let passphrase = scaup.command_answering(Sshd::PASSPHRASE);
+    let more = format!("--passphrase-command \"{passphrase}\" --otp-command \"{command}\"");
+    let mut terminal = Terminal::run(&scaup, &mount_words(&scaup, &sshd, &more));
+    let process = waiting(&noted);
+    let reason = scaup.status()["mounts"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("waiting for the command") && reason.contains("Verification code:"), "{reason}");
+    terminal.answer("key accepted\r\n", "\u{3}");
+    let (status, screen) = terminal.end();
+    assert!(!status.success(), "{screen}");
+    eventually("the command ends", PATIENCE, || !process.exists());
+    nothing_is_left(&scaup);
+}
+
+#[test]
+fn ctrl_c_ends_the_command_that_unlocks() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let vault = Fixture::unpack("empty-gcm");
+    vault.copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").start();
+    let (command, noted) = waiting_command(&scaup);
+    let unlock = format!("'{}' unlock --vault-password-command \"{command}\"", env!("CARGO_BIN_EXE_scaup"));
+    let mut terminal = Terminal::run(&scaup, &unlock);
+    let process = waiting(&noted);
+    terminal.answer("", "\u{3}");
+    terminal.end();
+    eventually("the command ends", PATIENCE, || !process.exists());
+    // The mount is none the worse.
+    let command = scaup.command_answering(&vault.manifest.password);
+    let output = scaup.run(["unlock", "--vault-password-command", &command]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    mount.unmount(&scaup);
 }
 
 #[test]
@@ -373,6 +353,17 @@ fn a_password_is_not_taken_from_the_command_for_codes() {
         format!("({}@{}) Password: \n", sshd.user(), sshd.host())
     );
     mount.unmount(&scaup);
+    // Nor where no daemon stands between.
+    Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let mut info = scaup.command();
+    info.args(["vault", "info", &format!("{}@{}:Vault", sshd.user(), sshd.host())])
+        .args(["-p", &sshd.port().to_string(), "--otp-command", &sshd.totp_command()])
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .env("SSH_ASKPASS", &program)
+        .env("SSH_ASKPASS_REQUIRE", "force");
+    let output = scaup_rig::within(PATIENCE, move || info.output().unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

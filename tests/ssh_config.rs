@@ -3,12 +3,17 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use scaup_rig::{MountCommand, Scaup, Sshd, eventually, within};
-use support::scaup;
+use scaup::config::ssh_config::{SshConfigError, Wanted, resolve};
+use scaup_rig::{MountCommand, Scaup, Sshd, eventually, need, within};
+use scaup_sftp::ssh::{Destination, StrictHostKeyChecking};
+use support::{said, scaup};
 
 /// Prepares to mount `target` with nothing but this configuration to say where that is.
 fn mount<'a>(scaup: &'a Scaup, target: &str, config: &str) -> MountCommand<'a> {
@@ -40,6 +45,42 @@ fn lines(sshd: &Sshd) -> String {
         sshd.key().path().display(),
         sshd.known_hosts_file().display()
     )
+}
+
+/// What Scaup makes of a configuration file and of options, for the host `hq`.
+fn resolved(config: &Path, options: &[(&str, &str)]) -> Result<Destination, SshConfigError> {
+    let options = options.iter().map(|(keyword, value)| ((*keyword).to_owned(), (*value).to_owned()));
+    resolve(&Wanted {
+        host: "hq".to_owned(),
+        config_file: Some(config.to_owned()),
+        options: options.collect(),
+        ..Wanted::default()
+    })
+}
+
+/// What `ssh` makes of a keyword of a configuration file, for the host `hq`; `None` if it refuses the file.
+fn of_ssh(config: &Path, keyword: &str) -> Option<String> {
+    need(&[("ssh", "openssh-client")]);
+    let output = Command::new("ssh").arg("-G").arg("-F").arg(config).arg("hq").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let value = said.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
+    output.status.success().then(|| value.unwrap().to_owned())
+}
+
+fn configuration(text: &str) -> tempfile::TempPath {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    file.into_temp_path()
+}
+
+/// Has Scaup and `ssh` say where a configuration leads, as host and port, which must be the same.
+fn leads_to(text: &str) -> String {
+    let config = configuration(text);
+    let Destination { host, port, .. } = resolved(&config, &[]).unwrap();
+    let ours = format!("{host}:{port}");
+    let theirs = ["hostname", "port"].map(|keyword| of_ssh(&config, keyword).unwrap()).join(":");
+    assert_eq!(ours, theirs, "{text}");
+    ours
 }
 
 #[test]
@@ -77,6 +118,19 @@ fn patterns_negation_and_match() {
 }
 
 #[test]
+fn match_host_means_the_name_that_is_connected_to() {
+    for (config, place) in [
+        ("HostName %h.invalid\nMatch host hq.invalid\nPort 4242\n", "hq.invalid:4242"),
+        ("HostName %h%%h\nMatch host hq%h\nPort 4242\n", "hq%h:4242"),
+        ("HostName %h.invalid\nMatch host hq\nPort 4242\n", "hq.invalid:22"),
+        ("HostName %h.invalid\nMatch originalhost hq\nPort 4242\n", "hq.invalid:4242"),
+        ("Match host hq\nHostName %h.invalid\nMatch host hq\nPort 4242\n", "hq.invalid:22"),
+    ] {
+        assert_eq!(leads_to(config), place);
+    }
+}
+
+#[test]
 fn what_the_command_line_says_comes_first() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     let config = format!("Port 1\nUser nobody\nHost hq\n{}", lines(&sshd));
@@ -96,19 +150,74 @@ fn included_files() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     let directory = scaup.home().join(".ssh/config.d");
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("10-hq.conf"), format!("Host hq\n{}", lines(&sshd))).unwrap();
+    let login = lines(&sshd).replace(&format!("Port {}\n", sshd.port()), "");
+    fs::write(directory.join("10-hq.conf"), format!("Host hq\n{login}\nHost nobody\n")).unwrap();
+    let port = format!("Port {}\n", sshd.port());
     for include in ["config.d/*.conf", "~/.ssh/config.d/10-hq.conf", directory.join("*").to_str().unwrap()] {
         // A Host line of an included file does not reach into the file that includes it.
-        comes_in(
-            &scaup,
-            &sshd,
-            mount(&scaup, "hq", &format!("Include {include} missing\nHost other\nPort 1\n")),
-        );
+        comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include {include} missing\n{port}")));
     }
-    let config = format!("Host other\nInclude config.d/*\nHost hq\n{}", lines(&sshd));
+    // Nor does an Include below a Host line say anything about other hosts.
+    fs::write(directory.join("20-other.conf"), "Port 1\nHost hq\nPort 2\nMatch all\nPort 3\n").unwrap();
+    let config = format!("Host other\nInclude config.d/20*\nHost hq\n{}", lines(&sshd));
     comes_in(&scaup, &sshd, mount(&scaup, "hq", &config));
     fs::write(scaup.home().join(".ssh/circle"), "Include circle\n").unwrap();
-    comes_in(&scaup, &sshd, mount(&scaup, "hq", "Include circle\nInclude config.d/*\n"));
+    comes_in(&scaup, &sshd, mount(&scaup, "hq", &format!("Include circle\nInclude config.d/10*\n{port}")));
+}
+
+#[test]
+fn patterns_in_every_part_of_an_included_path() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, port) in [("x/a/c", 10), ("x/b/d", 11), ("x/b/.e", 12), ("[y]/f", 13)] {
+        let path = directory.path().join(place);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("Port {port}\n")).unwrap();
+    }
+    for (pattern, port) in [
+        ("*/a/c", 10),
+        ("*/?/d", 11),
+        ("x/[abc]/c", 10),
+        ("x/[!a]/d", 11),
+        ("x/[a-c]/[b-d]", 10),
+        ("x/**/d", 11),
+        ("x/b**/d", 11),
+        ("x/b/*", 11),
+        ("x/b/*e", 22),
+        ("x/b/.*e", 12),
+        ("x/[b/d", 22),
+        ("x", 22),
+        ("{x,y}/a/c", 22),
+        ("[[]y]/f", 13),
+    ] {
+        let include = format!("Include {}/{pattern}\n", directory.path().display());
+        assert_eq!(leads_to(&include), format!("hq:{port}"), "{pattern}");
+    }
+    // A name that is no text is in nobody's way.
+    fs::write(directory.path().join("x/b").join(OsStr::from_bytes(b"\xff")), "Port 14\n").unwrap();
+    assert_eq!(leads_to(&format!("Include {}/x/b/d*\n", directory.path().display())), "hq:11");
+    // What is a pattern in a path is none in a host's name.
+    assert_eq!(leads_to("Host h[q]\nPort 4242\n"), "hq:22");
+}
+
+#[test]
+fn the_systems_configuration_includes_from_its_own_directory() {
+    need(&[("unshare", "util-linux")]);
+    let scaup = scaup();
+    let directory = scaup.home().join("etc");
+    fs::create_dir_all(directory.join("d")).unwrap();
+    fs::write(directory.join("ssh_config"), "Include d/*.conf\n").unwrap();
+    fs::write(directory.join("d/port.conf"), "HostName 127.0.0.1\nPort 1\n").unwrap();
+    let (ours, mount) = (scaup.command(), ["mount", "hq", "mnt/hq"]);
+    // Only this one program sees another directory there.
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/ssh && exec \"$@\""]).arg(&directory);
+    command.arg(ours.get_program()).args(ours.get_args()).args(mount).current_dir(scaup.home());
+    for (name, value) in ours.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = within(Duration::from_secs(60), move || command.output().unwrap());
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert!(said(&output).contains("127.0.0.1:1 can't be reached"), "{}", said(&output));
 }
 
 #[test]
@@ -174,18 +283,89 @@ fn a_jump_that_leads_nowhere_is_named() {
 }
 
 #[test]
-fn a_silent_server_is_asked_whether_it_is_there() {
-    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
-    let config = format!("Host hq\nServerAliveInterval 1\n{}", lines(&sshd));
-    let mount = mount(&scaup, "hq", &config).start();
-    eventually("the server is asked", Duration::from_secs(10), || {
-        sshd.log().contains("keepalive@openssh.com")
+fn a_silent_server_is_asked_as_often_as_the_configuration_says() {
+    let scaup = scaup();
+    let mounts = ["1", "0", "1h"].map(|interval| {
+        let sshd = Sshd::key_only().start();
+        let config = format!("Host hq\nServerAliveInterval {interval}\n{}", lines(&sshd));
+        let mount = mount(&scaup, "hq", &config).start();
+        (sshd, mount)
     });
-    mount.unmount(&scaup);
+    let asked = |at: usize| mounts[at].0.log().matches("keepalive@openssh.com").count();
+    eventually("the server is asked", Duration::from_secs(60), || asked(0) >= 6);
+    // What is usual, every 4 s, would have come to both by now.
+    assert_eq!((asked(1), asked(2)), (0, 0));
+    for (_sshd, mount) in mounts {
+        mount.unmount(&scaup);
+    }
 }
 
 #[test]
-fn a_value_that_makes_no_sense_and_a_file_that_is_missing_are_named() {
+fn values_mean_what_they_mean_to_ssh() {
+    for value in ["90", "1h", "1m30s", "1h30", "5S", "1D2h", "1w", "none", "0"] {
+        let config = configuration(&format!("ServerAliveInterval {value}\nConnectTimeout {value}\n"));
+        let ours = resolved(&config, &[]).unwrap();
+        let seconds = ours.server_alive_interval.as_secs().to_string();
+        assert_eq!(Some(seconds), of_ssh(&config, "serveraliveinterval"), "{value}");
+        let limit = ours.connect_timeout.map(|limit| limit.as_secs());
+        let theirs = of_ssh(&config, "connecttimeout").unwrap();
+        // Without a limit either way.
+        assert_eq!(limit, theirs.parse().ok().filter(|&limit| limit > 0), "{value}");
+    }
+    for (value, meaning) in [
+        ("yes", StrictHostKeyChecking::Yes),
+        ("TRUE", StrictHostKeyChecking::Yes),
+        ("no", StrictHostKeyChecking::No),
+        ("false", StrictHostKeyChecking::No),
+        ("off", StrictHostKeyChecking::No),
+        ("Ask", StrictHostKeyChecking::Ask),
+        ("accept-new", StrictHostKeyChecking::AcceptNew),
+    ] {
+        let config = configuration(&format!("StrictHostKeyChecking {value}\n"));
+        assert!(of_ssh(&config, "stricthostkeychecking").is_some(), "{value}");
+        assert_eq!(resolved(&config, &[]).unwrap().strict_host_key_checking, meaning, "{value}");
+    }
+    // The names of ports stand in a file that not every machine has.
+    need(&[("/etc/services", "netbase")]);
+    for name in ["ssh", "https", "http-alt", "webcache"] {
+        leads_to(&format!("Port {name}\n"));
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_sense_stops_nobody_unless_it_says_whom_to_talk_to() {
+    for (keyword, value) in [
+        ("ServerAliveInterval", "often"),
+        ("ServerAliveCountMax", "-1"),
+        ("ConnectTimeout", "1.5"),
+        ("HashKnownHosts", "maybe"),
+        ("IdentitiesOnly", "perhaps"),
+    ] {
+        let usual = resolved(&configuration(""), &[]).unwrap();
+        assert_eq!(resolved(&configuration(&format!("{keyword} {value}\n")), &[]).unwrap(), usual);
+        // Who types an option wants to know.
+        let error = resolved(&configuration(""), &[(keyword, value)]).unwrap_err().to_string();
+        assert!(error.contains(value), "{error}");
+    }
+    // The first that makes sense holds.
+    let config = configuration("ServerAliveInterval often\nServerAliveInterval 7\nServerAliveInterval 8\n");
+    assert_eq!(resolved(&config, &[]).unwrap().server_alive_interval, Duration::from_secs(7));
+    for (keyword, value) in [
+        ("Port", "many"),
+        ("Port", "0"),
+        ("Port", "65536"),
+        ("StrictHostKeyChecking", "maybe"),
+        ("ProxyJump", "a:b:c"),
+    ] {
+        let config = configuration(&format!("{keyword} {value}\n"));
+        assert!(of_ssh(&config, "port").is_none(), "{keyword} {value}");
+        let error = resolved(&config, &[]).unwrap_err().to_string();
+        assert!(error.contains(value), "{error}");
+    }
+}
+
+#[test]
+fn a_port_that_makes_no_sense_and_a_file_that_is_missing_are_named() {
     let scaup = scaup();
     let (status, said) = code(mount(&scaup, "hq", "Port many\n"));
     assert_eq!(status, Some(2), "{said}");

@@ -1,8 +1,9 @@
 //! SSH login: the server's key is checked, the user proves who they are, and channels are opened on the one connection.
 //!
 //! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `pem`
-//! where identities come from, `held_keys` which are kept for the next login, `login` how the methods of authentication are gone through, `session` what stands afterwards.
+//! where identities come from, `ciphers` which are offered, `held_keys` which are kept for the next login, `login` how the methods of authentication are gone through, `session` what stands afterwards.
 
+mod ciphers;
 mod connect;
 mod destination;
 mod error;
@@ -14,9 +15,10 @@ mod login;
 mod pem;
 mod session;
 
+pub use ciphers::{Ciphers, NoCipher};
 pub use connect::connect;
 pub use destination::{Agent, Destination, Method, StrictHostKeyChecking};
 pub use error::{ConnectError, HostKeyProblem};
 pub use held_keys::HeldKeys;
-pub use interaction::{Cancelled, Interaction, Progress, Question};
+pub use interaction::{Cancelled, Credential, Interaction, Progress, Question};
 pub use session::{ChannelError, Session};

@@ -44,7 +44,7 @@ pub(super) enum Command {
         /// Its name
         name: String,
     },
-    /// Import the hosts of ~/.ssh/config, or Mountain Duck's and Cyberduck's .duck files
+    /// Import the hosts of ~/.ssh/config and of what it includes, or Mountain Duck's and Cyberduck's .duck files
     Import {
         /// .duck files, or an ssh_config [default: ~/.ssh/config]
         files: Vec<PathBuf>,

@@ -1,6 +1,7 @@
 //! `scaup demo`: a server, a login with two factors, a vault and its mount, all on this machine and all gone at the end.
 
 mod ending;
+mod fuse;
 mod side_by_side;
 
 use std::fs;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 
 use clap::{Args, Parser};
 use scaup_crypto::CipherCombo;
-use scaup_fuse::MountError;
 use zeroize::Zeroizing;
 
 use super::exit::CliError;
@@ -29,7 +29,7 @@ const SHORTENING_THRESHOLD: u32 = 220;
 
 /// See it work without a server: a temporary one on this machine, with a key, one-time codes and a vault.
 ///
-/// Nothing of yours is touched. Ctrl-C unmounts, and removes all of it.
+/// Nothing of yours is touched. Ctrl-C unmounts, and removes all of it. Where the package `fuse3` is missing, it asks whether to install it.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Where to mount [default: ~/Scaup/demo]; made if missing, and then removed at the end
@@ -45,7 +45,7 @@ struct MountLine {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
-    check_fuse()?;
+    fuse::prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let interrupts = Interrupts::watch(&runtime)?;
     let place = tempfile::Builder::new().prefix("scaup-demo-").tempdir()?;
@@ -63,20 +63,6 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
             Ok(())
         }),
     }
-}
-
-/// Fails early where mounting must fail, with what to install.
-fn check_fuse() -> Result<(), CliError> {
-    let failed = |error: MountError| Err(CliError::new(FailureKind::Fuse, error));
-    if let Err(error) = fs::File::options().read(true).write(true).open("/dev/fuse") {
-        return failed(MountError::NoDevice(error));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has_helper = std::env::split_paths(&path).any(|directory| directory.join("fusermount3").exists());
-    if !has_helper && !rustix::process::geteuid().is_root() {
-        return failed(MountError::NoFusermount);
-    }
-    Ok(())
 }
 
 fn say(text: &str) -> io::Result<()> {

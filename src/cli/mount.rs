@@ -25,11 +25,21 @@ const TIMEOUT: u64 = 60;
 #[command(after_help = "Examples:\n  \
     scaup mount hq                                 a bookmark\n  \
     scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
-    scaup mount ~/Nextcloud --vault Private        a local directory (./ or / in front), one vault of it\n\n\
+    scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
+    Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, and \
+    without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a fault.\n\n\
+    Options (-o) of ssh_config(5): User, Port, HostName, IdentityFile, IdentitiesOnly, IdentityAgent, CertificateFile, ProxyJump, \
+    UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking, HostKeyAlias, HashKnownHosts, ServerAliveInterval, \
+    ServerAliveCountMax, ConnectTimeout, PreferredAuthentications, PubkeyAuthentication, PasswordAuthentication, \
+    KbdInteractiveAuthentication, ChallengeResponseAuthentication, NumberOfPasswordPrompts, BatchMode (commands still answer), \
+    Ciphers. Those about terminals, forwardings, compression and logs are taken, and change nothing.\n\n\
     Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
-    A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked for\n\
-    at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named when it\n\
-    was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited for.")]
+    A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked \
+    for at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named \
+    when it was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited \
+    for.\n\n\
+    A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits \
+    for it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes.")]
 pub(super) struct Arguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,
@@ -44,8 +54,7 @@ pub(super) struct Arguments {
     /// Read this instead of ~/.ssh/config
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// SSH options by their ssh_config names, and mount options: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, idmap=none,
-    /// without=PART[:PART…] (leaves out parts that make it fast, to measure them or to find a fault)
+    /// SSH options by their ssh_config names, and mount options; see below
     #[arg(short, value_name = "KEY=VALUE,…")]
     options: Vec<String>,
     /// Stay in the foreground until unmounted

@@ -81,7 +81,7 @@ pub(super) struct Place {
     /// Read this instead of ~/.ssh/config
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<std::path::PathBuf>,
-    /// SSH options by their ssh_config names
+    /// SSH options by their ssh_config names; `scaup mount --help` lists them
     #[arg(short, value_name = "KEY=VALUE,…")]
     options: Vec<String>,
     /// A command that prints the passphrase of the key

@@ -58,26 +58,101 @@ const IGNORED: [&str; 17] = [
 /// Options for the mount that stand without a value.
 const WORDS: [&str; 3] = ["ro", "allow_other", "noexec"];
 
-/// Options of `ssh_config(5)` that are understood.
-const SSH: [&str; 17] = [
-    "user",
-    "port",
-    "hostname",
-    "identityfile",
-    "identitiesonly",
-    "identityagent",
-    "certificatefile",
-    "proxyjump",
-    "userknownhostsfile",
-    "globalknownhostsfile",
-    "stricthostkeychecking",
-    "hostkeyalias",
-    "hashknownhosts",
-    "serveraliveinterval",
-    "serveralivecountmax",
-    "connecttimeout",
-    "preferredauthentications",
+/// Options for the mount, as people are told of them.
+pub const MOUNT: &[&str] = &[
+    "ro",
+    "allow_other",
+    "noexec",
+    "uid=",
+    "gid=",
+    "umask=",
+    "fsname=",
+    "subtype=",
+    "idmap=none",
+    "without=PART[:PART…]",
 ];
+
+/// Options of `ssh_config(5)` that are heeded.
+pub const SSH: &[&str] = &[
+    "User",
+    "Port",
+    "HostName",
+    "IdentityFile",
+    "IdentitiesOnly",
+    "IdentityAgent",
+    "CertificateFile",
+    "ProxyJump",
+    "UserKnownHostsFile",
+    "GlobalKnownHostsFile",
+    "StrictHostKeyChecking",
+    "HostKeyAlias",
+    "HashKnownHosts",
+    "ServerAliveInterval",
+    "ServerAliveCountMax",
+    "ConnectTimeout",
+    "PreferredAuthentications",
+    "PubkeyAuthentication",
+    "PasswordAuthentication",
+    "KbdInteractiveAuthentication",
+    "ChallengeResponseAuthentication",
+    "NumberOfPasswordPrompts",
+    "BatchMode",
+    "Ciphers",
+];
+
+/// Those of them whose values are lists with commas.
+const LISTS: &[&str] = &["ProxyJump", "PreferredAuthentications", "Ciphers"];
+
+/// Options of `ssh_config(5)` about what a mount has none of, be it a terminal, a shell, a forwarding or `ssh`'s own log, or about how
+/// bytes travel: whatever they say, nobody would notice.
+const WITHOUT_EFFECT: &[&str] = &[
+    "CheckHostIP",
+    "ClearAllForwardings",
+    "Compression",
+    "CompressionLevel",
+    "EnableEscapeCommandline",
+    "EscapeChar",
+    "ExitOnForwardFailure",
+    "ForkAfterAuthentication",
+    "ForwardAgent",
+    "ForwardX11",
+    "ForwardX11Timeout",
+    "ForwardX11Trusted",
+    "GatewayPorts",
+    "IPQoS",
+    "LogLevel",
+    "LogVerbose",
+    "ObscureKeystrokeTiming",
+    "RequestTTY",
+    "SendEnv",
+    "SessionType",
+    "SetEnv",
+    "StdinNull",
+    "SyslogFacility",
+    "TCPKeepAlive",
+    "VisualHostKey",
+];
+
+/// Options of `ssh_config(5)` for what is never done here: only saying that it shall not be done is right.
+const NEVER: &[&str] = &[
+    "AddKeysToAgent",
+    "CanonicalizeHostname",
+    "ControlMaster",
+    "ControlPath",
+    "ControlPersist",
+    "GSSAPIAuthentication",
+    "GSSAPIDelegateCredentials",
+    "HostbasedAuthentication",
+    "PermitLocalCommand",
+    "Tunnel",
+    "UpdateHostKeys",
+    "VerifyHostKeyDNS",
+];
+
+/// Whether a list names an option of `ssh_config(5)`, whose names have no case.
+fn names(options: &[&str], key: &str) -> bool {
+    options.iter().any(|option| option.eq_ignore_ascii_case(key))
+}
 
 /// Sorts the values of all `-o`.
 ///
@@ -87,20 +162,20 @@ const SSH: [&str; 17] = [
 pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
     let mut sorted = SortedOptions::default();
     let options = values.iter().flat_map(|value| value.split(',')).filter(|option| !option.is_empty());
-    let mut last_is_jump = false;
+    let mut last_is_list = false;
     for option in options {
         let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
         let number = |radix| {
             let value = value.unwrap_or_default();
             u32::from_str_radix(value, radix).map_err(|_| format!("option {key}={value}: not a number"))
         };
-        let is_jump = key.eq_ignore_ascii_case("proxyjump");
+        let is_list = names(LISTS, key);
         match (key, value) {
-            // ProxyJump's own value is a list with commas: what follows it and is no option is its next jump.
-            (jump, None) if last_is_jump && !WORDS.contains(&jump) && !IGNORED.contains(&jump) => {
-                if let Some((_, jumps)) = sorted.ssh.last_mut() {
-                    jumps.push(',');
-                    jumps.push_str(jump);
+            // What follows a list and is no option belongs to it.
+            (item, None) if last_is_list && !WORDS.contains(&item) && !IGNORED.contains(&item) => {
+                if let Some((_, list)) = sorted.ssh.last_mut() {
+                    list.push(',');
+                    list.push_str(item);
                 }
                 continue;
             }
@@ -119,15 +194,24 @@ pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
             ("idmap", Some("none")) => sorted.server_owners = true,
             ("idmap", Some("user")) => sorted.server_owners = false,
             (key, _) if key.starts_with("x-") || (IGNORED.contains(&key) && value.is_none()) => {}
-            (key, Some(value)) if SSH.contains(&key.to_ascii_lowercase().as_str()) => {
-                sorted.ssh.push((key.to_owned(), value.to_owned()));
+            (key, Some(value)) if names(SSH, key) => sorted.ssh.push((key.to_owned(), value.to_owned())),
+            (key, Some(_)) if names(WITHOUT_EFFECT, key) => {}
+            (key, Some(value)) if names(NEVER, key) => {
+                if !names(&["no", "none", "false"], value) {
+                    return Err(format!("option {option}: Scaup does not do that; only {key}=no is taken"));
+                }
             }
             _ if key.eq_ignore_ascii_case("proxycommand") => {
                 return Err("option ProxyCommand is not supported; use ProxyJump".to_owned());
             }
-            _ => return Err(format!("unknown option -o {option}; see `scaup mount --help`")),
+            _ => {
+                let (mount, ssh) = (MOUNT.join(", "), SSH.join(", "));
+                return Err(format!(
+                    "unknown option -o {option}; known are {mount}, and of ssh_config(5) {ssh}"
+                ));
+            }
         }
-        last_is_jump = is_jump;
+        last_is_list = is_list;
     }
     Ok(sorted)
 }
@@ -147,6 +231,17 @@ mod tests {
         assert!(sorted.read_only);
         assert_eq!((sorted.uid, sorted.umask), (Some(1000), Some(0o77)));
         assert_eq!(sorted.ssh, [("StrictHostKeyChecking".to_owned(), "no".to_owned())]);
+    }
+
+    #[test]
+    fn lists_have_commas() {
+        let given =
+            ["Ciphers=a,b,ro,PreferredAuthentications=publickey,password,ProxyJump=x,y:22,LogLevel=QUIET"];
+        let sorted = sort(&given.map(str::to_owned)).unwrap();
+        assert!(sorted.read_only);
+        let lists =
+            [("Ciphers", "a,b"), ("PreferredAuthentications", "publickey,password"), ("ProxyJump", "x,y:22")];
+        assert_eq!(sorted.ssh, lists.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -2,15 +2,20 @@
 //!
 //! The first value of a keyword wins, and `-o` comes first. Keywords that are not listed in [`resolve`] are skipped.
 
-use std::collections::HashMap;
+mod values;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use scaup_sftp::ssh::{Agent, Destination, Method, StrictHostKeyChecking};
 
 use super::paths;
+use values::Values;
 
+/// Where the system's configuration lies.
+const SYSTEM_DIRECTORY: &str = "/etc/ssh";
 /// Deepest chain of Include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// Longest chain of jump hosts.
@@ -62,71 +67,6 @@ pub enum SshConfigError {
     TooManyJumps,
 }
 
-/// The values that hold for one host: each keyword's first, and all of those that add up.
-#[derive(Default)]
-struct Values {
-    single: HashMap<String, String>,
-    identities: Vec<String>,
-    certificates: Vec<String>,
-}
-
-impl Values {
-    fn add(&mut self, keyword: &str, value: &str) {
-        match keyword {
-            "identityfile" => self.identities.extend(words(value)),
-            "certificatefile" => self.certificates.extend(words(value)),
-            // The first of the two wins.
-            "proxycommand" if self.single.contains_key("proxyjump") => {}
-            "proxyjump" if self.single.contains_key("proxycommand") => {}
-            "userknownhostsfile" | "globalknownhostsfile" | "proxycommand" => {
-                self.single.entry(keyword.to_owned()).or_insert_with(|| value.to_owned());
-            }
-            // What takes one word.
-            _ => {
-                let word = || words(value).into_iter().next().unwrap_or_default();
-                self.single.entry(keyword.to_owned()).or_insert_with(word);
-            }
-        }
-    }
-
-    fn get(&self, keyword: &str) -> Option<&str> {
-        self.single.get(keyword).map(String::as_str)
-    }
-
-    fn parsed<T>(
-        &self,
-        keyword: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, SshConfigError> {
-        self.get(keyword)
-            .map(|value| {
-                parse(value).ok_or_else(|| SshConfigError::Value {
-                    keyword: keyword.to_owned(),
-                    value: value.to_owned(),
-                })
-            })
-            .transpose()
-    }
-
-    fn flag(&self, keyword: &str) -> Result<Option<bool>, SshConfigError> {
-        self.parsed(keyword, |value| match value.to_ascii_lowercase().as_str() {
-            "yes" | "true" => Some(true),
-            "no" | "false" => Some(false),
-            _ => None,
-        })
-    }
-
-    fn seconds(&self, keyword: &str) -> Result<Option<Duration>, SshConfigError> {
-        self.parsed(keyword, |value| {
-            let (number, unit) = match value.strip_suffix('m') {
-                Some(minutes) => (minutes, 60),
-                None => (value.strip_suffix('s').unwrap_or(value), 1),
-            };
-            Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(unit)?))
-        })
-    }
-}
-
 /// Who asks: what patterns are matched against.
 struct Context<'a> {
     original_host: &'a str,
@@ -169,14 +109,16 @@ fn resolve_at_depth(wanted: &Wanted, depth: usize) -> Result<Destination, SshCon
     if let Some(user) = values.get("user") {
         context.user = user.to_owned();
     }
+    let own = user_directory(&context.home);
     match &wanted.config_file {
         Some(file) if file == Path::new("none") => {}
-        Some(file) => read_file(file, &context, &mut values, 0)
+        Some(file) => read_file(file, &own, &context, &mut values, 0)
             .map_err(|source| SshConfigError::File { path: file.clone(), source })?,
         None => {
-            for file in [context.home.join(".ssh/config"), PathBuf::from("/etc/ssh/ssh_config")] {
+            let system = PathBuf::from(SYSTEM_DIRECTORY);
+            for (directory, name) in [(own, "config"), (system, "ssh_config")] {
                 // One that is missing or not ours to read says nothing.
-                let _ = read_file(&file, &context, &mut values, 0);
+                let _ = read_file(&directory.join(name), &directory, &context, &mut values, 0);
             }
         }
     }
@@ -192,11 +134,9 @@ fn destination(
     if values.get("proxycommand").is_some_and(|command| !command.eq_ignore_ascii_case("none")) {
         return Err(SshConfigError::ProxyCommand);
     }
-    let host =
-        values.get("hostname").map_or_else(|| wanted.host.clone(), |name| name.replace("%h", &wanted.host));
+    let host = host_name(values, &wanted.host);
     let user = values.get("user").unwrap_or(&context.local_user).to_owned();
-    let port =
-        values.parsed("port", |value| value.parse().ok().filter(|&port: &u16| port > 0))?.unwrap_or(22);
+    let port = values.parsed("port", values::port)?.unwrap_or(22);
     let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
     let files = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
         match values.get(keyword) {
@@ -205,14 +145,7 @@ fn destination(
             None => default.iter().map(|path| expand(path)).collect(),
         }
     };
-    let strict =
-        values.parsed("stricthostkeychecking", |value| match value.to_ascii_lowercase().as_str() {
-            "yes" => Some(StrictHostKeyChecking::Yes),
-            "no" | "off" => Some(StrictHostKeyChecking::No),
-            "ask" => Some(StrictHostKeyChecking::Ask),
-            "accept-new" => Some(StrictHostKeyChecking::AcceptNew),
-            _ => None,
-        })?;
+    let attempts = values.parsed("numberofpasswordprompts", values::count)?.unwrap_or(3);
     let named = values.identities.iter().filter(|path| *path != "none").map(|path| expand(path));
     Ok(Destination {
         port,
@@ -222,11 +155,15 @@ fn destination(
             "globalknownhostsfile",
             &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
         ),
-        strict_host_key_checking: strict.unwrap_or(StrictHostKeyChecking::Ask),
-        hash_known_hosts: values.flag("hashknownhosts")?.unwrap_or(false),
-        methods: values
-            .get("preferredauthentications")
-            .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect()),
+        strict_host_key_checking: values
+            .parsed("stricthostkeychecking", values::strict_host_key_checking)?
+            .unwrap_or(StrictHostKeyChecking::Ask),
+        hash_known_hosts: values.parsed("hashknownhosts", values::flag)?.unwrap_or(false),
+        methods: methods(values)?,
+        // Who may be asked no time is not asked.
+        attempts: attempts.max(1),
+        batch_mode: values.parsed("batchmode", values::flag)?.unwrap_or(false) || attempts == 0,
+        ciphers: values.parsed("ciphers", values::ciphers)?.unwrap_or_default(),
         identities: wanted.identity.iter().cloned().chain(named).collect(),
         default_identities: ["id_ed25519", "id_ecdsa", "id_rsa"]
             .iter()
@@ -234,7 +171,8 @@ fn destination(
             .collect(),
         certificates: values.certificates.iter().map(|path| expand(path)).collect(),
         // A key named on the command line is the one that is meant.
-        identities_only: values.flag("identitiesonly")?.unwrap_or(false) || wanted.identity.is_some(),
+        identities_only: values.parsed("identitiesonly", values::flag)?.unwrap_or(false)
+            || wanted.identity.is_some(),
         agent: match values.get("identityagent") {
             None | Some("SSH_AUTH_SOCK") => Agent::FromEnvironment,
             Some("none") => Agent::None,
@@ -244,15 +182,27 @@ fn destination(
             }
             Some(path) => Agent::Socket(expand(path)),
         },
-        server_alive_interval: values.seconds("serveraliveinterval")?.unwrap_or(Duration::from_secs(4)),
-        server_alive_count_max: values
-            .parsed("serveralivecountmax", |value| value.parse().ok())?
-            .unwrap_or(2),
-        connect_timeout: values.seconds("connecttimeout")?.unwrap_or(Duration::from_secs(15)),
+        server_alive_interval: values
+            .parsed("serveraliveinterval", values::time)?
+            .unwrap_or(Duration::from_secs(4)),
+        server_alive_count_max: values.parsed("serveralivecountmax", values::count)?.unwrap_or(2),
+        connect_timeout: Some(
+            values.parsed("connecttimeout", values::time)?.unwrap_or(Duration::from_secs(15)),
+        )
+        .filter(|limit| !limit.is_zero()),
         jumps: jumps(values.get("proxyjump"), wanted, depth)?,
         host,
         user,
     })
+}
+
+/// The name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
+fn host_name(values: &Values, original: &str) -> String {
+    let expand = |part: &str| part.replace("%h", original);
+    values.get("hostname").map_or_else(
+        || original.to_owned(),
+        |name| name.split("%%").map(expand).collect::<Vec<_>>().join("%"),
+    )
 }
 
 fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Destination>, SshConfigError> {
@@ -309,6 +259,23 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
     Ok(chain)
 }
 
+/// The methods that may be tried, in the order that is preferred.
+fn methods(values: &Values) -> Result<Vec<Method>, SshConfigError> {
+    let mut methods = values
+        .get("preferredauthentications")
+        .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect());
+    for (keyword, method) in [
+        ("pubkeyauthentication", Method::PublicKey),
+        ("kbdinteractiveauthentication", Method::KeyboardInteractive),
+        ("passwordauthentication", Method::Password),
+    ] {
+        if values.parsed(keyword, values::permission)? == Some(false) {
+            methods.retain(|other| *other != method);
+        }
+    }
+    Ok(methods)
+}
+
 /// A method by its name; `None` for those that are not supported here, such as `gssapi-with-mic`.
 fn method(name: &str) -> Option<Method> {
     match name.trim() {
@@ -347,13 +314,20 @@ fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf 
     PathBuf::from(expanded)
 }
 
-fn read_file(path: &Path, context: &Context<'_>, values: &mut Values, depth: usize) -> io::Result<()> {
-    let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-    read_text(&text, context, values, depth);
-    Ok(())
+/// The user's own directory of `ssh`.
+fn user_directory(home: &Path) -> PathBuf {
+    home.join(".ssh")
 }
 
-fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usize) {
+/// Takes in what a file says about the host. Its Includes are relative to `base`.
+fn read_file(
+    path: &Path,
+    base: &Path,
+    context: &Context<'_>,
+    values: &mut Values,
+    depth: usize,
+) -> io::Result<()> {
+    let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
     let mut holds = true;
     for line in text.lines() {
         let Some((keyword, value)) = split_line(line) else { continue };
@@ -363,14 +337,15 @@ fn read_text(text: &str, context: &Context<'_>, values: &mut Values, depth: usiz
             _ if !holds => {}
             "include" if depth < INCLUDE_DEPTH_MAX => {
                 for pattern in words(&value) {
-                    for file in included(&pattern, context) {
-                        let _ = read_file(&file, context, values, depth + 1);
+                    for file in included(&pattern, base, &context.home) {
+                        let _ = read_file(&file, base, context, values, depth + 1);
                     }
                 }
             }
-            keyword => values.add(keyword, &value),
+            keyword => values.add_from_file(keyword, &value),
         }
     }
+    Ok(())
 }
 
 /// The words of a value: separated by blanks, unless these stand in quotes; up to a comment.
@@ -426,9 +401,9 @@ fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) 
             continue;
         }
         let Some(patterns) = words.next() else { return false };
-        let host = values.get("hostname").unwrap_or(context.original_host);
+        let host = host_name(values, context.original_host);
         let text = match criterion.as_str() {
-            "host" => host,
+            "host" => &host,
             "originalhost" => context.original_host,
             "user" => values.get("user").unwrap_or(&context.user),
             "localuser" => &context.local_user,
@@ -441,30 +416,35 @@ fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) 
     true
 }
 
-/// The files that an Include names: relative to `~/.ssh`, with patterns in the last part.
-fn included(pattern: &str, context: &Context<'_>) -> Vec<PathBuf> {
-    let path = match pattern.strip_prefix("~/") {
-        Some(below) => context.home.join(below),
-        None if pattern.starts_with('/') => PathBuf::from(pattern),
-        None => context.home.join(".ssh").join(pattern),
+/// The files that an Include names, in the order of their names: relative to `base`, with patterns in any part of the path (glob(7)).
+fn included(pattern: &str, base: &Path, home: &Path) -> Vec<PathBuf> {
+    let below = |directory: &Path, pattern: &str| {
+        format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy()))
     };
-    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if !last.contains(['*', '?']) {
-        return vec![path];
+    let mut pattern = match pattern.strip_prefix("~/") {
+        Some(pattern) => below(home, pattern),
+        None if pattern.starts_with('/') => pattern.to_owned(),
+        None => below(base, pattern),
+    };
+    // Two stars are as good as one; to the library they would be directories at any depth.
+    while pattern.contains("**") {
+        pattern = pattern.replace("**", "*");
     }
-    let Some(entries) = path.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else {
-        return Vec::new();
+    // A name that begins with a dot is only meant where the pattern has it, too. The library's own option for that misses those, and
+    // does not live with names that are no UTF-8.
+    let is_meant = |path: &PathBuf| {
+        let starts_with_dot = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(b".");
+        let mut parts = path.components().zip(Path::new(&pattern).components());
+        parts.all(|(name, pattern)| !starts_with_dot(name) || starts_with_dot(pattern))
     };
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| matches_pattern(&entry.file_name().to_string_lossy(), &last))
-        .map(|entry| entry.path())
-        .collect();
-    files.sort();
-    files
+    match glob::glob(&pattern) {
+        Ok(paths) => paths.flatten().filter(is_meant).collect(),
+        // What is no pattern stands for itself.
+        Err(_) => vec![PathBuf::from(pattern)],
+    }
 }
 
-/// Matches `*` (any text) and `?` (any character), case by case.
+/// Whether a name is what a pattern of hosts or users means (`ssh_config(5)`, PATTERNS): `*` is any text, `?` any character.
 fn matches_pattern(text: &str, pattern: &str) -> bool {
     match (text.chars().next(), pattern.chars().next()) {
         (None, None) => true,
@@ -482,23 +462,46 @@ fn matches_pattern(text: &str, pattern: &str) -> bool {
     }
 }
 
-/// The hosts that a file names without patterns, in its order.
+/// The hosts that a file, and those that it includes, name without patterns, in their order.
 ///
 /// # Errors
 ///
 /// If the file can't be read.
 pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
-    let text =
-        std::fs::read(file).map_err(|source| SshConfigError::File { path: file.to_owned(), source })?;
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let all = host_names_at_depth(file, &paths::home(), 0)
+        .map_err(|source| SshConfigError::File { path: file.to_owned(), source })?;
     let mut names: Vec<String> = Vec::new();
+    for name in all {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn host_names_at_depth(file: &Path, home: &Path, depth: usize) -> io::Result<Vec<String>> {
+    let text = String::from_utf8_lossy(&std::fs::read(file)?).into_owned();
+    let mut names = Vec::new();
+    // Which hosts the lines are about. Behind a Match it may be any.
+    let mut about = vec!["*".to_owned()];
     for (keyword, value) in text.lines().filter_map(split_line) {
-        if keyword == "host" {
-            for name in words(&value) {
-                if !name.contains(['*', '?', '!']) && !names.contains(&name) {
-                    names.push(name);
+        match keyword.as_str() {
+            "host" => {
+                about = words(&value);
+                names.extend(about.iter().filter(|name| !name.contains(['*', '?', '!'])).cloned());
+            }
+            "match" => about = vec!["*".to_owned()],
+            "include" if depth < INCLUDE_DEPTH_MAX => {
+                let files =
+                    words(&value).into_iter().flat_map(|path| included(&path, &user_directory(home), home));
+                for file in files {
+                    // One that is missing or not ours to read says nothing.
+                    let found = host_names_at_depth(&file, home, depth + 1).unwrap_or_default();
+                    let is_meant = |name: &String| matches_list(name, about.iter().map(String::as_str));
+                    names.extend(found.into_iter().filter(is_meant));
                 }
             }
+            _ => {}
         }
     }
     Ok(names)

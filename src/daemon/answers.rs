@@ -4,34 +4,53 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
-/// How long a command may take to answer.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// Why nobody is asked, where the user wants that.
+pub(super) const BATCH_MODE: &str = "BatchMode is set, so nobody is asked";
 
-/// Runs a command of the user's; the first line of its output is the answer. An error says what went wrong, with the command's own
-/// words.
-pub(super) async fn run(
-    command: &str,
-    directory: &Path,
-    prompt: &str,
-    vault: Option<&str>,
-) -> Result<Zeroizing<String>, String> {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).env("SCAUP_PROMPT", prompt);
-    // One that is gone by now is none to run in.
-    if directory.is_dir() {
-        shell.current_dir(directory);
+/// A command of the user's that answers a question; the first line of its output is the answer.
+pub(super) struct AnswerCommand<'a> {
+    /// What is run by `sh -c`.
+    pub(super) command: &'a str,
+    /// Where it is run.
+    pub(super) directory: &'a Path,
+    /// The question.
+    pub(super) prompt: &'a str,
+    /// The vault that the question is about.
+    pub(super) vault: Option<&'a str>,
+}
+
+impl AnswerCommand<'_> {
+    /// Runs it for as long as it takes. With this future it ends, and so does all that it started. An error says what went wrong, with
+    /// the command's own words.
+    pub(super) async fn run(&self) -> Result<Zeroizing<String>, String> {
+        self.answer(output_of(&mut self.shell()).await)
     }
-    if let Some(vault) = vault {
-        shell.env("SCAUP_VAULT", vault);
+
+    /// The same in a process that has a terminal, whose Ctrl-C reaches the command, too.
+    pub(super) async fn run_at_terminal(&self) -> Result<Zeroizing<String>, String> {
+        self.answer(piped(&mut self.shell()).output().await)
     }
-    match tokio::time::timeout(COMMAND_TIMEOUT, output_of(&mut shell)).await {
-        Ok(output) => answer("the command for it", output),
-        Err(_) => Err(format!("the command for it took more than {} s", COMMAND_TIMEOUT.as_secs())),
+
+    fn shell(&self) -> Command {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(self.command).env("SCAUP_PROMPT", self.prompt);
+        // One that is gone by now is none to run in.
+        if self.directory.is_dir() {
+            shell.current_dir(self.directory);
+        }
+        if let Some(vault) = self.vault {
+            shell.env("SCAUP_VAULT", vault);
+        }
+        shell
+    }
+
+    fn answer(&self, output: io::Result<Output>) -> Result<Zeroizing<String>, String> {
+        answer("the command for it", output)
     }
 }
 
@@ -52,14 +71,28 @@ impl Askpass {
     }
 }
 
+fn piped(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true)
+}
+
+/// A program and all that it started: what asks a person is often not the program itself.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 async fn output_of(command: &mut Command) -> io::Result<Output> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .output()
-        .await
+    let child = piped(command).process_group(0).spawn()?;
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
+    let output = child.wait_with_output().await;
+    // What it leaves behind on purpose stays, and its number may be somebody else's soon.
+    group.0 = None;
+    output
 }
 
 /// The first line of what a program printed, unless it failed.

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{Cancelled, Interaction, Progress, Question};
+use scaup_sftp::ssh::{Cancelled, Credential, Interaction, Progress, Question};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::answers::{Askpass, run};
+use super::answers::{AnswerCommand, Askpass, BATCH_MODE};
 use super::code_steps;
 use super::link::Link;
 use super::protocol::{Event, MountRequest};
@@ -19,15 +19,22 @@ use super::status::Activity;
 /// How often the same code may be typed, before it is given up to ask.
 const SAME_CODES_MAX: u32 = 3;
 
+/// How long a command may take while no front end is attached. While one is, a person may be typing, or can end the command.
+const UNATTENDED: Duration = Duration::from_secs(120);
+
 /// Answers questions for one mount.
 pub(super) struct Prompts {
     /// The front end that is attached: the first, or one that came to log in again.
     link: watch::Sender<Link>,
     askpass: Option<Askpass>,
+    /// No person is to be asked.
+    batch_mode: bool,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
     vault_password_command: Option<String>,
     directory: PathBuf,
+    /// How long a command may take while no front end is attached.
+    unattended: Duration,
     /// The last code that a command gave, which was sent.
     last_code: Mutex<Option<Zeroizing<String>>>,
     /// The last code that was typed, unless the server said that it is wrong.
@@ -36,14 +43,16 @@ pub(super) struct Prompts {
 }
 
 impl Prompts {
-    pub(super) fn new(link: Link, request: &MountRequest, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(link: Link, request: &MountRequest, batch_mode: bool, activity: Arc<Activity>) -> Self {
         Self {
             link: watch::Sender::new(link),
             askpass: Askpass::from_environment(),
+            batch_mode,
             passphrase_command: request.passphrase_command.clone(),
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
             directory: request.directory.clone(),
+            unattended: UNATTENDED,
             last_code: Mutex::default(),
             typed_code: Mutex::default(),
             activity,
@@ -55,14 +64,22 @@ impl Prompts {
         Self {
             link: watch::Sender::new(link),
             askpass: self.askpass.clone(),
+            batch_mode: self.batch_mode,
             passphrase_command: self.passphrase_command.clone(),
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
             directory: self.directory.clone(),
+            // What was asked for it alone ends with it.
+            unattended: Duration::ZERO,
             last_code: Mutex::default(),
             typed_code: Mutex::default(),
             activity: Arc::clone(&self.activity),
         }
+    }
+
+    /// For the logins of a mount: this front end's first one, and those that the daemon makes later.
+    pub(super) fn for_logins(&self, link: Link) -> Self {
+        Self { unattended: UNATTENDED, ..self.for_front_end(link, None) }
     }
 
     /// From now on this front end is asked.
@@ -78,7 +95,7 @@ impl Prompts {
     pub(super) async fn vault_password(&self, path: &str) -> Result<Zeroizing<String>, String> {
         let text = format!("Password for vault {path}: ");
         match &self.vault_password_command {
-            Some(command) => run(command, &self.directory, &text, Some(path)).await,
+            Some(command) => self.command(command, &text, Some(path)).await,
             None => self.person(text, false).await,
         }
     }
@@ -88,7 +105,43 @@ impl Prompts {
         self.vault_password_command.is_some()
     }
 
+    /// An answer from a command, which may ask a person itself: it has all the time in the world while a front end is attached.
+    async fn command(
+        &self,
+        command: &str,
+        text: &str,
+        vault: Option<&str>,
+    ) -> Result<Zeroizing<String>, String> {
+        let _waiting =
+            self.activity.waits_for(format!("waiting for the command that answers: {}", text.trim_end()));
+        let command = AnswerCommand { command, directory: &self.directory, prompt: text, vault };
+        tokio::select! {
+            answer = command.run() => answer,
+            () = self.left_alone() => Err(format!(
+                "the command for it took more than {} s, and nobody is there who waits for it",
+                self.unattended.as_secs()
+            )),
+        }
+    }
+
+    /// Waits until no front end was attached for as long as a command may take then.
+    async fn left_alone(&self) {
+        let mut links = self.link.subscribe();
+        loop {
+            let link = links.borrow_and_update().clone();
+            link.gone().await;
+            tokio::select! {
+                () = tokio::time::sleep(self.unattended) => return,
+                // Another came.
+                _ = links.changed() => {}
+            }
+        }
+    }
+
     async fn person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        if self.batch_mode {
+            return Err(BATCH_MODE.to_owned());
+        }
         let _waiting = self.activity.waits_for_answer(&text);
         let mut links = self.link.subscribe();
         loop {
@@ -134,11 +187,11 @@ impl Prompts {
             self.next_step().await;
         }
         let mut made = now();
-        let mut code = run(command, &self.directory, text, None).await?;
+        let mut code = self.command(command, text, None).await?;
         if last.is_some_and(|last| last == code) {
             self.next_step().await;
             made = now();
-            let next = run(command, &self.directory, text, None).await?;
+            let next = self.command(command, text, None).await?;
             if next == code {
                 return Err("the command gives the code that was sent already".to_owned());
             }
@@ -181,17 +234,15 @@ fn now() -> Duration {
 impl Interaction for Prompts {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
         let text = question.text();
+        let is_code = question.credential() == Some(Credential::Code);
         let answer = match (&question, &self.passphrase_command, &self.otp_command) {
-            (Question::Passphrase { .. }, Some(command), _) => {
-                run(command, &self.directory, &text, None).await
-            }
+            (Question::Passphrase { .. }, Some(command), _) => self.command(command, &text, None).await,
+            (Question::Prompt { destination, echo, .. }, _, command) if is_code => match command {
+                Some(command) => self.code(command, destination, &text).await,
+                None => self.typed(text, *echo).await,
+            },
             // A server that asks for a password this way wants a person, not a code.
-            (Question::Prompt { destination, prompt, .. }, _, Some(command))
-                if !prompt.to_lowercase().contains("password") =>
-            {
-                self.code(command, destination, &text).await
-            }
-            (Question::Prompt { echo, .. }, ..) => self.typed(text, *echo).await,
+            (Question::Prompt { echo, .. }, ..) => self.person(text, *echo).await,
             (Question::UnknownHost { .. }, ..) => self.person(text, true).await,
             _ => self.person(text, false).await,
         };
@@ -199,9 +250,55 @@ impl Interaction for Prompts {
     }
 
     fn progress(&self, progress: Progress) {
-        if progress == Progress::WrongAnswer("code") {
+        if matches!(&progress, Progress::Wrong(what) if what.contains(&Credential::Code)) {
             *self.typed_code() = None;
         }
         self.tell(progress.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// The answers of a daemon to whose front end `link` leads.
+    fn prompts(link: Link) -> Prompts {
+        Prompts {
+            link: watch::Sender::new(link),
+            askpass: None,
+            batch_mode: false,
+            passphrase_command: None,
+            otp_command: None,
+            vault_password_command: None,
+            directory: PathBuf::from("/"),
+            unattended: UNATTENDED,
+            last_code: Mutex::default(),
+            typed_code: Mutex::default(),
+            activity: Activity::new(),
+        }
+    }
+
+    // The clock stands still, and jumps ahead to what is waited for as soon as nothing else is to be done: any limit is over at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_is_given_up_only_if_no_front_end_is_attached() {
+        let (front_end, stream) = UnixStream::pair().unwrap();
+        let (link, _requests) = Link::start(stream);
+        let prompts = prompts(link);
+        let question = "Verification code: ";
+        let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
+        assert_eq!(answer.unwrap().as_str(), "typed");
+
+        drop(front_end);
+        let reason = prompts.command("exec sleep 1000", question, None).await.unwrap_err();
+        assert!(reason.contains("more than 120 s"), "{reason}");
+
+        let (_front_end, stream) = UnixStream::pair().unwrap();
+        let (link, _requests) = Link::start(stream);
+        prompts.attach(link);
+        let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
+        assert_eq!(answer.unwrap().as_str(), "typed");
     }
 }

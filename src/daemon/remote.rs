@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use scaup_sftp::ssh::{
-    self, Cancelled, ConnectError, Destination, HeldKeys, Interaction, Progress, Question, Session,
+    self, Cancelled, ConnectError, Credential, Destination, HeldKeys, Interaction, Progress, Question,
+    Session,
 };
 use zeroize::Zeroizing;
 
+use super::answers::{AnswerCommand, BATCH_MODE};
 use super::protocol::{Failure, FailureKind, MountRequest};
 use crate::config::ssh_config;
 use crate::config::target::Target;
@@ -17,34 +19,63 @@ use crate::remote::local::LocalRemote;
 use crate::remote::sftp::{ConnectFailure, Connector, SftpRemote};
 use crate::remote::{Remote, RemoteError};
 
+/// Where a request leads, by the user's configuration.
+pub(super) enum Place {
+    /// A directory of this machine.
+    Local(PathBuf),
+    /// A directory of a server.
+    Server { destination: Box<Destination>, directory: String },
+}
+
+impl Place {
+    pub(super) fn of(request: &MountRequest) -> Result<Self, Failure> {
+        let server = match &request.target {
+            Target::Local(path) => return Ok(Self::Local(path.clone())),
+            Target::Server(server) => server,
+        };
+        let wanted = ssh_config::Wanted {
+            host: server.host.clone(),
+            user: server.user.clone(),
+            port: server.port,
+            identity: request.identity.clone(),
+            config_file: request.ssh_config.clone(),
+            options: request.options.ssh.clone(),
+            directory: request.directory.clone(),
+        };
+        let destination =
+            ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
+        Ok(Self::Server { destination: Box::new(destination), directory: server.directory.clone() })
+    }
+
+    /// Whether nobody is to be asked anything (`BatchMode`).
+    pub(super) fn asks_nobody(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Server { destination, .. } => {
+                destination.batch_mode || destination.jumps.iter().any(|jump| jump.batch_mode)
+            }
+        }
+    }
+}
+
 /// Connects, logs in where that is needed, and opens the directory.
 pub(super) async fn connect(
+    place: &Place,
     request: &MountRequest,
     interaction: Arc<dyn Interaction>,
 ) -> Result<Connected, Failure> {
-    let server = match &request.target {
-        Target::Local(path) => {
+    let (destination, directory) = match place {
+        Place::Local(path) => {
             let failed = |error| Failure::new(FailureKind::Other, format!("{}: {error}", path.display()));
             return LocalRemote::open(path).map(|local| Connected::Local(Arc::new(local))).map_err(failed);
         }
-        Target::Server(server) => server,
+        Place::Server { destination, directory } => (Destination::clone(destination), directory),
     };
-    let wanted = ssh_config::Wanted {
-        host: server.host.clone(),
-        user: server.user.clone(),
-        port: server.port,
-        identity: request.identity.clone(),
-        config_file: request.ssh_config.clone(),
-        options: request.options.ssh.clone(),
-        directory: request.directory.clone(),
-    };
-    let destination =
-        ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
     let held = (!request.forget_key).then(HeldKeys::default);
     let login = Arc::new(Login { destination, interaction, held });
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let timeout = Duration::from_secs(request.timeout);
-    let remote = SftpRemote::open(session, server.directory.as_bytes(), login, timeout).await;
+    let remote = SftpRemote::open(session, directory.as_bytes(), login, timeout).await;
     remote.map(|remote| Connected::Server(Arc::new(remote))).map_err(|error| {
         // A shell without SFTP behind it ends at once.
         let hint = match error {
@@ -117,19 +148,24 @@ struct Here {
     directory: PathBuf,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
+    batch_mode: bool,
 }
 
 #[async_trait]
 impl Interaction for Here {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
         let (ask, text) = (self.ask, question.text());
-        let command = match &question {
-            Question::Passphrase { .. } => self.passphrase_command.as_deref(),
-            Question::Prompt { .. } => self.otp_command.as_deref(),
+        let command = match question.credential() {
+            Some(Credential::Passphrase) => self.passphrase_command.as_deref(),
+            Some(Credential::Code) => self.otp_command.as_deref(),
             _ => None,
         };
         if let Some(command) = command {
-            return super::answers::run(command, &self.directory, &text, None).await.map_err(Cancelled);
+            let command = AnswerCommand { command, directory: &self.directory, prompt: &text, vault: None };
+            return command.run_at_terminal().await.map_err(Cancelled);
+        }
+        if self.batch_mode {
+            return Err(Cancelled(BATCH_MODE.to_owned()));
         }
         let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
         let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
@@ -151,12 +187,14 @@ pub async fn connect_here(
     ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
     tell: fn(&str),
 ) -> Result<Arc<dyn Remote>, Failure> {
+    let place = Place::of(request)?;
     let here = Here {
         ask,
         tell,
         directory: request.directory.clone(),
         passphrase_command: request.passphrase_command.clone(),
         otp_command: request.otp_command.clone(),
+        batch_mode: place.asks_nobody(),
     };
-    Ok(connect(request, Arc::new(here)).await?.remote())
+    Ok(connect(&place, request, Arc::new(here)).await?.remote())
 }

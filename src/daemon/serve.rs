@@ -18,7 +18,7 @@ use super::client::socket_path;
 use super::link::{Link, NotHeard};
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
-use super::remote::{Connected, connect};
+use super::remote::{Connected, Place, connect};
 use super::status::Activity;
 use super::users::users_of;
 use super::{call, saving, travel, vaults};
@@ -90,14 +90,17 @@ impl Signals {
 }
 
 /// From connecting to the last file saved; answers the exit code.
-async fn live(request: MountRequest, link: &Link) -> Result<u8, Failure> {
+async fn live(mut request: MountRequest, link: &Link) -> Result<u8, Failure> {
     let other = |error: io::Error| Failure::new(FailureKind::Other, error);
     let mut signals = Signals::new().map_err(other)?;
+    let place = Place::of(&request)?;
+    request.interactive &= !place.asks_nobody();
     let (listener, socket) = listen(&request.name)?;
     let activity = Activity::new();
     let daemon = Arc::new(Daemon {
-        prompts: Prompts::new(link.clone(), &request, Arc::clone(&activity)),
+        prompts: Prompts::new(link.clone(), &request, place.asks_nobody(), Arc::clone(&activity)),
         request,
+        place,
         activity,
         standing: OnceLock::new(),
         given_up: Notify::new(),
@@ -132,6 +135,7 @@ async fn live(request: MountRequest, link: &Link) -> Result<u8, Failure> {
 /// One mount, from the first request on.
 struct Daemon {
     request: MountRequest,
+    place: Place,
     prompts: Prompts,
     activity: Arc<Activity>,
     standing: OnceLock<Standing>,
@@ -266,9 +270,9 @@ impl Daemon {
     /// Connects, unlocks, mounts.
     async fn mount(&self, link: &Link) -> Result<Standing, Failure> {
         let request = &self.request;
-        let prompts_for_login = Arc::new(self.prompts.for_front_end(link.clone(), None));
+        let prompts_for_login = Arc::new(self.prompts.for_logins(link.clone()));
         let (connected, password) = tokio::try_join!(
-            connect(request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>),
+            connect(&self.place, request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>),
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));

@@ -1,13 +1,14 @@
 //! From a destination to a session: the socket, the key exchange, the server's key, the login; through other servers if need be.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use russh::Preferred;
 use russh::client::{self, Config, Handle, Handler};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, cipher};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -30,16 +31,6 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(12);
 const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.
 const READ_BUFFER: usize = 256 * 1024;
-
-/// Authenticated ciphers first: they are fast everywhere and free of the Terrapin weakness (CVE-2023-48795), which the strict key exchange
-/// also closes for the third.
-const CIPHERS: &[cipher::Name] = &[
-    cipher::AES_256_GCM,
-    cipher::AES_128_GCM,
-    cipher::CHACHA20_POLY1305,
-    cipher::AES_256_CTR,
-    cipher::AES_128_CTR,
-];
 
 /// Connects and logs in. Keys that are decrypted on the way are held in `held`, and those held there need no passphrase.
 ///
@@ -138,17 +129,23 @@ async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectEr
         .map_err(|error| unreachable(error.to_string()))?;
     let mut last = "the name has no address".to_owned();
     for address in addresses {
-        match tokio::time::timeout(destination.connect_timeout, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return prepare(stream).map_err(|error| unreachable(error.to_string())),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("no answer within {} s", destination.connect_timeout.as_secs()),
+        let connecting = TcpStream::connect(address);
+        let connected = match destination.connect_timeout {
+            Some(limit) => tokio::time::timeout(limit, connecting)
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", limit.as_secs())))),
+            None => connecting.await,
+        };
+        match connected {
+            Ok(stream) => return prepare(stream).map_err(|error| unreachable(error.to_string())),
+            Err(error) => last = error.to_string(),
         }
     }
     Err(unreachable(last))
 }
 
 /// Small packets go at once, and a dead road is noticed even in the middle of an upload.
-fn prepare(stream: TcpStream) -> std::io::Result<(TcpStream, Socket)> {
+fn prepare(stream: TcpStream) -> io::Result<(TcpStream, Socket)> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(&stream).try_clone()?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
@@ -180,7 +177,7 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
         preferred: Preferred {
             key: Cow::Owned(algorithms),
             host_key_certificates: Cow::Owned(certificates),
-            cipher: Cow::Borrowed(CIPHERS),
+            cipher: Cow::Owned(destination.ciphers.names().to_vec()),
             ..Preferred::DEFAULT
         },
         nodelay: true,
@@ -303,7 +300,7 @@ fn keep(destination: &Destination, key: &PublicKey) -> Result<Option<PathBuf>, C
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ssh::{Agent, Method};
+    use crate::ssh::{Agent, Ciphers, Method};
 
     /// A destination with nothing but a place.
     pub(crate) fn destination(host: &str, port: u16) -> Destination {
@@ -317,6 +314,9 @@ pub(super) mod tests {
             strict_host_key_checking: StrictHostKeyChecking::Ask,
             hash_known_hosts: false,
             methods: Method::ALL.to_vec(),
+            attempts: 3,
+            batch_mode: false,
+            ciphers: Ciphers::default(),
             identities: Vec::new(),
             default_identities: Vec::new(),
             certificates: Vec::new(),
@@ -324,7 +324,7 @@ pub(super) mod tests {
             agent: Agent::None,
             server_alive_interval: Duration::from_secs(15),
             server_alive_count_max: 3,
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Some(Duration::from_secs(5)),
             jumps: Vec::new(),
         }
     }

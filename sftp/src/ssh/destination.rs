@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ciphers::Ciphers;
+
 /// What to do about host keys that are not known (`StrictHostKeyChecking`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrictHostKeyChecking {
@@ -64,6 +66,12 @@ pub struct Destination {
     pub hash_known_hosts: bool,
     /// The methods that may be tried, in order of preference.
     pub methods: Vec<Method>,
+    /// How often a passphrase, a password or a code may be typed (`NumberOfPasswordPrompts`).
+    pub attempts: usize,
+    /// Nobody is to be asked (`BatchMode`): whoever answers questions heeds it.
+    pub batch_mode: bool,
+    /// The ciphers to offer.
+    pub ciphers: Ciphers,
     /// Identity files that the user named, in order.
     pub identities: Vec<PathBuf>,
     /// Identity files to try if none was named.
@@ -78,8 +86,8 @@ pub struct Destination {
     pub server_alive_interval: Duration,
     /// How many such questions may stay unanswered.
     pub server_alive_count_max: usize,
-    /// How long connecting may take, of each address.
-    pub connect_timeout: Duration,
+    /// How long connecting may take, of each address; `None` for as long as the system tries.
+    pub connect_timeout: Option<Duration>,
     /// Servers to go through, the first to connect to first.
     pub jumps: Vec<Destination>,
 }
@@ -89,6 +97,11 @@ impl Destination {
     #[must_use]
     pub fn shown(&self) -> String {
         format!("{}@{}", self.user, self.host)
+    }
+
+    /// What is said after the last wrong answer: how many there were.
+    pub(super) fn times(&self) -> String {
+        if self.attempts > 1 { format!(", {} times", self.attempts) } else { String::new() }
     }
 
     /// The name to look for among known hosts.

@@ -6,6 +6,35 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+/// What a person proves by who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// A key.
+    Key,
+    /// The passphrase of a key file.
+    Passphrase,
+    /// The user's password.
+    Password,
+    /// A one-time code.
+    Code,
+}
+
+impl fmt::Display for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Key => "key",
+            Self::Passphrase => "passphrase",
+            Self::Password => "password",
+            Self::Code => "code",
+        })
+    }
+}
+
+/// Several credentials in words.
+pub(super) fn listed(credentials: &[Credential], conjunction: &str) -> String {
+    credentials.iter().map(Credential::to_string).collect::<Vec<_>>().join(conjunction)
+}
+
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
@@ -40,6 +69,21 @@ pub enum Question {
 }
 
 impl Question {
+    /// What is asked for. Of the server's own prompts, those for a password say so; others want a code.
+    #[must_use]
+    pub fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Passphrase { .. } => Some(Credential::Passphrase),
+            Self::Prompt { prompt, .. } => {
+                let prompt = prompt.to_lowercase();
+                let is_password = prompt.contains("password") && !prompt.contains("one-time password");
+                Some(if is_password { Credential::Password } else { Credential::Code })
+            }
+            Self::Password { .. } => Some(Credential::Password),
+            Self::UnknownHost { .. } => None,
+        }
+    }
+
     /// The question as it is shown.
     #[must_use]
     pub fn text(&self) -> String {
@@ -67,14 +111,10 @@ pub enum Progress {
         /// The file, if it is kept at all.
         file: Option<PathBuf>,
     },
-    /// The server accepted a key.
-    KeyAccepted,
-    /// The server accepted what was typed at its prompts.
-    CodeAccepted,
-    /// The server accepted a password.
-    PasswordAccepted,
-    /// What was typed was wrong; it will be asked for again.
-    WrongAnswer(&'static str),
+    /// The server accepted this, or all of these.
+    Accepted(Vec<Credential>),
+    /// What was typed was wrong, or one of these was; it will be asked for again.
+    Wrong(Vec<Credential>),
     /// What the server has to say: its banner, or the words above its prompts.
     Said(String),
 }
@@ -89,10 +129,8 @@ impl fmt::Display for Progress {
             Self::HostKeyRecorded { host, file: None } => {
                 write!(formatter, "the key of {host} is accepted, and not recorded")
             }
-            Self::KeyAccepted => formatter.write_str("key accepted"),
-            Self::CodeAccepted => formatter.write_str("code accepted"),
-            Self::PasswordAccepted => formatter.write_str("password accepted"),
-            Self::WrongAnswer(what) => write!(formatter, "wrong {what}"),
+            Self::Accepted(credentials) => write!(formatter, "{} accepted", listed(credentials, " and ")),
+            Self::Wrong(credentials) => write!(formatter, "wrong {}", listed(credentials, " or ")),
             Self::Said(text) => formatter.write_str(text),
         }
     }
@@ -109,4 +147,26 @@ pub trait Interaction: Send + Sync {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled>;
     /// Tells.
     fn progress(&self, progress: Progress);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_for_a_password_are_told_from_those_for_a_code() {
+        let asked = |prompt: &str| {
+            let (destination, prompt) = ("alice@hq".to_owned(), prompt.to_owned());
+            Question::Prompt { destination, prompt, echo: false }.credential()
+        };
+        for prompt in ["Password: ", "alice's password:", "LDAP Password: "] {
+            assert_eq!(asked(prompt), Some(Credential::Password), "{prompt}");
+        }
+        // The last is what PAM's oath asks.
+        for prompt in
+            ["Verification code: ", "Number on your token> ", "One-time password (OATH) for `alice': "]
+        {
+            assert_eq!(asked(prompt), Some(Credential::Code), "{prompt}");
+        }
+    }
 }

@@ -10,11 +10,8 @@ use zeroize::Zeroizing;
 
 use super::destination::{Agent, Destination};
 use super::error::ConnectError;
-use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::interaction::{Cancelled, Credential, Interaction, Progress, Question};
 use super::pem::{self, PemError};
-
-/// How often a passphrase may be wrong.
-const ATTEMPTS: u32 = 3;
 
 /// The agent's protocol over whatever stream leads to it.
 pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
@@ -165,14 +162,14 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
     Ok(KeyFile::Locked { public: public_half(path), text })
 }
 
-/// Asks for the passphrase of a key file until it is right, three times at most.
+/// Asks for the passphrase of a key file until it is right, or was typed as often as it may be.
 pub(super) async fn unlock(
     path: &Path,
     text: &Zeroizing<String>,
     destination: &Destination,
     interaction: &dyn Interaction,
 ) -> Result<Arc<PrivateKey>, ConnectError> {
-    for attempt in 1..=ATTEMPTS {
+    for attempt in 1..=destination.attempts {
         let question = Question::Passphrase { path: path.to_owned() };
         let text_of_question = question.text();
         let passphrase = interaction.ask(question).await.map_err(|Cancelled(reason)| {
@@ -184,8 +181,8 @@ pub(super) async fn unlock(
         let decoded = decoded.unwrap_or(Err(PemError::Malformed));
         match decoded {
             Ok(key) => return Ok(Arc::new(key)),
-            Err(PemError::WrongPassphrase) if attempt < ATTEMPTS => {
-                interaction.progress(Progress::WrongAnswer("passphrase"));
+            Err(PemError::WrongPassphrase) if attempt < destination.attempts => {
+                interaction.progress(Progress::Wrong(vec![Credential::Passphrase]));
             }
             Err(PemError::WrongPassphrase) => {}
             Err(error) => {
@@ -194,7 +191,7 @@ pub(super) async fn unlock(
             }
         }
     }
-    let reason = format!("wrong passphrase for key {}, {ATTEMPTS} times", path.display());
+    let reason = format!("wrong passphrase for key {}{}", path.display(), destination.times());
     Err(ConnectError::Refused { destination: destination.shown(), reason })
 }
 

@@ -189,7 +189,7 @@ fn hash_name(name: &str, salt: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Matches `*` (any text) and `?` (any character).
-fn matches_pattern(text: &str, pattern: &str) -> bool {
+pub(super) fn matches_pattern(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
     // The place to go back to: behind the last star, and how much of the text it took.
     let (mut at, mut of, mut star) = (0, 0, None);

@@ -15,12 +15,9 @@ use super::connect::{Client, said};
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
 use super::held_keys::HeldKeys;
-use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::session::Way;
-
-/// How often a code or password may be wrong.
-const ATTEMPTS: u32 = 3;
 
 /// Keys that are offered before others have their turn: servers count each, and most stop at six.
 const OFFERS_MAX: usize = 5;
@@ -187,7 +184,9 @@ impl Login<'_> {
 
     fn refused(&self, methods: &MethodSet) -> ConnectError {
         let wanted: Vec<&str> = methods.iter().map(Into::into).collect();
+        let may_offer_keys = self.destination.methods.contains(&Method::PublicKey);
         let tried = match self.tried.as_slice() {
+            [] if !may_offer_keys => "it accepts nothing that may be tried".to_owned(),
             [] if self.unusable.is_empty() => {
                 "no key was found to offer; name one with -i, or load it into the agent".to_owned()
             }
@@ -199,9 +198,10 @@ impl Login<'_> {
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
-    /// Three wrong answers.
-    fn wrong(&self, what: &str) -> ConnectError {
-        let reason = format!("login refused: wrong {what}, {ATTEMPTS} times");
+    /// As many wrong answers as there may be.
+    fn wrong(&self, credentials: &[Credential]) -> ConnectError {
+        let (what, times) = (listed(credentials, " or "), self.destination.times());
+        let reason = format!("login refused: wrong {what}{times}");
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
@@ -244,7 +244,7 @@ impl Login<'_> {
         };
         match step {
             Some(Step::Refused(_)) => self.note("key"),
-            Some(_) => self.interaction.progress(Progress::KeyAccepted),
+            Some(_) => self.interaction.progress(Progress::Accepted(vec![Credential::Key])),
             None => {}
         }
         Ok(step)
@@ -370,51 +370,63 @@ impl Login<'_> {
 
     /// Goes through the server's prompts, any number of rounds (RFC 4256), and again if what was typed is wrong.
     async fn answer_prompts(&mut self) -> Result<Option<Step>, ConnectError> {
-        for attempt in 1..=ATTEMPTS {
-            let step = self.answer_once().await?;
+        let mut attempt = 1;
+        loop {
+            let (step, asked) = self.answer_once().await?;
             match step {
+                // Without a prompt nobody typed anything that could be wrong, or right the next time.
+                Step::Refused(methods)
+                    if methods.contains(&MethodKind::KeyboardInteractive) && asked.is_empty() =>
+                {
+                    self.note("keyboard-interactive");
+                    return Err(self.refused(&methods));
+                }
                 Step::Refused(methods) if methods.contains(&MethodKind::KeyboardInteractive) => {
-                    if attempt < ATTEMPTS {
-                        self.interaction.progress(Progress::WrongAnswer("code"));
+                    if attempt >= self.destination.attempts {
+                        return Err(self.wrong(&asked));
                     }
+                    self.interaction.progress(Progress::Wrong(asked));
+                    attempt += 1;
                 }
                 Step::Refused(methods) => {
                     self.note("keyboard-interactive");
                     return Ok(Some(Step::Refused(methods)));
                 }
                 step => {
-                    self.interaction.progress(Progress::CodeAccepted);
+                    if !asked.is_empty() {
+                        self.interaction.progress(Progress::Accepted(asked));
+                    }
                     return Ok(Some(step));
                 }
             }
         }
-        Err(self.wrong("code"))
     }
 
-    async fn answer_once(&mut self) -> Result<Step, ConnectError> {
+    /// What it came to, and what the prompts asked for.
+    async fn answer_once(&mut self) -> Result<(Step, Vec<Credential>), ConnectError> {
         let user = self.destination.user.clone();
         let mut response = self
             .handle
             .authenticate_keyboard_interactive_start(user, None)
             .await
             .map_err(|error| self.broken(&error))?;
-        let mut asked = 0;
+        let (mut count, mut asked) = (0, Vec::new());
         loop {
             let (words, prompts) = match response {
-                KeyboardInteractiveAuthResponse::Success => return Ok(Step::In),
+                KeyboardInteractiveAuthResponse::Success => return Ok((Step::In, asked)),
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success: true } => {
-                    return Ok(Step::Partly(remaining_methods));
+                    return Ok((Step::Partly(remaining_methods), asked));
                 }
                 KeyboardInteractiveAuthResponse::Failure { remaining_methods, .. } => {
-                    return Ok(Step::Refused(remaining_methods));
+                    return Ok((Step::Refused(remaining_methods), asked));
                 }
                 KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } => {
                     ([name, instructions], prompts)
                 }
             };
             words.iter().filter_map(|words| said(words)).for_each(|said| self.interaction.progress(said));
-            asked += prompts.len().max(1);
-            if asked > PROMPTS_MAX {
+            count += prompts.len().max(1);
+            if count > PROMPTS_MAX {
                 let reason = "the server asks without end".to_owned();
                 return Err(ConnectError::Protocol { destination: self.destination.shown(), reason });
             }
@@ -425,6 +437,7 @@ impl Login<'_> {
                     prompt: prompt.prompt,
                     echo: prompt.echo,
                 };
+                asked.extend(question.credential().filter(|credential| !asked.contains(credential)));
                 // The library takes plain strings, and sends them at once.
                 answers.push(self.ask(question).await?.to_string());
             }
@@ -437,15 +450,15 @@ impl Login<'_> {
     }
 
     async fn give_password(&mut self) -> Result<Option<Step>, ConnectError> {
-        for attempt in 1..=ATTEMPTS {
+        for attempt in 1..=self.destination.attempts {
             let question = Question::Password { destination: self.destination.shown() };
             let password = self.ask(question).await?;
             let user = self.destination.user.clone();
             let result = self.handle.authenticate_password(user, password.as_str()).await;
             match Step::from(result.map_err(|error| self.broken(&error))?) {
                 Step::Refused(methods) if methods.contains(&MethodKind::Password) => {
-                    if attempt < ATTEMPTS {
-                        self.interaction.progress(Progress::WrongAnswer("password"));
+                    if attempt < self.destination.attempts {
+                        self.interaction.progress(Progress::Wrong(vec![Credential::Password]));
                     }
                 }
                 Step::Refused(methods) => {
@@ -453,12 +466,12 @@ impl Login<'_> {
                     return Ok(Some(Step::Refused(methods)));
                 }
                 step => {
-                    self.interaction.progress(Progress::PasswordAccepted);
+                    self.interaction.progress(Progress::Accepted(vec![Credential::Password]));
                     return Ok(Some(step));
                 }
             }
         }
-        Err(self.wrong("password"))
+        Err(self.wrong(&[Credential::Password]))
     }
 
     fn note(&mut self, what: &'static str) {
