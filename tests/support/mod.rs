@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, within};
 use sha2::{Digest, Sha256};
 
@@ -185,6 +186,11 @@ pub(crate) fn of_process(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
     rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
 /// A tool that `cargo install` puts in place (`tests/run tools`).
