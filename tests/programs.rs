@@ -229,20 +229,31 @@ fn mv_between_vault_and_plain_folder_copies() {
 fn a_file_beyond_4_gib_is_read_and_written_at_its_end() {
     const FOUR_GIB: u64 = 4 << 30;
     let drive = Drive::mounted();
-    let path = drive.plain().join("big");
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-    file.set_len(FOUR_GIB + 10).unwrap();
-    file.write_all_at(b"beyond", FOUR_GIB + 1).unwrap();
-    file.sync_all().unwrap();
-    file.seek(SeekFrom::Start(FOUR_GIB - 2)).unwrap();
-    let mut end = Vec::new();
-    file.read_to_end(&mut end).unwrap();
-    assert_eq!(end, b"\0\0\0beyond\0\0\0");
-    assert_eq!(fs::metadata(&path).unwrap().len(), FOUR_GIB + 10);
-    drop(file);
-    // The hole stays one on the server.
-    let on_server = fs::metadata(drive.on_server("plain/big")).unwrap();
-    assert!(on_server.len() == FOUR_GIB + 10 && on_server.blocks() * 512 < 1 << 20);
+    for directory in [drive.vault(), drive.plain()] {
+        File::create(directory.join("big")).unwrap().set_len(FOUR_GIB + 10).unwrap();
+        let file = OpenOptions::new().write(true).open(directory.join("big")).unwrap();
+        file.write_all_at(b"beyond", FOUR_GIB + 1).unwrap();
+    }
+    let end_is_right = |drive: &Drive| {
+        for directory in [drive.vault(), drive.plain()] {
+            let mut file = File::open(directory.join("big")).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), FOUR_GIB + 10);
+            file.seek(SeekFrom::Start(FOUR_GIB - 2)).unwrap();
+            let mut end = Vec::new();
+            file.read_to_end(&mut end).unwrap();
+            assert_eq!(end, b"\0\0\0beyond\0\0\0");
+        }
+    };
+    end_is_right(&drive);
+    let drive = drive.remounted();
+    end_is_right(&drive);
+    // The plain file's hole stays one on the server; a vault stores it: each chunk with 28 bytes more, behind 68 bytes of header.
+    let plain = fs::metadata(drive.on_server("plain/big")).unwrap();
+    assert!(plain.len() == FOUR_GIB + 10 && plain.blocks() * 512 < 1 << 20);
+    let stored = fs::metadata(drive.stored()).unwrap();
+    assert_eq!(stored.len(), 68 + FOUR_GIB / 32_768 * (32_768 + 28) + 28 + 10);
+    assert!(stored.blocks() * 512 >= stored.len());
+    fs::remove_file(drive.vault().join("big")).unwrap();
     drive.unmount();
 }
 

@@ -116,6 +116,13 @@ impl Drive {
         self.sshd.home().join(path)
     }
 
+    /// The vault's only file, as the server has it.
+    pub(crate) fn stored(&self) -> PathBuf {
+        let found = shell(&self.on_server("Vault"), "find \"$PWD/d\" -type f ! -name dirid.c9r");
+        assert_eq!(found.lines().count(), 1, "{found}");
+        PathBuf::from(found.trim_end())
+    }
+
     /// Unmounts and does something with the server's files before they go.
     pub(crate) fn unmount_but(self, then: impl FnOnce()) {
         let Self { mount, scaup, sshd } = self;
