@@ -36,6 +36,13 @@ fn fill(directory: &Path) {
     std::os::unix::fs::symlink("nowhere", directory.join("dangling")).unwrap();
 }
 
+/// Unmounts. What the vault then holds is what the mount showed.
+fn read_back(drive: Drive) {
+    let (shown, on_server) = (local(&drive.vault()), drive.on_server("Vault"));
+    assert!(!shown.is_empty());
+    drive.unmount_but(|| assert_eq!(Reader::start().read(&on_server, PASSWORD), Ok(shown)));
+}
+
 #[test]
 fn what_programs_write_is_read_back_by_pycryptomator() {
     let drive = Drive::mounted();
@@ -81,7 +88,7 @@ fn git_clones_and_finds_its_work_tree_clean() {
     let clone = drive.vault().join("clone");
     assert_eq!(shell(&clone, "git status --porcelain"), "");
     assert_eq!(fs::metadata(clone.join("run.sh")).unwrap().mode() & 0o111, 0o111);
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn vim_saves_and_leaves_nothing_beside() {
             fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(beside.iter().all(|name| name == "letter.txt" || name == "letter.txt~"), "{beside:?}");
     }
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
@@ -154,7 +161,7 @@ fn cp_and_tar_keep_content_modes_and_times() {
             }
         }
     }
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
@@ -173,7 +180,7 @@ fn sqlite_commits_and_rolls_back() {
     let drive = drive.remounted();
     let answer = shell(&drive.vault(), "sqlite3 data.db 'pragma integrity_check; select count(*) from t'");
     assert_eq!(answer, "ok\n2000\n");
-    drive.unmount();
+    read_back(drive);
 }
 
 /// The smallest PDF with one line of text.
@@ -207,7 +214,7 @@ fn a_pdf_opens() {
     fs::write(drive.vault().join("letter.pdf"), pdf("Dear Alice")).unwrap();
     let drive = drive.remounted();
     assert_eq!(shell(&drive.vault(), "pdftotext letter.pdf -").trim(), "Dear Alice");
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
