@@ -123,19 +123,54 @@ fn rsync_transfers_nothing_the_second_time() {
     let drive = Drive::mounted();
     let source = tempfile::tempdir().unwrap();
     fill(source.path());
+    let rsync = format!("rsync -a --itemize-changes '{}/' .", source.path().display());
     for directory in [drive.vault(), drive.plain()] {
-        let rsync =
-            format!("rsync -rlpt --itemize-changes --modify-window=1 '{}/' .", source.path().display());
         assert!(shell(&directory, &rsync).contains("1000000 bytes"));
         assert_eq!(shell(&directory, &rsync), "", "in {}", directory.display());
         shell(&directory, &format!("diff -r --no-dereference '{}' .", source.path().display()));
     }
     let drive = drive.remounted();
-    let rsync = format!(
-        "rsync -rlpt --checksum --itemize-changes --modify-window=1 '{}/' .",
-        source.path().display()
-    );
-    assert_eq!(shell(&drive.vault(), &rsync), "");
+    for directory in [drive.vault(), drive.plain()] {
+        assert_eq!(shell(&directory, &format!("{rsync} --checksum")), "", "in {}", directory.display());
+    }
+    read_back(drive);
+}
+
+#[test]
+fn rsync_says_that_owners_and_groups_are_not_kept() {
+    need(&[("rsync", "rsync"), ("setpriv", "util-linux")]);
+    let source = tempfile::tempdir().unwrap();
+    fs::set_permissions(source.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    shell(source.path(), "echo content > file; chown 1:100 file; chmod 751 file; touch -d 2001-02-03 file");
+    let drive = Drive::mounted_with(&["-o", "allow_other,uid=65534,gid=65534"]);
+    for directory in [drive.scaup.home().to_owned(), drive.scaup.home().join("mnt")] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let kept = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mode(), metadata.mtime())
+    };
+    let file = source.path().join("file");
+    for directory in [drive.vault(), drive.plain()] {
+        // Root would give files away; others would give them to a group that they are in.
+        for user in ["", "setpriv --reuid 65534 --regid 65534 --groups 100 "] {
+            let rsync = |options| {
+                let words = format!("{user}rsync -a --itemize-changes {options} '{}' .", file.display());
+                shell_output(&directory, &words)
+            };
+            let copy = directory.join("file");
+            let refused = rsync("");
+            assert_eq!(refused.status.code(), Some(23), "{}", said(&refused));
+            assert!(said(&refused).contains("Operation not permitted"), "{}", said(&refused));
+            assert_eq!(fs::read(&copy).unwrap(), b"content\n");
+            assert_ne!(kept(&copy), kept(&file), "rsync goes no further than the owner");
+            let copied = rsync("--no-owner --no-group");
+            assert!(copied.status.success(), "{}", said(&copied));
+            assert_eq!(kept(&copy), kept(&file));
+            assert_eq!(said(&rsync("--no-owner --no-group")), "");
+            fs::remove_file(copy).unwrap();
+        }
+    }
     drive.unmount();
 }
 
