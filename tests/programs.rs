@@ -15,26 +15,7 @@ use std::time::{Duration, Instant};
 use reader::{Reader, local};
 use rustix::io::Errno;
 use scaup_rig::{Fixture, Sshd, eventually, need, run};
-use support::{Drive, PASSWORD, noise, said, scaup, shell, shell_output};
-
-/// A directory of every kind of thing that a vault can hold.
-fn fill(directory: &Path) {
-    fs::create_dir_all(directory.join("a/b/c")).unwrap();
-    fs::create_dir(directory.join("empty")).unwrap();
-    for length in [0, 1, 32_767, 32_768, 32_769, 65_536, 1_000_000] {
-        fs::write(directory.join(format!("{length} bytes")), noise(length as u64, length)).unwrap();
-    }
-    fs::write(directory.join("a/Grüße aus Köln.txt"), "Hallo").unwrap();
-    fs::write(directory.join("a/b").join("long ".repeat(40)), "a shortened name").unwrap();
-    fs::create_dir(directory.join("d".repeat(200))).unwrap();
-    fs::write(directory.join("d".repeat(200)).join("in it"), "x").unwrap();
-    fs::write(directory.join("run.sh"), "#!/bin/sh\necho it runs\n").unwrap();
-    fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(directory.join("a/b/c/private"), "secret").unwrap();
-    fs::set_permissions(directory.join("a/b/c/private"), fs::Permissions::from_mode(0o600)).unwrap();
-    std::os::unix::fs::symlink("../run.sh", directory.join("a/link")).unwrap();
-    std::os::unix::fs::symlink("nowhere", directory.join("dangling")).unwrap();
-}
+use support::{Drive, PASSWORD, fill, noise, said, scaup, shell, shell_output};
 
 /// Unmounts. What the vault then holds is what the mount showed.
 fn read_back(drive: Drive) {

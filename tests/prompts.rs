@@ -276,6 +276,42 @@ fn the_servers_own_words_and_its_wish_for_echo() {
 }
 
 #[test]
+fn a_new_vaults_password_is_asked_for_twice() {
+    let (scaup, password) = (scaup(), "a new password");
+    let vault = |name: &str| scaup.home().join(name);
+    let first = |name: &str| format!("New password for vault {}: ", vault(name).display());
+    for (again, code) in [("another password", 5), (password, 0)] {
+        let words = format!("'{}' vault create '{}'", env!("CARGO_BIN_EXE_scaup"), vault("typed").display());
+        let mut terminal = Terminal::run(&scaup, &words);
+        terminal.answer(&first("typed"), &format!("{password}\n"));
+        terminal.answer("The same again: ", &format!("{again}\n"));
+        let (status, screen) = terminal.end();
+        assert_eq!(status.code(), Some(code), "{screen}");
+        assert_eq!(
+            screen.contains("the two passwords differ; nothing was made"),
+            again != password,
+            "{screen}"
+        );
+        assert!(!screen.contains(password) && !screen.contains(again), "{screen}");
+        assert_eq!(vault("typed").exists(), again == password);
+    }
+    for (again, code) in [("exit 1", 5), ("echo 'another password'", 5), ("echo 'a new password'", 0)] {
+        let command = format!("case \"$1\" in 'New password '*) echo '{password}' ;; *) {again} ;; esac");
+        let (program, noted) = scaup.askpass(&Answers { otp_command: Some(command), ..Answers::default() });
+        let mut create = scaup.command();
+        create.env("SSH_ASKPASS", program).args(["vault", "create"]).arg(vault("asked"));
+        assert_eq!(create.status().unwrap().code(), Some(code), "{again}");
+        assert_eq!(fs::read_to_string(noted).unwrap(), format!("{}\nThe same again: \n", first("asked")));
+        assert_eq!(vault("asked").exists(), code == 0);
+    }
+    for name in ["typed", "asked"] {
+        let mount =
+            scaup.mount(vault(name)).answering(&Answers::default().vault(password)).args(["--vault", "."]);
+        mount.start().unmount(&scaup);
+    }
+}
+
+#[test]
 fn a_program_instead_of_the_terminal_where_the_user_wants_that() {
     let (scaup, sshd) = (scaup(), Sshd::builder().start());
     let (program, noted) = scaup.askpass(&Answers::login(&sshd));

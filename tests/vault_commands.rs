@@ -1,13 +1,15 @@
 //! Vaults by commands: found, named, unlocked, locked, made and inspected.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod reader;
 mod support;
 
 use std::fs;
 use std::path::Path;
 
+use reader::{Reader, Tree, local};
 use scaup_rig::{Answers, EntryKind, Fixture, Sshd};
-use support::{ends_with, said, scaup};
+use support::{ends_with, fill, said, scaup};
 
 /// The names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {
@@ -218,6 +220,31 @@ fn a_vault_is_made_and_inspected_here_and_over_ssh() {
     fs::write(mount.join("Vault/file"), "content").unwrap();
     assert_eq!(fs::read_to_string(mount.join("Vault/file")).unwrap(), "content");
     mount.unmount(&scaup);
+}
+
+#[test]
+fn what_is_written_into_a_vault_made_here_is_read_by_another_reader() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let (password, port) = ("correct horse battery", sshd.port().to_string());
+    let command = scaup.command_answering(password);
+    let known = format!("UserKnownHostsFile={}", sshd.known_hosts_file().display());
+    let source = tempfile::tempdir().unwrap();
+    fill(source.path());
+    let mut reader = Reader::start();
+    for (combo, threshold) in [("SIV_GCM", "220"), ("SIV_CTRMAC", "36")] {
+        let there = format!("{}@{}:{combo}", sshd.user(), sshd.host());
+        let login = ["-p", &port, "-i", sshd.key().path().to_str().unwrap(), "-o", &known];
+        let vault = ["--cipher-combo", combo, "--shortening-threshold", threshold];
+        let words = ["vault", "create", &there, "--vault-password-command", &command];
+        ends_with(&scaup, 0, [&words[..], &login, &vault].concat());
+        let on_server = sshd.home().join(combo);
+        assert_eq!(reader.read(&on_server, password), Ok(Tree::new()));
+        let mount = scaup.mount_on(&sshd, "").answering(&Answers::default().vault(password));
+        let mount = mount.args(["--vault", combo]).start();
+        fill(&mount.join(combo));
+        mount.unmount(&scaup);
+        assert_eq!(reader.read(&on_server, password), Ok(local(source.path())), "{combo}");
+    }
 }
 
 #[test]

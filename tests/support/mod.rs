@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -144,6 +144,25 @@ fn mount(scaup: &Scaup, sshd: &Sshd, arguments: &[&str]) -> Mount {
         .args(["--vault", "Vault"])
         .args(arguments)
         .start()
+}
+
+/// A directory of every kind of thing that a vault can hold.
+pub(crate) fn fill(directory: &Path) {
+    fs::create_dir_all(directory.join("a/b/c")).unwrap();
+    fs::create_dir(directory.join("empty")).unwrap();
+    for length in [0, 1, 32_767, 32_768, 32_769, 65_536, 1_000_000] {
+        fs::write(directory.join(format!("{length} bytes")), noise(length as u64, length)).unwrap();
+    }
+    fs::write(directory.join("a/Grüße aus Köln.txt"), "Hallo").unwrap();
+    fs::write(directory.join("a/b").join("long ".repeat(40)), "a shortened name").unwrap();
+    fs::create_dir(directory.join("d".repeat(200))).unwrap();
+    fs::write(directory.join("d".repeat(200)).join("in it"), "x").unwrap();
+    fs::write(directory.join("run.sh"), "#!/bin/sh\necho it runs\n").unwrap();
+    fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.join("a/b/c/private"), "secret").unwrap();
+    fs::set_permissions(directory.join("a/b/c/private"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("../run.sh", directory.join("a/link")).unwrap();
+    symlink("nowhere", directory.join("dangling")).unwrap();
 }
 
 /// Runs a shell script with `sh -eu` in `directory` with `HOME` there too; panics with all it said if it fails.
