@@ -6,12 +6,15 @@ mod support;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use scaup_rig::{Answers, Fixture, Scaup, Sshd, eventually, need};
+use russh::server::{Auth, Config, Handler, Response};
+use russh::{MethodKind, MethodSet};
+use scaup_rig::{Answers, Fixture, Key, KeyKind, Scaup, Sshd, eventually, need};
 use support::scaup;
 
 /// How long the program may take for its next word.
@@ -247,6 +250,97 @@ fn an_unknown_host_is_asked_about_at_the_terminal() {
     assert!(screen.contains(&sshd.host_keys()[0].fingerprint()), "{screen}");
     assert!(screen.contains("(yes/no)? yes"), "what is no secret is shown: {screen}");
     unmount(&scaup);
+}
+
+/// A prompt, whether the answer may be seen, and the right answer.
+type Prompt = (&'static str, bool, &'static str);
+
+/// What a server asks at a time: its name, its instructions, and prompts. PAM asks one thing, RFC 4256 allows any number, and none.
+const ROUNDS: [(&str, &str, &[Prompt]); 4] = [
+    (
+        "Two factors",
+        "Have your token at hand.",
+        &[
+            ("Number on your token> ", true, "123 456"),
+            ("Its PIN: ", false, "secret"),
+            ("Colour?\n> ", true, "blue"),
+        ],
+    ),
+    ("", "One moment, please.", &[]),
+    ("", "", &[]),
+    ("", "", &[("Word of the day ", false, "word")]),
+];
+
+/// A server that lets in whoever gives every right answer, and has nothing to offer. It counts the rounds.
+struct Asking(usize);
+
+impl Handler for Asking {
+    type Error = russh::Error;
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        if let Some(answers) = response {
+            let right = ROUNDS[self.0].2.iter().map(|(_, _, answer)| answer.as_bytes().to_vec());
+            if !answers.map(|answer| answer.to_vec()).eq(right) {
+                return Ok(Auth::reject());
+            }
+            self.0 += 1;
+        }
+        Ok(ROUNDS.get(self.0).map_or(Auth::Accept, |(name, instructions, prompts)| Auth::Partial {
+            name: (*name).into(),
+            instructions: (*instructions).into(),
+            prompts: prompts.iter().map(|(prompt, echo, _)| ((*prompt).into(), *echo)).collect(),
+        }))
+    }
+}
+
+#[test]
+fn any_number_of_prompts_in_any_number_of_rounds() {
+    let scaup = scaup();
+    let key = Key::generate(&scaup.home().join("host"), KeyKind::Ed25519, "");
+    let config = Arc::new(Config {
+        keys: vec![russh::keys::load_secret_key(key.path(), None).unwrap()],
+        methods: MethodSet::from(&[MethodKind::KeyboardInteractive][..]),
+        ..Config::default()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let known = scaup.home().join("known");
+    fs::write(&known, format!("[127.0.0.1]:{port} {}\n", key.public_fields())).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let (socket, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
+        russh::server::run_stream(config, socket, Asking(0)).await.unwrap().await
+    });
+    let mut terminal = Terminal::run(
+        &scaup,
+        &format!(
+            "'{}' mount alice@127.0.0.1 '{}' -p {port} -o UserKnownHostsFile='{}'",
+            env!("CARGO_BIN_EXE_scaup"),
+            mountpoint(&scaup).display(),
+            known.display(),
+        ),
+    );
+    let mut expected = String::new();
+    for (name, instructions, prompts) in ROUNDS {
+        for words in [name, instructions] {
+            if !words.is_empty() {
+                expected += &format!("{words}\r\n");
+            }
+        }
+        for (prompt, echo, answer) in prompts {
+            let prompt = format!("(alice@127.0.0.1) {prompt}").replace('\n', "\r\n");
+            terminal.answer(&prompt, &format!("{answer}\n"));
+            expected += &format!("{prompt}{}\r\n", if *echo { answer } else { "" });
+        }
+    }
+    let (_, screen) = terminal.end();
+    assert!(screen.contains(&format!("{expected}code accepted")), "{screen}\nhas not:\n{expected}");
 }
 
 /// Has the server's PAM show what is typed, and ask in other words.
