@@ -7,14 +7,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use scaup_rig::eventually;
-use support::{Drive, noise, shell, shell_output};
+use scaup_rig::{Sshd, eventually};
+use support::{Drive, noise, scaup, shell, shell_output};
 
 fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
     let error = result.unwrap_err();
@@ -279,7 +279,7 @@ fn modes_are_kept_and_owners_are_mapped_to_the_user() {
         fs::set_permissions(directory.join("dir"), fs::Permissions::from_mode(0o711)).unwrap();
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "the server's user is shown as the mount's");
-        assert_eq!(errno(std::os::unix::fs::chown(&path, Some(1), None)), Errno::PERM);
+        assert_eq!(errno(chown(&path, Some(1), None)), Errno::PERM);
     }
     assert_eq!(fs::metadata(drive.on_server("plain/file")).unwrap().mode() & 0o7777, 0o640);
     let drive = drive.remounted();
@@ -288,6 +288,62 @@ fn modes_are_kept_and_owners_are_mapped_to_the_user() {
         assert_eq!(fs::metadata(directory.join("dir")).unwrap().mode() & 0o7777, 0o711);
     }
     drive.unmount();
+}
+
+/// Another user than any that a test mounts or logs in as.
+const NOBODY: u32 = 65534;
+
+fn owners(path: &Path) -> (u32, u32) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+#[test]
+fn with_idmap_none_plain_places_have_the_servers_owners() {
+    let drive = Drive::mounted_with(&["-o", "idmap=none"]);
+    let theirs = owners(&drive.on_server("plain"));
+    assert_ne!(theirs, (0, 0));
+    fs::write(drive.on_server("plain/nobodys"), "x").unwrap();
+    chown(drive.on_server("plain/nobodys"), Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_eq!(owners(&drive.plain().join("nobodys")), (NOBODY, NOBODY));
+    let file = File::create(drive.plain().join("file")).unwrap();
+    assert_eq!(owners(&drive.plain().join("file")), theirs, "before it is saved");
+    drop(file);
+    fs::create_dir(drive.plain().join("dir")).unwrap();
+    for name in ["file", "dir"] {
+        assert_eq!(owners(&drive.plain().join(name)), theirs, "{name}");
+        // The server does not let its users give files away.
+        assert_eq!(errno(chown(drive.plain().join(name), Some(NOBODY), None)), Errno::ACCESS);
+    }
+    fs::write(drive.vault().join("file"), "x").unwrap();
+    assert_eq!(owners(&drive.vault().join("file")), (0, 0), "vaults keep no owners");
+    assert_eq!(errno(chown(drive.vault().join("file"), Some(NOBODY), None)), Errno::PERM);
+    drive.unmount();
+}
+
+#[test]
+fn with_idmap_none_the_servers_root_gives_files_away() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().config("PermitRootLogin yes").start());
+    let mount = scaup
+        .mount(format!("root@{}:{}", sshd.host(), sshd.home().display()))
+        .args(["-o", "idmap=none", "-p", &sshd.port().to_string(), "-i"])
+        .args([sshd.key().path()])
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .start();
+    shell(mount.path(), "mkdir dir; echo x > file; ln -s nowhere link");
+    let open = File::create(mount.join("open")).unwrap();
+    fchown(&open, Some(NOBODY), Some(NOBODY)).unwrap();
+    drop(open);
+    for name in ["dir", "file", "link"] {
+        lchown(mount.join(name), Some(NOBODY), None).unwrap();
+        assert_eq!(owners(&mount.join(name)), (NOBODY, 0), "{name}");
+        lchown(mount.join(name), None, Some(NOBODY)).unwrap();
+    }
+    for name in ["dir", "file", "link", "open"] {
+        assert_eq!(owners(&mount.join(name)), (NOBODY, NOBODY), "{name}");
+        assert_eq!(owners(&sshd.home().join(name)), (NOBODY, NOBODY), "{name} on the server");
+    }
+    mount.unmount(&scaup);
 }
 
 #[test]
