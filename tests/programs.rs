@@ -24,28 +24,54 @@ fn read_back(drive: Drive) {
     drive.unmount_but(|| assert_eq!(Reader::start().read(&on_server, PASSWORD), Ok(shown)));
 }
 
+/// Changes in place, a shrink, an extension, a replacement, removals, and names that move in and out of their shortened form.
+fn change(directory: &Path) {
+    let file = OpenOptions::new().write(true).open(directory.join("1000000 bytes")).unwrap();
+    file.write_all_at(b"changed in the middle", 500_000).unwrap();
+    file.set_len(700_001).unwrap();
+    drop(file);
+    OpenOptions::new().write(true).open(directory.join("65536 bytes")).unwrap().set_len(200_000).unwrap();
+    fs::write(directory.join("32768 bytes"), "replaced").unwrap();
+    fs::rename(directory.join("1 bytes"), directory.join("short to long ".repeat(15))).unwrap();
+    fs::rename(directory.join("a/b").join("long ".repeat(40)), directory.join("long to short")).unwrap();
+    fs::rename(directory.join("d".repeat(200)), directory.join("a/moved")).unwrap();
+    fs::rename(directory.join("dangling"), directory.join("l".repeat(180))).unwrap();
+    fs::remove_file(directory.join("32769 bytes")).unwrap();
+    fs::remove_file(directory.join("a/link")).unwrap();
+    fs::remove_dir(directory.join("empty")).unwrap();
+    fs::create_dir(directory.join("e".repeat(200))).unwrap();
+}
+
+/// Copies and changes beside what Cryptomator put into a vault; all of it is then there, on the mount and for the reader.
+fn is_read_back_after_work(fixture: &str) {
+    let drive = Drive::holding(fixture, &[]);
+    let on_server = drive.on_server("Vault");
+    let mut reader = Reader::start();
+    let mut expected = reader.read(&on_server, PASSWORD).unwrap();
+    assert_eq!(expected.len(), Fixture::unpack(fixture).manifest.entries.len());
+    let source = tempfile::tempdir().unwrap();
+    let work = source.path().join("work");
+    fill(&work);
+    shell(source.path(), &format!("cp -a work '{}'", drive.vault().display()));
+    for directory in [&work, &drive.vault().join("work")] {
+        change(directory);
+    }
+    expected.extend(local(source.path()));
+    let drive = drive.remounted();
+    assert_eq!(local(&drive.vault()), expected);
+    drive.unmount_but(|| assert_eq!(reader.read(&on_server, PASSWORD), Ok(expected)));
+}
+
 #[test]
 fn what_programs_write_is_read_back_by_pycryptomator() {
-    let drive = Drive::mounted();
-    let source = tempfile::tempdir().unwrap();
-    fill(source.path());
-    let vault = drive.vault();
-    shell(source.path(), &format!("cp -a . '{}'", vault.display()));
-    // Changes in place, a shrink, an extension, a replacement, and names that move in and out of their shortened form.
-    for directory in [source.path(), &vault] {
-        let file = OpenOptions::new().write(true).open(directory.join("1000000 bytes")).unwrap();
-        file.write_all_at(b"changed in the middle", 500_000).unwrap();
-        file.set_len(700_001).unwrap();
-        drop(file);
-        OpenOptions::new().write(true).open(directory.join("65536 bytes")).unwrap().set_len(200_000).unwrap();
-        fs::write(directory.join("32768 bytes"), "replaced").unwrap();
-        fs::rename(directory.join("1 bytes"), directory.join("short to long ".repeat(15))).unwrap();
-        fs::rename(directory.join("a/b").join("long ".repeat(40)), directory.join("long to short")).unwrap();
-        fs::rename(directory.join("d".repeat(200)), directory.join("a/moved")).unwrap();
-        fs::rename(directory.join("dangling"), directory.join("l".repeat(180))).unwrap();
+    is_read_back_after_work("empty-gcm");
+}
+
+#[test]
+fn the_older_cipher_and_format_are_written_as_they_were() {
+    for fixture in ["ctrmac8", "format7"] {
+        is_read_back_after_work(fixture);
     }
-    let on_server = drive.on_server("Vault");
-    drive.unmount_but(|| assert_eq!(Reader::start().read(&on_server, PASSWORD), Ok(local(source.path()))));
 }
 
 #[test]

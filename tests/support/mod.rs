@@ -79,8 +79,13 @@ impl Drive {
 
     /// Mounts it with further arguments for `mount`.
     pub(crate) fn mounted_with(arguments: &[&str]) -> Self {
+        Self::holding("empty-gcm", arguments)
+    }
+
+    /// Mounts it with another of Cryptomator's vaults in place of the empty one.
+    pub(crate) fn holding(fixture: &str, arguments: &[&str]) -> Self {
         let sshd = Sshd::key_only().start();
-        Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+        Fixture::unpack(fixture).copy_vault_to(&sshd.home().join("Vault"));
         fs::create_dir(sshd.home().join("plain")).unwrap();
         sshd.give(&sshd.home());
         let scaup = scaup();
