@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use reader::{Reader, local};
 use rustix::io::Errno;
 use scaup_rig::{Fixture, Sshd, eventually, need, run};
-use support::{Drive, PASSWORD, fill, noise, said, scaup, shell, shell_output};
+use support::{Drive, PASSWORD, ends_with, fill, noise, said, scaup, shell, shell_output};
 
 /// Unmounts. What the vault then holds is what the mount showed.
 fn read_back(drive: Drive) {
@@ -260,17 +260,35 @@ fn a_pdf_opens() {
 }
 
 #[test]
-fn mv_between_vault_and_plain_folder_copies() {
+fn mv_between_vaults_and_plain_folders_copies() {
     let drive = Drive::mounted();
+    // Of other keys: what was only moved on the server could not be read there.
+    Fixture::unpack("ctrmac8").copy_vault_to(&drive.on_server("Other"));
+    drive.sshd.give(&drive.on_server("Other"));
+    let drive = drive.remounted();
+    let (mountpoint, password) =
+        (drive.mount.path().to_str().unwrap(), drive.scaup.command_answering(PASSWORD));
+    let unlock = ["unlock", mountpoint, "Other", "--vault-password-command", &password];
+    ends_with(&drive.scaup, 0, unlock);
     let content = noise(7, 200_000);
-    fs::write(drive.vault().join("file"), &content).unwrap();
-    let error = fs::rename(drive.vault().join("file"), drive.plain().join("file")).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{error}");
-    shell(drive.mount.path(), "mv Vault/file plain/file; test ! -e Vault/file");
-    assert_eq!(fs::read(drive.plain().join("file")).unwrap(), content);
-    assert_eq!(fs::read(drive.on_server("plain/file")).unwrap(), content, "it is plain on the server");
-    shell(drive.mount.path(), "mkdir plain/d; mv plain/file plain/d; mv plain/d Vault; test ! -e plain/d");
-    assert_eq!(fs::read(drive.vault().join("d/file")).unwrap(), content);
+    fs::create_dir(drive.vault().join("d")).unwrap();
+    fs::write(drive.vault().join("d/file"), &content).unwrap();
+    for (from, to) in [("Vault", "plain"), ("plain", "Other"), ("Other", "Vault"), ("Vault", "Other")] {
+        for name in ["d", "d/file"] {
+            let error = fs::rename(drive.mount.join(from).join(name), drive.mount.join(to).join("new"));
+            let error = error.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{from} to {to}: {error}");
+        }
+        shell(drive.mount.path(), &format!("mv {from}/d {to}; test ! -e {from}/d"));
+        assert_eq!(fs::read(drive.mount.join(to).join("d/file")).unwrap(), content, "{from} to {to}");
+        if to == "plain" {
+            assert_eq!(
+                fs::read(drive.on_server("plain/d/file")).unwrap(),
+                content,
+                "it is plain on the server"
+            );
+        }
+    }
     drive.unmount();
 }
 
