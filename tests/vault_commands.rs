@@ -93,6 +93,35 @@ fn a_vault_is_found_among_thousands_of_siblings() {
 }
 
 #[test]
+fn a_vault_is_found_whatever_else_lies_in_it_and_wherever_somebody_walks() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let fixture = Fixture::unpack("gcm8");
+    fs::create_dir_all(sshd.home().join("deep/down")).unwrap();
+    for place in ["Vault", "deep/down/Vault"] {
+        fixture.copy_vault_to(&sshd.home().join(place));
+        for number in 0..5000 {
+            fs::write(sshd.home().join(place).join(format!("stray {number}")), "").unwrap();
+        }
+    }
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").answering(&answering(&fixture)).start();
+    assert_eq!(names(&mount.join("Vault")), cleartext_names(&fixture));
+    // Nobody named this one: it is met.
+    let met = mount.join("deep/down/Vault");
+    assert_eq!(names(&met), names(&sshd.home().join("deep/down/Vault")));
+    let error = fs::write(met.join("new"), "").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{error}");
+    let status = scaup.status();
+    let vaults = status["mounts"][0]["vaults"].as_array().unwrap();
+    let known = vaults.iter().find(|vault| vault["path"] == "deep/down/Vault").unwrap();
+    assert_eq!(known["state"], "locked");
+    let password = scaup.command_answering(&fixture.manifest.password);
+    ends_with(&scaup, 0, ["unlock", "127.0.0.1", "deep/down/Vault", "--vault-password-command", &password]);
+    assert_eq!(names(&met), cleartext_names(&fixture));
+    mount.unmount(&scaup);
+}
+
+#[test]
 fn no_vaults_means_no_vaults() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     let fixture = Fixture::unpack("gcm8");
