@@ -5,12 +5,14 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use scaup_rig::{Sshd, eventually};
@@ -347,6 +349,25 @@ fn with_idmap_none_the_servers_root_gives_files_away() {
 }
 
 #[test]
+fn changes_inside_a_file_have_the_time_of_the_server() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let path = directory.join("file");
+        fs::write(&path, noise(6, 1_000_000)).unwrap();
+        let stored = if directory == drive.vault() { drive.stored() } else { drive.on_server("plain/file") };
+        let theirs = || fs::metadata(&stored).unwrap();
+        // What is set from here has whole seconds, the server's clock has not.
+        assert_eq!(theirs().mtime_nsec(), 0);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(b"changed", 500_000).unwrap();
+        drop(file);
+        assert_ne!(theirs().mtime_nsec(), 0);
+        assert_eq!(fs::metadata(&path).unwrap().mtime(), theirs().mtime());
+    }
+    drive.unmount();
+}
+
+#[test]
 fn times_are_kept_in_whole_seconds() {
     let drive = Drive::mounted();
     for directory in [drive.vault(), drive.plain()] {
@@ -520,6 +541,12 @@ fn names_may_be_255_bytes_and_either_unicode_form_finds_a_vaults_file() {
     // Outside vaults names are bytes, and these are two.
     fs::write(drive.plain().join("e\u{301}.txt"), "decomposed").unwrap();
     assert!(!fs::exists(drive.plain().join("\u{e9}.txt")).unwrap());
+    let no_text = OsStr::from_bytes(b"no text \xff\xfe");
+    fs::create_dir(drive.plain().join(no_text)).unwrap();
+    assert!(drive.on_server("plain").join(no_text).is_dir());
+    let listed = fs::read_dir(drive.plain()).unwrap();
+    assert!(listed.map(|entry| entry.unwrap().file_name()).any(|name| name == no_text));
+    assert_eq!(errno(fs::create_dir(drive.vault().join(no_text))), Errno::INVAL);
     drive.unmount();
 }
 
@@ -555,7 +582,41 @@ fn reserving_and_extending_give_zeros() {
             !shell_output(&directory, "fallocate -p -o 0 -l 4096 file").status.success(),
             "no holes are punched"
         );
+        File::open(directory.join("file")).unwrap().sync_all().unwrap();
     }
+    // Both are a hole in a plain file, and stored in a vault.
+    let plain = fs::metadata(drive.on_server("plain/file")).unwrap();
+    assert!(plain.len() == 300_000 && plain.blocks() * 512 < 100_000, "{}", plain.blocks());
+    let stored = fs::metadata(drive.stored()).unwrap();
+    assert!(stored.len() > 300_000 && stored.blocks() * 512 >= stored.len(), "{}", stored.blocks());
+    drive.unmount();
+}
+
+#[test]
+fn a_server_can_cut_put_back_and_remove_a_vaults_files_unnoticed() {
+    const CHUNK: usize = 32_768;
+    let drive = Drive::mounted_with(&["--attr-timeout", "1"]);
+    let path = drive.vault().join("file");
+    let (old, new) = (noise(8, 3 * CHUNK), noise(9, 3 * CHUNK));
+    let save = |content: &[u8]| {
+        let mut file = File::create(&path).unwrap();
+        file.write_all(content).unwrap();
+        file.sync_all().unwrap();
+    };
+    save(&old);
+    let stored = drive.stored();
+    let old_stored = fs::read(&stored).unwrap();
+    save(&new);
+    assert_eq!(fs::read(&path).unwrap(), new);
+    fs::write(&stored, old_stored).unwrap();
+    // With a time of its own, as a backup has it: length and time (whole seconds) tell that a file was changed.
+    File::open(&stored).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    eventually("the old version", Duration::from_secs(10), || fs::read(&path).unwrap() == old);
+    File::options().write(true).open(&stored).unwrap().set_len(68 + 2 * (CHUNK as u64 + 28)).unwrap();
+    eventually("two chunks", Duration::from_secs(10), || fs::read(&path).unwrap() == old[..2 * CHUNK]);
+    fs::remove_file(&stored).unwrap();
+    eventually("nothing", Duration::from_secs(10), || !fs::exists(&path).unwrap());
+    assert_eq!(drive.scaup.status()["mounts"][0]["errors"].as_array().unwrap().len(), 0);
     drive.unmount();
 }
 

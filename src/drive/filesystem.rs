@@ -428,7 +428,7 @@ impl Filesystem for Drive {
         length: u64,
         mode: i32,
     ) -> Result<(), DriveError> {
-        // Room can't be promised on a server, only zeros written.
+        // A server can't be asked for room: the file is extended, and holds its zeros in a vault only.
         if mode != 0 {
             return Err(DriveError::NotSupported);
         }
