@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use scaup::config::mount_options;
 use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually, run};
-use support::{ends_with, said, scaup};
+use support::{ends_with, said, scaup, signal};
 
 /// A local directory with one file in it.
 fn directory(scaup: &Scaup) -> PathBuf {
@@ -25,10 +26,6 @@ fn directory(scaup: &Scaup) -> PathBuf {
 fn is_mounted(path: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().any(|line| line.split(' ').nth(4) == path.to_str())
-}
-
-fn signal(pid: u32, name: &str) {
-    run(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]));
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -339,8 +336,8 @@ fn every_way_out_saves_what_was_written() {
     let ways: [(&str, Way); 4] = [
         ("fusermount3", |mount| drop(run(Command::new("fusermount3").arg("-u").arg(mount.path())))),
         ("umount", |mount| drop(run(Command::new("umount").arg(mount.path())))),
-        ("SIGTERM", |mount| signal(mount.daemon(), "TERM")),
-        ("SIGINT", |mount| signal(mount.daemon(), "INT")),
+        ("SIGTERM", |mount| signal(mount.daemon(), Signal::TERM)),
+        ("SIGINT", |mount| signal(mount.daemon(), Signal::INT)),
     ];
     for (name, way) in ways {
         let mount = scaup.mount_on(&sshd, "").start();
@@ -366,14 +363,16 @@ fn in_the_foreground(scaup: &Scaup, directory: &Path) -> (Child, PathBuf) {
 fn in_the_foreground_it_stays_until_a_signal_or_unmount() {
     let scaup = scaup();
     let directory = directory(&scaup);
-    for way in ["INT", "TERM", "HUP", "unmount", "fusermount3"] {
+    for way in ["SIGINT", "SIGTERM", "SIGHUP", "unmount", "fusermount3"] {
         let (mut child, mountpoint) = in_the_foreground(&scaup, &directory);
         assert!(child.try_wait().unwrap().is_none());
         fs::write(mountpoint.join(way), "written").unwrap();
         match way {
             "unmount" => drop(ends_with(&scaup, 0, ["unmount".as_ref(), mountpoint.as_os_str()])),
             "fusermount3" => drop(run(Command::new("fusermount3").arg("-u").arg(&mountpoint))),
-            signal_name => signal(child.id(), signal_name),
+            "SIGINT" => signal(child.id(), Signal::INT),
+            "SIGTERM" => signal(child.id(), Signal::TERM),
+            _ => signal(child.id(), Signal::HUP),
         }
         let mut status = None;
         eventually("it ends", Duration::from_secs(15), || {
@@ -418,10 +417,10 @@ fn a_second_signal_says_what_is_lost_and_ends_it() {
     eventually("something waits to be saved", Duration::from_secs(10), || {
         scaup.status()["mounts"][0]["unsaved"]["files"] == 1
     });
-    signal(child.id(), "INT");
+    signal(child.id(), Signal::INT);
     std::thread::sleep(Duration::from_secs(1));
     assert!(child.try_wait().unwrap().is_none(), "the first one waits for the server");
-    signal(child.id(), "INT");
+    signal(child.id(), Signal::INT);
     let mut status = None;
     eventually("it ends", Duration::from_secs(10), || {
         status = child.try_wait().unwrap();
@@ -444,7 +443,7 @@ fn a_stale_mount_of_a_killed_daemon_is_cleared() {
     let mountpoint = scaup.home().join("mnt/stale");
     let kill = || {
         let pid = u32::try_from(scaup.status()["mounts"][0]["pid"].as_u64().unwrap()).unwrap();
-        signal(pid, "KILL");
+        signal(pid, Signal::KILL);
         eventually("it is dead", Duration::from_secs(5), || !is_alive(pid));
         eventually("the mount is stale", Duration::from_secs(5), || fs::read_dir(&mountpoint).is_err());
         assert!(is_mounted(&mountpoint));

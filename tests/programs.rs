@@ -15,49 +15,63 @@ use std::time::{Duration, Instant};
 use reader::{Reader, local};
 use rustix::io::Errno;
 use scaup_rig::{Fixture, Sshd, eventually, need, run};
-use support::{Drive, PASSWORD, noise, said, scaup, shell, shell_output};
+use support::{Drive, PASSWORD, ends_with, fill, noise, said, scaup, shell, shell_output};
 
-/// A directory of every kind of thing that a vault can hold.
-fn fill(directory: &Path) {
-    fs::create_dir_all(directory.join("a/b/c")).unwrap();
-    fs::create_dir(directory.join("empty")).unwrap();
-    for length in [0, 1, 32_767, 32_768, 32_769, 65_536, 1_000_000] {
-        fs::write(directory.join(format!("{length} bytes")), noise(length as u64, length)).unwrap();
+/// Unmounts. What the vault then holds is what the mount showed.
+fn read_back(drive: Drive) {
+    let (shown, on_server) = (local(&drive.vault()), drive.on_server("Vault"));
+    assert!(!shown.is_empty());
+    drive.unmount_but(|| assert_eq!(Reader::start().read(&on_server, PASSWORD), Ok(shown)));
+}
+
+/// Changes in place, a shrink, an extension, a replacement, removals, and names that move in and out of their shortened form.
+fn change(directory: &Path) {
+    let file = OpenOptions::new().write(true).open(directory.join("1000000 bytes")).unwrap();
+    file.write_all_at(b"changed in the middle", 500_000).unwrap();
+    file.set_len(700_001).unwrap();
+    drop(file);
+    OpenOptions::new().write(true).open(directory.join("65536 bytes")).unwrap().set_len(200_000).unwrap();
+    fs::write(directory.join("32768 bytes"), "replaced").unwrap();
+    fs::rename(directory.join("1 bytes"), directory.join("short to long ".repeat(15))).unwrap();
+    fs::rename(directory.join("a/b").join("long ".repeat(40)), directory.join("long to short")).unwrap();
+    fs::rename(directory.join("d".repeat(200)), directory.join("a/moved")).unwrap();
+    fs::rename(directory.join("dangling"), directory.join("l".repeat(180))).unwrap();
+    fs::remove_file(directory.join("32769 bytes")).unwrap();
+    fs::remove_file(directory.join("a/link")).unwrap();
+    fs::remove_dir(directory.join("empty")).unwrap();
+    fs::create_dir(directory.join("e".repeat(200))).unwrap();
+}
+
+/// Copies and changes beside what Cryptomator put into a vault; all of it is then there, on the mount and for the reader.
+fn is_read_back_after_work(fixture: &str) {
+    let drive = Drive::holding(fixture, &[]);
+    let on_server = drive.on_server("Vault");
+    let mut reader = Reader::start();
+    let mut expected = reader.read(&on_server, PASSWORD).unwrap();
+    assert_eq!(expected.len(), Fixture::unpack(fixture).manifest.entries.len());
+    let source = tempfile::tempdir().unwrap();
+    let work = source.path().join("work");
+    fill(&work);
+    shell(source.path(), &format!("cp -a work '{}'", drive.vault().display()));
+    for directory in [&work, &drive.vault().join("work")] {
+        change(directory);
     }
-    fs::write(directory.join("a/Grüße aus Köln.txt"), "Hallo").unwrap();
-    fs::write(directory.join("a/b").join("long ".repeat(40)), "a shortened name").unwrap();
-    fs::create_dir(directory.join("d".repeat(200))).unwrap();
-    fs::write(directory.join("d".repeat(200)).join("in it"), "x").unwrap();
-    fs::write(directory.join("run.sh"), "#!/bin/sh\necho it runs\n").unwrap();
-    fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(directory.join("a/b/c/private"), "secret").unwrap();
-    fs::set_permissions(directory.join("a/b/c/private"), fs::Permissions::from_mode(0o600)).unwrap();
-    std::os::unix::fs::symlink("../run.sh", directory.join("a/link")).unwrap();
-    std::os::unix::fs::symlink("nowhere", directory.join("dangling")).unwrap();
+    expected.extend(local(source.path()));
+    let drive = drive.remounted();
+    assert_eq!(local(&drive.vault()), expected);
+    drive.unmount_but(|| assert_eq!(reader.read(&on_server, PASSWORD), Ok(expected)));
 }
 
 #[test]
 fn what_programs_write_is_read_back_by_pycryptomator() {
-    let drive = Drive::mounted();
-    let source = tempfile::tempdir().unwrap();
-    fill(source.path());
-    let vault = drive.vault();
-    shell(source.path(), &format!("cp -a . '{}'", vault.display()));
-    // Changes in place, a shrink, an extension, a replacement, and names that move in and out of their shortened form.
-    for directory in [source.path(), &vault] {
-        let file = OpenOptions::new().write(true).open(directory.join("1000000 bytes")).unwrap();
-        file.write_all_at(b"changed in the middle", 500_000).unwrap();
-        file.set_len(700_001).unwrap();
-        drop(file);
-        OpenOptions::new().write(true).open(directory.join("65536 bytes")).unwrap().set_len(200_000).unwrap();
-        fs::write(directory.join("32768 bytes"), "replaced").unwrap();
-        fs::rename(directory.join("1 bytes"), directory.join("short to long ".repeat(15))).unwrap();
-        fs::rename(directory.join("a/b").join("long ".repeat(40)), directory.join("long to short")).unwrap();
-        fs::rename(directory.join("d".repeat(200)), directory.join("a/moved")).unwrap();
-        fs::rename(directory.join("dangling"), directory.join("l".repeat(180))).unwrap();
+    is_read_back_after_work("empty-gcm");
+}
+
+#[test]
+fn the_older_cipher_and_format_are_written_as_they_were() {
+    for fixture in ["ctrmac8", "format7"] {
+        is_read_back_after_work(fixture);
     }
-    let on_server = drive.on_server("Vault");
-    drive.unmount_but(|| assert_eq!(Reader::start().read(&on_server, PASSWORD), Ok(local(source.path()))));
 }
 
 #[test]
@@ -81,7 +95,7 @@ fn git_clones_and_finds_its_work_tree_clean() {
     let clone = drive.vault().join("clone");
     assert_eq!(shell(&clone, "git status --porcelain"), "");
     assert_eq!(fs::metadata(clone.join("run.sh")).unwrap().mode() & 0o111, 0o111);
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
@@ -107,7 +121,7 @@ fn vim_saves_and_leaves_nothing_beside() {
             fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(beside.iter().all(|name| name == "letter.txt" || name == "letter.txt~"), "{beside:?}");
     }
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
@@ -116,19 +130,54 @@ fn rsync_transfers_nothing_the_second_time() {
     let drive = Drive::mounted();
     let source = tempfile::tempdir().unwrap();
     fill(source.path());
+    let rsync = format!("rsync -a --itemize-changes '{}/' .", source.path().display());
     for directory in [drive.vault(), drive.plain()] {
-        let rsync =
-            format!("rsync -rlpt --itemize-changes --modify-window=1 '{}/' .", source.path().display());
         assert!(shell(&directory, &rsync).contains("1000000 bytes"));
         assert_eq!(shell(&directory, &rsync), "", "in {}", directory.display());
         shell(&directory, &format!("diff -r --no-dereference '{}' .", source.path().display()));
     }
     let drive = drive.remounted();
-    let rsync = format!(
-        "rsync -rlpt --checksum --itemize-changes --modify-window=1 '{}/' .",
-        source.path().display()
-    );
-    assert_eq!(shell(&drive.vault(), &rsync), "");
+    for directory in [drive.vault(), drive.plain()] {
+        assert_eq!(shell(&directory, &format!("{rsync} --checksum")), "", "in {}", directory.display());
+    }
+    read_back(drive);
+}
+
+#[test]
+fn rsync_says_that_owners_and_groups_are_not_kept() {
+    need(&[("rsync", "rsync"), ("setpriv", "util-linux")]);
+    let source = tempfile::tempdir().unwrap();
+    fs::set_permissions(source.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    shell(source.path(), "echo content > file; chown 1:100 file; chmod 751 file; touch -d 2001-02-03 file");
+    let drive = Drive::mounted_with(&["-o", "allow_other,uid=65534,gid=65534"]);
+    for directory in [drive.scaup.home().to_owned(), drive.scaup.home().join("mnt")] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let kept = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mode(), metadata.mtime())
+    };
+    let file = source.path().join("file");
+    for directory in [drive.vault(), drive.plain()] {
+        // Root would give files away; others would give them to a group that they are in.
+        for user in ["", "setpriv --reuid 65534 --regid 65534 --groups 100 "] {
+            let rsync = |options| {
+                let words = format!("{user}rsync -a --itemize-changes {options} '{}' .", file.display());
+                shell_output(&directory, &words)
+            };
+            let copy = directory.join("file");
+            let refused = rsync("");
+            assert_eq!(refused.status.code(), Some(23), "{}", said(&refused));
+            assert!(said(&refused).contains("Operation not permitted"), "{}", said(&refused));
+            assert_eq!(fs::read(&copy).unwrap(), b"content\n");
+            assert_ne!(kept(&copy), kept(&file), "rsync goes no further than the owner");
+            let copied = rsync("--no-owner --no-group");
+            assert!(copied.status.success(), "{}", said(&copied));
+            assert_eq!(kept(&copy), kept(&file));
+            assert_eq!(said(&rsync("--no-owner --no-group")), "");
+            fs::remove_file(copy).unwrap();
+        }
+    }
     drive.unmount();
 }
 
@@ -154,7 +203,7 @@ fn cp_and_tar_keep_content_modes_and_times() {
             }
         }
     }
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
@@ -173,7 +222,7 @@ fn sqlite_commits_and_rolls_back() {
     let drive = drive.remounted();
     let answer = shell(&drive.vault(), "sqlite3 data.db 'pragma integrity_check; select count(*) from t'");
     assert_eq!(answer, "ok\n2000\n");
-    drive.unmount();
+    read_back(drive);
 }
 
 /// The smallest PDF with one line of text.
@@ -207,21 +256,39 @@ fn a_pdf_opens() {
     fs::write(drive.vault().join("letter.pdf"), pdf("Dear Alice")).unwrap();
     let drive = drive.remounted();
     assert_eq!(shell(&drive.vault(), "pdftotext letter.pdf -").trim(), "Dear Alice");
-    drive.unmount();
+    read_back(drive);
 }
 
 #[test]
-fn mv_between_vault_and_plain_folder_copies() {
+fn mv_between_vaults_and_plain_folders_copies() {
     let drive = Drive::mounted();
+    // Of other keys: what was only moved on the server could not be read there.
+    Fixture::unpack("ctrmac8").copy_vault_to(&drive.on_server("Other"));
+    drive.sshd.give(&drive.on_server("Other"));
+    let drive = drive.remounted();
+    let (mountpoint, password) =
+        (drive.mount.path().to_str().unwrap(), drive.scaup.command_answering(PASSWORD));
+    let unlock = ["unlock", mountpoint, "Other", "--vault-password-command", &password];
+    ends_with(&drive.scaup, 0, unlock);
     let content = noise(7, 200_000);
-    fs::write(drive.vault().join("file"), &content).unwrap();
-    let error = fs::rename(drive.vault().join("file"), drive.plain().join("file")).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{error}");
-    shell(drive.mount.path(), "mv Vault/file plain/file; test ! -e Vault/file");
-    assert_eq!(fs::read(drive.plain().join("file")).unwrap(), content);
-    assert_eq!(fs::read(drive.on_server("plain/file")).unwrap(), content, "it is plain on the server");
-    shell(drive.mount.path(), "mkdir plain/d; mv plain/file plain/d; mv plain/d Vault; test ! -e plain/d");
-    assert_eq!(fs::read(drive.vault().join("d/file")).unwrap(), content);
+    fs::create_dir(drive.vault().join("d")).unwrap();
+    fs::write(drive.vault().join("d/file"), &content).unwrap();
+    for (from, to) in [("Vault", "plain"), ("plain", "Other"), ("Other", "Vault"), ("Vault", "Other")] {
+        for name in ["d", "d/file"] {
+            let error = fs::rename(drive.mount.join(from).join(name), drive.mount.join(to).join("new"));
+            let error = error.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{from} to {to}: {error}");
+        }
+        shell(drive.mount.path(), &format!("mv {from}/d {to}; test ! -e {from}/d"));
+        assert_eq!(fs::read(drive.mount.join(to).join("d/file")).unwrap(), content, "{from} to {to}");
+        if to == "plain" {
+            assert_eq!(
+                fs::read(drive.on_server("plain/d/file")).unwrap(),
+                content,
+                "it is plain on the server"
+            );
+        }
+    }
     drive.unmount();
 }
 
@@ -229,20 +296,31 @@ fn mv_between_vault_and_plain_folder_copies() {
 fn a_file_beyond_4_gib_is_read_and_written_at_its_end() {
     const FOUR_GIB: u64 = 4 << 30;
     let drive = Drive::mounted();
-    let path = drive.plain().join("big");
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-    file.set_len(FOUR_GIB + 10).unwrap();
-    file.write_all_at(b"beyond", FOUR_GIB + 1).unwrap();
-    file.sync_all().unwrap();
-    file.seek(SeekFrom::Start(FOUR_GIB - 2)).unwrap();
-    let mut end = Vec::new();
-    file.read_to_end(&mut end).unwrap();
-    assert_eq!(end, b"\0\0\0beyond\0\0\0");
-    assert_eq!(fs::metadata(&path).unwrap().len(), FOUR_GIB + 10);
-    drop(file);
-    // The hole stays one on the server.
-    let on_server = fs::metadata(drive.on_server("plain/big")).unwrap();
-    assert!(on_server.len() == FOUR_GIB + 10 && on_server.blocks() * 512 < 1 << 20);
+    for directory in [drive.vault(), drive.plain()] {
+        File::create(directory.join("big")).unwrap().set_len(FOUR_GIB + 10).unwrap();
+        let file = OpenOptions::new().write(true).open(directory.join("big")).unwrap();
+        file.write_all_at(b"beyond", FOUR_GIB + 1).unwrap();
+    }
+    let end_is_right = |drive: &Drive| {
+        for directory in [drive.vault(), drive.plain()] {
+            let mut file = File::open(directory.join("big")).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), FOUR_GIB + 10);
+            file.seek(SeekFrom::Start(FOUR_GIB - 2)).unwrap();
+            let mut end = Vec::new();
+            file.read_to_end(&mut end).unwrap();
+            assert_eq!(end, b"\0\0\0beyond\0\0\0");
+        }
+    };
+    end_is_right(&drive);
+    let drive = drive.remounted();
+    end_is_right(&drive);
+    // The plain file's hole stays one on the server; a vault stores it: each chunk with 28 bytes more, behind 68 bytes of header.
+    let plain = fs::metadata(drive.on_server("plain/big")).unwrap();
+    assert!(plain.len() == FOUR_GIB + 10 && plain.blocks() * 512 < 1 << 20);
+    let stored = fs::metadata(drive.stored()).unwrap();
+    assert_eq!(stored.len(), 68 + FOUR_GIB / 32_768 * (32_768 + 28) + 28 + 10);
+    assert!(stored.blocks() * 512 >= stored.len());
+    fs::remove_file(drive.vault().join("big")).unwrap();
     drive.unmount();
 }
 

@@ -5,10 +5,14 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use scaup_rig::{Answers, Fixture, Scaup, Sshd, eventually};
+use russh::server::{Auth, Config, Handler, Response};
+use russh::{MethodKind, MethodSet};
+use scaup_rig::{Answers, Fixture, Key, KeyKind, Scaup, Sshd, eventually};
 use support::scaup;
 use support::terminal::{PATIENCE, Terminal};
 
@@ -229,6 +233,97 @@ fn an_unknown_host_is_asked_about_at_the_terminal() {
     unmount(&scaup);
 }
 
+/// A prompt, whether the answer may be seen, and the right answer.
+type Prompt = (&'static str, bool, &'static str);
+
+/// What a server asks at a time: its name, its instructions, and prompts. PAM asks one thing, RFC 4256 allows any number, and none.
+const ROUNDS: [(&str, &str, &[Prompt]); 4] = [
+    (
+        "Two factors",
+        "Have your token at hand.",
+        &[
+            ("Number on your token> ", true, "123 456"),
+            ("Its PIN: ", false, "secret"),
+            ("Colour?\n> ", true, "blue"),
+        ],
+    ),
+    ("", "One moment, please.", &[]),
+    ("", "", &[]),
+    ("", "", &[("Word of the day ", false, "word")]),
+];
+
+/// A server that lets in whoever gives every right answer, and has nothing to offer. It counts the rounds.
+struct Asking(usize);
+
+impl Handler for Asking {
+    type Error = russh::Error;
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        if let Some(answers) = response {
+            let right = ROUNDS[self.0].2.iter().map(|(_, _, answer)| answer.as_bytes().to_vec());
+            if !answers.map(|answer| answer.to_vec()).eq(right) {
+                return Ok(Auth::reject());
+            }
+            self.0 += 1;
+        }
+        Ok(ROUNDS.get(self.0).map_or(Auth::Accept, |(name, instructions, prompts)| Auth::Partial {
+            name: (*name).into(),
+            instructions: (*instructions).into(),
+            prompts: prompts.iter().map(|(prompt, echo, _)| ((*prompt).into(), *echo)).collect(),
+        }))
+    }
+}
+
+#[test]
+fn any_number_of_prompts_in_any_number_of_rounds() {
+    let scaup = scaup();
+    let key = Key::generate(&scaup.home().join("host"), KeyKind::Ed25519, "");
+    let config = Arc::new(Config {
+        keys: vec![russh::keys::load_secret_key(key.path(), None).unwrap()],
+        methods: MethodSet::from(&[MethodKind::KeyboardInteractive][..]),
+        ..Config::default()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let known = scaup.home().join("known");
+    fs::write(&known, format!("[127.0.0.1]:{port} {}\n", key.public_fields())).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let (socket, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
+        russh::server::run_stream(config, socket, Asking(0)).await.unwrap().await
+    });
+    let mut terminal = Terminal::run(
+        &scaup,
+        &format!(
+            "'{}' mount alice@127.0.0.1 '{}' -p {port} -o UserKnownHostsFile='{}'",
+            env!("CARGO_BIN_EXE_scaup"),
+            mountpoint(&scaup).display(),
+            known.display(),
+        ),
+    );
+    let mut expected = String::new();
+    for (name, instructions, prompts) in ROUNDS {
+        for words in [name, instructions] {
+            if !words.is_empty() {
+                expected += &format!("{words}\r\n");
+            }
+        }
+        for (prompt, echo, answer) in prompts {
+            let prompt = format!("(alice@127.0.0.1) {prompt}").replace('\n', "\r\n");
+            terminal.answer(&prompt, &format!("{answer}\n"));
+            expected += &format!("{prompt}{}\r\n", if *echo { answer } else { "" });
+        }
+    }
+    let (_, screen) = terminal.end();
+    assert!(screen.contains(&format!("{expected}code accepted")), "{screen}\nhas not:\n{expected}");
+}
+
 /// Has the server's PAM show what is typed, and ask in other words.
 fn ask_with_echo(sshd: &Sshd, prompt: &str) {
     let service = Path::new("/etc/pam.d").join(sshd.user());
@@ -253,6 +348,42 @@ fn the_servers_own_words_and_its_wish_for_echo() {
     assert!(status.success(), "{screen}");
     assert!(screen.contains(&format!("{prompt}{code}")), "the server wants it shown: {screen}");
     unmount(&scaup);
+}
+
+#[test]
+fn a_new_vaults_password_is_asked_for_twice() {
+    let (scaup, password) = (scaup(), "a new password");
+    let vault = |name: &str| scaup.home().join(name);
+    let first = |name: &str| format!("New password for vault {}: ", vault(name).display());
+    for (again, code) in [("another password", 5), (password, 0)] {
+        let words = format!("'{}' vault create '{}'", env!("CARGO_BIN_EXE_scaup"), vault("typed").display());
+        let mut terminal = Terminal::run(&scaup, &words);
+        terminal.answer(&first("typed"), &format!("{password}\n"));
+        terminal.answer("The same again: ", &format!("{again}\n"));
+        let (status, screen) = terminal.end();
+        assert_eq!(status.code(), Some(code), "{screen}");
+        assert_eq!(
+            screen.contains("the two passwords differ; nothing was made"),
+            again != password,
+            "{screen}"
+        );
+        assert!(!screen.contains(password) && !screen.contains(again), "{screen}");
+        assert_eq!(vault("typed").exists(), again == password);
+    }
+    for (again, code) in [("exit 1", 5), ("echo 'another password'", 5), ("echo 'a new password'", 0)] {
+        let command = format!("case \"$1\" in 'New password '*) echo '{password}' ;; *) {again} ;; esac");
+        let (program, noted) = scaup.askpass(&Answers { otp_command: Some(command), ..Answers::default() });
+        let mut create = scaup.command();
+        create.env("SSH_ASKPASS", program).args(["vault", "create"]).arg(vault("asked"));
+        assert_eq!(create.status().unwrap().code(), Some(code), "{again}");
+        assert_eq!(fs::read_to_string(noted).unwrap(), format!("{}\nThe same again: \n", first("asked")));
+        assert_eq!(vault("asked").exists(), code == 0);
+    }
+    for name in ["typed", "asked"] {
+        let mount =
+            scaup.mount(vault(name)).answering(&Answers::default().vault(password)).args(["--vault", "."]);
+        mount.start().unmount(&scaup);
+    }
 }
 
 #[test]

@@ -147,6 +147,10 @@ struct Session {
 
 impl Session {
     fn begin() -> Self {
+        Self::begin_with(&[])
+    }
+
+    fn begin_with(arguments: &[&str]) -> Self {
         let sshd = Sshd::builder().passphrase(PASSPHRASE).start();
         Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
         sshd.give(&sshd.home());
@@ -157,6 +161,7 @@ impl Session {
         let mount = scaup
             .mount_through(&proxy, &sshd, "")
             .args(["--vault", "Vault", "--timeout", "120"])
+            .args(arguments)
             .askpass(&askpass)
             .env("TMPDIR", scaup.home().join("tmp"))
             .start();
@@ -266,6 +271,15 @@ fn a_session_leaves_nothing_readable_on_either_disk_and_nothing_in_what_processe
     assert_eq!(files_with(&session.sshd.home(), &all), [""; 0], "on the server");
     session.mount.unmount(&session.scaup);
     assert_eq!(files_with(&home.join("state"), &all), [""; 0], "in the log, at the end");
+}
+
+#[test]
+fn with_log_names_the_log_says_what_had_trouble() {
+    let session = Session::begin_with(&["--log-names"]);
+    session.damage();
+    let logged = files_with(&session.scaup.home().join("state"), &[("name", NAME.as_bytes())]);
+    assert_eq!(logged.len(), 1, "{logged:?}");
+    session.mount.unmount(&session.scaup);
 }
 
 #[test]

@@ -5,16 +5,18 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
-use scaup_rig::eventually;
-use support::{Drive, noise, shell, shell_output};
+use scaup_rig::{Sshd, eventually};
+use support::{Drive, noise, scaup, shell, shell_output};
 
 fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
     let error = result.unwrap_err();
@@ -279,13 +281,88 @@ fn modes_are_kept_and_owners_are_mapped_to_the_user() {
         fs::set_permissions(directory.join("dir"), fs::Permissions::from_mode(0o711)).unwrap();
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "the server's user is shown as the mount's");
-        assert_eq!(errno(std::os::unix::fs::chown(&path, Some(1), None)), Errno::PERM);
+        assert_eq!(errno(chown(&path, Some(1), None)), Errno::PERM);
     }
     assert_eq!(fs::metadata(drive.on_server("plain/file")).unwrap().mode() & 0o7777, 0o640);
     let drive = drive.remounted();
     for directory in [drive.vault(), drive.plain()] {
         assert_eq!(fs::metadata(directory.join("file")).unwrap().mode() & 0o7777, 0o640);
         assert_eq!(fs::metadata(directory.join("dir")).unwrap().mode() & 0o7777, 0o711);
+    }
+    drive.unmount();
+}
+
+/// Another user than any that a test mounts or logs in as.
+const NOBODY: u32 = 65534;
+
+fn owners(path: &Path) -> (u32, u32) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+#[test]
+fn with_idmap_none_plain_places_have_the_servers_owners() {
+    let drive = Drive::mounted_with(&["-o", "idmap=none"]);
+    let theirs = owners(&drive.on_server("plain"));
+    assert_ne!(theirs, (0, 0));
+    fs::write(drive.on_server("plain/nobodys"), "x").unwrap();
+    chown(drive.on_server("plain/nobodys"), Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_eq!(owners(&drive.plain().join("nobodys")), (NOBODY, NOBODY));
+    let file = File::create(drive.plain().join("file")).unwrap();
+    assert_eq!(owners(&drive.plain().join("file")), theirs, "before it is saved");
+    drop(file);
+    fs::create_dir(drive.plain().join("dir")).unwrap();
+    for name in ["file", "dir"] {
+        assert_eq!(owners(&drive.plain().join(name)), theirs, "{name}");
+        // The server does not let its users give files away.
+        assert_eq!(errno(chown(drive.plain().join(name), Some(NOBODY), None)), Errno::ACCESS);
+    }
+    fs::write(drive.vault().join("file"), "x").unwrap();
+    assert_eq!(owners(&drive.vault().join("file")), (0, 0), "vaults keep no owners");
+    assert_eq!(errno(chown(drive.vault().join("file"), Some(NOBODY), None)), Errno::PERM);
+    drive.unmount();
+}
+
+#[test]
+fn with_idmap_none_the_servers_root_gives_files_away() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().config("PermitRootLogin yes").start());
+    let mount = scaup
+        .mount(format!("root@{}:{}", sshd.host(), sshd.home().display()))
+        .args(["-o", "idmap=none", "-p", &sshd.port().to_string(), "-i"])
+        .args([sshd.key().path()])
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .start();
+    shell(mount.path(), "mkdir dir; echo x > file; ln -s nowhere link");
+    let open = File::create(mount.join("open")).unwrap();
+    fchown(&open, Some(NOBODY), Some(NOBODY)).unwrap();
+    drop(open);
+    for name in ["dir", "file", "link"] {
+        lchown(mount.join(name), Some(NOBODY), None).unwrap();
+        assert_eq!(owners(&mount.join(name)), (NOBODY, 0), "{name}");
+        lchown(mount.join(name), None, Some(NOBODY)).unwrap();
+    }
+    for name in ["dir", "file", "link", "open"] {
+        assert_eq!(owners(&mount.join(name)), (NOBODY, NOBODY), "{name}");
+        assert_eq!(owners(&sshd.home().join(name)), (NOBODY, NOBODY), "{name} on the server");
+    }
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn changes_inside_a_file_have_the_time_of_the_server() {
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let path = directory.join("file");
+        fs::write(&path, noise(6, 1_000_000)).unwrap();
+        let stored = if directory == drive.vault() { drive.stored() } else { drive.on_server("plain/file") };
+        let theirs = || fs::metadata(&stored).unwrap();
+        // What is set from here has whole seconds, the server's clock has not.
+        assert_eq!(theirs().mtime_nsec(), 0);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(b"changed", 500_000).unwrap();
+        drop(file);
+        assert_ne!(theirs().mtime_nsec(), 0);
+        assert_eq!(fs::metadata(&path).unwrap().mtime(), theirs().mtime());
     }
     drive.unmount();
 }
@@ -464,6 +541,12 @@ fn names_may_be_255_bytes_and_either_unicode_form_finds_a_vaults_file() {
     // Outside vaults names are bytes, and these are two.
     fs::write(drive.plain().join("e\u{301}.txt"), "decomposed").unwrap();
     assert!(!fs::exists(drive.plain().join("\u{e9}.txt")).unwrap());
+    let no_text = OsStr::from_bytes(b"no text \xff\xfe");
+    fs::create_dir(drive.plain().join(no_text)).unwrap();
+    assert!(drive.on_server("plain").join(no_text).is_dir());
+    let listed = fs::read_dir(drive.plain()).unwrap();
+    assert!(listed.map(|entry| entry.unwrap().file_name()).any(|name| name == no_text));
+    assert_eq!(errno(fs::create_dir(drive.vault().join(no_text))), Errno::INVAL);
     drive.unmount();
 }
 
@@ -499,7 +582,41 @@ fn reserving_and_extending_give_zeros() {
             !shell_output(&directory, "fallocate -p -o 0 -l 4096 file").status.success(),
             "no holes are punched"
         );
+        File::open(directory.join("file")).unwrap().sync_all().unwrap();
     }
+    // Both are a hole in a plain file, and stored in a vault.
+    let plain = fs::metadata(drive.on_server("plain/file")).unwrap();
+    assert!(plain.len() == 300_000 && plain.blocks() * 512 < 100_000, "{}", plain.blocks());
+    let stored = fs::metadata(drive.stored()).unwrap();
+    assert!(stored.len() > 300_000 && stored.blocks() * 512 >= stored.len(), "{}", stored.blocks());
+    drive.unmount();
+}
+
+#[test]
+fn a_server_can_cut_put_back_and_remove_a_vaults_files_unnoticed() {
+    const CHUNK: usize = 32_768;
+    let drive = Drive::mounted_with(&["--attr-timeout", "1"]);
+    let path = drive.vault().join("file");
+    let (old, new) = (noise(8, 3 * CHUNK), noise(9, 3 * CHUNK));
+    let save = |content: &[u8]| {
+        let mut file = File::create(&path).unwrap();
+        file.write_all(content).unwrap();
+        file.sync_all().unwrap();
+    };
+    save(&old);
+    let stored = drive.stored();
+    let old_stored = fs::read(&stored).unwrap();
+    save(&new);
+    assert_eq!(fs::read(&path).unwrap(), new);
+    fs::write(&stored, old_stored).unwrap();
+    // With a time of its own, as a backup has it: length and time (whole seconds) tell that a file was changed.
+    File::open(&stored).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    eventually("the old version", Duration::from_secs(10), || fs::read(&path).unwrap() == old);
+    File::options().write(true).open(&stored).unwrap().set_len(68 + 2 * (CHUNK as u64 + 28)).unwrap();
+    eventually("two chunks", Duration::from_secs(10), || fs::read(&path).unwrap() == old[..2 * CHUNK]);
+    fs::remove_file(&stored).unwrap();
+    eventually("nothing", Duration::from_secs(10), || !fs::exists(&path).unwrap());
+    assert_eq!(drive.scaup.status()["mounts"][0]["errors"].as_array().unwrap().len(), 0);
     drive.unmount();
 }
 

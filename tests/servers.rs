@@ -7,8 +7,8 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use scaup_rig::{Mount, Sshd};
-use support::scaup;
+use scaup_rig::{Answers, Fixture, Mount, Sshd};
+use support::{PASSWORD, scaup};
 
 /// Writes, reads, renames and lists.
 fn works(mount: &Mount, below: &str) {
@@ -82,26 +82,31 @@ fn a_home_that_is_not_listable_can_be_passed_through() {
 fn three_hundred_files_open_at_once_each_keep_their_content() {
     for command in ["internal-sftp", "/usr/lib/openssh/sftp-server"] {
         let (scaup, sshd) = (scaup(), Sshd::key_only().subsystem(command).start());
-        let mount = scaup.mount_on(&sshd, "").start();
+        Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+        sshd.give(&sshd.home());
+        let mount = scaup.mount_on(&sshd, "").answering(&Answers::default().vault(PASSWORD)).start();
         let content = |number: usize| format!("{number} ").repeat(2_000);
-        let mut open: Vec<File> = (0..300)
-            .map(|number| {
-                let mut file = File::create_new(mount.join(number.to_string())).unwrap();
-                file.write_all(content(number).as_bytes()).unwrap();
-                file
-            })
-            .collect();
-        open.iter().for_each(|file| file.sync_all().unwrap());
-        drop(open.drain(..));
-        let mut open: Vec<File> =
-            (0..300).map(|number| File::open(mount.join(number.to_string())).unwrap()).collect();
-        for (number, file) in open.iter_mut().enumerate().rev() {
-            let mut found = String::new();
-            file.read_to_string(&mut found).unwrap();
-            assert_eq!(found, content(number));
-            assert_eq!(fs::read_to_string(sshd.home().join(number.to_string())).unwrap(), found);
+        for place in ["", "Vault"] {
+            let path = |number: usize| mount.join(place).join(number.to_string());
+            let mut open: Vec<File> = (0..300)
+                .map(|number| {
+                    let mut file = File::create_new(path(number)).unwrap();
+                    file.write_all(content(number).as_bytes()).unwrap();
+                    file
+                })
+                .collect();
+            open.iter().for_each(|file| file.sync_all().unwrap());
+            drop(open.drain(..));
+            let mut open: Vec<File> = (0..300).map(|number| File::open(path(number)).unwrap()).collect();
+            for (number, file) in open.iter_mut().enumerate().rev() {
+                let mut found = String::new();
+                file.read_to_string(&mut found).unwrap();
+                assert_eq!(found, content(number));
+                if place.is_empty() {
+                    assert_eq!(fs::read_to_string(sshd.home().join(number.to_string())).unwrap(), found);
+                }
+            }
         }
-        drop(open);
         mount.unmount(&scaup);
     }
 }

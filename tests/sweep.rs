@@ -23,13 +23,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deeds::{DEEDS, Deed, prepare};
 use reader::{Node, Reader, Tree, local};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use scaup::check::{self, FindingKind, Options, Progress, Severity};
 use scaup::remote::RemotePath;
 use scaup::remote::local::LocalRemote;
 use scaup_crypto::Cryptor;
 use scaup_rig::{Answers, Fixture, Gate, Held, Mount, Scaup, Sshd, eventually, run, within};
-use support::{PASSWORD, PATIENCE, scaup};
+use support::{PASSWORD, PATIENCE, scaup, signal};
 
 /// How a deed is ended in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,7 +323,7 @@ impl Stage {
     /// Kills the daemon, and waits until the server has noticed.
     fn kill(&mut self) {
         let mount = self.mount.take().unwrap();
-        kill_process(Pid::from_raw(i32::try_from(mount.daemon()).unwrap()).unwrap(), Signal::KILL).unwrap();
+        signal(mount.daemon(), Signal::KILL);
         let _ = std::process::Command::new("fusermount3").arg("-uz").arg(mount.path()).output();
         drop(mount);
         eventually("nothing of the dead daemon is left at the server", PATIENCE, || self.gate.is_deserted());

@@ -14,15 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::Signal;
 use scaup::check::{self, CheckError, FindingKind, Options, Progress, Report, Severity};
 use scaup::drive::{create_vault, open_vault};
 use scaup::remote::local::LocalRemote;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{Remote, RemoteError, RemoteName, RemoteOpen, RemotePath};
 use scaup_crypto::{CLEARTEXT_CHUNK_LEN, CipherCombo, CleartextName, Cryptor, DirectoryId};
-use scaup_rig::{EntryKind, Fixture, Open, Proxy, Readable, Scaup, Sshd, eventually, run};
+use scaup_rig::{EntryKind, Fixture, Open, Proxy, Readable, Scaup, Sshd, eventually};
 use serde_json::Value;
-use support::{PASSWORD, noise, said, scaup, tree};
+use support::{PASSWORD, noise, said, scaup, signal, tree};
 
 /// A kind and the cleartext path where it is known, else the ciphertext path.
 type Found = BTreeSet<(String, String)>;
@@ -409,7 +410,7 @@ fn an_interrupt_ends_it_cleanly() {
     command.args(["vault", "check", "nobody@127.0.0.1:vault", "-p", &port]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _connection = silent.accept().unwrap();
-    run(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]));
+    signal(child.id(), Signal::INT);
     eventually("it ends", Duration::from_secs(10), || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

@@ -1,13 +1,15 @@
 //! Vaults by commands: found, named, unlocked, locked, made and inspected.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod reader;
 mod support;
 
 use std::fs;
 use std::path::Path;
 
+use reader::{Reader, Tree, local};
 use scaup_rig::{Answers, EntryKind, Fixture, Sshd};
-use support::{ends_with, said, scaup};
+use support::{ends_with, fill, said, scaup};
 
 /// The names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {
@@ -87,6 +89,35 @@ fn a_vault_is_found_among_thousands_of_siblings() {
     let mount = scaup.mount_on(&sshd, "").answering(&answering(&fixture)).start();
     assert_eq!(names(&mount.join("The vault")), cleartext_names(&fixture));
     assert_eq!(names(mount.path()).len(), 5001);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_vault_is_found_whatever_else_lies_in_it_and_wherever_somebody_walks() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let fixture = Fixture::unpack("gcm8");
+    fs::create_dir_all(sshd.home().join("deep/down")).unwrap();
+    for place in ["Vault", "deep/down/Vault"] {
+        fixture.copy_vault_to(&sshd.home().join(place));
+        for number in 0..5000 {
+            fs::write(sshd.home().join(place).join(format!("stray {number}")), "").unwrap();
+        }
+    }
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").answering(&answering(&fixture)).start();
+    assert_eq!(names(&mount.join("Vault")), cleartext_names(&fixture));
+    // Nobody named this one: it is met.
+    let met = mount.join("deep/down/Vault");
+    assert_eq!(names(&met), names(&sshd.home().join("deep/down/Vault")));
+    let error = fs::write(met.join("new"), "").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{error}");
+    let status = scaup.status();
+    let vaults = status["mounts"][0]["vaults"].as_array().unwrap();
+    let known = vaults.iter().find(|vault| vault["path"] == "deep/down/Vault").unwrap();
+    assert_eq!(known["state"], "locked");
+    let password = scaup.command_answering(&fixture.manifest.password);
+    ends_with(&scaup, 0, ["unlock", "127.0.0.1", "deep/down/Vault", "--vault-password-command", &password]);
+    assert_eq!(names(&met), cleartext_names(&fixture));
     mount.unmount(&scaup);
 }
 
@@ -218,6 +249,31 @@ fn a_vault_is_made_and_inspected_here_and_over_ssh() {
     fs::write(mount.join("Vault/file"), "content").unwrap();
     assert_eq!(fs::read_to_string(mount.join("Vault/file")).unwrap(), "content");
     mount.unmount(&scaup);
+}
+
+#[test]
+fn what_is_written_into_a_vault_made_here_is_read_by_another_reader() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let (password, port) = ("correct horse battery", sshd.port().to_string());
+    let command = scaup.command_answering(password);
+    let known = format!("UserKnownHostsFile={}", sshd.known_hosts_file().display());
+    let source = tempfile::tempdir().unwrap();
+    fill(source.path());
+    let mut reader = Reader::start();
+    for (combo, threshold) in [("SIV_GCM", "220"), ("SIV_CTRMAC", "36")] {
+        let there = format!("{}@{}:{combo}", sshd.user(), sshd.host());
+        let login = ["-p", &port, "-i", sshd.key().path().to_str().unwrap(), "-o", &known];
+        let vault = ["--cipher-combo", combo, "--shortening-threshold", threshold];
+        let words = ["vault", "create", &there, "--vault-password-command", &command];
+        ends_with(&scaup, 0, [&words[..], &login, &vault].concat());
+        let on_server = sshd.home().join(combo);
+        assert_eq!(reader.read(&on_server, password), Ok(Tree::new()));
+        let mount = scaup.mount_on(&sshd, "").answering(&Answers::default().vault(password));
+        let mount = mount.args(["--vault", combo]).start();
+        fill(&mount.join(combo));
+        mount.unmount(&scaup);
+        assert_eq!(reader.read(&on_server, password), Ok(local(source.path())), "{combo}");
+    }
 }
 
 #[test]

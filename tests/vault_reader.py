@@ -3,16 +3,19 @@ by a line of JSON: every name, link and chunk in it, or {"error": why it can't b
 error."""
 
 import hashlib
+import hmac
 import io
+import itertools
 import json
 import os
 import stat
 import sys
 
 from pycryptomator import cryptomator
-from pycryptomator.cryptomator import Vault
+from pycryptomator.cryptomator import AES, Vault, aes_unwrap, d64
 
 CHUNK = 32768
+MAC = 32
 
 
 class Damaged(Exception):
@@ -26,12 +29,77 @@ def damaged(*what):
 # It prints what it finds damaged, and goes on.
 cryptomator.print = damaged
 
+
+def claims(path):
+    """What a vault says that it is. Format 7 has no file that says so."""
+    try:
+        with open(os.path.join(path, "vault.cryptomator"), "rb") as config:
+            return json.loads(d64(config.read().split(b".")[1], 1))
+    except FileNotFoundError:
+        return {"format": 7, "cipherCombo": "SIV_CTRMAC", "shorteningThreshold": 220}
+
+
+class SivGcm(Vault):
+    def decrypt(self, stored, content):
+        Vault._decryptf(self.pk, stored, content)
+
+
+class SivCtrMac(Vault):
+    """pycryptomator refuses it. Names and directories are as in SIV_GCM and left to it; keys and content are read here, by nothing
+    but the format."""
+
+    def __init__(self, path, password):
+        self.base, self.dirid_cache = path, {}
+        with open(os.path.join(path, "masterkey.cryptomator")) as file:
+            master = json.load(file)
+        salt, cost, block = d64(master["scryptSalt"]), master["scryptCostParam"], master["scryptBlockSize"]
+        wrapping = hashlib.scrypt(password.encode(), salt=salt, n=cost, r=block, p=1, maxmem=2**31 - 1, dklen=32)
+        self.pk, self.hk = (aes_unwrap(wrapping, d64(master[key])) for key in ("primaryMasterKey", "hmacMasterKey"))
+        claimed = claims(path)
+        self.shorteningThreshold = claimed["shorteningThreshold"]
+        if claimed["format"] == 7:
+            authentic("the version", self.hk, (7).to_bytes(4, "big"), d64(master["versionMac"]))
+        else:
+            with open(os.path.join(path, "vault.cryptomator"), "rb") as config:
+                signed, signature = config.read().rsplit(b".", 1)
+            authentic("the config", self.pk + self.hk, signed, d64(signature, 1))
+        root = self.hashDirId("")
+        self.root = os.path.join(path, "d", root[:2], root[2:])
+
+    def resolveSymlink(self, path, link):
+        # Links are read here and not followed.
+        return "/", "/"
+
+    def decrypt(self, stored, content):
+        header = stored.read(16 + 40 + MAC)
+        authentic("the header", self.hk, header[:-MAC], header[-MAC:])
+        nonce = header[:16]
+        key = ctr(self.pk, nonce, header[16:-MAC])[8:]
+        for number in itertools.count():
+            chunk = stored.read(16 + CHUNK + MAC)
+            if not chunk:
+                return
+            authenticated = nonce + number.to_bytes(8, "big") + chunk[:-MAC]
+            authentic(f"chunk {number}", self.hk, authenticated, chunk[-MAC:])
+            content.write(ctr(key, chunk[:16], chunk[16:-MAC]))
+
+
+def authentic(what, key, data, mac):
+    if not hmac.compare_digest(hmac.digest(key, data, "sha256"), mac):
+        damaged(what, "does not authenticate")
+
+
+def ctr(key, counter, data):
+    return AES.new(key, AES.MODE_CTR, nonce=b"", initial_value=counter).decrypt(data)
+
+
+READERS = {"SIV_GCM": SivGcm, "SIV_CTRMAC": SivCtrMac}
 opened = {}
 
 
 def open_vault(path, password):
     if path not in opened:
-        opened[path] = Vault(path, password)
+        opened[path] = READERS[claims(path)["cipherCombo"]](path, password)
     vault = opened[path]
     # Directories may have changed their places since the last time.
     vault.dirid_cache.clear()
@@ -64,7 +132,7 @@ def names_in(vault, directory):
 def read(vault, path, read_file):
     with open(path, "rb") as stored:
         content = Bytes()
-        Vault._decryptf(vault.pk, stored, content)
+        vault.decrypt(stored, content)
         return read_file(content.getvalue())
 
 

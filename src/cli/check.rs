@@ -49,10 +49,12 @@ pub(super) struct Arguments {
 pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliError> {
     let report = runtime.block_on(async {
         tokio::select! {
-            report = report(arguments) => report,
+            // It is listened for before anything else is begun.
+            biased;
             _ = tokio::signal::ctrl_c() => {
                 Err(CliError::other("interrupted; nothing was changed on the server"))
             }
+            report = report(arguments) => report,
         }
     })?;
     if arguments.json {

@@ -76,15 +76,18 @@ impl Drive {
         // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
         futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
         let mut change = RemoteSetAttributes::default();
-        if set.uid.is_some() || set.gid.is_some() {
-            let wanted = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
-            if wanted != (shown.uid, shown.gid) {
-                // Vaults keep no owners, and mapped ones are not the server's.
-                if self.options.owner.is_some() || !matches!(place, Place::Plain) {
-                    return Err(DriveError::NotPermitted);
-                }
-                change.owner = Some(wanted);
+        let owner = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
+        let owner = Some(owner).filter(|owner| *owner != (shown.uid, shown.gid));
+        if let Some(owner) = owner {
+            // Vaults keep no owners, and mapped ones are not the server's.
+            if self.options.owner.is_some() || !matches!(place, Place::Plain) {
+                return Err(DriveError::NotPermitted);
             }
+            let staged = match &file {
+                Some(file) => file.set_staged_owner(self, owner).await?,
+                None => false,
+            };
+            change.owner = (!staged).then_some(owner);
         }
         if let Some(mode) = set.mode {
             let staged = match &file {
@@ -127,10 +130,10 @@ impl Drive {
         }
         self.expire(inode);
         // Of what is not saved the server is not asked.
-        if let Some(mode) = set.mode
-            && let Ok(node) = self.tree.lock().get_mut(inode)
-        {
-            node.attributes.mode = mode;
+        if let Ok(node) = self.tree.lock().get_mut(inode) {
+            let attributes = &mut node.attributes;
+            attributes.mode = set.mode.unwrap_or(attributes.mode);
+            (attributes.uid, attributes.gid) = owner.unwrap_or((attributes.uid, attributes.gid));
         }
         Ok(())
     }
@@ -425,7 +428,7 @@ impl Filesystem for Drive {
         length: u64,
         mode: i32,
     ) -> Result<(), DriveError> {
-        // Room can't be promised on a server, only zeros written.
+        // A server can't be asked for room: the file is extended, and holds its zeros in a vault only.
         if mode != 0 {
             return Err(DriveError::NotSupported);
         }

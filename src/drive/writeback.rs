@@ -208,6 +208,21 @@ impl File {
         Ok(true)
     }
 
+    /// Sets the owner and group of content that has no name yet; answers whether it was such.
+    pub(super) async fn set_staged_owner(
+        &self,
+        drive: &Drive,
+        owner: (u32, u32),
+    ) -> Result<bool, DriveError> {
+        let state = self.settled(drive).await?;
+        let set = RemoteSetAttributes { owner: Some(owner), ..RemoteSetAttributes::default() };
+        let staged = state.backing.is_staged();
+        if staged {
+            state.backing.file().set_attributes(set).await?;
+        }
+        Ok(staged)
+    }
+
     /// Before the first in-place change: looks whether the file is still the one that was opened. If not, ours becomes
     /// staged content, whose commit keeps both.
     pub(super) async fn compare(

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, within};
 use sha2::{Digest, Sha256};
 
@@ -80,8 +81,13 @@ impl Drive {
 
     /// Mounts it with further arguments for `mount`.
     pub(crate) fn mounted_with(arguments: &[&str]) -> Self {
+        Self::holding("empty-gcm", arguments)
+    }
+
+    /// Mounts it with another of Cryptomator's vaults in place of the empty one.
+    pub(crate) fn holding(fixture: &str, arguments: &[&str]) -> Self {
         let sshd = Sshd::key_only().start();
-        Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+        Fixture::unpack(fixture).copy_vault_to(&sshd.home().join("Vault"));
         fs::create_dir(sshd.home().join("plain")).unwrap();
         sshd.give(&sshd.home());
         let scaup = scaup();
@@ -117,6 +123,13 @@ impl Drive {
         self.sshd.home().join(path)
     }
 
+    /// The vault's only file, as the server has it.
+    pub(crate) fn stored(&self) -> PathBuf {
+        let found = shell(&self.on_server("Vault"), "find \"$PWD/d\" -type f ! -name dirid.c9r");
+        assert_eq!(found.lines().count(), 1, "{found}");
+        PathBuf::from(found.trim_end())
+    }
+
     /// Unmounts and does something with the server's files before they go.
     pub(crate) fn unmount_but(self, then: impl FnOnce()) {
         let Self { mount, scaup, sshd } = self;
@@ -138,6 +151,25 @@ fn mount(scaup: &Scaup, sshd: &Sshd, arguments: &[&str]) -> Mount {
         .args(["--vault", "Vault"])
         .args(arguments)
         .start()
+}
+
+/// A directory of every kind of thing that a vault can hold.
+pub(crate) fn fill(directory: &Path) {
+    fs::create_dir_all(directory.join("a/b/c")).unwrap();
+    fs::create_dir(directory.join("empty")).unwrap();
+    for length in [0, 1, 32_767, 32_768, 32_769, 65_536, 1_000_000] {
+        fs::write(directory.join(format!("{length} bytes")), noise(length as u64, length)).unwrap();
+    }
+    fs::write(directory.join("a/Grüße aus Köln.txt"), "Hallo").unwrap();
+    fs::write(directory.join("a/b").join("long ".repeat(40)), "a shortened name").unwrap();
+    fs::create_dir(directory.join("d".repeat(200))).unwrap();
+    fs::write(directory.join("d".repeat(200)).join("in it"), "x").unwrap();
+    fs::write(directory.join("run.sh"), "#!/bin/sh\necho it runs\n").unwrap();
+    fs::set_permissions(directory.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.join("a/b/c/private"), "secret").unwrap();
+    fs::set_permissions(directory.join("a/b/c/private"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("../run.sh", directory.join("a/link")).unwrap();
+    symlink("nowhere", directory.join("dangling")).unwrap();
 }
 
 /// Runs a shell script with `sh -eu` in `directory` with `HOME` there too; panics with all it said if it fails.
@@ -187,6 +219,11 @@ pub(crate) fn of_process(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
     rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
 /// A tool that `cargo install` puts in place (`tests/run tools`).
