@@ -405,7 +405,11 @@ impl Drive {
             return Ok(shown);
         }
         let asked = Instant::now();
-        let direct = self.fetch_attributes(inode);
+        let direct = async {
+            // Their questions go first, so that all is there when this one is answered.
+            let ((), attributes) = futures::join!(self.refresh_files_in(inode), self.fetch_attributes(inode));
+            attributes
+        };
         let fetched = match self.stale_in(inode)? {
             Some(parent) => {
                 let directory = self.tree.directory(parent)?;
@@ -442,6 +446,35 @@ impl Drive {
                 Err(error)
             }
         }
+    }
+
+    /// Who asks for a directory's attributes is mostly on the way to something in it: the kernel asks for one part of a path after the other.
+    /// So the files in it that were asked for lately are asked for at the same time, if they won't be believed much longer.
+    async fn refresh_files_in(&self, inode: Inode) {
+        const FILES_MAX: usize = 4;
+        let (lately, long) = (4 * self.options.attr_timeout, self.options.attr_timeout / 2);
+        let files: Vec<Inode> = {
+            let nodes = self.tree.lock();
+            let Ok(node) = nodes.get(inode) else { return };
+            let due = node.children.values().filter_map(|&child| {
+                let node = nodes.get(child).ok()?;
+                let fetched = node.fetched.filter(|at| (long..lately).contains(&at.elapsed()))?;
+                (node.attributes.kind == RemoteKind::File && !node.is_unsaved()).then_some((fetched, child))
+            });
+            let mut due: Vec<(Instant, Inode)> = due.collect();
+            due.sort_unstable_by_key(|(fetched, _)| std::cmp::Reverse(*fetched));
+            due.into_iter().take(FILES_MAX).map(|(_, child)| child).collect()
+        };
+        let refreshed = files.into_iter().map(|file| async move {
+            let asked = Instant::now();
+            // What else became of them is told to who asks.
+            if let Ok(attributes) = self.fetch_attributes(file).await
+                && attributes.kind == RemoteKind::File
+            {
+                let _ = self.tree.lock().note_attributes(file, attributes, asked);
+            }
+        });
+        futures::future::join_all(refreshed).await;
     }
 
     /// The directory around a node whose attributes are merely old: its listing has new ones.

@@ -11,7 +11,7 @@ use aes_kw::{KeyInit, KwAes256};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use scaup::drive::{Drive, DriveError, DriveOptions, create_vault};
-use scaup::remote::memory::{MemoryRemote, MemoryServer};
+use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer};
 use scaup::remote::{RemoteName, RemotePath};
 use scaup_crypto::CipherCombo;
 use scaup_fuse::Filesystem;
@@ -128,6 +128,16 @@ pub fn options() -> DriveOptions {
     }
 }
 
+/// How long the road is where round trips are counted.
+pub const ROUND_TRIP: Duration = Duration::from_millis(80);
+
+/// The round trips that something takes.
+pub async fn round_trips(work: impl Future<Output = ()>) -> u128 {
+    let start = tokio::time::Instant::now();
+    work.await;
+    start.elapsed().as_millis() / ROUND_TRIP.as_millis()
+}
+
 /// A single-threaded runtime whose time passes only while everybody waits.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
@@ -147,6 +157,11 @@ impl Kernel {
         let kernel = Self { drive, remote, place, looked_up: Mutex::default() };
         kernel.unlock().await;
         kernel
+    }
+
+    /// From now on each message takes a [`ROUND_TRIP`].
+    pub fn go_far(&self) {
+        self.remote.set_delay(Some(Delay { least: ROUND_TRIP, most: ROUND_TRIP, seed: 0 }));
     }
 
     pub async fn unlock(&self) {
