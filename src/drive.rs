@@ -15,6 +15,7 @@ mod handles;
 mod keptopen;
 mod listings;
 mod location;
+mod lookahead;
 mod lookup;
 mod marker_files;
 mod namespace;

@@ -26,6 +26,7 @@ use crate::remote::{Remote, RemoteName, RemotePath};
 const WALK_UNUSED_MAX: usize = 256;
 /// The same ahead of who looks names up.
 const LOOK_UP_UNUSED_MAX: usize = 128;
+
 /// Why a directory is listed, and so what is listed ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -81,6 +82,11 @@ impl Step {
     /// Ahead of who looks names up, by `depth` levels.
     fn of_look_up(depth: usize) -> Self {
         Self::first(depth, LOOK_UP_UNUSED_MAX)
+    }
+
+    /// Levels that the walk goes beyond here.
+    fn reach(&self) -> usize {
+        self.walk.depth.load(Ordering::Relaxed).saturating_sub(self.level)
     }
 }
 
@@ -262,11 +268,15 @@ impl Listings {
                 return;
             }
             let known = match all.entry(directory.path()) {
-                Entry::Occupied(known) if known.get().ahead.is_none() => return,
+                // It is in use, or a walk has come here before that goes as far.
+                Entry::Occupied(known)
+                    if known.get().ahead.as_ref().is_none_or(|other| other.reach() >= step.reach()) =>
+                {
+                    return;
+                }
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(Known::begin(remote, directory)),
             };
-            // Another walk may have come here before, but not further.
             known.ahead = Some(step.clone());
             known.below.clone()
         };

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,23 +13,13 @@ use super::file::{Backing, File, State};
 use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
 use super::listings::Purpose;
+use super::lookahead::Sooner;
 use super::temporary;
 use super::tree::{Node, Nodes, VaultHere};
 use super::vault::{Names, VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
 use super::{Drive, later};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, RemotePath};
-
-/// Directories that are listed ahead for one look-up.
-const AT_ONCE: usize = 64;
-
-/// Which answer came first.
-enum Sooner<D, L> {
-    /// The server's to the question itself.
-    Direct(D),
-    /// What the names of the whole directory tell.
-    Listed(L),
-}
 
 /// A node that a name stands for, as the operations here need it.
 pub(super) struct Target {
@@ -218,99 +207,6 @@ impl Drive {
         Ok((asked, names))
     }
 
-    /// Whoever looks up one name in a directory will look up others. So the first look-up has the directory listed beside it. What a listing
-    /// that is `listed` by then tells is taken if it comes first, and what was asked `direct`ly if that does.
-    async fn sooner<D, L>(
-        &self,
-        inode: Inode,
-        directory: &Directory,
-        direct: impl Future<Output = Result<D, DriveError>>,
-        listed: impl Fn() -> Result<Option<L>, DriveError>,
-    ) -> Result<Sooner<D, L>, DriveError> {
-        if self.is_listed_beside(inode, directory)? {
-            let mut direct = pin!(direct);
-            tokio::select! {
-                biased;
-                // If the listing failed, there is still the direct way.
-                names = self.names(inode) => if names.is_ok() && let Some(known) = listed()? {
-                    return Ok(Sooner::Listed(known));
-                },
-                answer = &mut direct => return answer.map(Sooner::Direct),
-            }
-            return direct.await.map(Sooner::Direct);
-        }
-        direct.await.map(Sooner::Direct)
-    }
-
-    /// Has a directory listed in which a name is looked up. Answers whether it is.
-    fn is_listed_beside(&self, inode: Inode, directory: &Directory) -> Result<bool, DriveError> {
-        /// Larger directories are not listed for one look-up.
-        const NAMES_MAX: usize = 2000;
-        let is_under_way = self.listings.is_under_way(&directory.path());
-        let (is_large, was_listed) = {
-            let nodes = self.tree.lock();
-            let listing = &nodes.get(inode)?.listing;
-            (listing.as_ref().is_some_and(|(_, names)| names.len() > NAMES_MAX), listing.is_some())
-        };
-        if is_under_way || (!is_large && self.remote.is_reachable()) {
-            if was_listed {
-                self.listings.begin(&self.remote, directory, Purpose::Names)?;
-                for child in self.looked_into_before(inode) {
-                    self.listings.begin_ahead(&self.remote, &child);
-                }
-            } else {
-                self.listings.begin(&self.remote, directory, Purpose::LookUp)?;
-            }
-            if !is_under_way {
-                for beside in self.looked_into_next(inode) {
-                    self.listings.begin_ahead(&self.remote, &beside);
-                }
-            }
-        }
-        Ok(self.listings.is_under_way(&directory.path()))
-    }
-
-    /// The directories in `inode` whose names were known, but are too old by now: who comes back goes the same way.
-    fn looked_into_before(&self, inode: Inode) -> Vec<Directory> {
-        let nodes = self.tree.lock();
-        let Ok(node) = nodes.get(inode) else { return Vec::new() };
-        let children = node.children.values().filter(|&&child| {
-            let listing = nodes.get(child).ok().and_then(|child| child.listing.as_ref());
-            listing.is_some_and(|(listed, _)| !self.is_believed(Some(*listed)))
-        });
-        children.take(AT_ONCE).filter_map(|&child| nodes.directory(child).ok()).collect()
-    }
-
-    /// Whoever looks names up in one directory after the other, as git does with those in its index, goes on to the next ones: those behind
-    /// `inode` in the directory around it, if the one before it is being listed or was.
-    fn looked_into_next(&self, inode: Inode) -> Vec<Directory> {
-        let nodes = self.tree.lock();
-        let beside = || {
-            let node = nodes.get(inode).ok()?;
-            let around = nodes.directory(node.parent).ok()?;
-            let (listed, names) = nodes.get(node.parent).ok()?.listing.as_ref()?;
-            let is_known = |found: &Found| {
-                let child = nodes.child(node.parent, &found.name).and_then(|child| nodes.get(child).ok());
-                child.is_some_and(|child| {
-                    child.listing.as_ref().is_some_and(|(listed, _)| self.is_believed(Some(*listed)))
-                }) || around.child(found).is_some_and(|child| self.listings.is_under_way(&child.path()))
-            };
-            if !self.is_believed(Some(*listed)) {
-                return None;
-            }
-            let mut directories: Vec<&Found> =
-                names.values().filter(|found| found.attributes.kind == RemoteKind::Directory).collect();
-            directories.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            let at = directories.binary_search_by(|found| found.name.cmp(&node.name)).ok()?;
-            if !is_known(directories.get(at.checked_sub(1)?)?) {
-                return None;
-            }
-            let next = directories.into_iter().skip(at + 1).take(AT_ONCE).filter(|found| !is_known(found));
-            Some(next.filter_map(|found| around.child(found)).collect())
-        };
-        beside().unwrap_or_default()
-    }
-
     /// The names to show: what the server lists, and new files that are not there yet.
     pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
         let (asked, listed) = self.names_for(inode, Purpose::Walk).await?;
@@ -448,35 +344,6 @@ impl Drive {
         }
     }
 
-    /// Who asks for a directory's attributes is mostly on the way to something in it: the kernel asks for one part of a path after the other.
-    /// So the files in it that were asked for lately are asked for at the same time, if they won't be believed much longer.
-    async fn refresh_files_in(&self, inode: Inode) {
-        const FILES_MAX: usize = 4;
-        let (lately, long) = (4 * self.options.attr_timeout, self.options.attr_timeout / 2);
-        let files: Vec<Inode> = {
-            let nodes = self.tree.lock();
-            let Ok(node) = nodes.get(inode) else { return };
-            let due = node.children.values().filter_map(|&child| {
-                let node = nodes.get(child).ok()?;
-                let fetched = node.fetched.filter(|at| (long..lately).contains(&at.elapsed()))?;
-                (node.attributes.kind == RemoteKind::File && !node.is_unsaved()).then_some((fetched, child))
-            });
-            let mut due: Vec<(Instant, Inode)> = due.collect();
-            due.sort_unstable_by_key(|(fetched, _)| std::cmp::Reverse(*fetched));
-            due.into_iter().take(FILES_MAX).map(|(_, child)| child).collect()
-        };
-        let refreshed = files.into_iter().map(|file| async move {
-            let asked = Instant::now();
-            // What else became of them is told to who asks.
-            if let Ok(attributes) = self.fetch_attributes(file).await
-                && attributes.kind == RemoteKind::File
-            {
-                let _ = self.tree.lock().note_attributes(file, attributes, asked);
-            }
-        });
-        futures::future::join_all(refreshed).await;
-    }
-
     /// The directory around a node whose attributes are merely old: its listing has new ones.
     fn stale_in(&self, inode: Inode) -> Result<Option<Inode>, DriveError> {
         let nodes = self.tree.lock();
@@ -492,7 +359,7 @@ impl Drive {
     }
 
     /// Asks the server for a node's attributes; the length is the cleartext's.
-    async fn fetch_attributes(&self, inode: Inode) -> Result<RemoteAttributes, DriveError> {
+    pub(super) async fn fetch_attributes(&self, inode: Inode) -> Result<RemoteAttributes, DriveError> {
         enum Ask {
             Path(RemotePath),
             Open(Arc<File>),
