@@ -303,6 +303,14 @@ pub trait Remote: Send + Sync + 'static {
     async fn stat(&self, path: &RemotePath) -> Result<RemoteAttributes, RemoteError>;
     /// All names in the directory `path`, without `.` and `..`; unsafe names are dropped.
     async fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError>;
+    /// The same, given up with [`RemoteError::Protocol`] where there are more than `most`.
+    async fn list_at_most(&self, path: &RemotePath, most: usize) -> Result<Vec<RemoteEntry>, RemoteError> {
+        let entries = self.list(path).await?;
+        if entries.len() > most {
+            return Err(RemoteError::Protocol(format!("{path:?} has more than {most} names")));
+        }
+        Ok(entries)
+    }
     /// Opens a regular file. A link in the last place is followed by the server, so callers stat first where it matters.
     async fn open(&self, path: &RemotePath, how: RemoteOpen) -> Result<Arc<dyn RemoteFile>, RemoteError>;
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].

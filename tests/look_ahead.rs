@@ -51,6 +51,29 @@ fn two_levels_below_who_looks_names_up_in_a_vault_are_listed_ahead() {
 }
 
 #[test]
+fn a_large_directory_is_not_listed_ahead_and_is_listed_whole_for_who_asks() {
+    const FILES: usize = 1001;
+    for place in [Place::Gcm, Place::Ctrmac] {
+        runtime().block_on(async {
+            let server = place.server();
+            let filling = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            filling.mkdir("many", 0o755).await.unwrap();
+            for number in 0..FILES {
+                filling.save(&format!("many/{number}"), b"").await.unwrap();
+            }
+            filling.drive.save_all().await;
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            kernel.go_far();
+            assert_eq!(kernel.lookup("nothing").await.unwrap_err(), ENOENT);
+            tokio::time::sleep(20 * ROUND_TRIP).await;
+            let many = kernel.lookup("many").await.unwrap().inode;
+            let taken = round_trips(async { assert_eq!(kernel.list(many).await.unwrap().len(), FILES) });
+            assert!(taken.await > 0, "{place:?}");
+        });
+    }
+}
+
+#[test]
 fn a_name_is_not_waited_for_longer_than_it_takes_to_ask_for_it() {
     for place in [Place::Gcm, Place::Ctrmac] {
         runtime().block_on(async {

@@ -143,17 +143,18 @@ impl Directory {
         }
     }
 
-    /// All nodes of the directory, and debris of ours that was seen on the way. Which directories it has `met` is told as soon as that is
-    /// known.
+    /// All nodes of the directory, unless there are more than `most`, and debris of ours that was seen on the way. Which directories it has
+    /// `met` is told as soon as that is known.
     pub(super) async fn list(
         &self,
         remote: &dyn Remote,
+        most: usize,
         met: impl FnOnce(Vec<Self>) + Send,
     ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
         match self {
             Self::Plain(path) => {
                 let (temporary, shown): (Vec<_>, Vec<_>) = remote
-                    .list(path)
+                    .list_at_most(path, most)
                     .await?
                     .into_iter()
                     .partition(|entry| super::temporary::is_temporary(entry.name.as_bytes()));
@@ -167,7 +168,7 @@ impl Directory {
                 Ok((found, debris))
             }
             Self::Vault(directory) => {
-                directory.list(remote, |below| met(below.into_iter().map(Self::Vault).collect())).await
+                directory.list(remote, most, |below| met(below.into_iter().map(Self::Vault).collect())).await
             }
         }
     }

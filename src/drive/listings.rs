@@ -26,6 +26,8 @@ use crate::remote::{Remote, RemoteName, RemotePath};
 const WALK_UNUSED_MAX: usize = 256;
 /// The same ahead of who looks names up.
 const LOOK_UP_UNUSED_MAX: usize = 128;
+/// Larger directories are not listed ahead.
+const AHEAD_NAMES_MAX: usize = 1000;
 
 /// Why a directory is listed, and so what is listed ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,25 +96,29 @@ struct Known {
     pending: Pending,
     below: Below,
     began: Instant,
+    /// Whether it is given up where there are many names.
+    is_bounded: bool,
     /// The walk that it was listed ahead for; `None` once somebody asked for it.
     ahead: Option<Step>,
 }
 
 impl Known {
     /// Begins to list a directory. It goes on even if whoever asked goes away: half a listing would keep its place on the lane.
-    fn begin(remote: &Arc<dyn Remote>, directory: &Directory) -> Self {
+    fn begin(remote: &Arc<dyn Remote>, directory: &Directory, ahead: Option<Step>) -> Self {
         let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Instant::now());
         let (tell, below) = oneshot::channel();
+        let is_bounded = ahead.is_some();
+        let most = if is_bounded { AHEAD_NAMES_MAX } else { usize::MAX };
         let pending = async move {
             // Perhaps nobody goes on from here.
             let met = |directories| drop(tell.send(Arc::new(directories)));
-            let (found, debris) = directory.list(remote.as_ref(), met).await?;
+            let (found, debris) = directory.list(remote.as_ref(), most, met).await?;
             Ok(Arc::new(Listed { asked, found, debris }))
         }
         .boxed()
         .shared();
         tokio::spawn(pending.clone());
-        Self { pending, below: below.shared(), began: asked, ahead: None }
+        Self { pending, below: below.shared(), began: asked, is_bounded, ahead }
     }
 
     /// Whether it may still tell something: what failed is tried anew.
@@ -165,9 +171,15 @@ impl Listings {
         directory: &Directory,
         purpose: Purpose,
     ) -> Result<Arc<Listed>, DriveError> {
-        let listed = self.take_up(remote, directory, purpose)?.await;
-        self.lock().remove(&directory.path());
-        listed
+        loop {
+            let (pending, is_bounded) = self.take_up(remote, directory, purpose)?;
+            let listed = pending.await;
+            self.lock().remove(&directory.path());
+            // What failed ahead is tried anew when somebody asks.
+            if listed.is_ok() || !is_bounded {
+                return listed;
+            }
+        }
     }
 
     /// Lists a directory in the background, if that is not under way: somebody asks for its names.
@@ -189,21 +201,23 @@ impl Listings {
         self.go_to(remote, directory, Step::of_look_up(0));
     }
 
+    /// The listing of a directory, begun if it is not, and whether it is given up where there are many names.
     fn take_up(
         self: &Arc<Self>,
         remote: &Arc<dyn Remote>,
         directory: &Directory,
         purpose: Purpose,
-    ) -> Result<Pending, DriveError> {
+    ) -> Result<(Pending, bool), DriveError> {
         let mut all = self.lock_swept();
         if directory.is_locked() {
             return Err(DriveError::Locked);
         }
         let (known, is_new) = match all.entry(directory.path()) {
             Entry::Occupied(known) => (known.into_mut(), false),
-            Entry::Vacant(place) => (place.insert(Known::begin(remote, directory)), true),
+            Entry::Vacant(place) => (place.insert(Known::begin(remote, directory, None)), true),
         };
         let (pending, below, ahead) = (known.pending.clone(), known.below.clone(), known.ahead.take());
+        let is_bounded = known.is_bounded;
         drop(all);
         match (purpose, ahead) {
             (Purpose::Walk, Some(Step { walk, level })) => {
@@ -219,7 +233,7 @@ impl Listings {
             }
             (Purpose::LookUp | Purpose::Names, _) => {}
         }
-        Ok(pending)
+        Ok((pending, is_bounded))
     }
 
     /// Goes on from a directory once it is known which ones lie in it.
@@ -275,7 +289,7 @@ impl Listings {
                     return;
                 }
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => place.insert(Known::begin(remote, directory)),
+                Entry::Vacant(place) => place.insert(Known::begin(remote, directory, Some(step.clone()))),
             };
             known.ahead = Some(step.clone());
             known.below.clone()

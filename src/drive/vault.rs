@@ -131,14 +131,15 @@ impl VaultDirectory {
         Ok((Entry::new(entry), encrypted.long_name))
     }
 
-    /// All nodes of this directory, conflicting copies under names of their own, and the debris seen on the way. Which directories it has
-    /// `met` is told as soon as that is known, before it is known how they look.
+    /// All nodes of this directory, unless there are more than `most`, conflicting copies under names of their own, and the debris seen on the
+    /// way. Which directories it has `met` is told as soon as that is known, before it is known how they look.
     pub(super) async fn list(
         &self,
         remote: &dyn Remote,
+        most: usize,
         met: impl FnOnce(Vec<Self>) + Send,
     ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
-        let entries = remote.list(&self.content()).await?;
+        let entries = remote.list_at_most(&self.content(), most).await?;
         let debris = entries
             .iter()
             .filter(|entry| temporary::is_debris(entry.name.as_bytes()))

@@ -91,10 +91,14 @@ impl Remote for SftpRemote {
     }
 
     async fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
+        self.list_at_most(path, usize::MAX).await
+    }
+
+    async fn list_at_most(&self, path: &RemotePath, most: usize) -> Result<Vec<RemoteEntry>, RemoteError> {
         let names = retry(&self.link, |connection, _| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                match connection.names.list(&path).await {
+                match connection.names.list_at_most(&path, most).await {
                     Ok(names) => Ok(names),
                     Err(error) => Err(why_not_listed(&self.link, &path, error).await),
                 }

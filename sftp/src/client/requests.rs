@@ -24,9 +24,10 @@ const NAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
 const NAMES_PER_DEADLINE: usize = 10_000;
 /// READDIRs on one handle at the start: most directories end with the second.
 const READDIRS_FIRST: usize = 2;
-/// READDIRs on one handle at a time after that. OpenSSH answers a hundred names to each, so 5,000 names take four round trips; what is asked
-/// for behind the end costs a few bytes.
+/// READDIRs on one handle at a time after that: 5,000 names take four round trips. What is asked for behind the end costs a few bytes.
 const READDIRS_MORE: usize = 64;
+/// Names that OpenSSH answers to each.
+const NAMES_PER_READDIR: usize = 100;
 
 /// How to open a file (section 6.3 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -417,6 +418,16 @@ impl Lane {
     ///
     /// As all requests; [`SftpError::Protocol`] if it does not end.
     pub async fn list(&self, path: &[u8]) -> Result<Vec<NameEntry>, SftpError> {
+        self.list_at_most(path, NAMES_MAX).await
+    }
+
+    /// The same, given up where there are more than `most`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::list`]; [`SftpError::Protocol`] if there are more.
+    pub async fn list_at_most(&self, path: &[u8], most: usize) -> Result<Vec<NameEntry>, SftpError> {
+        let most = most.min(NAMES_MAX);
         let handle = self.request(kind::OPENDIR, |request| request.string(path)).await?;
         let handle = self.handle(handle, "OPENDIR")?;
         let mut names: Vec<NameEntry> = Vec::new();
@@ -438,8 +449,8 @@ impl Lane {
             if ended {
                 break;
             }
-            if names.len() > NAMES_MAX {
-                return Err(SftpError::Protocol(format!("a directory of more than {NAMES_MAX} names")));
+            if names.len() > most {
+                return Err(SftpError::Protocol(format!("a directory of more than {most} names")));
             }
             if bytes > NAMES_BYTES_MAX {
                 return Err(SftpError::Protocol(format!("a directory of {bytes} bytes of names")));
@@ -448,7 +459,7 @@ impl Lane {
             if began.elapsed() > self.deadline() * deadlines {
                 return Err(SftpError::Timeout(self.deadline()));
             }
-            at_once = READDIRS_MORE;
+            at_once = READDIRS_MORE.min((most - names.len()) / NAMES_PER_READDIR + 2);
         }
         // Whether closing went well changes nothing about the names.
         drop(handle);
