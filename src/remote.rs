@@ -192,7 +192,8 @@ pub enum RemoteOpen {
     Read,
     /// An existing file, for reading and writing.
     ReadWrite,
-    /// A new file, for reading and writing, with these permission bits; fails with [`RemoteError::Exists`] if the name is taken.
+    /// A new file, for reading and writing, with these permission bits less those that the server's umask takes; fails with
+    /// [`RemoteError::Exists`] if the name is taken.
     CreateNew(u16),
 }
 

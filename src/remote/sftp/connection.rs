@@ -30,7 +30,7 @@ pub(super) struct Connection {
     road: Arc<Road>,
     timeout: Duration,
     uploads: OnceCell<Vec<Lane>>,
-    /// Permission bits that the server's umask is known to leave to new files.
+    /// Permission bits that the server's umask is known to leave to new directories.
     kept_bits: AtomicU16,
     session: Session,
 }
