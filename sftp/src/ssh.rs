@@ -21,4 +21,5 @@ pub use destination::{Agent, Destination, Method, StrictHostKeyChecking};
 pub use error::{ConnectError, HostKeyProblem};
 pub use held_keys::HeldKeys;
 pub use interaction::{Cancelled, Credential, Interaction, Progress, Question};
+pub use known_hosts::matches_pattern;
 pub use session::{ChannelError, Session};

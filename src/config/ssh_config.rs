@@ -444,22 +444,9 @@ fn included(pattern: &str, base: &Path, home: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Whether a name is what a pattern of hosts or users means (`ssh_config(5)`, PATTERNS): `*` is any text, `?` any character.
+/// Whether a name is what a pattern of hosts or users means (`ssh_config(5)`, PATTERNS), in capitals or not.
 fn matches_pattern(text: &str, pattern: &str) -> bool {
-    match (text.chars().next(), pattern.chars().next()) {
-        (None, None) => true,
-        (_, Some('*')) => {
-            let behind = pattern.split_at(1).1;
-            text.char_indices()
-                .map(|(at, _)| at)
-                .chain([text.len()])
-                .any(|at| matches_pattern(text.split_at(at).1, behind))
-        }
-        (Some(c), Some(p)) if p == '?' || c.eq_ignore_ascii_case(&p) => {
-            matches_pattern(text.split_at(c.len_utf8()).1, pattern.split_at(p.len_utf8()).1)
-        }
-        _ => false,
-    }
+    scaup_sftp::ssh::matches_pattern(&text.to_lowercase(), &pattern.to_lowercase())
 }
 
 /// The hosts that a file, and those that it includes, name without patterns, in their order.

@@ -281,18 +281,20 @@ impl Listings {
             if directory.is_locked() {
                 return;
             }
-            let known = match all.entry(directory.path()) {
-                // It is in use, or a walk has come here before that goes as far.
-                Entry::Occupied(known)
-                    if known.get().ahead.as_ref().is_none_or(|other| other.reach() >= step.reach()) =>
-                {
-                    return;
+            match all.entry(directory.path()) {
+                Entry::Vacant(place) => {
+                    place.insert(Known::begin(remote, directory, Some(step.clone()))).below.clone()
                 }
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => place.insert(Known::begin(remote, directory, Some(step.clone()))),
-            };
-            known.ahead = Some(step.clone());
-            known.below.clone()
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    // It is in use, or a walk has come here before that goes as far.
+                    if known.ahead.as_ref().is_none_or(|other| other.reach() >= step.reach()) {
+                        return;
+                    }
+                    known.ahead = Some(step.clone());
+                    known.below.clone()
+                }
+            }
         };
         self.follow(remote, below, step);
     }

@@ -18,7 +18,7 @@ use super::found::{Directory, Found};
 use super::location::Location;
 use super::parts::Part;
 use super::start::Fetching;
-use super::streak::{Key, Level, Order, Streak, WINDOW_MAX};
+use super::streak::{Key, Level, Order, Streak, WINDOW_MAX, is_first};
 use super::tree::Nodes;
 use crate::remote::RemotePath;
 
@@ -177,7 +177,7 @@ impl Inner {
                 && streak.order.is_next(names, number, None, &key.name)
         });
         let Some(from) = from else {
-            return if Order::Name.is_first(names, number, &key.name) { alone(Order::Name) } else { None };
+            return if is_first(names, &key.name) { alone(Order::Name) } else { None };
         };
         let mut levels = VecDeque::new();
         let (around, top) = (nodes.above(from.last().0), from.top());

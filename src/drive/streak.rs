@@ -72,19 +72,11 @@ impl Order {
         };
         between.take(tolerance + 1).count() <= tolerance
     }
+}
 
-    /// Whether no file comes before `name`.
-    pub(super) fn is_first(
-        self,
-        names: &HashMap<OsString, Found>,
-        number: impl Fn(&OsStr) -> Inode,
-        name: &OsStr,
-    ) -> bool {
-        let rank = self.rank(&number, name);
-        !names
-            .values()
-            .any(|found| found.attributes.kind == RemoteKind::File && self.rank(&number, &found.name) < rank)
-    }
+/// Whether `name` is the first file of a directory, by name.
+pub(super) fn is_first(names: &HashMap<OsString, Found>, name: &OsStr) -> bool {
+    !names.values().any(|found| found.attributes.kind == RemoteKind::File && *found.name < *name)
 }
 
 /// A directory that a program goes through, and how far it has come.

@@ -188,8 +188,9 @@ fn hash_name(name: &str, salt: &[u8]) -> Option<Vec<u8>> {
     Some(mac.finalize().into_bytes().to_vec())
 }
 
-/// Matches `*` (any text) and `?` (any character).
-pub(super) fn matches_pattern(text: &str, pattern: &str) -> bool {
+/// Whether a name is what a pattern of `ssh` means: `*` is any text, `?` any character.
+#[must_use]
+pub fn matches_pattern(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
     // The place to go back to: behind the last star, and how much of the text it took.
     let (mut at, mut of, mut star) = (0, 0, None);
