@@ -165,8 +165,12 @@ impl Place {
                 Some(last).filter(|last| !last.is_empty())
             }
         };
-        let last =
-            last.ok_or_else(|| CliError::usage(format!("{}: name the vault's directory", self.path)))?;
+        let last = last.ok_or_else(|| {
+            CliError::usage(format!(
+                "{}: name the vault's directory, as HOST:DIRECTORY or ./DIRECTORY",
+                self.path
+            ))
+        })?;
         let path = RemotePath::parse(last.as_bytes())
             .ok_or_else(|| CliError::usage(format!("{last:?} can't be a vault's name")))?;
         let options = mount_options::sort(&self.options).map_err(CliError::usage)?;
