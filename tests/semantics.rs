@@ -136,6 +136,19 @@ fn opening_shows_all_that_others_added_however_fresh_the_kernels_memory_is() {
 }
 
 #[test]
+fn opening_shows_all_that_others_added_also_when_a_listing_told_only_the_drive_of_it() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "60", "-o", "without=list-ahead"]);
+    let (here, there) = (drive.plain().join("log"), drive.on_server("plain/log"));
+    fs::write(&there, "one line\n").unwrap();
+    assert_eq!(fs::metadata(&here).unwrap().len(), 9);
+    fs::write(&there, "one line\nanother line\n").unwrap();
+    // The names are fetched with this; the kernel is handed none of them.
+    fs::File::open(drive.plain()).unwrap();
+    assert_eq!(fs::read_to_string(&here).unwrap(), "one line\nanother line\n");
+    drive.unmount();
+}
+
+#[test]
 fn what_is_opened_ahead_is_at_most_a_second_old_and_shows_what_was_changed_here() {
     let drive = Drive::mounted();
     for directory in [drive.plain(), drive.vault()] {

@@ -91,15 +91,15 @@ impl Drive {
                 self.open_ahead.forget_directory(parent);
             }
             if !unchanged && file.unsaved().is_none() {
-                node.attributes.size = length;
+                node.note_length(length);
                 node.attributes.modified = base.modified();
             }
         }
+        let has_other_length = std::mem::take(&mut node.has_other_length) || shown_length != length;
         drop(nodes);
         // The kernel's idea of the length has to follow, or it would cut reads short: somebody else may have changed the file, or
-        // given its name to another one, since the kernel asked.
-        if !unchanged
-            && (known.is_some() || shown_length != length)
+        // given its name to another one, since the kernel asked. A listing may have told that here, and nobody there.
+        if (has_other_length || (known.is_some() && !unchanged))
             && let Some(invalidate) = self.invalidate.get()
         {
             // The pages go with the opening.

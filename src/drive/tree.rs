@@ -41,6 +41,8 @@ pub(super) struct Node {
     pub(super) name: OsString,
     pub(super) place: Place,
     pub(super) attributes: RemoteAttributes,
+    /// Whether its length became another one since it was last opened: the kernel may still have the old one, and would cut reads at it.
+    pub(super) has_other_length: bool,
     /// When the attributes were asked for; `None` if they must be asked for again.
     pub(super) fetched: Option<Instant>,
     /// When this mount last changed its attributes: answers to older questions tell nothing of it.
@@ -83,6 +85,7 @@ impl Node {
             name: found.name,
             place: found.place,
             attributes: found.attributes,
+            has_other_length: false,
             fetched: Some(asked),
             doubted: asked,
             names_changed: asked,
@@ -102,6 +105,19 @@ impl Node {
             detached: false,
             lookups: 0,
         }
+    }
+
+    /// What the server said of it when it was asked then.
+    fn note_attributes(&mut self, attributes: RemoteAttributes, asked: Instant) {
+        self.note_length(attributes.size);
+        self.attributes = attributes;
+        self.fetched = Some(asked);
+    }
+
+    /// How long it is, in bytes of cleartext.
+    pub(super) fn note_length(&mut self, length: u64) {
+        self.has_other_length |= length != self.attributes.size;
+        self.attributes.size = length;
     }
 
     /// Has the attributes asked for anew when they are next wanted.
@@ -387,8 +403,7 @@ impl Nodes<'_> {
                 return Ok(inode);
             }
             if node.attributes.kind == found.attributes.kind && node.place.is_same(&found.place) {
-                node.attributes = found.attributes;
-                node.fetched = Some(asked);
+                node.note_attributes(found.attributes, asked);
                 return Ok(inode);
             }
             // Something else has the name now.
@@ -539,8 +554,7 @@ impl Nodes<'_> {
         if node.knows_better_than(asked) {
             return Ok(());
         }
-        node.attributes = attributes;
-        node.fetched = Some(asked);
+        node.note_attributes(attributes, asked);
         let (parent, name) = (node.parent, node.name.clone());
         if !node.detached
             && let Ok(above) = self.get_mut(parent)
