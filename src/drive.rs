@@ -61,7 +61,9 @@ use vaults::KnownVault;
 pub use error::DriveError;
 pub use parts::{Part, UnknownPart};
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
-pub use vaults::{VaultError, VaultState, VaultStatus, create_vault, inspect_vault, open_vault};
+pub use vaults::{
+    VaultError, VaultState, VaultStatus, create_vault, inspect_vault, is_empty_directory, open_vault,
+};
 
 pub(crate) use temporary::is_temporary;
 pub(crate) use vault::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part};

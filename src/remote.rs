@@ -284,6 +284,11 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// A file that was to be small is longer than `limit` bytes.
+    fn too_long(path: &RemotePath, limit: usize) -> Self {
+        Self::Protocol(format!("{path:?} is longer than {limit} bytes"))
+    }
+
     /// Whether no answer came: the server says nothing about what was asked.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
@@ -319,7 +324,7 @@ pub trait Remote: Send + Sync + 'static {
         let file = self.open(path, RemoteOpen::Read).await?;
         let (_, content) = file.read_start(limit + 1, None).await?;
         if content.len() > limit {
-            return Err(RemoteError::Protocol(format!("{path:?} is longer than {limit} bytes")));
+            return Err(RemoteError::too_long(path, limit));
         }
         Ok(content)
     }

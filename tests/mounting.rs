@@ -14,16 +14,16 @@ use support::{PASSWORD, scaup};
 const QUIET: Duration = Duration::from_millis(150);
 
 /// The key exchange (2), the request for logins, a look whether the key will do, the signature, the channels, the subsystem (OpenSSH opens
-/// its window only with that), the greeting with everything that is asked of the directory.
-const TO_THE_DIRECTORY: u64 = 8;
-/// The directory's own attributes, opening it, its names.
+/// its window only with that).
+const TO_THE_LANES: u64 = 7;
+/// The directory's own attributes along with the greeting, opening it, its names.
 const LISTING: u64 = 3;
-/// Opening the vault's files, reading them.
+/// Opening the vault's files along with the greeting, reading them.
 const UNLOCKING: u64 = 2;
 /// Opening the content of the vault's root beside looking for it, its names. Nothing is waited for after that.
 const VAULTS_LISTING: u64 = 2;
-/// Pauses of a busy machine count as round trips: so many are forgiven.
-const FORGIVEN: u64 = 2;
+/// Pauses of a busy machine count as round trips: what takes too many is tried so often.
+const ATTEMPTS: usize = 4;
 
 /// Mounts an empty vault's directory through a road that counts; answers the round trips until its names are there.
 fn round_trips(unlocked: bool) -> u64 {
@@ -46,15 +46,19 @@ fn round_trips(unlocked: bool) -> u64 {
     round_trips
 }
 
+/// Mounting and listing takes no more than `most` round trips.
+fn takes_at_most(most: u64, unlocked: bool) {
+    let mut attempts = (0..ATTEMPTS).map(|_| round_trips(unlocked));
+    let enough = attempts.find(|&taken| taken <= most);
+    assert!(enough.is_some(), "more than {most} round trips each time");
+}
+
 #[test]
 fn a_directory_is_there_after_few_round_trips() {
-    let round_trips = round_trips(false);
-    assert!(round_trips <= TO_THE_DIRECTORY + LISTING + FORGIVEN, "{round_trips} round trips");
+    takes_at_most(TO_THE_LANES + LISTING, false);
 }
 
 #[test]
 fn a_vault_adds_the_reading_of_its_files_and_no_more() {
-    let round_trips = round_trips(true);
-    let least = TO_THE_DIRECTORY + UNLOCKING + VAULTS_LISTING;
-    assert!(round_trips <= least + FORGIVEN, "{round_trips} round trips");
+    takes_at_most(TO_THE_LANES + UNLOCKING + VAULTS_LISTING, true);
 }

@@ -185,6 +185,48 @@ fn a_locked_vault_shows_its_encrypted_content_read_only_until_it_is_unlocked() {
 }
 
 #[test]
+fn a_vault_that_somebody_made_just_now_is_unlocked() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    for directory in ["plain", "other"] {
+        fs::create_dir(sshd.home().join(directory)).unwrap();
+    }
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").args(["--attr-timeout", "600"]).start();
+    assert_eq!(names(mount.path()), ["other", "plain"]);
+    for directory in ["plain", "other"] {
+        assert_eq!(names(&mount.join(directory)), Vec::<String>::new());
+    }
+    let fixture = Fixture::unpack("gcm8");
+    let password = scaup.command_answering(&fixture.manifest.password);
+    for place in ["New", "plain/New", "other"] {
+        // One was an ordinary directory before.
+        let there = sshd.home().join(place);
+        fs::remove_dir(&there).ok();
+        fixture.copy_vault_to(&there);
+        sshd.give(&sshd.home());
+        ends_with(&scaup, 0, ["unlock", "127.0.0.1", place, "--vault-password-command", &password]);
+        assert_eq!(names(&mount.join(place)), cleartext_names(&fixture), "{place}");
+        ends_with(&scaup, 0, ["lock", "127.0.0.1", place]);
+    }
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn nobody_is_asked_for_the_password_of_a_vault_that_can_not_be_made() {
+    let scaup = scaup();
+    let asked = scaup.home().join("asked");
+    let command = format!("touch '{}'; echo 'correct horse battery'", asked.display());
+    fs::create_dir(scaup.home().join("full")).unwrap();
+    fs::write(scaup.home().join("full/file"), "").unwrap();
+    for (place, code) in [("missing/New", 1), ("full", 5)] {
+        let place = scaup.home().join(place);
+        let words = ["vault", "create", place.to_str().unwrap(), "--vault-password-command", &command];
+        ends_with(&scaup, code, words);
+        assert!(!asked.exists(), "{}", place.display());
+    }
+}
+
+#[test]
 fn vaults_that_must_be_refused_end_with_5_if_they_are_named() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     for name in ["format5-refuse", "jwt-bad-signature", "jwt-kid-hub", "masterkey-missing"] {

@@ -13,7 +13,7 @@ use super::prompt;
 use crate::config::mount_options;
 use crate::config::target::{ServerTarget, Target};
 use crate::daemon::protocol::{FailureKind, MountRequest, Request};
-use crate::drive::{VaultState, create_vault, inspect_vault};
+use crate::drive::{VaultState, create_vault, inspect_vault, is_empty_directory};
 use crate::remote::{Remote, RemotePath};
 
 /// Shortest password for a new vault, in characters: what Cryptomator asks for.
@@ -108,13 +108,14 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match command {
         Command::Create { place, cipher_combo, shortening_threshold, vault_password_command } => {
+            let failed = |error| CliError::new(FailureKind::Vault, error);
+            let (remote, path) = runtime.block_on(place.open())?;
+            // Nobody makes up a password for a vault that can't be made there.
+            runtime.block_on(is_empty_directory(remote.as_ref(), &path)).map_err(failed)?;
             let password = new_password(&place.path, vault_password_command.as_deref())?;
-            runtime.block_on(async {
-                let (remote, path) = place.open().await?;
-                create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold)
-                    .await
-                    .map_err(|error| CliError::new(FailureKind::Vault, error))
-            })?;
+            let creating =
+                create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold);
+            runtime.block_on(creating).map_err(failed)?;
             println!("made a {cipher_combo} vault at {}", place.path);
             println!("If the password is lost, so is everything in it: keep it in a safe place.");
             Ok(())

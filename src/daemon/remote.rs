@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-/// Connects, logs in where that is needed, and opens the directory.
+/// Connects, and logs in where that is needed. Whether the directory is there, [`Connected::ready`] tells.
 pub(super) async fn connect(
     place: &Place,
     request: &MountRequest,
@@ -76,14 +76,16 @@ pub(super) async fn connect(
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let timeout = Duration::from_secs(request.timeout);
     let remote = SftpRemote::open(session, directory.as_bytes(), login, timeout).await;
-    remote.map(|remote| Connected::Server(Arc::new(remote))).map_err(|error| {
-        // A shell without SFTP behind it ends at once.
-        let hint = match error {
-            RemoteError::Disconnected(_) => "; is SFTP switched on there for this user?",
-            _ => "",
-        };
-        Failure::new(FailureKind::Other, format!("{}: {error}{hint}", request.target))
-    })
+    remote.map(|remote| Connected::Server(Arc::new(remote))).map_err(|error| not_open(request, &error))
+}
+
+fn not_open(request: &MountRequest, error: &RemoteError) -> Failure {
+    // A shell without SFTP behind it ends at once.
+    let hint = match error {
+        RemoteError::Disconnected(_) => "; is SFTP switched on there for this user?",
+        _ => "",
+    };
+    Failure::new(FailureKind::Other, format!("{}: {error}{hint}", request.target))
 }
 
 /// What is mounted.
@@ -99,6 +101,14 @@ impl Connected {
         match self {
             Self::Local(local) => Arc::clone(local) as Arc<dyn Remote>,
             Self::Server(server) => Arc::clone(server) as Arc<dyn Remote>,
+        }
+    }
+
+    /// Waits until it is known that the requested directory is there. What is read meanwhile is read a round trip sooner.
+    pub(super) async fn ready(&self, request: &MountRequest) -> Result<(), Failure> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Server(server) => server.ready().await.map_err(|error| not_open(request, &error)),
         }
     }
 }
@@ -196,5 +206,7 @@ pub async fn connect_here(
         otp_command: request.otp_command.clone(),
         batch_mode: place.asks_nobody(),
     };
-    Ok(connect(&place, request, Arc::new(here)).await?.remote())
+    let connected = connect(&place, request, Arc::new(here)).await?;
+    connected.ready(request).await?;
+    Ok(connected.remote())
 }

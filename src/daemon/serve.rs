@@ -276,9 +276,21 @@ impl Daemon {
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));
-        let unlocking = vaults::unlock_at_mount(&drive, request, password, &self.prompts, link);
-        let ((), unlocked) = tokio::join!(drive.look_at_root(), unlocking);
-        unlocked?;
+        let unlocking = async {
+            // Nobody is asked for the password of a vault in a directory that may not be there.
+            if password.is_none() && !request.vaults.is_empty() {
+                connected.ready(request).await?;
+            }
+            let unlocked = vaults::unlock_at_mount(&drive, request, password, &self.prompts, link).await;
+            // If it is not, that is what to tell.
+            connected.ready(request).await?;
+            unlocked
+        };
+        let looking = async {
+            drive.look_at_root().await;
+            Ok(())
+        };
+        tokio::try_join!(connected.ready(request), unlocking, looking)?;
         let made_mountpoint = make_mountpoint(&request.mountpoint)?;
         let mounted = {
             let (drive, path) = (Arc::clone(&drive), request.mountpoint.clone());

@@ -478,6 +478,17 @@ impl Drive {
         }
     }
 
+    /// Has the names in a directory asked for anew when they are next wanted.
+    pub(super) fn forget_names(&self, inode: Inode) {
+        let mut nodes = self.tree.lock();
+        if let Ok(node) = nodes.get_mut(inode) {
+            node.listing = None;
+        }
+        if let Ok(directory) = nodes.directory(inode) {
+            self.listings.forget(&directory.path());
+        }
+    }
+
     /// A change of the node's attributes failed, or only its answer was lost: what is known of them is asked for anew.
     pub(super) fn expire_listed(&self, inode: Inode) {
         self.expire(inode);

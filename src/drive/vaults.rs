@@ -370,7 +370,15 @@ impl Drive {
         for name in path.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
             let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
             let _names = self.namespace.read().await;
-            at = match self.find(at, name).await {
+            let found = match self.find(at, name).await {
+                Ok(None) => {
+                    // Somebody may have made it just now.
+                    self.forget_names(at);
+                    self.find(at, name).await
+                }
+                found => found,
+            };
+            at = match found {
                 Ok(Some(inode)) => inode,
                 Ok(None) => return Err(VaultError::NotAVault(path.clone())),
                 Err(error) => return Err(drive_failed(path, error)),
@@ -551,6 +559,20 @@ pub async fn open_vault(
     unlock_aside(path, opening, password).await
 }
 
+/// Whether an empty directory is at `path`, where a vault can be made; `false` if nothing is.
+///
+/// # Errors
+///
+/// If anything else is there, or the server can't tell.
+pub async fn is_empty_directory(remote: &dyn Remote, path: &RemotePath) -> Result<bool, VaultError> {
+    match remote.list(path).await {
+        Ok(entries) if entries.is_empty() => Ok(true),
+        Ok(_) => Err(refused(path, "the directory is not empty; name a new one")),
+        Err(RemoteError::NotFound) => Ok(false),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
 /// Makes a vault in `path`, which must be missing or empty.
 ///
 /// The marker files come last, so that a cut leaves no vault rather than half of one.
@@ -565,11 +587,8 @@ pub async fn create_vault(
     cipher_combo: CipherCombo,
     shortening_threshold: u32,
 ) -> Result<(), VaultError> {
-    match remote.list(path).await {
-        Ok(entries) if entries.is_empty() => {}
-        Ok(_) => return Err(refused(path, "the directory is not empty; name a new one")),
-        Err(RemoteError::NotFound) => remote.mkdir(path, 0o755).await.map_err(failed(path))?,
-        Err(error) => return Err(failed(path)(error)),
+    if !is_empty_directory(remote, path).await? {
+        remote.mkdir(path, 0o755).await.map_err(failed(path))?;
     }
     let config = VaultConfig {
         format: 8,

@@ -41,23 +41,32 @@ pub struct SftpRemote {
 
 impl SftpRemote {
     /// Opens `directory` (empty: the login directory) on a server that one is logged in to. Each request waits at most `timeout` for its
-    /// answer, and as long for a lost connection, which `connector` makes anew.
+    /// answer, and as long for a lost connection, which `connector` makes anew. What is read before [`Self::ready`] answers saves a round trip.
     ///
     /// # Errors
     ///
-    /// If the server has no SFTP, or no such directory.
+    /// If the server has no SFTP.
     pub async fn open(
         session: Session,
         directory: &[u8],
         connector: Arc<dyn Connector>,
         timeout: Duration,
     ) -> Result<Self, RemoteError> {
-        let first = Connection::open(session.clone(), directory, timeout, 0).await?;
         let directory = Bytes::copy_from_slice(directory);
+        let first = Connection::open(session.clone(), directory.clone(), timeout, 0).await?;
         Ok(Self {
             link: Link::start(first, session, directory, connector, timeout),
             files: OpenFiles::default(),
         })
+    }
+
+    /// Waits until the server has greeted, and has shown that the directory is one.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or the server has no SFTP after all: then all that is asked fails.
+    pub async fn ready(&self) -> Result<(), RemoteError> {
+        self.link.ready().await
     }
 
     /// Whether the server can be asked, and every change of that.
@@ -116,6 +125,13 @@ impl Remote for SftpRemote {
 
     async fn open(&self, path: &RemotePath, how: RemoteOpen) -> Result<Arc<dyn RemoteFile>, RemoteError> {
         Ok(file::open(&self.link, &self.files, path, how).await?)
+    }
+
+    async fn read_small(&self, path: &RemotePath, limit: usize) -> Result<Bytes, RemoteError> {
+        retry(&self.link, |connection, _| {
+            Box::pin(async move { file::read_small(&self.link, &connection, path, limit).await })
+        })
+        .await
     }
 
     async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError> {

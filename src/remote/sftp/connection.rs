@@ -1,8 +1,8 @@
 //! One login, and the lanes on it: one for names and attributes, one for content, and up to seven more for uploads, since the
 //! server's own window caps what one lane carries upwards (OpenSSH's is 2 MiB: 26 MB/s over 80 ms).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,8 +25,10 @@ pub(super) struct Connection {
     pub(super) generation: u64,
     pub(super) names: Lane,
     pub(super) content: Lane,
-    /// The mounted directory's absolute path, without a slash at its end.
-    root: Bytes,
+    /// The mounted directory as it was named; empty: the login directory.
+    directory: Bytes,
+    /// Its absolute path, without a slash at its end, once the server has told it.
+    root: OnceLock<Bytes>,
     road: Arc<Road>,
     timeout: Duration,
     uploads: OnceCell<Vec<Lane>>,
@@ -40,10 +42,11 @@ fn no_channel(error: impl std::fmt::Display) -> RemoteError {
 }
 
 impl Connection {
-    /// Opens the lanes and the directory (empty: the login directory) on a server that one is logged in to.
+    /// Opens the lanes on a server that one is logged in to, for the places in `directory` (empty: the login directory). What is asked at once
+    /// goes with their greeting; whether all is well, [`Self::ready`] tells.
     pub(super) async fn open(
         session: Session,
-        directory: &[u8],
+        directory: Bytes,
         timeout: Duration,
         generation: u64,
     ) -> Result<Self, RemoteError> {
@@ -52,16 +55,8 @@ impl Connection {
             let channel = session.open_sftp_channel().await.map_err(no_channel)?;
             Ok::<_, RemoteError>(Lane::on_channel(channel, Arc::clone(&road), timeout))
         };
-        // What is asked of the directory goes with the greeting: one round trip for both.
-        let names = async {
-            let names = lane().await?;
-            let (greeted, root) = futures::join!(names.greeted(), open_directory(&names, directory));
-            greeted.map_err(plain)?;
-            Ok::<_, RemoteError>((names, root?))
-        };
-        // What is asked on this one goes with its greeting, too.
-        let (names, content) = futures::join!(names, lane());
-        let (names, root) = names?;
+        let (names, content) = futures::join!(lane(), lane());
+        let names = names?;
         // A server that allows one channel only (`MaxSessions 1`) has one lane for both.
         let content = content.unwrap_or_else(|error| {
             tracing::info!(%error, "the server allows one channel only");
@@ -71,7 +66,8 @@ impl Connection {
             generation,
             names,
             content,
-            root,
+            directory,
+            root: OnceLock::new(),
             road,
             timeout,
             uploads: OnceCell::new(),
@@ -80,9 +76,36 @@ impl Connection {
         })
     }
 
-    /// The absolute path of a place in the mounted directory.
+    /// Waits until the server has greeted, and has shown that the directory is one.
+    pub(super) async fn ready(&self) -> Result<(), RemoteError> {
+        let inside = self.whole_path(&RemotePath::root());
+        let names = &self.names;
+        let (greeted, path, attributes) =
+            futures::join!(names.greeted(), names.realpath(&inside), names.lstat(&inside));
+        greeted.map_err(plain)?;
+        match attributes {
+            Ok(attributes) if from_wire(&attributes).kind == RemoteKind::Directory => {}
+            Ok(_) => return Err(RemoteError::NotADirectory),
+            Err(error) => {
+                // A file is no directory to look into: the server says so in its own way.
+                let is_there = names.lstat(&self.directory).await.is_ok();
+                return Err(if is_there { RemoteError::NotADirectory } else { plain(error) });
+            }
+        }
+        let path = path.map_err(plain)?;
+        self.root.get_or_init(|| if path.as_ref() == b"/" { Bytes::new() } else { path });
+        Ok(())
+    }
+
+    /// The path of a place in the mounted directory: absolute, as soon as the server has told where that is.
     pub(super) fn whole_path(&self, path: &RemotePath) -> Vec<u8> {
-        let mut whole = self.root.to_vec();
+        let Some(root) = self.root.get() else {
+            let directory = if self.directory.is_empty() { &b"."[..] } else { &self.directory };
+            // What is in it counts, so a link in its last place is followed.
+            let inside = if path.is_root() { &b"."[..] } else { path.as_bytes() };
+            return [directory, b"/", inside].concat();
+        };
+        let mut whole = root.to_vec();
         if !path.is_root() || whole.is_empty() {
             whole.push(b'/');
         }
@@ -90,7 +113,7 @@ impl Connection {
         whole
     }
 
-    /// The absolute path of the mounted directory.
+    /// The path of the mounted directory.
     pub(super) fn directory(&self) -> Vec<u8> {
         self.whole_path(&RemotePath::root())
     }
@@ -167,24 +190,6 @@ impl Connection {
             bytes_sent: sum.bytes_sent + lane.bytes_sent,
         })
     }
-}
-
-/// The absolute path of a directory, which has to be one.
-async fn open_directory(names: &Lane, directory: &[u8]) -> Result<Bytes, RemoteError> {
-    // What is below it counts, so a link in the last place is followed.
-    let inside = if directory.is_empty() { b".".to_vec() } else { [directory, b"/."].concat() };
-    let (path, attributes) = futures::join!(names.realpath(&inside), names.lstat(&inside));
-    match attributes {
-        Ok(attributes) if from_wire(&attributes).kind == RemoteKind::Directory => {}
-        Ok(_) => return Err(RemoteError::NotADirectory),
-        Err(error) => {
-            // A file is no directory to look into: the server says so in its own way.
-            let is_there = names.lstat(directory).await.is_ok();
-            return Err(if is_there { RemoteError::NotADirectory } else { plain(error) });
-        }
-    }
-    let path = path.map_err(plain)?;
-    Ok(if path.as_ref() == b"/" { Bytes::new() } else { path })
 }
 
 /// Adds up what connections carried that are gone.

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError};
 
 use super::connection::Connection;
 use super::link::Link;
-use super::reasons::{exists, from_wire, plain, to_wire, why_not_made, why_not_written, with_mode};
+use super::reasons::{from_wire, plain, to_wire, why_not_made, why_not_opened, why_not_written, with_mode};
 use super::retry::retry;
 use crate::remote::{
     RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
@@ -162,16 +162,29 @@ async fn open_on(
             }
             open_again(connection, &whole).await?
         }
-        Err(error) if error.code() == Some(StatusCode::Failure) => {
-            return Err(match exists(link, &whole).await {
-                Some(RemoteKind::Directory) => RemoteError::IsADirectory,
-                _ if flags == OpenFlags::ReadWrite => why_not_written(link, &whole, error).await,
-                _ => plain(error),
-            });
-        }
-        Err(error) => return Err(plain(error)),
+        Err(error) => return Err(why_not_opened(link, &whole, flags, error).await),
     };
     Ok(Opened::new(connection, handle))
+}
+
+/// Reads a whole small file that says what something is or is called: on the lane for that, where it waits for no content.
+pub(super) async fn read_small(
+    link: &Link,
+    connection: &Connection,
+    path: &RemotePath,
+    limit: usize,
+) -> Result<Bytes, RemoteError> {
+    let (names, whole) = (&connection.names, connection.whole_path(path));
+    let read = async {
+        let handle = names.open_file(&whole, OpenFlags::Read, &SetAttributes::default()).await?;
+        names.read_start(&handle, limit + 1, None).await
+    };
+    match read.await {
+        Ok((_, content)) if content.len() > limit => Err(RemoteError::too_long(path, limit)),
+        Ok((_, content)) => Ok(content),
+        // OpenSSH opens directories, too.
+        Err(error) => Err(why_not_opened(link, &whole, OpenFlags::Read, error).await),
+    }
 }
 
 /// Opens a file for writing that this mount made or had open for writing on a former connection. Its mode may forbid that by now, but does

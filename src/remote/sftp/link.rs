@@ -71,13 +71,15 @@ pub(super) struct Link {
     hurry: Notify,
     /// Tells that something may have happened to the road, and how long the server may take to show that it is there.
     doubts: watch::Sender<Duration>,
+    /// What came of the first connection, once that is known.
+    ready: watch::Sender<Option<Result<(), RemoteError>>>,
     timeout: Duration,
     past: PastTraffic,
     reconnects: AtomicU64,
 }
 
 impl Link {
-    /// Takes over the first connection, and watches it for as long as the link is held.
+    /// Takes over the first connection, and watches it for as long as the link is held, if it gets [ready](Self::ready).
     pub(super) fn start(
         first: Connection,
         session: Session,
@@ -90,6 +92,7 @@ impl Link {
             reachability: watch::Sender::new(Reachability::Connected),
             hurry: Notify::new(),
             doubts: watch::Sender::new(Duration::ZERO),
+            ready: watch::Sender::new(None),
             timeout,
             past: PastTraffic::default(),
             reconnects: AtomicU64::new(0),
@@ -98,6 +101,14 @@ impl Link {
         let keeper = Keeper { link: weak, doubts, session, directory, connector, timeout };
         tokio::spawn(keeper.keep());
         link
+    }
+
+    /// Waits until the server has greeted on the first connection, and has shown that the directory is one.
+    pub(super) async fn ready(&self) -> Result<(), RemoteError> {
+        match self.ready.subscribe().wait_for(Option::is_some).await.map(|ready| ready.clone()) {
+            Ok(Some(ready)) => ready,
+            Ok(None) | Err(_) => Err(ending()),
+        }
     }
 
     /// The connection, waited for if there is none at the moment.
@@ -124,7 +135,7 @@ impl Link {
                 State::Up(connection) => Ok(Arc::clone(connection)),
                 State::Down => Err(RemoteError::Disconnected("the connection is lost".to_owned())),
             },
-            Ok(Err(_)) => Err(RemoteError::Disconnected("the mount is ending".to_owned())),
+            Ok(Err(_)) => Err(ending()),
             Err(_) => Err(RemoteError::Timeout(self.timeout)),
         }
     }
@@ -164,6 +175,10 @@ impl Link {
     }
 }
 
+fn ending() -> RemoteError {
+    RemoteError::Disconnected("the mount is ending".to_owned())
+}
+
 /// Keeps a link up.
 struct Keeper {
     link: Weak<Link>,
@@ -176,8 +191,11 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(mut self) {
+        if !self.begin().await {
+            return;
+        }
         loop {
-            let Some(connection) = self.link.upgrade().and_then(|link| link.present()) else { return };
+            let Some(connection) = self.present() else { return };
             let generation = connection.generation;
             let Some(why) = self.watch(&connection).await else { return };
             let Some(link) = self.link.upgrade() else { return };
@@ -194,6 +212,33 @@ impl Keeper {
             link.reachability.send_replace(Reachability::Connected);
             tracing::info!("connected again");
         }
+    }
+
+    fn present(&self) -> Option<Arc<Connection>> {
+        self.link.upgrade().and_then(|link| link.present())
+    }
+
+    /// Waits until the first connection is ready, and tells what came of it; answers whether it is. One that never was is not made anew.
+    async fn begin(&self) -> bool {
+        let Some(connection) = self.present() else { return false };
+        let ready = connection.ready().await;
+        let is_ready = ready.is_ok();
+        if let Some(link) = self.link.upgrade() {
+            link.ready.send_replace(Some(ready));
+        }
+        is_ready
+    }
+
+    /// A connection, when it is ready.
+    async fn connect_on(
+        &self,
+        session: Session,
+        timeout: Duration,
+        generation: u64,
+    ) -> Result<Connection, RemoteError> {
+        let connection = Connection::open(session, self.directory.clone(), timeout, generation).await?;
+        connection.ready().await?;
+        Ok(connection)
     }
 
     /// Waits until the connection is lost: why; `None` if nobody needs the link any more. One that is in doubt and shows no sign of life is
@@ -227,7 +272,7 @@ impl Keeper {
     /// Tries until it succeeds; `None` if nobody needs the link any more.
     async fn reconnect(&mut self, generation: u64) -> Option<Connection> {
         if !self.session.is_closed() {
-            let again = Connection::open(self.session.clone(), &self.directory, NEW_LANES_MAX, generation);
+            let again = self.connect_on(self.session.clone(), NEW_LANES_MAX, generation);
             if let Ok(Ok(connection)) = tokio::time::timeout(NEW_LANES_MAX, again).await {
                 return Some(connection);
             }
@@ -240,7 +285,7 @@ impl Keeper {
             let failure = match self.connector.connect().await {
                 Ok(session) => {
                     self.session = session.clone();
-                    match Connection::open(session, &self.directory, self.timeout, generation).await {
+                    match self.connect_on(session, self.timeout, generation).await {
                         Ok(connection) => return Some(connection),
                         Err(error) => ConnectFailure::Unreachable(error.to_string()),
                     }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use scaup_sftp::client::{Attributes, SetAttributes, SftpError, Statistics, StatusCode};
+use scaup_sftp::client::{Attributes, OpenFlags, SetAttributes, SftpError, Statistics, StatusCode};
 
 use super::link::Link;
 use super::retry::retry;
@@ -92,6 +92,23 @@ pub(super) async fn why_not_written(link: &Link, path: &[u8], error: SftpError) 
         }
         // Some file systems make nodes as they need them, and count none.
         Ok(Statistics { files: 1.., files_free: 0, .. }) => RemoteError::NoSpace,
+        _ => plain(error),
+    }
+}
+
+/// Why a file that should be there can't be opened.
+pub(super) async fn why_not_opened(
+    link: &Link,
+    path: &[u8],
+    flags: OpenFlags,
+    error: SftpError,
+) -> RemoteError {
+    if error.code() != Some(StatusCode::Failure) {
+        return plain(error);
+    }
+    match exists(link, path).await {
+        Some(RemoteKind::Directory) => RemoteError::IsADirectory,
+        _ if flags == OpenFlags::ReadWrite => why_not_written(link, path, error).await,
         _ => plain(error),
     }
 }
