@@ -46,7 +46,7 @@ use scaup_fuse::filesystem::{Inode, Invalidate};
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
-use file::{Base, File, Unsent};
+use file::{Base, File, UnsavedContent, Unsent};
 use found::{Found, Place};
 use handles::Handles;
 use keptopen::KeptOpen;
@@ -71,6 +71,9 @@ pub(crate) use vaults::Markers;
 
 /// How long written content may wait before it is sent without being asked for.
 const SAVE_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a program may pause while it writes a new file, and is not taken to be done: then the file has its name, for all to see.
+const GROWS_FOR: Duration = Duration::from_secs(30);
 
 /// How often content that waits is looked after.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -188,14 +191,24 @@ impl Drive {
     pub async fn save_all(&self) -> Unsaved {
         let files = self.tree.lock().files();
         // All at once: over a lost connection each may wait as long as all together.
-        let saved = futures::future::join_all(files.iter().map(|file| self.save(file, true)));
-        futures::join!(saved, self.removals.all_done());
+        let saved = files.iter().map(|file| self.save(file, true, |_| true));
+        futures::join!(futures::future::join_all(saved), self.removals.all_done());
         self.unsaved()
     }
 
-    async fn save(&self, file: &File, durable: bool) {
+    /// The same before the machine sleeps, except where a program is in the middle of replacing other content by much: that goes on afterwards,
+    /// and until then the server keeps what was there before.
+    pub async fn save_before_sleep(&self) -> Unsaved {
+        let files = self.tree.lock().files();
+        let saved =
+            files.iter().map(|file| self.save(file, true, |unsaved| unsaved.harms_nothing(SAVE_AFTER)));
+        futures::join!(futures::future::join_all(saved), self.removals.all_done());
+        self.unsaved()
+    }
+
+    async fn save(&self, file: &File, durable: bool, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
         let _names = self.namespace.read().await;
-        match file.commit(self, durable).await {
+        match file.commit_if(self, durable, wanted).await {
             Ok(()) => self.close_if_unused(file.inode),
             Err(error) => self.report(file.inode, "unsaved", &error),
         }
@@ -204,9 +217,9 @@ impl Drive {
     /// Sends what has waited long enough, and tries again what failed.
     async fn save_what_waits(&self) {
         let files = self.tree.lock().files();
-        let is_due =
-            |file: &&Arc<File>| file.unsaved().is_some_and(|unsaved| unsaved.since.elapsed() >= SAVE_AFTER);
-        futures::future::join_all(files.iter().filter(is_due).map(|file| self.save(file, false))).await;
+        let is_due = |unsaved: &UnsavedContent| unsaved.waited() >= SAVE_AFTER && unsaved.is_whole(GROWS_FOR);
+        let due = files.iter().filter(|file| file.unsaved().as_ref().is_some_and(is_due));
+        futures::future::join_all(due.map(|file| self.save(file, false, is_due))).await;
     }
 
     /// Whether so much is unsent that writers have to wait.

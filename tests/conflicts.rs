@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use scaup_rig::{Answers, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
+use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
 use support::{Drive, PASSWORD, ends_with, noise, scaup};
 
 const OURS: &str = "ours, as it is saved";
@@ -127,6 +127,9 @@ fn errors(scaup: &Scaup, kind: &str) -> Vec<String> {
 #[derive(Debug, Clone, Copy)]
 enum Saving {
     Truncating,
+    /// Of what it has open already.
+    Emptying,
+    Cutting,
     InPlace,
     InPlaceAfterFsync,
     Appending,
@@ -134,8 +137,15 @@ enum Saving {
 }
 
 impl Saving {
-    const ALL: [Self; 5] =
-        [Self::Truncating, Self::InPlace, Self::InPlaceAfterFsync, Self::Appending, Self::RenamingOver];
+    const ALL: [Self; 7] = [
+        Self::Truncating,
+        Self::Emptying,
+        Self::Cutting,
+        Self::InPlace,
+        Self::InPlaceAfterFsync,
+        Self::Appending,
+        Self::RenamingOver,
+    ];
 
     /// Saves, while `meanwhile` happens at the worst moment; answers what was saved.
     fn save(self, path: &Path, meanwhile: impl FnOnce()) -> String {
@@ -146,6 +156,19 @@ impl Saving {
                 meanwhile();
                 file.sync_all().unwrap();
                 OURS.to_owned()
+            }
+            Self::Emptying | Self::Cutting => {
+                let mut file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+                file.read_to_string(&mut String::new()).unwrap();
+                meanwhile();
+                if matches!(self, Self::Emptying) {
+                    file.set_len(0).unwrap();
+                    file.write_all_at(OURS.as_bytes(), 0).unwrap();
+                } else {
+                    file.set_len(5).unwrap();
+                }
+                file.sync_all().unwrap();
+                if matches!(self, Self::Emptying) { OURS } else { "first" }.to_owned()
             }
             Self::InPlace | Self::InPlaceAfterFsync => {
                 let file = OpenOptions::new().write(true).open(path).unwrap();
@@ -293,6 +316,107 @@ fn what_is_saved_while_the_connection_is_lost_meets_theirs_afterwards() {
         letter.both_are_kept(&ours, &format!("{how:?}"));
         mount.unmount(&scaup);
     }
+}
+
+/// A mount through a road that can be cut, with a large file in its vault and one beside it, and what each is on the server.
+fn with_large_files() -> (Scaup, Sshd, Proxy, Mount, [(PathBuf, PathBuf); 2]) {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let vault = sshd.home().join("Vault");
+    Fixture::unpack("empty-gcm").copy_vault_to(&vault);
+    fs::create_dir(sshd.home().join("plain")).unwrap();
+    sshd.give(&sshd.home());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup
+        .mount_through(&proxy, &sshd, "")
+        .answering(&Answers::default().vault(PASSWORD))
+        .args(["--vault", "Vault", "-o", "without=chunk-cache:kernel-cache"])
+        .start();
+    let before = encrypted(&vault);
+    let [in_vault, plain] = [mount.join("Vault/large"), mount.join("plain/large")];
+    for path in [&in_vault, &plain] {
+        let mut file = File::create(path).unwrap();
+        file.write_all(&noise(1, LARGE)).unwrap();
+        file.sync_all().unwrap();
+    }
+    let there = encrypted(&vault).difference(&before).next().unwrap().clone();
+    let plain_there = sshd.home().join("plain/large");
+    (scaup, sshd, proxy, mount, [(in_vault, there), (plain, plain_there)])
+}
+
+const LARGE: usize = 3_000_000;
+
+/// Another version takes the name of what is `there`: it begins in the same way, and is as long.
+fn put_another_in_place_of(there: &Path) -> Vec<u8> {
+    let mut theirs = fs::read(there).unwrap();
+    for byte in theirs.iter_mut().skip(100) {
+        *byte = byte.wrapping_add(1);
+    }
+    let temporary = there.with_file_name(".large.~1a2b3c");
+    fs::write(&temporary, &theirs).unwrap();
+    File::options().write(true).open(&temporary).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    give_as(&temporary, there.parent().unwrap());
+    fs::rename(temporary, there).unwrap();
+    theirs
+}
+
+#[test]
+fn what_takes_the_name_while_changes_are_cut_off_is_not_written_into() {
+    for unsent in [false, true] {
+        let (scaup, _sshd, proxy, mount, files) = with_large_files();
+        for (here, there) in &files {
+            let file = OpenOptions::new().read(true).write(true).open(here).unwrap();
+            // Some of it arrives and some not, or nothing does.
+            if unsent {
+                proxy.freeze()
+            } else {
+                proxy.rate(Direction::ToServer, Some(400_000))
+            }
+            let (written, theirs) = std::thread::scope(|scope| {
+                let writer = scope.spawn(|| file.write_all_at(&noise(2, 40 * 32_768), 0));
+                std::thread::sleep(Duration::from_millis(1500));
+                proxy.cut();
+                let theirs = put_another_in_place_of(there);
+                if unsent {
+                    proxy.thaw()
+                } else {
+                    proxy.rate(Direction::ToServer, None)
+                }
+                (writer.join().unwrap(), theirs)
+            });
+            let saved = file.sync_all();
+            drop(file);
+            eventually("it is known what became of it", Duration::from_secs(20), || {
+                fs::metadata(here).is_ok_and(|metadata| metadata.len() == LARGE as u64)
+            });
+            assert!(
+                fs::read(there).unwrap() == theirs,
+                "{}, unsent {unsent}: theirs was changed; {written:?}, {saved:?}",
+                here.display()
+            );
+        }
+        // What was overwritten meanwhile is nowhere any more, so ours can't be put together: that is told, and left to the user.
+        assert_eq!(scaup.status()["mounts"][0]["unsaved"]["files"], 2, "{:#}", scaup.status());
+        assert!(errors(&scaup, "unsaved").iter().all(|error| error.contains("was replaced on the server")));
+        ends_with(&scaup, 0, ["unmount", "--force", mount.path().to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn what_takes_the_name_of_an_open_file_is_not_read_for_it_after_a_reconnection() {
+    let (scaup, _sshd, proxy, mount, files) = with_large_files();
+    for (here, there) in &files {
+        let ours = noise(2, LARGE);
+        let file = OpenOptions::new().read(true).write(true).open(here).unwrap();
+        file.write_all_at(&ours, 0).unwrap();
+        file.sync_all().unwrap();
+        proxy.cut();
+        put_another_in_place_of(there);
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let mut read = vec![0; 1000];
+        let error = file.read_exact_at(&mut read, 1_000_000).expect_err("it is not there any more");
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::STALE), "{}", here.display());
+    }
+    mount.unmount(&scaup);
 }
 
 #[test]

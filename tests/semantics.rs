@@ -66,7 +66,10 @@ fn nobody_sees_half_a_new_file() {
     fs::write(drive.plain().join("replaced"), "old").unwrap();
     for name in ["new", "replaced"] {
         let mut file = File::create(drive.plain().join(name)).unwrap();
-        file.write_all(&noise(2, 5_000_000)).unwrap();
+        file.write_all(&noise(2, 4_000_000)).unwrap();
+        // Other content that waits is saved by then.
+        std::thread::sleep(Duration::from_secs(7));
+        file.write_all(&noise(2, 1_000_000)).unwrap();
         let there = fs::read(drive.on_server("plain").join(name));
         match name {
             "new" => assert!(there.is_err(), "a new file has no name before it is closed"),
@@ -82,6 +85,24 @@ fn nobody_sees_half_a_new_file() {
         names_in(&drive.on_server("plain")),
         BTreeSet::from(["new".to_owned(), "replaced".to_owned()])
     );
+    drive.unmount();
+}
+
+#[test]
+fn what_a_program_keeps_open_and_does_not_write_any_more_is_saved() {
+    let drive = Drive::mounted();
+    let mut files = Vec::new();
+    for path in [drive.plain().join("new"), drive.vault().join("new")] {
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"a line\n").unwrap();
+        files.push(file);
+    }
+    let saved = || names_in(&drive.on_server("plain")).contains("new");
+    assert!(!saved());
+    eventually("it is saved", Duration::from_secs(50), || {
+        saved() && drive.scaup.status()["mounts"][0]["unsaved"]["files"] == 0
+    });
+    drop(files);
     drive.unmount();
 }
 

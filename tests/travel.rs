@@ -84,6 +84,26 @@ fn everything_is_saved_before_the_machine_sleeps_and_the_server_looked_for_when_
 }
 
 #[test]
+fn a_sleep_in_the_middle_of_a_copy_leaves_what_it_replaces_until_it_is_whole() {
+    let (scaup, bus) = (scaup(), Bus::start());
+    let logind = Logind::on(&bus);
+    let (sshd, _proxy, mount) = mounted(&scaup, bus.address());
+    eventually("the next sleep is delayed", SOON, || logind.delays() == 1);
+    let (here, there) = (mount.join("file"), sshd.home().join("file"));
+    fs::write(&here, "old").unwrap();
+    let mut file = File::create(&here).unwrap();
+    file.write_all(&[1; 3_000_000]).unwrap();
+    eventually("the old content is there", SOON, || fs::read(&there).is_ok_and(|content| content == b"old"));
+    logind.sleep();
+    assert_eq!(fs::read(&there).unwrap(), b"old");
+    logind.wake();
+    file.write_all(&[2; 1_000_000]).unwrap();
+    drop(file);
+    assert_eq!(fs::read(&there).unwrap(), [[1; 3_000_000].as_slice(), &[2; 1_000_000]].concat());
+    mount.unmount(&scaup);
+}
+
+#[test]
 fn a_sleep_does_not_wait_for_a_lost_server() {
     let (scaup, bus) = (scaup(), Bus::start());
     let logind = Logind::on(&bus);

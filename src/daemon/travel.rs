@@ -40,7 +40,7 @@ async fn through_sleeps(drive: &Drive, server: &SftpRemote) {
         while let Some(sleep) = logind.next().await? {
             match sleep {
                 Sleep::Soon(delay) => {
-                    let saved = tokio::time::timeout(delay.limit, drive.save_all()).await;
+                    let saved = tokio::time::timeout(delay.limit, drive.save_before_sleep()).await;
                     let unsaved = saved.unwrap_or_else(|_| drive.unsaved());
                     tracing::info!(unsaved = unsaved.files, "the machine goes to sleep");
                 }

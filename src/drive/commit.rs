@@ -1,28 +1,32 @@
 //! Committing: what is unsaved of a file gets to the server's disk and under its name.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::RwLockWriteGuard;
+use tokio::time::Instant;
 
 use super::Drive;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
-use super::file::{Backing, Base, File, State};
+use super::file::{Backing, Base, File, State, UnsavedContent};
 use super::location::Location;
 use super::staged::{Attempt, StagedFile};
-use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemoteSetAttributes};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes};
 
 impl State {
-    /// Whether nothing of the content was sent, not even its header, and one message can carry all of it.
-    fn is_small_and_unsent(&self) -> bool {
-        let has_header = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        self.reach == 0
-            && self.header_unsent == has_header
-            && self.sending.is_empty()
+    /// Whether all of the content is here, and one message can carry it.
+    pub(super) fn is_small(&self) -> bool {
+        self.sending.is_empty()
             && self.dirty.len() as u64 <= GROUP_CHUNKS
             && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
+    }
+
+    /// Whether moreover nothing of it was sent, not even its header.
+    fn is_small_and_unsent(&self) -> bool {
+        let has_header = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
+        self.is_small() && self.reach == 0 && self.header_unsent == has_header
     }
 
     /// Staged content is not given its name unless the server has as much of it as was written.
@@ -43,8 +47,18 @@ impl File {
     ///
     /// With `durable`, in-place changes are also waited for until they are on the server's disk; staged content always is.
     pub(super) async fn commit(&self, drive: &Drive, durable: bool) -> Result<(), DriveError> {
+        self.commit_if(drive, durable, |_| true).await
+    }
+
+    /// Like [`Self::commit`], if what is unsaved then is `wanted`.
+    pub(super) async fn commit_if(
+        &self,
+        drive: &Drive,
+        durable: bool,
+        wanted: impl Fn(&UnsavedContent) -> bool + Send,
+    ) -> Result<(), DriveError> {
         let mut state = self.settled(drive).await?;
-        if self.is_unlinked() {
+        if self.is_unlinked() || self.unsaved().is_some_and(|unsaved| !wanted(&unsaved)) {
             return Ok(());
         }
         // What failed before is told, but keeps nothing from being saved now.
@@ -71,9 +85,7 @@ impl File {
             Backing::Staged { file, replaces } => {
                 let (file, replaces) = (Arc::clone(file), *replaces);
                 let target = location.file_path();
-                let (sent, there) =
-                    futures::join!(self.send_staged(drive, state, &file), drive.remote.stat(&target));
-                let attributes = sent?;
+                let (attributes, there) = self.send_staged(drive, state, &file, &target).await?;
                 self.publish(drive, location, &file, attributes.into(), replaces, there).await?;
                 drive.note_made_in(self.inode);
                 let file = Arc::clone(file.make().await?);
@@ -82,11 +94,16 @@ impl File {
             }
             Backing::Stored { .. } => {
                 self.compare(drive, state, &location).await?;
-                if state.backing.is_staged() {
-                    // It became a conflicting copy.
-                    return Box::pin(self.commit_content(drive, state, durable)).await;
+                let attributes = if state.backing.is_staged() {
+                    None
+                } else {
+                    self.send_stored(drive, state, &location, durable).await?
+                };
+                match attributes {
+                    Some(attributes) => attributes,
+                    // It becomes a conflicting copy.
+                    None => return Box::pin(self.commit_content(drive, state, durable)).await,
                 }
-                self.send_stored(drive, state, durable).await?
             }
         };
         if let Backing::Stored { base, .. } = &mut state.backing {
@@ -99,17 +116,46 @@ impl File {
         Ok(())
     }
 
-    /// Sends what is left of in-place changes. Answers how the file looks then.
+    /// Sends what is left of in-place changes. Answers how the file looks then; `None` if somebody else's has its name by now, and ours is staged
+    /// to go beside it.
     async fn send_stored(
         &self,
         drive: &Drive,
         state: &mut State,
+        location: &Location,
         durable: bool,
-    ) -> Result<RemoteAttributes, DriveError> {
+    ) -> Result<Option<RemoteAttributes>, DriveError> {
+        let base = state.stored_base();
+        let (path, file) = (location.file_path(), state.backing.file());
+        let looks = match self.send_in_place(drive, state, &file, durable).await {
+            // What is open may have lost its name, to a version that looks different: then nobody else would ever see what was sent.
+            Ok(()) => Some(futures::join!(file.stat(), drive.remote.stat(&path))),
+            // After a reconnection there is another one.
+            Err(DriveError::Remote(RemoteError::Replaced)) => None,
+            Err(error) => return Err(error),
+        };
+        match looks {
+            Some((Ok(ours), Ok(there))) if Base::from(ours) == Base::from(there) => return Ok(Some(ours)),
+            Some((Ok(_), Ok(_) | Err(RemoteError::NotFound)))
+            | Some((Err(RemoteError::Replaced), _))
+            | None => {}
+            Some((Err(error), _) | (_, Err(error))) => return Err(error.into()),
+        }
+        let (length, mode) = (state.length, drive.mode_of(self.inode)?);
+        self.copy_to_staging(drive, state, location, length, mode, base).await?;
+        Ok(None)
+    }
+
+    async fn send_in_place(
+        &self,
+        drive: &Drive,
+        state: &mut State,
+        file: &Arc<dyn RemoteFile>,
+        durable: bool,
+    ) -> Result<(), DriveError> {
         self.send(drive, state, None).await?;
         self.drain(drive, state).await?;
         state.cut_off(state.length).await?;
-        let file = state.backing.file();
         if state.header_unsent {
             let header = state.codec()?.header()?;
             file.write_at(0, Bytes::from(header)).await?;
@@ -118,43 +164,51 @@ impl File {
         if let Some(times) = state.times {
             file.set_attributes(with_times(times)).await?;
         }
-        if durable {
-            fsync(&file).await?;
-        }
-        Ok(file.stat().await?)
+        if durable { fsync(file).await } else { Ok(()) }
     }
 
-    /// Brings staged content to the server's disk: all at once if it is small. Answers how the file looks then.
+    /// Brings staged content to the server's disk: all at once if it is small. Answers how the file looks then, and what has the name that it is
+    /// to have.
     async fn send_staged(
         &self,
         drive: &Drive,
         state: &mut State,
         file: &Arc<StagedFile>,
-    ) -> Result<RemoteAttributes, DriveError> {
+        target: &RemotePath,
+    ) -> Result<(RemoteAttributes, Result<RemoteAttributes, RemoteError>), DriveError> {
+        /// What was seen of the target longer ago, somebody else may have changed since.
+        const SEEN_JUST_NOW: Duration = Duration::from_secs(1);
         // The time that programs were shown stays: what they remembered when they closed the file is true when it is saved.
         let shown = self.unsaved().map(|unsaved| (unsaved.modified, unsaved.modified));
         let set = state.times.or(shown).map(with_times).unwrap_or_default();
-        if !state.is_small_and_unsent() {
+        let is_small = state.is_small_and_unsent();
+        let rest = if is_small {
+            let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
+            state.dirty.iter().for_each(|_| drive.counters.count_encrypted());
+            // What fails may be there all the same.
+            state.reach = state.length;
+            whole
+        } else {
             self.send(drive, state, None).await?;
             self.drain(drive, state).await?;
             state.cut_off(state.length).await?;
-            let rest = if state.header_unsent { state.codec()?.header()? } else { Vec::new() };
-            let attributes = file.write_whole(Bytes::from(rest), set).await?;
-            state.header_unsent = false;
-            return state.check_whole(attributes);
-        }
-        let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
-        state.dirty.iter().for_each(|_| drive.counters.count_encrypted());
-        let written = file.write_whole(Bytes::from(whole), set).await;
-        // What failed may be there all the same.
-        state.reach = state.length;
+            if state.header_unsent { state.codec()?.header()? } else { Vec::new() }
+        };
+        let looked = Instant::now();
+        let written = file.write_whole(Bytes::from(rest), set);
+        let (written, mut there) = futures::join!(written, drive.remote.stat(target));
         let attributes = written?;
         state.header_unsent = false;
-        state.stored_length = state.length;
-        for (number, chunk) in std::mem::take(&mut state.dirty) {
-            drive.cache.put(state.key(number), Bytes::from(chunk));
+        if is_small {
+            state.stored_length = state.length;
+            for (number, chunk) in std::mem::take(&mut state.dirty) {
+                drive.cache.put(state.key(number), Bytes::from(chunk));
+            }
         }
-        state.check_whole(attributes)
+        if looked.elapsed() > SEEN_JUST_NOW {
+            there = drive.remote.stat(target).await;
+        }
+        Ok((state.check_whole(attributes)?, there))
     }
 
     /// Gives staged content its name, or a conflicting copy's name if somebody else changed the file meanwhile: `there` is what has the name
@@ -181,9 +235,11 @@ impl File {
             let (copy, location) = location.conflicting(remote, &drive.name_of(self.inode)?).await?;
             (Some(copy), location)
         };
+        // Until the answer is here, nobody knows what becomes of it.
+        staged.note_attempt(Some(Attempt { copy: copy.clone(), base: ours }));
         let published = location.publish(remote, &staged.path()).await;
-        if matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
-            staged.note_attempt(Some(Attempt { copy: copy.clone(), base: ours }));
+        if !matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
+            staged.note_attempt(None);
         }
         published?;
         if let Some(copy) = copy {
@@ -235,10 +291,7 @@ impl File {
     /// Whether closing the file may leave saving it to a moment later: it is new and small, and not too much waits already.
     pub(super) async fn may_be_saved_later(&self, drive: &Drive) -> bool {
         let state = self.state.read().await;
-        state.failed.is_none()
-            && state.backing.is_staged()
-            && state.is_small_and_unsent()
-            && !drive.is_crowded()
+        state.failed.is_none() && state.backing.is_staged() && state.is_small() && !drive.is_crowded()
     }
 
     /// Like [`Self::commit`] with `durable`, and also makes durable what was saved before.

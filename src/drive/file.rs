@@ -145,7 +145,30 @@ pub(super) struct UnsavedContent {
     pub(super) bytes: u64,
     pub(super) length: u64,
     pub(super) modified: SystemTime,
-    pub(super) since: Instant,
+    since: Instant,
+    /// When a program last wrote.
+    written: Instant,
+    /// It has no name yet, and a program that has it open may not be done with it.
+    is_growing: bool,
+    /// It will take the place of other content, and is too long to have been written at once.
+    is_long_replacement: bool,
+}
+
+impl UnsavedContent {
+    /// How long it has waited to be saved.
+    pub(super) fn waited(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether its program is done with it, or has written nothing for so `long` that it must be. What nobody has seen yet is to be seen whole.
+    pub(super) fn is_whole(&self, long: Duration) -> bool {
+        !self.is_growing || self.written.elapsed() >= long
+    }
+
+    /// Whether saving it now takes nothing away: half of it is better than nothing, but not better than what was there before.
+    pub(super) fn harms_nothing(&self, long: Duration) -> bool {
+        !self.is_long_replacement || self.is_whole(long)
+    }
 }
 
 /// One file of the mount.
@@ -237,9 +260,12 @@ impl File {
         }
     }
 
-    /// A program closed it, and it is saved while the program goes on.
+    /// A program closed it: what is unsaved is whole.
     pub(super) fn note_closed(&self) {
         self.closed.store(true, Ordering::Release);
+        if let Some(unsaved) = self.lock_unsaved().as_mut() {
+            unsaved.is_growing = false;
+        }
     }
 
     /// Whether it was closed, and is only still being saved.
@@ -271,9 +297,9 @@ impl File {
         self.length.store(state.length, Ordering::Relaxed);
         let mut unsaved = self.lock_unsaved();
         let waits = state.uncommitted || !state.dirty.is_empty() || !state.sending.is_empty();
-        let (modified, since) = match *unsaved {
-            Some(before) => (before.modified, before.since),
-            None => (present(), Instant::now()),
+        let (modified, since, written) = match *unsaved {
+            Some(before) => (before.modified, before.since, before.written),
+            None => (present(), Instant::now(), Instant::now()),
         };
         let modified = state.times.map_or(modified, |(_, modified)| modified);
         let before = *unsaved;
@@ -282,6 +308,10 @@ impl File {
             length: state.length,
             modified,
             since,
+            written,
+            is_growing: state.backing.is_staged() && !self.closed.load(Ordering::Acquire),
+            is_long_replacement: matches!(state.backing, Backing::Staged { replaces: Some(_), .. })
+                && !state.is_small(),
         });
         self.unsent.change(before, *unsaved);
     }
@@ -291,7 +321,7 @@ impl File {
         self.closed.store(false, Ordering::Release);
         self.note(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
-            unsaved.modified = present();
+            (unsaved.modified, unsaved.written) = (present(), Instant::now());
         }
     }
 
@@ -351,11 +381,15 @@ impl File {
         Ok(())
     }
 
-    /// Attributes of the server's file were changed by us: that is no conflict.
-    pub(super) async fn note_attributes_changed(&self) -> Result<(), DriveError> {
+    /// Attributes of the server's file were changed by us, `with_time` among them: that is no conflict. What somebody else did to it stays to be
+    /// found.
+    pub(super) async fn note_attributes_changed(&self, with_time: bool) -> Result<(), DriveError> {
         let mut state = self.state.write().await;
         if let Backing::Stored { file, base, .. } = &mut state.backing {
-            *base = file.stat().await?.into();
+            let now = Base::from(file.stat().await?);
+            if now.size == base.size && (with_time || now.modified == base.modified) {
+                *base = now;
+            }
         }
         Ok(())
     }

@@ -23,30 +23,40 @@ use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatisti
 const NAMES_AT_ONCE: usize = 256;
 
 impl Drive {
-    async fn truncate(&self, inode: Inode, length: u64) -> Result<(), DriveError> {
+    /// Truncates what a program has `open`, or, by path, what the server has now.
+    async fn truncate(&self, inode: Inode, open: Option<Handle>, length: u64) -> Result<(), DriveError> {
         self.check_writable(inode)?;
         if self.tree.lock().get(inode)?.attributes.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
-        let detached = {
+        let open = open.map(|handle| self.handles.file(handle)).transpose()?;
+        if let Some(open) = open.filter(|open| open.flags.write) {
+            // What somebody else has put in its place meanwhile is found when it is saved.
+            return self.truncate_file(inode, &open.file, length).await;
+        }
+        let unlinked = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
             node.file.clone().filter(|_| node.detached)
         };
-        if let Some(file) = detached {
-            return file.truncate(self, None, length).await;
+        if let Some(file) = unlinked {
+            return self.truncate_file(inode, &file, length).await;
         }
         let (file, _) = self.open_file(inode, true).await?;
-        let result = async {
-            let location = self.location(inode)?;
-            file.truncate(self, Some((&location, self.mode_of(inode)?)), length).await
-        };
-        let result = result.await;
+        let result = self.truncate_file(inode, &file, length).await;
         let open_elsewhere = self.tree.lock().get(inode).is_ok_and(|node| node.opens > 1);
         // truncate(2) by path has no close to wait for.
         let saved = if result.is_ok() && !open_elsewhere { file.commit(self, false).await } else { Ok(()) };
         self.uncount_handle(inode);
         result.and(saved)
+    }
+
+    async fn truncate_file(&self, inode: Inode, file: &File, length: u64) -> Result<(), DriveError> {
+        if self.tree.lock().get(inode)?.detached {
+            return file.truncate(self, None, length).await;
+        }
+        let location = self.location(inode)?;
+        file.truncate(self, Some((&location, self.mode_of(inode)?)), length).await
     }
 
     /// Waits until the files of a directory that programs have closed are saved.
@@ -119,7 +129,7 @@ impl Drive {
                 }
             }
             if let Some(file) = &file {
-                file.note_attributes_changed().await?;
+                file.note_attributes_changed(change.times.is_some()).await?;
             }
             // With another time it is not known by the old one any more.
             if change.times.is_some()
@@ -205,14 +215,14 @@ impl Filesystem for Drive {
     async fn setattr(
         &self,
         inode: Inode,
-        _handle: Option<Handle>,
+        handle: Option<Handle>,
         set: SetAttributes,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         self.check_writable(inode)?;
         if let Some(length) = set.size {
-            let truncated = self.truncate(inode, length).await;
+            let truncated = self.truncate(inode, handle, length).await;
             if truncated.is_err() {
                 self.expire_listed(inode);
             }
@@ -402,10 +412,10 @@ impl Filesystem for Drive {
         if !open.flags.write {
             return Ok(());
         }
+        open.file.note_closed();
         // The release that follows saves it, while the program goes on.
         let may_wait = self.options.has(Part::SaveBehind) && !self.options.sync_on_close;
         if may_wait && open.file.may_be_saved_later(self).await {
-            open.file.note_closed();
             return Ok(());
         }
         let _names = self.namespace.read().await;

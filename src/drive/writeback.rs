@@ -251,7 +251,7 @@ impl File {
     }
 
     /// Copies the first `length` bytes, as programs see them, to a new temporary file that goes on as this file's content.
-    async fn copy_to_staging(
+    pub(super) async fn copy_to_staging(
         &self,
         drive: &Drive,
         state: &mut State,
@@ -261,6 +261,11 @@ impl File {
         replaces: Option<Base>,
     ) -> Result<(), DriveError> {
         self.drain(drive, state).await?;
+        // What can't be read any more can't be copied: that is found out before anything is made.
+        let mut unread = (0..length.div_ceil(CHUNK_LEN)).filter(|number| !state.dirty.contains_key(number));
+        if let Some(number) = unread.next() {
+            self.chunks(drive, state, number..=number).await?;
+        }
         let mut staged = stage(drive, location, mode, replaces, Make::Now).await?;
         let copied = async {
             for number in 0..length.div_ceil(CHUNK_LEN) {

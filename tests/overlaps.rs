@@ -1,0 +1,205 @@
+//! Two machines that save one file at the same time, and saves that are given up half-way: both versions are kept, and what a program wrote
+//! arrives.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kernel;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kernel::{APPEND, Kernel, Place, READ, READ_WRITE, Seen, options, pattern, runtime};
+use scaup::drive::DriveOptions;
+use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
+
+const CHUNK: usize = 32_768;
+
+async fn mount(server: &MemoryServer, place: Place) -> Kernel {
+    let options = DriveOptions { sync_on_close: true, ..options() };
+    Kernel::mount(MemoryRemote::connect(server), place, options).await
+}
+
+fn in_every_place(test: impl AsyncFn(Place)) {
+    for place in Place::ALL {
+        runtime().block_on(test(place));
+    }
+}
+
+fn old() -> Vec<u8> {
+    pattern(1, 100 * CHUNK)
+}
+
+fn theirs() -> Vec<u8> {
+    pattern(3, 2 * CHUNK + 9)
+}
+
+/// Somebody else saves the file, some seconds later.
+async fn save_elsewhere(server: &MemoryServer, place: Place) {
+    server.pass(Duration::from_secs(3));
+    mount(server, place).await.save("file", &theirs()).await.unwrap();
+    server.pass(Duration::from_secs(3));
+}
+
+/// The contents of all files that a drive sees which comes fresh to the server.
+async fn contents(server: &MemoryServer, place: Place) -> Vec<Bytes> {
+    let seen = mount(&server.fork(), place).await.tree(true).await.unwrap();
+    let contents = seen.into_values().map(|seen| match seen {
+        Seen::File { content, .. } => content,
+        other => panic!("{other:?}"),
+    });
+    contents.collect()
+}
+
+async fn both_are_kept(kernel: &Kernel, place: Place, ours: &[u8], what: &str) {
+    assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+    let kept = contents(kernel.remote.server(), place).await;
+    let lengths: Vec<usize> = kept.iter().map(Bytes::len).collect();
+    assert_eq!(kept.len(), 2, "{what}: {lengths:?}");
+    assert!(kept.iter().any(|content| *content == theirs()), "{what}: theirs is gone, {lengths:?}");
+    assert!(kept.iter().any(|content| *content == ours), "{what}: ours is gone, {lengths:?}");
+}
+
+/// What is in the file after `change` was written at its beginning.
+fn changed(change: &[u8]) -> Vec<u8> {
+    let mut content = old();
+    content[..change.len()].copy_from_slice(change);
+    content
+}
+
+#[test]
+fn what_replaces_a_file_after_the_first_changes_of_it_were_sent_is_kept_beside_ours() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        kernel.save("file", &old()).await.unwrap();
+        let open = kernel.open("file", READ_WRITE).await.unwrap();
+        let change = pattern(2, 40 * CHUNK);
+        kernel.write(open, 0, &change).await.unwrap();
+        assert!(kernel.remote.count(MessageKind::WriteFile) > 0, "sending has begun");
+        save_elsewhere(&server, place).await;
+        kernel.fsync(open).await.unwrap();
+        kernel.close(open).await.unwrap();
+        both_are_kept(&kernel, place, &changed(&change), &format!("{place:?}")).await;
+    });
+}
+
+#[test]
+fn what_replaces_a_file_while_changes_of_it_wait_for_a_lost_connection_is_kept_beside_ours() {
+    in_every_place(async |place| {
+        for applied in [false, true] {
+            for written in 0..4 {
+                let server = place.server();
+                let kernel = mount(&server, place).await;
+                kernel.save("file", &old()).await.unwrap();
+                let open = kernel.open("file", READ_WRITE).await.unwrap();
+                let change = pattern(2, 4 * CHUNK);
+                kernel.write(open, 0, &change).await.unwrap();
+                // After the look at what is to be changed.
+                kernel.remote.fault_at(1 + written, Fault::Cut { applied });
+                kernel.fsync(open).await.unwrap_err();
+                save_elsewhere(&server, place).await;
+                kernel.remote.reconnect();
+                let _ = kernel.close(open).await;
+                let what = format!("{place:?}, applied {applied}, after {written}");
+                both_are_kept(&kernel, place, &changed(&change), &what).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn what_somebody_saves_while_a_large_file_is_on_its_way_is_kept_beside_ours() {
+    in_every_place(async |place| {
+        for later in (0..=300).step_by(20) {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.save("file", &pattern(1, 10)).await.unwrap();
+            // The line takes so long that a second passes.
+            let delay = Duration::from_millis(1500);
+            kernel.remote.set_delay(Some(Delay { least: delay, most: delay, seed: 0 }));
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            kernel.truncate_open(open, 0).await.unwrap();
+            let ours = pattern(2, 20 * CHUNK);
+            kernel.write(open, 0, &ours).await.unwrap();
+            let elsewhere = async {
+                tokio::time::sleep(delay + Duration::from_millis(later * 10)).await;
+                save_elsewhere(&server, place).await;
+            };
+            let (saved, ()) = futures::join!(kernel.fsync(open), elsewhere);
+            saved.unwrap();
+            kernel.close(open).await.unwrap();
+            kernel.remote.set_delay(None);
+            let kept = contents(&server, place).await;
+            let holds = |wanted: &[u8]| kept.iter().any(|content| *content == wanted);
+            assert!(holds(&theirs()), "{place:?}, {later}");
+        }
+    });
+}
+
+#[test]
+fn a_save_that_is_given_up_half_way_is_done_by_the_next_one() {
+    in_every_place(async |place| {
+        for patience in (0..700).step_by(20) {
+            for length in [CHUNK, 20 * CHUNK] {
+                let server = place.server();
+                let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+                kernel.save("file", b"old").await.unwrap();
+                kernel.drive.save_all().await;
+                let delay = Duration::from_millis(80);
+                kernel.remote.set_delay(Some(Delay { least: delay, most: delay, seed: 0 }));
+                let open = kernel.open("file", READ_WRITE).await.unwrap();
+                kernel.truncate_open(open, 0).await.unwrap();
+                let mut ours = pattern(2, length);
+                kernel.write(open, 0, &ours).await.unwrap();
+                let patience = Duration::from_millis(patience);
+                let _ = tokio::time::timeout(patience, kernel.drive.save_all()).await;
+                let what = format!("{place:?}, {length} bytes, given up after {patience:?}");
+                // What is under way arrives, though nobody waits for it.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+                assert_eq!(contents(&server, place).await, [&ours], "{what}");
+                ours[..3].copy_from_slice(b"new");
+                kernel.write(open, 0, b"new").await.unwrap();
+                kernel.truncate_open(open, 100).await.unwrap();
+                ours.truncate(100);
+                assert_eq!(kernel.close(open).await, Ok(()), "{what}");
+                assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+                assert_eq!(contents(&server, place).await, [&ours], "{what}");
+                assert!(kernel.drive.errors().is_empty(), "{what}: {:?}", kernel.drive.errors());
+            }
+        }
+    });
+}
+
+#[test]
+fn what_somebody_appends_before_our_chmod_is_seen_and_kept() {
+    in_every_place(async |place| {
+        for writing in [false, true] {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.save("file", b"a line\n").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            server.pass(Duration::from_secs(3));
+            let other = mount(&server, place).await;
+            let appending = other.open("file", APPEND).await.unwrap();
+            other.write(appending, 0, b"and theirs\n").await.unwrap();
+            other.close(appending).await.unwrap();
+            server.pass(Duration::from_secs(3));
+            kernel.chmod("file", 0o600).await.unwrap();
+            let theirs = Bytes::from("a line\nand theirs\n");
+            if writing {
+                kernel.write(open, 0, b"OURS").await.unwrap();
+                let _ = kernel.close(open).await;
+                assert_eq!(kernel.drive.save_all().await.files, 0);
+                let kept = contents(&server, place).await;
+                assert!(kept.contains(&theirs), "{place:?}: {kept:?}");
+                assert!(kept.iter().any(|content| content.starts_with(b"OURSne\n")), "{place:?}: {kept:?}");
+            } else {
+                let again = kernel.open("file", READ).await.unwrap();
+                assert_eq!(kernel.read_all(again).await.unwrap(), theirs, "{place:?}");
+                kernel.close(again).await.unwrap();
+                kernel.close(open).await.unwrap();
+            }
+        }
+    });
+}
