@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
 use scaup_sftp::ssh::Interaction;
@@ -33,6 +33,9 @@ const FRONT_ENDS_MAX: usize = 64;
 
 /// How long a front end may take to say what it wants.
 const FIRST_WORDS: Duration = Duration::from_secs(10);
+
+/// Signals that come within this time are one wish.
+const ONE_WISH: Duration = Duration::from_millis(500);
 
 /// Runs a daemon: its front end is at standard input. Answers the exit code.
 ///
@@ -70,21 +73,45 @@ async fn serve(stream: UnixStream) -> u8 {
 }
 
 /// SIGTERM, SIGINT and SIGHUP: each asks for the end.
-struct Signals([Signal; 3]);
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// When the first SIGTERM or SIGINT came.
+    asked: Option<Instant>,
+}
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        let [terminate, interrupt, hangup] = kinds.map(signal);
-        Ok(Self([terminate?, interrupt?, hangup?]))
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            asked: None,
+        })
     }
 
-    async fn next(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.0;
+    /// Waits until somebody asks for the end.
+    async fn asked(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
+            _ = self.terminate.recv() => self.asked = Some(Instant::now()),
+            _ = self.interrupt.recv() => self.asked = Some(Instant::now()),
+            _ = self.hangup.recv() => {}
+        }
+    }
+
+    /// Waits until somebody insists on the end, whatever is lost: by a second SIGTERM or SIGINT. A terminal or session that is gone insists
+    /// on nothing, and what comes together is one wish: systemd ends a session with SIGTERM and SIGHUP to all of it at once, and the front
+    /// end passes its own on.
+    async fn insisted(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if self.asked.get_or_insert_with(Instant::now).elapsed() >= ONE_WISH {
+                return;
+            }
         }
     }
 }
@@ -113,7 +140,7 @@ async fn live(mut request: MountRequest, link: &Link) -> Result<u8, Failure> {
         mounted = daemon.mount(link) => mounted,
         () = link.gone() => Err(cancelled()),
         () = daemon.given_up.notified() => Err(cancelled()),
-        () = signals.next() => Err(cancelled()),
+        () = signals.asked() => Err(cancelled()),
     };
     let code = match mounted {
         Ok(standing) => {
@@ -334,7 +361,7 @@ impl Daemon {
         let unmounted = standing.mount.lock().await.ended();
         let end = tokio::select! {
             () = unmounted.wait() => End::Unmounted,
-            () = signals.next() => End::Asked,
+            () = signals.asked() => End::Asked,
             () = link.gone(), if self.request.foreground => End::Asked,
         };
         let _unmounting = self.activity.unmounts();
@@ -347,8 +374,7 @@ impl Daemon {
         };
         let unsaved = tokio::select! {
             unsaved = saved => unsaved,
-            // A second one: the user means it.
-            () = signals.next() => standing.drive.unsaved(),
+            () = signals.insisted() => standing.drive.unsaved(),
         };
         if matches!(end, End::Asked)
             && let Err(error) = standing.mount.lock().await.unmount(true)
