@@ -6,13 +6,14 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
 use scaup_sftp::ssh::Interaction;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::client::socket_path;
 use super::link::{Link, NotHeard};
@@ -365,21 +366,29 @@ impl Daemon {
             () = link.gone(), if self.request.foreground => End::Asked,
         };
         let _unmounting = self.activity.unmounts();
-        let saved = async {
+        standing.drive.begin_to_end();
+        let deadline = Instant::now() + saving::LAST_TRIES;
+        let save = async || {
             if standing.given_up.load(Ordering::Acquire) {
                 saving::save(&standing.drive, link).await
             } else {
-                saving::save_at_last(&standing.drive, link).await
+                saving::save_until(deadline, &standing.drive, link).await
             }
         };
-        let unsaved = tokio::select! {
-            unsaved = saved => unsaved,
-            () = signals.insisted() => standing.drive.unsaved(),
+        let (mut unsaved, insisted) = tokio::select! {
+            unsaved = save() => (unsaved, false),
+            () = signals.insisted() => (standing.drive.unsaved(), true),
         };
-        if matches!(end, End::Asked)
-            && let Err(error) = standing.mount.lock().await.unmount(true)
-        {
-            tracing::error!(%error, "unmounting failed");
+        if matches!(end, End::Asked) {
+            if let Err(error) = standing.mount.lock().await.unmount(true) {
+                tracing::error!(%error, "unmounting failed");
+            }
+            // Until then programs could write, and those that have something open in it still can.
+            unsaved = tokio::select! {
+                unsaved = save(), if !insisted => unsaved,
+                () = signals.insisted(), if !insisted => standing.drive.unsaved(),
+                else => standing.drive.unsaved(),
+            };
         }
         remove_mountpoint(&self.request.mountpoint, standing.made_mountpoint);
         if unsaved.files == 0 {

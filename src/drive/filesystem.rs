@@ -403,7 +403,7 @@ impl Filesystem for Drive {
             return Ok(());
         }
         // The release that follows saves it, while the program goes on.
-        let may_wait = self.options.has(Part::SaveBehind) && !self.options.sync_on_close;
+        let may_wait = self.options.has(Part::SaveBehind) && self.may_put_off();
         if may_wait && open.file.may_be_saved_later(self).await {
             open.file.note_closed();
             return Ok(());
