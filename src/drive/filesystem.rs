@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use scaup_fuse::Filesystem;
@@ -169,6 +169,39 @@ impl Drive {
         }
     }
 
+    /// Where a symbolic link leads. Outside vaults that is looked at each time: the link may have been moved since it was asked for.
+    async fn target_of(&self, inode: Inode) -> Result<Bytes, DriveError> {
+        let (parent, place, path, known) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            let known = node.target.clone().filter(|(asked, _)| self.is_believed(Some(*asked)));
+            (node.parent, node.place.clone(), nodes.plain_path(inode), known)
+        };
+        let target = match known {
+            Some((_, target)) => target,
+            None => {
+                let asked = Instant::now();
+                let target = match (self.tree.directory(parent)?, &place) {
+                    (Directory::Vault(directory), Place::Vault { entry, .. }) => {
+                        directory.read_symlink(self.remote.as_ref(), entry).await?.into()
+                    }
+                    (_, Place::Plain) => self.remote.readlink(&path?).await?,
+                    _ => return Err(DriveError::Stale),
+                };
+                if let Ok(node) = self.tree.lock().get_mut(inode)
+                    && !node.knows_better_than(asked)
+                {
+                    node.target = Some((asked, target.clone()));
+                }
+                target
+            }
+        };
+        if matches!(place, Place::Plain) {
+            self.check_contained(parent, &target)?;
+        }
+        Ok(target)
+    }
+
     fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
@@ -230,21 +263,7 @@ impl Filesystem for Drive {
 
     async fn readlink(&self, inode: Inode) -> Result<Bytes, DriveError> {
         let _names = self.namespace.read().await;
-        let (parent, place, path) = {
-            let nodes = self.tree.lock();
-            let node = nodes.get(inode)?;
-            (node.parent, node.place.clone(), nodes.plain_path(inode))
-        };
-        let target = match (self.tree.directory(parent)?, place) {
-            (Directory::Vault(directory), Place::Vault { entry, .. }) => {
-                directory.read_symlink(self.remote.as_ref(), &entry).await.map(Bytes::from)
-            }
-            (_, Place::Plain) => {
-                let target = self.remote.readlink(&path?).await?;
-                self.check_contained(parent, &target).map(|()| target)
-            }
-            _ => Err(DriveError::Stale),
-        };
+        let target = self.target_of(inode).await;
         self.reported(inode, target)
     }
 
