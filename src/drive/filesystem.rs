@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use scaup_fuse::Filesystem;
@@ -202,6 +202,14 @@ impl Drive {
         Ok(target)
     }
 
+    /// For how long the kernel may believe that a name is missing that was looked for then: as long as what said so is believed here.
+    fn missing_for(&self, parent: Inode, looked: Instant) -> Duration {
+        let nodes = self.tree.lock();
+        let listed = nodes.get(parent).ok().and_then(|node| node.listing.as_ref()).map(|(listed, _)| *listed);
+        let known = listed.filter(|&listed| self.is_believed(Some(listed))).unwrap_or(looked);
+        self.options.attr_timeout.saturating_sub(known.elapsed())
+    }
+
     fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
@@ -218,10 +226,11 @@ impl Filesystem for Drive {
         }
         let _names = self.namespace.read().await;
         let name = self.shown_name(parent, name);
+        let looked = Instant::now();
         let found = self.find(parent, &name).await;
         match self.reported(parent, found)? {
             Some(inode) => self.counted(inode).map(Entry::Found),
-            None => Ok(Entry::Missing(self.options.attr_timeout)),
+            None => Ok(Entry::Missing(self.missing_for(parent, looked))),
         }
     }
 
