@@ -39,6 +39,7 @@ mod writeback;
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -126,6 +127,8 @@ pub struct Drive {
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
     removals: Arc<Removals>,
+    /// Whether the mount is about to end.
+    ending: AtomicBool,
     /// Itself, for what goes on after a request was answered.
     me: Weak<Self>,
     /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
@@ -158,6 +161,7 @@ impl Drive {
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
             removals: Arc::default(),
+            ending: AtomicBool::new(false),
             me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
@@ -185,6 +189,17 @@ impl Drive {
         if self.mountpoint.set(mountpoint).is_err() {
             tracing::warn!("the mount point was announced twice");
         }
+    }
+
+    /// The mount is about to end: from now on programs wait for what they ask for. Who looks for the last time what is unsaved can't know of
+    /// anything that is still put off behind that.
+    pub fn begin_to_end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Whether a program may go on before the server has done what it asked for.
+    fn may_put_off(&self) -> bool {
+        !self.options.sync_on_close && !self.ending.load(Ordering::Acquire)
     }
 
     /// Waits until everything is on the server; answers what could not be saved.

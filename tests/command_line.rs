@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use scaup::config::mount_options;
-use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually, run};
-use support::{ends_with, said, scaup, signal};
+use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually, run, within};
+use support::{PATIENCE, ends_with, noise, said, scaup, signal};
 
 /// A local directory with one file in it.
 fn directory(scaup: &Scaup) -> PathBuf {
@@ -397,19 +397,34 @@ fn a_mount_in_the_foreground_ends_with_its_front_end() {
     eventually("it is unmounted", Duration::from_secs(10), || !is_mounted(&mountpoint));
 }
 
-#[test]
-fn a_second_signal_says_what_is_lost_and_ends_it() {
-    let (scaup, mut sshd) = (scaup(), Sshd::key_only().start());
+/// The same of a server, reached at `port`.
+fn server_in_the_foreground(scaup: &Scaup, sshd: &Sshd, port: u16, arguments: &[&str]) -> (Child, PathBuf) {
     let mountpoint = scaup.home().join("mnt/foreground");
     let mut command = scaup.command();
     command
-        .args(["mount", "-f", "--timeout", "2", "-p", &sshd.port().to_string(), "-i"])
+        .args(["mount", "-f", "-p", &port.to_string()])
+        .args(arguments)
+        .arg("-i")
         .arg(sshd.key().path())
-        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file_at(port).display())])
         .arg(format!("{}@127.0.0.1", sshd.user()))
         .arg(&mountpoint);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
     eventually("it is mounted", Duration::from_secs(10), || is_mounted(&mountpoint));
+    (child, mountpoint)
+}
+
+/// How it ended, and what it said.
+fn end_of(mut child: Child) -> (Option<i32>, String) {
+    let mut words = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    (within(PATIENCE, move || child.wait().unwrap()).code(), words)
+}
+
+#[test]
+fn a_second_signal_says_what_is_lost_and_ends_it() {
+    let (scaup, mut sshd) = (scaup(), Sshd::key_only().start());
+    let (mut child, mountpoint) = server_in_the_foreground(&scaup, &sshd, sshd.port(), &["--timeout", "2"]);
     let mut file = fs::File::create(mountpoint.join("unsaved")).unwrap();
     sshd.stop();
     // Whatever the server does not have when it is gone.
@@ -421,16 +436,37 @@ fn a_second_signal_says_what_is_lost_and_ends_it() {
     std::thread::sleep(Duration::from_secs(1));
     assert!(child.try_wait().unwrap().is_none(), "the first one waits for the server");
     signal(child.id(), Signal::INT);
-    let mut status = None;
-    eventually("it ends", Duration::from_secs(10), || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    let mut words = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
-    assert_eq!(status.unwrap().code(), Some(8), "{words}");
+    let (code, words) = end_of(child);
+    assert_eq!(code, Some(8), "{words}");
     assert!(words.contains("lost: 1 file"), "{words}");
     assert!(!is_mounted(&mountpoint));
+}
+
+#[test]
+fn signals_that_come_together_are_one_wish_and_a_hangup_is_never_a_second() {
+    const FILES: usize = 10;
+    const FILE_LEN: usize = 200_000;
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let (child, mountpoint) = server_in_the_foreground(&scaup, &sshd, proxy.port(), &[]);
+    let daemon = u32::try_from(scaup.status()["mounts"][0]["pid"].as_u64().unwrap()).unwrap();
+    proxy.rate(Direction::ToServer, Some(1_000_000));
+    for number in 0..FILES {
+        fs::write(mountpoint.join(number.to_string()), noise(number as u64, FILE_LEN)).unwrap();
+    }
+    // What systemd does to all that a session leaves behind.
+    for kind in [Signal::TERM, Signal::HUP] {
+        signal(child.id(), kind);
+        signal(daemon, kind);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    signal(daemon, Signal::HUP);
+    let (code, words) = end_of(child);
+    assert_eq!(code, Some(0), "{words}");
+    for number in 0..FILES {
+        let saved = fs::read(sshd.home().join(number.to_string())).unwrap_or_default();
+        assert!(saved == noise(number as u64, FILE_LEN), "{number}");
+    }
 }
 
 #[test]

@@ -5,11 +5,14 @@
 
 mod kernel;
 
+use std::ffi::OsStr;
 use std::thread;
 use std::time::Duration;
 
 use kernel::{ENOENT, Kernel, Place, ROUND_TRIP, options, round_trips, runtime};
 use scaup::remote::memory::MemoryRemote;
+use scaup_fuse::Filesystem;
+use scaup_fuse::filesystem::Entry;
 
 /// How long names and attributes are believed where they are to grow old; longer than any of this takes.
 const BELIEVED: Duration = Duration::from_secs(2);
@@ -132,6 +135,42 @@ fn a_file_is_asked_for_along_with_the_directory_on_the_way_to_it() {
             });
             let expected = if place.is_vault() { 2 } else { 1 };
             assert!((1..=expected).contains(&taken.await), "{place:?}");
+        });
+    }
+}
+
+#[test]
+fn a_link_that_was_read_is_read_again_without_asking() {
+    for place in Place::ALL {
+        runtime().block_on(async {
+            let kernel = mounted(place).await;
+            kernel.symlink("top/link", "file").await.unwrap();
+            let link = kernel.lookup("top/link").await.unwrap().inode;
+            let read = async || {
+                assert_eq!(kernel.drive.readlink(link).await.unwrap(), "file");
+            };
+            assert!(round_trips(read()).await > 0, "{place:?}");
+            assert_eq!(round_trips(read()).await, 0, "{place:?}");
+            thread::sleep(BELIEVED);
+            assert!(round_trips(read()).await > 0, "{place:?}");
+        });
+    }
+}
+
+#[test]
+fn a_missing_name_is_believed_no_longer_than_the_listing_that_lacks_it() {
+    for place in Place::ALL {
+        runtime().block_on(async {
+            let kernel = mounted(place).await;
+            let top = kernel.lookup("top").await.unwrap().inode;
+            let missing = async || match kernel.drive.lookup(top, OsStr::new("nothing")).await.unwrap() {
+                Entry::Missing(believed) => believed,
+                Entry::Found(_) => panic!("{place:?}: there is none"),
+            };
+            assert!(missing().await > Duration::ZERO, "{place:?}");
+            kernel.list(top).await.unwrap();
+            thread::sleep(BELIEVED / 2);
+            assert!(missing().await <= BELIEVED / 2, "{place:?}");
         });
     }
 }

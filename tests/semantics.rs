@@ -538,6 +538,40 @@ fn links_of_the_server_that_lead_outside_the_mount_are_not_followed() {
 }
 
 #[test]
+fn a_link_that_was_moved_may_lead_outside_from_where_it_is_now() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "60"]);
+    let (deep, shallow) = (drive.plain().join("directory/link"), drive.plain().join("link"));
+    fs::create_dir(drive.plain().join("directory")).unwrap();
+    symlink("../../inside", &deep).unwrap();
+    assert_eq!(fs::read_link(&deep).unwrap(), Path::new("../../inside"));
+    fs::rename(&deep, &shallow).unwrap();
+    assert_eq!(errno(fs::read_link(&shallow)), Errno::PERM);
+    fs::rename(&shallow, &deep).unwrap();
+    assert_eq!(fs::read_link(&deep).unwrap(), Path::new("../../inside"));
+    drive.unmount();
+}
+
+#[test]
+fn a_link_that_others_made_anew_leads_there_after_the_attribute_timeout() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "1"]);
+    let other = drive.mounted_again(&["--attr-timeout", "0"]);
+    for (here, there) in [(drive.plain(), other.join("plain")), (drive.vault(), other.join("Vault"))] {
+        let (here, there) = (here.join("link"), there.join("link"));
+        symlink("one", &there).unwrap();
+        for target in ["two", "three, which is longer"] {
+            eventually("the link", Duration::from_secs(5), || fs::read_link(&here).is_ok());
+            fs::remove_file(&there).unwrap();
+            symlink(target, &there).unwrap();
+            eventually("their target", Duration::from_secs(5), || {
+                fs::read_link(&here).is_ok_and(|read| read == Path::new(target))
+            });
+        }
+    }
+    other.unmount(&drive.scaup);
+    drive.unmount();
+}
+
+#[test]
 fn links_in_vaults_are_kept_byte_for_byte() {
     let drive = Drive::mounted();
     let long = "m/".repeat(1500);

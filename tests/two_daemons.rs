@@ -8,13 +8,15 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use scaup_rig::{Mount, eventually};
-use support::{Drive, PATIENCE, noise};
+use scaup_rig::{Mount, Sshd, eventually, need, within};
+use support::{Drive, PATIENCE, noise, scaup};
 
 /// How often each of two writers saves while the other does.
 const ROUNDS: usize = 25;
@@ -269,4 +271,46 @@ fn what_is_written_while_the_other_renames_is_kept_under_one_of_the_names() {
         }
     }
     two.unmount();
+}
+
+#[test]
+fn what_a_process_that_can_not_be_seen_from_here_is_just_saving_is_left_alone() {
+    need(&[("unshare", "util-linux")]);
+    let (inside, outside, sshd) = (scaup(), scaup(), Sshd::key_only().start());
+    let content = noise(1, 3_000_000);
+    fs::write(inside.home().join("content"), &content).unwrap();
+    // As in a container that has its host's `/etc/machine-id`.
+    let script = r#"
+        most=$(cat /proc/sys/kernel/pid_max)
+        # Out here nobody has such a number.
+        echo $((most - 1000)) > /proc/sys/kernel/ns_last_pid
+        "$0" mount -p "$1" -i "$2" -o UserKnownHostsFile="$3" "$4" "$HOME/mnt" < /dev/null
+        cat "$HOME/content" - > "$HOME/mnt/file"
+        "$0" unmount "$HOME/mnt""#;
+    let scaup = inside.command();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", script])
+        .arg(env!("CARGO_BIN_EXE_scaup"))
+        .arg(sshd.port().to_string())
+        .arg(sshd.key().path())
+        .arg(sshd.known_hosts_file())
+        .arg(format!("{}@{}", sshd.user(), sshd.host()))
+        .envs(scaup.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let unfinished = || {
+        let names = fs::read_dir(sshd.home()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.as_bytes().starts_with(b".scaup-")).count()
+    };
+    eventually("it is on its way", PATIENCE, || unfinished() == 1);
+    let mount = outside.mount_on(&sshd, "").start();
+    fs::read_dir(mount.path()).unwrap();
+    // What is debris is removed behind the listing.
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(unfinished(), 1);
+    drop(child.stdin.take());
+    assert!(within(PATIENCE, move || child.wait().unwrap()).success());
+    assert!(fs::read(sshd.home().join("file")).unwrap() == content);
+    mount.unmount(&outside);
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use scaup_rig::{Direction, Proxy, Scaup, Sshd, eventually, need};
-use support::{ends_with, noise, said, scaup};
+use support::{ends_with, noise, said, scaup, shell};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -40,6 +40,39 @@ fn unmount_waits_for_what_is_on_its_way_and_says_so_once() {
     for number in 0..FILES {
         let saved = fs::read(sshd.home().join(number.to_string())).unwrap();
         assert!(saved == noise(number as u64, FILE_LEN), "{number}");
+    }
+}
+
+#[test]
+fn what_is_closed_after_the_last_look_is_on_the_server_or_refused() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").start();
+    fs::write(mount.join("before"), "content").unwrap();
+    let unsaved = |mount: &serde_json::Value| mount["unsaved"]["files"].as_u64().unwrap();
+    eventually("it is saved", SOON, || unsaved(&scaup.status()["mounts"][0]) == 0);
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 1);
+    proxy.refuse();
+    proxy.cut();
+    eventually("it is lost", SOON, || scaup.status()["mounts"][0]["state"] == "reconnecting");
+    // The daemon lets whoever waits for it have a last word, and goes on answering meanwhile.
+    let mut login = scaup.command().arg("login").stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = [0];
+    login.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+    // What was its working directory stays open to a program after the mount is out of sight.
+    let script = format!(
+        "kill {}
+        while grep -qF ' {} ' /proc/self/mountinfo; do sleep 0.01; done
+        n=0
+        while echo content | dd status=none of=$n; do n=$((n + 1)); done
+        echo $n",
+        mount.daemon(),
+        mount.path().display()
+    );
+    let closed: u32 = shell(mount.path(), &script).trim_end().parse().unwrap();
+    login.wait().unwrap();
+    for number in 0..closed {
+        assert!(sshd.home().join(number.to_string()).exists(), "{number} of {closed}");
     }
 }
 

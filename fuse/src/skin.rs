@@ -154,11 +154,11 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
     }
 
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Not FUSE_CACHE_SYMLINKS: the kernel would keep a target for as long as it keeps the link, whatever becomes of it meanwhile.
         let wanted = [
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_AUTO_INVAL_DATA,
-            InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
         ];
         for capability in wanted {

@@ -56,7 +56,8 @@ fn unmount(conversation: &mut Conversation, request: &Request) -> Result<(), Cli
     Ok(())
 }
 
-/// Passes SIGINT, SIGTERM and SIGHUP on to the daemon, which saves and unmounts on the first, and ends on the second.
+/// Passes SIGINT, SIGTERM and SIGHUP on to the daemon, which saves and unmounts on the first, and ends on the second, if that is
+/// no SIGHUP.
 pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliError> {
     use rustix::process::{Pid, Signal, kill_process};
     use tokio::signal::unix::{SignalKind, signal};
@@ -67,13 +68,16 @@ pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliEr
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     runtime.spawn(async move {
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => eprintln!("\nsaving and unmounting; Ctrl-C once more ends at once and loses what is not saved"),
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
+            let signal = tokio::select! {
+                _ = interrupt.recv() => {
+                    eprintln!("\nsaving and unmounting; Ctrl-C once more ends at once and loses what is not saved");
+                    Signal::INT
+                }
+                _ = terminate.recv() => Signal::TERM,
+                _ = hangup.recv() => Signal::HUP,
+            };
             if let Some(daemon) = daemon {
-                let _ = kill_process(daemon, Signal::TERM);
+                let _ = kill_process(daemon, signal);
             }
         }
     });

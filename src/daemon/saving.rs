@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::link::Link;
 use super::protocol::Event;
 use crate::config::size;
 use crate::drive::{Drive, Unsaved};
 
-/// How long ending may take before what can't be saved is given up, when nobody can be asked: systemd kills what has not ended after 90 s
+/// How long all of ending may take before what can't be saved is given up, when nobody can be asked: systemd kills what has not ended after 90 s
 /// (`TimeoutStopSec`).
-const LAST_TRIES: Duration = Duration::from_secs(75);
+pub(super) const LAST_TRIES: Duration = Duration::from_secs(75);
 
 /// How often whoever watches is told how much is left.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -34,14 +36,14 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
     }
 }
 
-/// Saves everything, trying again for as long as it may take to end; answers what could not be saved.
-pub(super) async fn save_at_last(drive: &Drive, link: &Link) -> Unsaved {
+/// Saves everything, trying again until `deadline`; answers what could not be saved.
+pub(super) async fn save_until(deadline: Instant, drive: &Drive, link: &Link) -> Unsaved {
     let tries = async {
         while save(drive, link).await.files > 0 {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    let _ = tokio::time::timeout(LAST_TRIES, tries).await;
+    let _ = tokio::time::timeout_at(deadline, tries).await;
     drive.unsaved()
 }
 

@@ -13,6 +13,7 @@ use scaup_sftp::ssh::Interaction;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::client::socket_path;
 use super::link::{Link, NotHeard};
@@ -33,6 +34,9 @@ const FRONT_ENDS_MAX: usize = 64;
 
 /// How long a front end may take to say what it wants.
 const FIRST_WORDS: Duration = Duration::from_secs(10);
+
+/// Signals that come within this time are one wish.
+const ONE_WISH: Duration = Duration::from_millis(500);
 
 /// Runs a daemon: its front end is at standard input. Answers the exit code.
 ///
@@ -70,21 +74,45 @@ async fn serve(stream: UnixStream) -> u8 {
 }
 
 /// SIGTERM, SIGINT and SIGHUP: each asks for the end.
-struct Signals([Signal; 3]);
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// When the first SIGTERM or SIGINT came.
+    asked: Option<Instant>,
+}
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        let [terminate, interrupt, hangup] = kinds.map(signal);
-        Ok(Self([terminate?, interrupt?, hangup?]))
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            asked: None,
+        })
     }
 
-    async fn next(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.0;
+    /// Waits until somebody asks for the end.
+    async fn asked(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
+            _ = self.terminate.recv() => self.asked = Some(Instant::now()),
+            _ = self.interrupt.recv() => self.asked = Some(Instant::now()),
+            _ = self.hangup.recv() => {}
+        }
+    }
+
+    /// Waits until somebody insists on the end, whatever is lost: by a second SIGTERM or SIGINT. A terminal or session that is gone insists
+    /// on nothing, and what comes together is one wish: systemd ends a session with SIGTERM and SIGHUP to all of it at once, and the front
+    /// end passes its own on.
+    async fn insisted(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if self.asked.get_or_insert_with(Instant::now).elapsed() >= ONE_WISH {
+                return;
+            }
         }
     }
 }
@@ -113,7 +141,7 @@ async fn live(mut request: MountRequest, link: &Link) -> Result<u8, Failure> {
         mounted = daemon.mount(link) => mounted,
         () = link.gone() => Err(cancelled()),
         () = daemon.given_up.notified() => Err(cancelled()),
-        () = signals.next() => Err(cancelled()),
+        () = signals.asked() => Err(cancelled()),
     };
     let code = match mounted {
         Ok(standing) => {
@@ -334,26 +362,33 @@ impl Daemon {
         let unmounted = standing.mount.lock().await.ended();
         let end = tokio::select! {
             () = unmounted.wait() => End::Unmounted,
-            () = signals.next() => End::Asked,
+            () = signals.asked() => End::Asked,
             () = link.gone(), if self.request.foreground => End::Asked,
         };
         let _unmounting = self.activity.unmounts();
-        let saved = async {
+        standing.drive.begin_to_end();
+        let deadline = Instant::now() + saving::LAST_TRIES;
+        let save = async || {
             if standing.given_up.load(Ordering::Acquire) {
                 saving::save(&standing.drive, link).await
             } else {
-                saving::save_at_last(&standing.drive, link).await
+                saving::save_until(deadline, &standing.drive, link).await
             }
         };
-        let unsaved = tokio::select! {
-            unsaved = saved => unsaved,
-            // A second one: the user means it.
-            () = signals.next() => standing.drive.unsaved(),
+        let (mut unsaved, insisted) = tokio::select! {
+            unsaved = save() => (unsaved, false),
+            () = signals.insisted() => (standing.drive.unsaved(), true),
         };
-        if matches!(end, End::Asked)
-            && let Err(error) = standing.mount.lock().await.unmount(true)
-        {
-            tracing::error!(%error, "unmounting failed");
+        if matches!(end, End::Asked) {
+            if let Err(error) = standing.mount.lock().await.unmount(true) {
+                tracing::error!(%error, "unmounting failed");
+            }
+            // Until then programs could write, and those that have something open in it still can.
+            unsaved = tokio::select! {
+                unsaved = save(), if !insisted => unsaved,
+                () = signals.insisted(), if !insisted => standing.drive.unsaved(),
+                else => standing.drive.unsaved(),
+            };
         }
         remove_mountpoint(&self.request.mountpoint, standing.made_mountpoint);
         if unsaved.files == 0 {

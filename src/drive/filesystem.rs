@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use scaup_fuse::Filesystem;
@@ -179,6 +179,47 @@ impl Drive {
         }
     }
 
+    /// Where a symbolic link leads. Outside vaults that is looked at each time: the link may have been moved since it was asked for.
+    async fn target_of(&self, inode: Inode) -> Result<Bytes, DriveError> {
+        let (parent, place, path, known) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            let known = node.target.clone().filter(|(asked, _)| self.is_believed(Some(*asked)));
+            (node.parent, node.place.clone(), nodes.plain_path(inode), known)
+        };
+        let target = match known {
+            Some((_, target)) => target,
+            None => {
+                let asked = Instant::now();
+                let target = match (self.tree.directory(parent)?, &place) {
+                    (Directory::Vault(directory), Place::Vault { entry, .. }) => {
+                        directory.read_symlink(self.remote.as_ref(), entry).await?.into()
+                    }
+                    (_, Place::Plain) => self.remote.readlink(&path?).await?,
+                    _ => return Err(DriveError::Stale),
+                };
+                if let Ok(node) = self.tree.lock().get_mut(inode)
+                    && !node.knows_better_than(asked)
+                {
+                    node.target = Some((asked, target.clone()));
+                }
+                target
+            }
+        };
+        if matches!(place, Place::Plain) {
+            self.check_contained(parent, &target)?;
+        }
+        Ok(target)
+    }
+
+    /// For how long the kernel may believe that a name is missing that was looked for then: as long as what said so is believed here.
+    fn missing_for(&self, parent: Inode, looked: Instant) -> Duration {
+        let nodes = self.tree.lock();
+        let listed = nodes.get(parent).ok().and_then(|node| node.listing.as_ref()).map(|(listed, _)| *listed);
+        let known = listed.filter(|&listed| self.is_believed(Some(listed))).unwrap_or(looked);
+        self.options.attr_timeout.saturating_sub(known.elapsed())
+    }
+
     fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
@@ -195,10 +236,11 @@ impl Filesystem for Drive {
         }
         let _names = self.namespace.read().await;
         let name = self.shown_name(parent, name);
+        let looked = Instant::now();
         let found = self.find(parent, &name).await;
         match self.reported(parent, found)? {
             Some(inode) => self.counted(inode).map(Entry::Found),
-            None => Ok(Entry::Missing(self.options.attr_timeout)),
+            None => Ok(Entry::Missing(self.missing_for(parent, looked))),
         }
     }
 
@@ -240,21 +282,7 @@ impl Filesystem for Drive {
 
     async fn readlink(&self, inode: Inode) -> Result<Bytes, DriveError> {
         let _names = self.namespace.read().await;
-        let (parent, place, path) = {
-            let nodes = self.tree.lock();
-            let node = nodes.get(inode)?;
-            (node.parent, node.place.clone(), nodes.plain_path(inode))
-        };
-        let target = match (self.tree.directory(parent)?, place) {
-            (Directory::Vault(directory), Place::Vault { entry, .. }) => {
-                directory.read_symlink(self.remote.as_ref(), &entry).await.map(Bytes::from)
-            }
-            (_, Place::Plain) => {
-                let target = self.remote.readlink(&path?).await?;
-                self.check_contained(parent, &target).map(|()| target)
-            }
-            _ => Err(DriveError::Stale),
-        };
+        let target = self.target_of(inode).await;
         self.reported(inode, target)
     }
 
@@ -414,7 +442,7 @@ impl Filesystem for Drive {
         }
         open.file.note_closed();
         // The release that follows saves it, while the program goes on.
-        let may_wait = self.options.has(Part::SaveBehind) && !self.options.sync_on_close;
+        let may_wait = self.options.has(Part::SaveBehind) && self.may_put_off();
         if may_wait && open.file.may_be_saved_later(self).await {
             return Ok(());
         }

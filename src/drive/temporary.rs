@@ -2,9 +2,10 @@
 //!
 //! A temporary name is `.scaup-MACHINE-PID.~RANDOM`: Cryptomator and the Nextcloud client ignore names that
 //! begin with `.` and hold `.~`, so nobody sees or syncs half a file. Machine and process tell whose it is:
-//! debris is what a process of this machine left that is not alive any more, and what this process gave up and could not remove.
+//! debris is what a process of this machine and user left that is not alive any more, and what this process gave up and could not remove.
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use data_encoding::HEXLOWER;
@@ -76,24 +77,41 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
-/// Eight hexadecimal digits for this machine: a hash of its id (`machine-id(5)` asks not to show the id itself), or
-/// random ones for this process where there is none, so that nothing is ever taken for ours by mistake.
+/// Eight hexadecimal digits for the processes that can be told dead or alive from here (`machine-id(5)` asks not to show the id itself), or
+/// random ones for this process where they can't be, so that nothing is ever taken for ours by mistake.
 fn machine() -> &'static str {
     static MACHINE: OnceLock<String> = OnceLock::new();
     MACHINE.get_or_init(|| {
-        let id = std::fs::read("/etc/machine-id").unwrap_or_default();
         let mut bytes = [0; 4];
-        if id.len() < 32 {
+        match seen_from_here() {
+            Some(here) => bytes = digest(&here),
             // Without randomness the digits are zeros, and `name` fails by itself.
-            let _ = getrandom::fill(&mut bytes);
-        } else {
-            let hash = id.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-            bytes = ((hash >> 32) as u32 ^ hash as u32).to_be_bytes();
+            None => drop(getrandom::fill(&mut bytes)),
         }
         HEXLOWER.encode(&bytes)
     })
+}
+
+/// What tells this machine, user and process namespace from others. The machine's id alone does not: machines are made from one image,
+/// containers have their host's, and `/proc` may hide what other users run (`hidepid`).
+fn seen_from_here() -> Option<Vec<u8>> {
+    // Else `/proc` numbers processes as another namespace does.
+    let own = std::fs::read_link("/proc/self").ok()?;
+    if own.as_os_str() != std::process::id().to_string().as_str() {
+        return None;
+    }
+    let id = std::fs::read("/etc/machine-id").ok().filter(|id| id.len() >= 32)?;
+    let host = std::fs::read("/proc/sys/kernel/hostname").ok()?;
+    let processes = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let user = rustix::process::getuid().as_raw().to_string();
+    Some([id.as_slice(), &host, processes.as_os_str().as_bytes(), user.as_bytes()].join(&0))
+}
+
+fn digest(bytes: &[u8]) -> [u8; 4] {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    ((hash >> 32) as u32 ^ hash as u32).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -106,6 +124,12 @@ mod tests {
         let ours = name().unwrap();
         assert!(is_temporary(ours.as_bytes()));
         assert!(!is_debris(ours.as_bytes()));
+    }
+
+    #[test]
+    fn this_machine_is_the_same_for_every_process_of_its_user() {
+        assert_eq!(seen_from_here().unwrap(), seen_from_here().unwrap());
+        assert_eq!(machine(), HEXLOWER.encode(&digest(&seen_from_here().unwrap())));
     }
 
     #[test]

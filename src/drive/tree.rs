@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use scaup_fuse::filesystem::Inode;
 
 use super::chunks::ContentId;
@@ -71,6 +72,8 @@ pub(super) struct Node {
     opened: Option<Instant>,
     /// When one of the files in it was last opened again: those that were opened since, or are not yet, are what a program goes through.
     opened_again: Instant,
+    /// Where it leads, if it is a symbolic link, and when the server was asked.
+    pub(super) target: Option<(Instant, Bytes)>,
     /// The content that was last read through the kernel, and how the server's file looked then.
     pub(super) content: Option<(ContentId, Base)>,
     /// Its name was removed or given to another node.
@@ -101,6 +104,7 @@ impl Node {
             opens: 0,
             opened: None,
             opened_again: asked,
+            target: None,
             content: None,
             detached: false,
             lookups: 0,
@@ -109,6 +113,9 @@ impl Node {
 
     /// What the server said of it when it was asked then.
     fn note_attributes(&mut self, attributes: RemoteAttributes, asked: Instant) {
+        if (attributes.size, attributes.modified) != (self.attributes.size, self.attributes.modified) {
+            self.target = None;
+        }
         self.note_length(attributes.size);
         self.attributes = attributes;
         self.fetched = Some(asked);
@@ -122,7 +129,7 @@ impl Node {
 
     /// Has the attributes asked for anew when they are next wanted.
     pub(super) fn expire(&mut self) {
-        self.fetched = None;
+        (self.fetched, self.target) = (None, None);
         self.doubted = Instant::now();
         self.changed = SystemTime::now();
     }
@@ -505,6 +512,7 @@ impl Nodes<'_> {
                 directories.push(child);
                 if let Some(node) = self.nodes.get_mut(&child) {
                     node.detached = true;
+                    node.target = None;
                     node.vault = VaultHere::Unknown;
                 }
             }
