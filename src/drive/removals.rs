@@ -227,8 +227,7 @@ impl Drive {
 
     /// Whether a removal from a directory may be answered before it is done: one has just succeeded there.
     fn may_remove_behind(&self, parent: Inode) -> Result<bool, DriveError> {
-        let may =
-            self.options.has(Part::RemoveBehind) && !self.options.sync_on_close && self.remote.is_reachable();
+        let may = self.options.has(Part::RemoveBehind) && self.may_put_off() && self.remote.is_reachable();
         Ok(may && self.tree.lock().get(parent)?.is_removable_from())
     }
 
