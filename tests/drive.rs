@@ -381,3 +381,42 @@ fn what_failed_before_is_told_before_more_is_appended() {
         assert!(content == [pattern(1, 1 << 20), pattern(2, 2 << 20)].concat(), "{}", content.len());
     });
 }
+
+/// A mount that asks the server again and again.
+async fn mount_that_asks(server: &MemoryServer, place: Place) -> Kernel {
+    let options = DriveOptions { sync_on_close: true, attr_timeout: Duration::ZERO, ..options() };
+    Kernel::mount(MemoryRemote::connect(server), place, options).await
+}
+
+#[test]
+fn what_was_looked_at_while_it_was_renamed_goes_on_under_its_new_name() {
+    in_every_place(async |place| {
+        for after in 0..40 {
+            for listed in [false, true] {
+                let server = place.server();
+                let kernel = mount_that_asks(&server, place).await;
+                kernel.save("a", b"content").await.unwrap();
+                let (root, inode) = (kernel.root().await.unwrap(), kernel.lookup("a").await.unwrap().inode);
+                kernel.go_far();
+                let looking = async {
+                    tokio::time::sleep(Duration::from_millis(after * 20)).await;
+                    // Later questions overtake those that are under way.
+                    kernel.remote.set_delay(None);
+                    if listed {
+                        kernel.list(root).await.map(drop)
+                    } else {
+                        kernel.getattr(inode).await.map(drop)
+                    }
+                };
+                let renamed = kernel.rename("a", "b", RenameMode::Replace);
+                let (renamed, _) = futures::join!(renamed, looking);
+                renamed.unwrap();
+                let what = format!("{place:?}, {after}, {listed}");
+                assert_eq!(kernel.getattr(inode).await.map(|shown| shown.links), Ok(1), "{what}");
+                kernel.forget(&[]);
+                assert_eq!(kernel.content("b").await.unwrap(), "content", "{what}");
+                assert_eq!(kernel.tree(false).await.unwrap().len(), 1, "{what}");
+            }
+        }
+    });
+}

@@ -528,7 +528,10 @@ impl Nodes<'_> {
         if let Some(replaced) = self.child(parent, name).filter(|&replaced| replaced != inode) {
             self.detach(replaced);
         }
-        if let Ok(above) = self.get_mut(old_parent) {
+        // It may have lost the name, and another node may have that by now.
+        if self.child(old_parent, &old_name) == Some(inode)
+            && let Ok(above) = self.get_mut(old_parent)
+        {
             above.children.remove(&old_name);
         }
         self.get_mut(parent)?.children.insert(name.to_owned(), inode);
@@ -536,6 +539,7 @@ impl Nodes<'_> {
         node.parent = parent;
         node.name = name.to_owned();
         node.place = place;
+        node.detached = false;
         node.changed = SystemTime::now();
         // What was asked under the old name tells nothing of the new one.
         node.doubted = Instant::now();
