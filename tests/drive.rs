@@ -6,11 +6,11 @@ mod kernel;
 
 use std::time::Duration;
 
-use kernel::{ENOSPC, Kernel, Place, READ_WRITE, Seen, is_temporary, options, pattern, runtime};
+use kernel::{ENOSPC, Kernel, Place, READ_WRITE, ROUND_TRIP, Seen, is_temporary, options, pattern, runtime};
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{RemoteError, RemotePath};
-use scaup_fuse::filesystem::RenameMode;
+use scaup_fuse::filesystem::{Inode, RenameMode};
 
 const CHUNK: usize = 32_768;
 
@@ -382,10 +382,147 @@ fn what_failed_before_is_told_before_more_is_appended() {
     });
 }
 
+/// How a mount comes to know what others did to a file.
+#[derive(Debug, Clone, Copy)]
+enum Noticed {
+    ByListing,
+    ByLookup,
+    ByStat,
+    Not,
+}
+
+impl Noticed {
+    const ALL: [Self; 4] = [Self::ByListing, Self::ByLookup, Self::ByStat, Self::Not];
+
+    async fn by(self, kernel: &Kernel, name: &str, open: Inode) {
+        match self {
+            Self::ByListing => drop(kernel.list(kernel.root().await.unwrap()).await.unwrap()),
+            Self::ByLookup => drop(kernel.lookup(name).await),
+            Self::ByStat => assert_eq!(kernel.getattr(open).await.unwrap().inode, open),
+            Self::Not => {}
+        }
+    }
+}
+
 /// A mount that asks the server again and again.
 async fn mount_that_asks(server: &MemoryServer, place: Place) -> Kernel {
     let options = DriveOptions { sync_on_close: true, attr_timeout: Duration::ZERO, ..options() };
     Kernel::mount(MemoryRemote::connect(server), place, options).await
+}
+
+#[test]
+fn what_somebody_removed_is_there_again_as_it_is_saved_here_though_its_absence_was_noticed() {
+    in_every_place(async |place| {
+        for (noticed, name) in
+            Noticed::ALL.into_iter().flat_map(|how| [(how, "file"), (how, "a longer name")])
+        {
+            for truncated in [false, true] {
+                let what = format!("{place:?}, {noticed:?}, {name}, {truncated}");
+                let server = place.server();
+                let kernel = mount_that_asks(&server, place).await;
+                kernel.save(name, b"old content").await.unwrap();
+                let open = kernel.open(name, READ_WRITE).await.unwrap();
+                mount(&server, place).await.unlink(name).await.unwrap();
+                noticed.by(&kernel, name, open.0).await;
+                if truncated {
+                    kernel.truncate_open(open, 0).await.unwrap();
+                }
+                kernel.write(open, 0, b"new").await.unwrap();
+                assert_eq!(kernel.close(open).await, Ok(()), "{what}");
+                assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+                let wanted = if truncated { "new" } else { "new content" };
+                assert_eq!(mount(&server, place).await.content(name).await.unwrap(), wanted, "{what}");
+                assert_eq!(kernel.lookup(name).await.unwrap().links, 1, "{what}");
+                assert_eq!(kernel.tree(true).await.unwrap().len(), 1, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_somebody_made_in_place_of_what_is_open_stays_beside_it_though_it_was_noticed() {
+    in_every_place(async |place| {
+        for (noticed, directory) in Noticed::ALL.into_iter().flat_map(|how| [(how, false), (how, true)]) {
+            let what = format!("{place:?}, {noticed:?}, {directory}");
+            let server = place.server();
+            let kernel = mount_that_asks(&server, place).await;
+            kernel.save("file", b"old content").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            let other = mount(&server, place).await;
+            other.unlink("file").await.unwrap();
+            noticed.by(&kernel, "file", open.0).await;
+            if directory {
+                other.mkdir("file", 0o755).await.unwrap();
+            } else {
+                other.save("file", b"theirs").await.unwrap();
+            }
+            if !matches!(noticed, Noticed::ByStat) {
+                noticed.by(&kernel, "file", open.0).await;
+            }
+            kernel.write(open, 0, b"our").await.unwrap();
+            assert_eq!(kernel.close(open).await, Ok(()), "{what}");
+            assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+            for kernel in [&kernel, &mount(&server, place).await] {
+                let seen = kernel.tree(true).await.unwrap();
+                assert_eq!(seen.len(), 2, "{what}: {seen:?}");
+                match &seen["file"] {
+                    Seen::File { content, .. } => assert!(!directory && content == "theirs", "{what}"),
+                    seen => assert!(directory && matches!(seen, Seen::Directory { .. }), "{what}"),
+                }
+                let ours = seen
+                    .values()
+                    .any(|seen| matches!(seen, Seen::File { content, .. } if content == "our content"));
+                assert!(ours, "{what}: {seen:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_made_here_in_place_of_what_is_open_and_was_removed_elsewhere_stays_beside_it() {
+    in_every_place(async |place| {
+        for made_is_saved_first in [false, true] {
+            let server = place.server();
+            let kernel = mount_that_asks(&server, place).await;
+            kernel.save("file", b"old content").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            mount(&server, place).await.unlink("file").await.unwrap();
+            let made = kernel.create("file", 0o644).await.unwrap();
+            kernel.write(open, 0, b"one").await.unwrap();
+            kernel.write(made, 0, b"two").await.unwrap();
+            let in_turn = if made_is_saved_first { [made, open] } else { [open, made] };
+            for file in in_turn {
+                kernel.close(file).await.unwrap();
+            }
+            let seen = mount(&server, place).await.tree(true).await.unwrap();
+            for wanted in ["one content", "two"] {
+                let is_wanted = |seen: &Seen| matches!(seen, Seen::File { content, .. } if content == wanted);
+                assert!(seen.values().any(is_wanted), "{place:?}, {made_is_saved_first}: {seen:?}");
+            }
+            assert_eq!(kernel.tree(true).await.unwrap(), seen, "{place:?}, {made_is_saved_first}");
+        }
+    });
+}
+
+#[test]
+fn a_listing_from_before_a_look_up_takes_nothing_away_that_was_found() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        // What a vault's directory holds takes longer to list than to look one name up.
+        mount(&server, place).await.mkdir("directory", 0o755).await.unwrap();
+        let kernel = mount_that_asks(&server, place).await;
+        let root = kernel.root().await.unwrap();
+        kernel.go_far();
+        let looking = async {
+            tokio::time::sleep(ROUND_TRIP * 3 / 4).await;
+            mount(&server, place).await.save("file", b"theirs").await.unwrap();
+            kernel.lookup_in(root, "file").await.unwrap().inode
+        };
+        let (listed, found) = futures::join!(kernel.list(root), looking);
+        assert_eq!(listed.unwrap().len(), 1);
+        kernel.getattr(found).await.unwrap();
+        assert_eq!(kernel.lookup_in(root, "file").await.unwrap().inode, found);
+    });
 }
 
 #[test]

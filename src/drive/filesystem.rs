@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use scaup_fuse::Filesystem;
@@ -28,15 +28,18 @@ impl Drive {
         if self.tree.lock().get(inode)?.attributes.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
-        let detached = {
-            let nodes = self.tree.lock();
-            let node = nodes.get(inode)?;
-            node.file.clone().filter(|_| node.detached)
-        };
-        if let Some(file) = detached {
-            return file.truncate(self, None, length).await;
+        if let Some(file) = self.open_without_name(inode)? {
+            return self.truncate_without_name(&file, length).await;
         }
-        let (file, _) = self.open_file(inode, true).await?;
+        let asked = Instant::now();
+        let (file, _) = match self.open_file(inode, true).await {
+            Err(error) if error.is_not_found() => {
+                self.tree.lock().note_missing(inode, asked);
+                let file = self.open_without_name(inode)?.ok_or(error)?;
+                return self.truncate_without_name(&file, length).await;
+            }
+            opened => opened?,
+        };
         let result = async {
             let location = self.location(inode)?;
             file.truncate(self, Some((&location, self.mode_of(inode)?)), length).await
@@ -47,6 +50,22 @@ impl Drive {
         let saved = if result.is_ok() && !open_elsewhere { file.commit(self, false).await } else { Ok(()) };
         self.uncount_handle(inode);
         result.and(saved)
+    }
+
+    /// The content of a file that is open and has lost its name.
+    fn open_without_name(&self, inode: Inode) -> Result<Option<Arc<File>>, DriveError> {
+        let nodes = self.tree.lock();
+        let node = nodes.get(inode)?;
+        Ok(node.file.clone().filter(|_| node.detached || node.missing))
+    }
+
+    async fn truncate_without_name(&self, file: &File, length: u64) -> Result<(), DriveError> {
+        if file.is_unlinked() {
+            return file.truncate(self, None, length).await;
+        }
+        // Somebody else took the name: it is saved under that again, or beside theirs.
+        let location = self.location(file.inode)?;
+        file.truncate(self, Some((&location, self.mode_of(file.inode)?)), length).await
     }
 
     /// Waits until the files of a directory that programs have closed are saved.
@@ -68,10 +87,11 @@ impl Drive {
     }
 
     async fn change_attributes(&self, inode: Inode, set: SetAttributes) -> Result<(), DriveError> {
-        let (place, file, shown, detached) = {
+        let (place, file, shown, has_lost_name) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, node.detached)
+            let has_lost_name = node.detached || node.missing;
+            (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, has_lost_name)
         };
         // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
         futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
@@ -111,7 +131,7 @@ impl Drive {
             change.times = (!later).then_some(times);
         }
         if change != RemoteSetAttributes::default() {
-            match (&file, detached) {
+            match (&file, has_lost_name) {
                 (Some(file), true) => file.state.read().await.backing.file().set_attributes(change).await?,
                 _ => {
                     let path = self.attribute_path(&self.tree.lock(), inode)?;

@@ -44,6 +44,10 @@ impl Drive {
             if node.attributes.kind != RemoteKind::File {
                 return Err(DriveError::NotSupported);
             }
+            // What has the name now is found by looking it up.
+            if node.detached {
+                return Err(DriveError::Stale);
+            }
             (node.file.clone(), node.content)
         };
         let start = self.note_opening(inode, &location, writable);
