@@ -557,3 +557,64 @@ fn what_was_looked_at_while_it_was_renamed_goes_on_under_its_new_name() {
         }
     });
 }
+
+#[test]
+fn a_rename_that_must_not_replace_leaves_alone_what_nobody_here_has_seen() {
+    in_every_place(async |place| {
+        for (from, to) in [("a", "b"), ("a", "a longer name"), ("a longer one", "b")] {
+            for (is_directory, theirs_is_directory) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let what = format!("{place:?}, {from} to {to}, {is_directory}, {theirs_is_directory}");
+                let server = place.server();
+                let kernel = mount(&server, place).await;
+                let make = async |kernel: &Kernel, name: &str, is_directory: bool| {
+                    if is_directory {
+                        kernel.mkdir(name, 0o755).await.unwrap();
+                    } else {
+                        kernel.save(name, name.as_bytes()).await.unwrap();
+                    }
+                };
+                make(&kernel, from, is_directory).await;
+                kernel.tree(true).await.unwrap();
+                make(&mount(&server, place).await, to, theirs_is_directory).await;
+                let there = mount(&server, place).await.tree(true).await.unwrap();
+                let renamed = kernel.rename(from, to, RenameMode::NoReplace).await;
+                assert_eq!(renamed, Err(kernel::EEXIST), "{what}");
+                assert_eq!(mount(&server, place).await.tree(true).await.unwrap(), there, "{what}");
+                assert_eq!(kernel.tree(true).await.unwrap(), there, "{what}: it is seen now");
+                // A name that is free can be had.
+                kernel.rename(from, "c", RenameMode::NoReplace).await.unwrap();
+                kernel.rename("c", from, RenameMode::NoReplace).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_renamed_before_it_is_saved_stays_beside_what_nobody_here_has_seen() {
+    in_every_place(async |place| {
+        for to in ["file", "a longer name"] {
+            let server = place.server();
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            kernel.tree(true).await.unwrap();
+            mount(&server, place).await.save(to, b"theirs").await.unwrap();
+            let open = kernel.create("file.part", 0o644).await.unwrap();
+            kernel.write(open, 0, b"ours").await.unwrap();
+            kernel.rename("file.part", to, RenameMode::Replace).await.unwrap();
+            kernel.close(open).await.unwrap();
+            let there = mount(&server, place).await.tree(true).await.unwrap();
+            assert_eq!(there.len(), 2, "{place:?}: {there:?}");
+            assert!(
+                matches!(&there[to], Seen::File { content, .. } if content == "theirs"),
+                "{place:?}, {to}"
+            );
+            let is_ours = |seen: &Seen| matches!(seen, Seen::File { content, .. } if content == "ours");
+            assert!(there.values().any(is_ours), "{place:?}, {to}: {there:?}");
+            assert_eq!(kernel.tree(true).await.unwrap(), there, "{place:?}, {to}");
+            let shown = if place.is_vault() { format!("Vault/{to}") } else { to.to_owned() };
+            let is_told = kernel.drive.errors().iter().any(|error| error.message.starts_with(&shown));
+            assert!(is_told, "{place:?}, {to}");
+        }
+    });
+}
