@@ -618,3 +618,37 @@ fn what_is_renamed_before_it_is_saved_stays_beside_what_nobody_here_has_seen() {
         }
     });
 }
+
+#[test]
+fn what_is_opened_or_made_while_its_vault_is_locked_keeps_no_keys() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        mount(&server, place).await.save("file", b"content").await.unwrap();
+        for (after, made) in (0..30).flat_map(|n| [(n * 10, false), (n * 10, true)]) {
+            let what = format!("{place:?}, {after}, {made}");
+            let server = server.fork();
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            kernel.tree(false).await.unwrap();
+            kernel.go_far();
+            let opening = async {
+                if made { kernel.create("new", 0o644).await } else { kernel.open("file", READ_WRITE).await }
+            };
+            let locking = async {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                kernel.drive.lock(&place.root()).await
+            };
+            let (opened, locked) = futures::join!(opening, locking);
+            kernel.remote.set_delay(None);
+            locked.unwrap();
+            if let Ok(open) = opened {
+                assert_eq!(kernel.read(open, 0, 100).await, Err(kernel::EIO), "{what}");
+                assert_eq!(kernel.write(open, 0, b"more").await, Err(kernel::EIO), "{what}");
+                let is_there = mount(&server, place).await.lookup("new").await.is_ok();
+                assert!(!made || is_there || kernel.flush(open).await.is_err(), "{what}");
+                kernel.release(open).await;
+            }
+            assert_eq!(kernel.drive.unsaved().files, 0, "{what}");
+            assert!(!server.paths().iter().any(is_temporary), "{what}");
+        }
+    });
+}

@@ -159,6 +159,12 @@ impl Drive {
         let found = Found { name: name.clone(), attributes, place: location.place() };
         let (inode, file) = self.add_new_file(parent, found, state)?;
         file.note_written(&*file.state.read().await);
+        if let Err(error) = self.check_unlocked(&file).await {
+            file.unlink(&*file.state.read().await).await;
+            self.tree.lock().detach(inode);
+            self.uncount_handle(inode);
+            return Err(error);
+        }
         Ok((inode, file))
     }
 
