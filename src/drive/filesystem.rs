@@ -407,10 +407,10 @@ impl Filesystem for Drive {
         handle: Handle,
         offset: u64,
         data: Bytes,
-        from_page_cache: bool,
+        appends: bool,
     ) -> Result<u32, DriveError> {
         let open = self.handles.file(handle)?;
-        let offset = (!open.flags.append || from_page_cache).then_some(offset);
+        let offset = (!appends).then_some(offset);
         let _names = self.namespace.read().await;
         let written = open.file.write(self, offset, &data).await;
         self.reported(inode, written)?;
