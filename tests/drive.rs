@@ -652,3 +652,40 @@ fn what_is_opened_or_made_while_its_vault_is_locked_keeps_no_keys() {
         }
     });
 }
+
+#[test]
+fn what_is_removed_while_it_becomes_a_conflicting_copy_takes_nothing_of_theirs_along() {
+    in_every_place(async |place| {
+        let mut conflicts = 0;
+        for after in 0..40 {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.save("file", b"old content").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            kernel.write(open, 0, b"our").await.unwrap();
+            server.pass(Duration::from_secs(3));
+            mount(&server, place).await.save("file", b"theirs").await.unwrap();
+            kernel.go_far();
+            let is_conflict = || kernel.drive.errors().iter().any(|error| error.kind == "conflict");
+            let removing = async {
+                tokio::time::sleep(Duration::from_millis(after * 20)).await;
+                let is_known = is_conflict();
+                (is_known, kernel.unlink("file").await)
+            };
+            let (_, (is_known, removed)) = futures::join!(kernel.fsync(open), removing);
+            kernel.remote.set_delay(None);
+            let _ = kernel.close(open).await;
+            kernel.drive.save_all().await;
+            // Later, theirs is what the name stands for; earlier, nobody knows of a conflict.
+            if removed.is_ok() && is_conflict() && !is_known {
+                conflicts += 1;
+                let there = mount(&server, place).await.tree(true).await.unwrap();
+                assert_eq!(there.len(), 1, "{place:?}, {after}: {there:?}");
+                assert_eq!(kernel.tree(true).await.unwrap(), there, "{place:?}, {after}");
+                let Seen::File { content, .. } = &there["file"] else { panic!("{place:?}, {after}") };
+                assert_eq!(content, "theirs", "{place:?}, {after}");
+            }
+        }
+        assert!(conflicts > 0, "{place:?}");
+    });
+}
