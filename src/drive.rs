@@ -274,7 +274,8 @@ impl Drive {
     fn location(&self, inode: Inode) -> Result<Location, DriveError> {
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
-        if node.detached {
+        // Content that is open keeps its place though somebody else took its name: what is saved there meets theirs.
+        if node.detached && node.file.as_ref().is_none_or(|file| file.is_unlinked()) {
             return Err(DriveError::Stale);
         }
         Location::new(nodes.directory(node.parent)?, &node.name, Some(&node.place))
@@ -308,7 +309,13 @@ impl Drive {
         node.content = Some((content, base));
         let found = Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
         let (parent, name) = (node.parent, node.name.clone());
+        let is_there_again = nodes.note_there(inode);
         self.note_name(&mut nodes, parent, &name, Some(found));
+        drop(nodes);
+        // The kernel may have been told that there is no such name.
+        if is_there_again && let Some(invalidate) = self.invalidate.get() {
+            invalidate.entry(parent, &name);
+        }
     }
 
     /// Notes that this mount added, changed or removed a name: everything that is known of the directory stays true.
@@ -393,6 +400,9 @@ impl Drive {
         let Ok(node) = nodes.get_mut(inode) else { return };
         if node.opens == 0 && !node.is_unsaved() {
             node.file = None;
+            if node.missing {
+                nodes.detach(inode);
+            }
             nodes.prune(inode);
         }
     }

@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -272,6 +272,29 @@ fn what_somebody_removed_meanwhile_is_there_again_as_it_is_saved_here() {
             assert_eq!(saved.len(), 1, "{how:?}: {saved:?}");
             assert_eq!(fs::read_to_string(&saved[0]).unwrap(), ours, "{how:?}");
             fs::remove_file(&saved[0]).unwrap();
+        }
+        drive.unmount();
+    }
+}
+
+#[test]
+fn what_somebody_removed_is_there_again_though_programs_here_saw_that_it_was_gone() {
+    for how in Saving::ALL {
+        // The kernel remembers what there is, and what there is not, for longer than this takes.
+        let drive = Drive::mounted_with(&["--attr-timeout", "3600"]);
+        for letter in Letter::in_both(&drive) {
+            let ours = how.save(&letter.here, || {
+                fs::remove_file(&letter.there).unwrap();
+                // What waits to be saved is shown.
+                if !matches!(how, Saving::Truncating) {
+                    assert_eq!(File::open(&letter.here).unwrap_err().kind(), ErrorKind::NotFound, "{how:?}");
+                    assert!(!letter.here.exists(), "{how:?}");
+                }
+                fs::read_dir(letter.here.parent().unwrap()).unwrap().for_each(drop);
+            });
+            eventually("it is there again", Duration::from_secs(20), || {
+                fs::read_to_string(&letter.here).is_ok_and(|content| content == ours)
+            });
         }
         drive.unmount();
     }

@@ -6,11 +6,11 @@ mod kernel;
 
 use std::time::Duration;
 
-use kernel::{ENOSPC, Kernel, Place, READ_WRITE, Seen, is_temporary, options, pattern, runtime};
+use kernel::{ENOSPC, Kernel, Place, READ_WRITE, ROUND_TRIP, Seen, is_temporary, options, pattern, runtime};
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{RemoteError, RemotePath};
-use scaup_fuse::filesystem::RenameMode;
+use scaup_fuse::filesystem::{Inode, RenameMode};
 
 const CHUNK: usize = 32_768;
 
@@ -379,5 +379,313 @@ fn what_failed_before_is_told_before_more_is_appended() {
         kernel.close(open).await.unwrap();
         let content = mount(&server, place).await.content("file").await.unwrap();
         assert!(content == [pattern(1, 1 << 20), pattern(2, 2 << 20)].concat(), "{}", content.len());
+    });
+}
+
+/// How a mount comes to know what others did to a file.
+#[derive(Debug, Clone, Copy)]
+enum Noticed {
+    ByListing,
+    ByLookup,
+    ByStat,
+    Not,
+}
+
+impl Noticed {
+    const ALL: [Self; 4] = [Self::ByListing, Self::ByLookup, Self::ByStat, Self::Not];
+
+    async fn by(self, kernel: &Kernel, name: &str, open: Inode) {
+        match self {
+            Self::ByListing => drop(kernel.list(kernel.root().await.unwrap()).await.unwrap()),
+            Self::ByLookup => drop(kernel.lookup(name).await),
+            Self::ByStat => assert_eq!(kernel.getattr(open).await.unwrap().inode, open),
+            Self::Not => {}
+        }
+    }
+}
+
+/// A mount that asks the server again and again.
+async fn mount_that_asks(server: &MemoryServer, place: Place) -> Kernel {
+    let options = DriveOptions { sync_on_close: true, attr_timeout: Duration::ZERO, ..options() };
+    Kernel::mount(MemoryRemote::connect(server), place, options).await
+}
+
+#[test]
+fn what_somebody_removed_is_there_again_as_it_is_saved_here_though_its_absence_was_noticed() {
+    in_every_place(async |place| {
+        for (noticed, name) in
+            Noticed::ALL.into_iter().flat_map(|how| [(how, "file"), (how, "a longer name")])
+        {
+            for truncated in [false, true] {
+                let what = format!("{place:?}, {noticed:?}, {name}, {truncated}");
+                let server = place.server();
+                let kernel = mount_that_asks(&server, place).await;
+                kernel.save(name, b"old content").await.unwrap();
+                let open = kernel.open(name, READ_WRITE).await.unwrap();
+                mount(&server, place).await.unlink(name).await.unwrap();
+                noticed.by(&kernel, name, open.0).await;
+                if truncated {
+                    kernel.truncate_open(open, 0).await.unwrap();
+                }
+                kernel.write(open, 0, b"new").await.unwrap();
+                assert_eq!(kernel.close(open).await, Ok(()), "{what}");
+                assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+                let wanted = if truncated { "new" } else { "new content" };
+                assert_eq!(mount(&server, place).await.content(name).await.unwrap(), wanted, "{what}");
+                assert_eq!(kernel.lookup(name).await.unwrap().links, 1, "{what}");
+                assert_eq!(kernel.tree(true).await.unwrap().len(), 1, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_somebody_made_in_place_of_what_is_open_stays_beside_it_though_it_was_noticed() {
+    in_every_place(async |place| {
+        for (noticed, directory) in Noticed::ALL.into_iter().flat_map(|how| [(how, false), (how, true)]) {
+            let what = format!("{place:?}, {noticed:?}, {directory}");
+            let server = place.server();
+            let kernel = mount_that_asks(&server, place).await;
+            kernel.save("file", b"old content").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            let other = mount(&server, place).await;
+            other.unlink("file").await.unwrap();
+            noticed.by(&kernel, "file", open.0).await;
+            if directory {
+                other.mkdir("file", 0o755).await.unwrap();
+            } else {
+                other.save("file", b"theirs").await.unwrap();
+            }
+            if !matches!(noticed, Noticed::ByStat) {
+                noticed.by(&kernel, "file", open.0).await;
+            }
+            kernel.write(open, 0, b"our").await.unwrap();
+            assert_eq!(kernel.close(open).await, Ok(()), "{what}");
+            assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+            for kernel in [&kernel, &mount(&server, place).await] {
+                let seen = kernel.tree(true).await.unwrap();
+                assert_eq!(seen.len(), 2, "{what}: {seen:?}");
+                match &seen["file"] {
+                    Seen::File { content, .. } => assert!(!directory && content == "theirs", "{what}"),
+                    seen => assert!(directory && matches!(seen, Seen::Directory { .. }), "{what}"),
+                }
+                let ours = seen
+                    .values()
+                    .any(|seen| matches!(seen, Seen::File { content, .. } if content == "our content"));
+                assert!(ours, "{what}: {seen:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_made_here_in_place_of_what_is_open_and_was_removed_elsewhere_stays_beside_it() {
+    in_every_place(async |place| {
+        for made_is_saved_first in [false, true] {
+            let server = place.server();
+            let kernel = mount_that_asks(&server, place).await;
+            kernel.save("file", b"old content").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            mount(&server, place).await.unlink("file").await.unwrap();
+            let made = kernel.create("file", 0o644).await.unwrap();
+            kernel.write(open, 0, b"one").await.unwrap();
+            kernel.write(made, 0, b"two").await.unwrap();
+            let in_turn = if made_is_saved_first { [made, open] } else { [open, made] };
+            for file in in_turn {
+                kernel.close(file).await.unwrap();
+            }
+            let seen = mount(&server, place).await.tree(true).await.unwrap();
+            for wanted in ["one content", "two"] {
+                let is_wanted = |seen: &Seen| matches!(seen, Seen::File { content, .. } if content == wanted);
+                assert!(seen.values().any(is_wanted), "{place:?}, {made_is_saved_first}: {seen:?}");
+            }
+            assert_eq!(kernel.tree(true).await.unwrap(), seen, "{place:?}, {made_is_saved_first}");
+        }
+    });
+}
+
+#[test]
+fn a_listing_from_before_a_look_up_takes_nothing_away_that_was_found() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        // What a vault's directory holds takes longer to list than to look one name up.
+        mount(&server, place).await.mkdir("directory", 0o755).await.unwrap();
+        let kernel = mount_that_asks(&server, place).await;
+        let root = kernel.root().await.unwrap();
+        kernel.go_far();
+        let looking = async {
+            tokio::time::sleep(ROUND_TRIP * 3 / 4).await;
+            mount(&server, place).await.save("file", b"theirs").await.unwrap();
+            kernel.lookup_in(root, "file").await.unwrap().inode
+        };
+        let (listed, found) = futures::join!(kernel.list(root), looking);
+        assert_eq!(listed.unwrap().len(), 1);
+        kernel.getattr(found).await.unwrap();
+        assert_eq!(kernel.lookup_in(root, "file").await.unwrap().inode, found);
+    });
+}
+
+#[test]
+fn what_was_looked_at_while_it_was_renamed_goes_on_under_its_new_name() {
+    in_every_place(async |place| {
+        for after in 0..40 {
+            for listed in [false, true] {
+                let server = place.server();
+                let kernel = mount_that_asks(&server, place).await;
+                kernel.save("a", b"content").await.unwrap();
+                let (root, inode) = (kernel.root().await.unwrap(), kernel.lookup("a").await.unwrap().inode);
+                kernel.go_far();
+                let looking = async {
+                    tokio::time::sleep(Duration::from_millis(after * 20)).await;
+                    // Later questions overtake those that are under way.
+                    kernel.remote.set_delay(None);
+                    if listed {
+                        kernel.list(root).await.map(drop)
+                    } else {
+                        kernel.getattr(inode).await.map(drop)
+                    }
+                };
+                let renamed = kernel.rename("a", "b", RenameMode::Replace);
+                let (renamed, _) = futures::join!(renamed, looking);
+                renamed.unwrap();
+                let what = format!("{place:?}, {after}, {listed}");
+                assert_eq!(kernel.getattr(inode).await.map(|shown| shown.links), Ok(1), "{what}");
+                kernel.forget(&[]);
+                assert_eq!(kernel.content("b").await.unwrap(), "content", "{what}");
+                assert_eq!(kernel.tree(false).await.unwrap().len(), 1, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_rename_that_must_not_replace_leaves_alone_what_nobody_here_has_seen() {
+    in_every_place(async |place| {
+        for (from, to) in [("a", "b"), ("a", "a longer name"), ("a longer one", "b")] {
+            for (is_directory, theirs_is_directory) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let what = format!("{place:?}, {from} to {to}, {is_directory}, {theirs_is_directory}");
+                let server = place.server();
+                let kernel = mount(&server, place).await;
+                let make = async |kernel: &Kernel, name: &str, is_directory: bool| {
+                    if is_directory {
+                        kernel.mkdir(name, 0o755).await.unwrap();
+                    } else {
+                        kernel.save(name, name.as_bytes()).await.unwrap();
+                    }
+                };
+                make(&kernel, from, is_directory).await;
+                kernel.tree(true).await.unwrap();
+                make(&mount(&server, place).await, to, theirs_is_directory).await;
+                let there = mount(&server, place).await.tree(true).await.unwrap();
+                let renamed = kernel.rename(from, to, RenameMode::NoReplace).await;
+                assert_eq!(renamed, Err(kernel::EEXIST), "{what}");
+                assert_eq!(mount(&server, place).await.tree(true).await.unwrap(), there, "{what}");
+                assert_eq!(kernel.tree(true).await.unwrap(), there, "{what}: it is seen now");
+                // A name that is free can be had.
+                kernel.rename(from, "c", RenameMode::NoReplace).await.unwrap();
+                kernel.rename("c", from, RenameMode::NoReplace).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_renamed_before_it_is_saved_stays_beside_what_nobody_here_has_seen() {
+    in_every_place(async |place| {
+        for to in ["file", "a longer name"] {
+            let server = place.server();
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            kernel.tree(true).await.unwrap();
+            mount(&server, place).await.save(to, b"theirs").await.unwrap();
+            let open = kernel.create("file.part", 0o644).await.unwrap();
+            kernel.write(open, 0, b"ours").await.unwrap();
+            kernel.rename("file.part", to, RenameMode::Replace).await.unwrap();
+            kernel.close(open).await.unwrap();
+            let there = mount(&server, place).await.tree(true).await.unwrap();
+            assert_eq!(there.len(), 2, "{place:?}: {there:?}");
+            assert!(
+                matches!(&there[to], Seen::File { content, .. } if content == "theirs"),
+                "{place:?}, {to}"
+            );
+            let is_ours = |seen: &Seen| matches!(seen, Seen::File { content, .. } if content == "ours");
+            assert!(there.values().any(is_ours), "{place:?}, {to}: {there:?}");
+            assert_eq!(kernel.tree(true).await.unwrap(), there, "{place:?}, {to}");
+            let shown = if place.is_vault() { format!("Vault/{to}") } else { to.to_owned() };
+            let is_told = kernel.drive.errors().iter().any(|error| error.message.starts_with(&shown));
+            assert!(is_told, "{place:?}, {to}");
+        }
+    });
+}
+
+#[test]
+fn what_is_opened_or_made_while_its_vault_is_locked_keeps_no_keys() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        mount(&server, place).await.save("file", b"content").await.unwrap();
+        for (after, made) in (0..30).flat_map(|n| [(n * 10, false), (n * 10, true)]) {
+            let what = format!("{place:?}, {after}, {made}");
+            let server = server.fork();
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            kernel.tree(false).await.unwrap();
+            kernel.go_far();
+            let opening = async {
+                if made { kernel.create("new", 0o644).await } else { kernel.open("file", READ_WRITE).await }
+            };
+            let locking = async {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                kernel.drive.lock(&place.root()).await
+            };
+            let (opened, locked) = futures::join!(opening, locking);
+            kernel.remote.set_delay(None);
+            locked.unwrap();
+            if let Ok(open) = opened {
+                assert_eq!(kernel.read(open, 0, 100).await, Err(kernel::EIO), "{what}");
+                assert_eq!(kernel.write(open, 0, b"more").await, Err(kernel::EIO), "{what}");
+                let is_there = mount(&server, place).await.lookup("new").await.is_ok();
+                assert!(!made || is_there || kernel.flush(open).await.is_err(), "{what}");
+                kernel.release(open).await;
+            }
+            assert_eq!(kernel.drive.unsaved().files, 0, "{what}");
+            assert!(!server.paths().iter().any(is_temporary), "{what}");
+        }
+    });
+}
+
+#[test]
+fn what_is_removed_while_it_becomes_a_conflicting_copy_takes_nothing_of_theirs_along() {
+    in_every_place(async |place| {
+        let mut conflicts = 0;
+        for after in 0..40 {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.save("file", b"old content").await.unwrap();
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            kernel.write(open, 0, b"our").await.unwrap();
+            server.pass(Duration::from_secs(3));
+            mount(&server, place).await.save("file", b"theirs").await.unwrap();
+            kernel.go_far();
+            let is_conflict = || kernel.drive.errors().iter().any(|error| error.kind == "conflict");
+            let removing = async {
+                tokio::time::sleep(Duration::from_millis(after * 20)).await;
+                let is_known = is_conflict();
+                (is_known, kernel.unlink("file").await)
+            };
+            let (_, (is_known, removed)) = futures::join!(kernel.fsync(open), removing);
+            kernel.remote.set_delay(None);
+            let _ = kernel.close(open).await;
+            kernel.drive.save_all().await;
+            // Later, theirs is what the name stands for; earlier, nobody knows of a conflict.
+            if removed.is_ok() && is_conflict() && !is_known {
+                conflicts += 1;
+                let there = mount(&server, place).await.tree(true).await.unwrap();
+                assert_eq!(there.len(), 1, "{place:?}, {after}: {there:?}");
+                assert_eq!(kernel.tree(true).await.unwrap(), there, "{place:?}, {after}");
+                let Seen::File { content, .. } = &there["file"] else { panic!("{place:?}, {after}") };
+                assert_eq!(content, "theirs", "{place:?}, {after}");
+            }
+        }
+        assert!(conflicts > 0, "{place:?}");
     });
 }

@@ -712,3 +712,22 @@ fn a_read_only_mount_changes_nothing() {
     assert_eq!(names_in(&drive.on_server("plain")), BTreeSet::new());
     drive.unmount();
 }
+
+#[test]
+fn appending_is_turned_on_and_off_while_a_file_is_open() {
+    use rustix::fs::{OFlags, fcntl_setfl};
+    let drive = Drive::mounted();
+    for directory in [drive.vault(), drive.plain()] {
+        let path = directory.join("file");
+        let mut file = File::options().create_new(true).read(true).append(true).open(&path).unwrap();
+        file.write_all(b"0123456789").unwrap();
+        fcntl_setfl(&file, OFlags::empty()).unwrap();
+        file.write_all_at(b"AB", 2).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "01AB456789");
+        fcntl_setfl(&file, OFlags::APPEND).unwrap();
+        file.rewind().unwrap();
+        file.write_all(b"END").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "01AB456789END");
+    }
+    drive.unmount();
+}

@@ -110,7 +110,7 @@ pub struct OpenFlags {
     pub read: bool,
     /// Writes are allowed.
     pub write: bool,
-    /// Every write goes to the end (`O_APPEND`).
+    /// Every write goes to the end (`O_APPEND`), at first.
     pub append: bool,
     /// The content is dropped first (`O_TRUNC`).
     pub truncate: bool,
@@ -273,15 +273,14 @@ pub trait Filesystem: Send + Sync + 'static {
         offset: u64,
         length: u32,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
-    /// Writes all of `data` at `offset`. `from_page_cache` marks a page of a shared mapping, whose offset
-    /// holds even on an `O_APPEND` handle.
+    /// Writes all of `data` at `offset`, or at the end if it `appends`: a program can turn `O_APPEND` on and off while it has a file open.
     fn write(
         &self,
         inode: Inode,
         handle: Handle,
         offset: u64,
         data: Bytes,
-        from_page_cache: bool,
+        appends: bool,
     ) -> impl Future<Output = Result<u32, Self::Error>> + Send;
     /// One file descriptor of this handle was closed; the last chance to report an error to the program.
     fn flush(&self, inode: Inode, handle: Handle) -> impl Future<Output = Result<(), Self::Error>> + Send;

@@ -387,13 +387,14 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: fuser::OpenFlags,
+        flags: fuser::OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let data = Bytes::copy_from_slice(data);
-        let from_page_cache = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        answer!(self, reply, |fs| fs.write(inode(ino), handle(fh), offset, data, from_page_cache), |count| {
+        // A page of a shared mapping has its place, whatever the handle.
+        let appends = open_flags(flags).append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        answer!(self, reply, |fs| fs.write(inode(ino), handle(fh), offset, data, appends), |count| {
             reply.written(count);
         });
     }

@@ -52,9 +52,10 @@ impl Drive {
     }
 
     async fn truncate_file(&self, inode: Inode, file: &File, length: u64) -> Result<(), DriveError> {
-        if self.tree.lock().get(inode)?.detached {
+        if file.is_unlinked() {
             return file.truncate(self, None, length).await;
         }
+        // If somebody else took the name, it is saved under that again, or beside theirs.
         let location = self.location(inode)?;
         file.truncate(self, Some((&location, self.mode_of(inode)?)), length).await
     }
@@ -78,10 +79,11 @@ impl Drive {
     }
 
     async fn change_attributes(&self, inode: Inode, set: SetAttributes) -> Result<(), DriveError> {
-        let (place, file, shown, detached) = {
+        let (place, file, shown, has_lost_name) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, node.detached)
+            let has_lost_name = node.detached || node.missing;
+            (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, has_lost_name)
         };
         // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
         futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
@@ -121,7 +123,7 @@ impl Drive {
             change.times = (!later).then_some(times);
         }
         if change != RemoteSetAttributes::default() {
-            match (&file, detached) {
+            match (&file, has_lost_name) {
                 (Some(file), true) => file.state.read().await.backing.file().set_attributes(change).await?,
                 _ => {
                     let path = self.attribute_path(&self.tree.lock(), inode)?;
@@ -425,10 +427,10 @@ impl Filesystem for Drive {
         handle: Handle,
         offset: u64,
         data: Bytes,
-        from_page_cache: bool,
+        appends: bool,
     ) -> Result<u32, DriveError> {
         let open = self.handles.file(handle)?;
-        let offset = (!open.flags.append || from_page_cache).then_some(offset);
+        let offset = (!appends).then_some(offset);
         let _names = self.namespace.read().await;
         let written = open.file.write(self, offset, &data).await;
         self.reported(inode, written)?;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use scaup_crypto::CleartextName;
@@ -39,7 +40,9 @@ impl Location {
             (Directory::Vault(_), Some(Place::Vault { node: VaultNode::Unknown(why), .. })) => {
                 Err(DriveError::damaged(why))
             }
-            (Directory::Vault(directory), Some(Place::Vault { entry, .. })) => {
+            (Directory::Vault(directory), Some(Place::Vault { vault, entry, .. }))
+                if Arc::ptr_eq(vault, &directory.vault) =>
+            {
                 // A name that was made up for a conflicting copy has an entry of its own, which exists.
                 let long_name = cleartext_name(name).ok().and_then(|name| {
                     let (canonical, long_name) = directory.entry(&name).ok()?;
@@ -52,9 +55,8 @@ impl Location {
                 let (entry, long_name) = directory.entry(&name)?;
                 Ok(Self::Vault { directory, entry, long_name })
             }
-            (Directory::Plain(_), Some(Place::Vault { .. })) | (Directory::Vault(_), Some(Place::Plain)) => {
-                Err(DriveError::Stale)
-            }
+            // The vault was locked or unlocked since.
+            (Directory::Plain(_) | Directory::Vault(_), Some(_)) => Err(DriveError::Stale),
         }
     }
 
@@ -80,7 +82,7 @@ impl Location {
         match self {
             Self::Plain { .. } => Place::Plain,
             Self::Vault { directory, entry, .. } => Place::Vault {
-                vault: std::sync::Arc::clone(&directory.vault),
+                vault: Arc::clone(&directory.vault),
                 entry: entry.clone(),
                 node: VaultNode::File,
             },
@@ -180,10 +182,7 @@ impl Location {
             Self::Plain { .. } => Ok(Codec::Plain),
             Self::Vault { directory, .. } => {
                 let header = directory.cryptor.new_header().map_err(|e| DriveError::Random(e.to_string()))?;
-                Ok(Codec::Vault {
-                    cryptor: std::sync::Arc::clone(&directory.cryptor),
-                    header: Box::new(header),
-                })
+                Ok(Codec::Vault { cryptor: Arc::clone(&directory.cryptor), header: Box::new(header) })
             }
         }
     }
@@ -198,7 +197,7 @@ impl Location {
         let header =
             head.get(..combo.header_len()).ok_or_else(|| DriveError::damaged("the header is cut short"))?;
         let header = cryptor.decrypt_header(header).map_err(DriveError::damaged)?;
-        Ok((Codec::Vault { cryptor: std::sync::Arc::clone(cryptor), header: Box::new(header) }, length))
+        Ok((Codec::Vault { cryptor: Arc::clone(cryptor), header: Box::new(header) }, length))
     }
 }
 

@@ -96,9 +96,8 @@ impl Drive {
             None => {
                 if let Some(gone) = nodes.child(parent, name)
                     && nodes.get(parent)?.has_same_names_as(asked)
-                    && !nodes.get(gone)?.is_unsaved()
                 {
-                    nodes.detach(gone);
+                    nodes.note_missing(gone, asked);
                 }
                 Ok(None)
             }
@@ -200,8 +199,7 @@ impl Drive {
                 Some(found) => {
                     nodes.adopt(inode, found.clone(), asked)?;
                 }
-                None if !nodes.get(child)?.is_unsaved() => nodes.detach(child),
-                None => {}
+                None => nodes.note_missing(child, asked),
             }
         }
         Ok((asked, names))
@@ -337,7 +335,13 @@ impl Drive {
                     above.listing = None;
                 }
                 if error.is_not_found() && inode != Inode::ROOT {
-                    nodes.detach(inode);
+                    nodes.note_missing(inode, asked);
+                    // What is open is shown as it was opened.
+                    if let Ok(node) = nodes.get(inode)
+                        && node.missing
+                    {
+                        return Ok(self.shown(inode, node));
+                    }
                 }
                 Err(error)
             }
@@ -426,7 +430,7 @@ impl Drive {
             kind: file_kind(kind),
             size,
             mode: mode & !self.options.umask,
-            links: if node.detached { 0 } else { 1 },
+            links: if node.detached || node.missing { 0 } else { 1 },
             uid,
             gid,
             accessed,

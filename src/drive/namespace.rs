@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -11,6 +12,7 @@ use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
+use super::location::Location;
 use super::lookup::Target;
 use super::temporary;
 use super::tree::VaultHere;
@@ -142,7 +144,7 @@ impl Drive {
     ) -> Result<(Inode, Arc<File>), DriveError> {
         let (directory, name) = self.new_name(parent, name).await?;
         self.check_free(parent, &name)?;
-        let location = super::location::Location::new(directory, &name, None)?;
+        let location = Location::new(directory, &name, None)?;
         // Where this mount made something lately, it may make more: the file is made when there is something to send.
         let make = if self.tree.lock().get(parent)?.is_writable() { Make::Later } else { Make::Now };
         let state = File::create(self, &location, mode, make).await?;
@@ -157,6 +159,12 @@ impl Drive {
         let found = Found { name: name.clone(), attributes, place: location.place() };
         let (inode, file) = self.add_new_file(parent, found, state)?;
         file.note_written(&*file.state.read().await);
+        if let Err(error) = self.check_unlocked(&file).await {
+            file.unlink(&*file.state.read().await).await;
+            self.tree.lock().detach(inode);
+            self.uncount_handle(inode);
+            return Err(error);
+        }
         Ok((inode, file))
     }
 
@@ -259,9 +267,25 @@ impl Drive {
             self.tell_conflict((new_parent, &new_name), &shown, &copy);
             return Ok(());
         }
-        // Unsaved content gets the name it was written under first: there is something to rename then.
-        if let Some(file) = &source.file {
-            file.commit(self, false).await?;
+        // Unsaved content gets the name it was written under first: there is something to rename then. Meanwhile the server is asked whether
+        // the new name is free: what is known of that here may be old. Where nothing has to be saved, only who must not replace waits for it.
+        let is_unsaved = source.file.as_ref().is_some_and(|file| file.unsaved().is_some());
+        let save = async {
+            match &source.file {
+                Some(file) => file.commit(self, false).await,
+                None => Ok(()),
+            }
+        };
+        let look = async {
+            if replaced.is_some() || (mode == RenameMode::Replace && !is_unsaved) {
+                return Ok::<_, DriveError>(false);
+            }
+            Ok(to.lookup(self.remote.as_ref(), &new_name, None).await?.is_some())
+        };
+        let (saved, is_taken) = futures::join!(save, look);
+        saved?;
+        if is_taken? {
+            return self.rename_beside(&source, to, (new_parent, &new_name), mode).await;
         }
         // Nothing may be saved under either name while they change. Held in one order, or two renames could wait for each other.
         let hold_source = async {
@@ -321,6 +345,35 @@ impl Drive {
             drop(state);
             self.close_if_unused(*inode);
         }
+        Ok(())
+    }
+
+    /// Somebody else has made what nobody here has seen under the name that `source` was to get: that stays.
+    async fn rename_beside(
+        &self,
+        source: &Target,
+        to: Directory,
+        (new_parent, new_name): (Inode, &OsStr),
+        mode: RenameMode,
+    ) -> Result<(), DriveError> {
+        self.forget_names(new_parent);
+        if mode == RenameMode::NoReplace {
+            if let Some(invalidate) = self.invalidate.get() {
+                invalidate.entry(new_parent, new_name);
+            }
+            return Err(DriveError::Exists);
+        }
+        let (copy, _) =
+            Location::new(to, new_name, None)?.conflicting(self.remote.as_ref(), new_name).await?;
+        let (parent, name) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(source.inode)?;
+            (node.parent, node.name.clone())
+        };
+        Box::pin(self.rename_node(parent, &name, new_parent, &copy, RenameMode::NoReplace)).await?;
+        let shown = self.tree.lock().shown_path(source.inode);
+        let shown = Path::new(&shown).with_file_name(new_name);
+        self.tell_conflict((new_parent, new_name), shown.as_os_str(), &copy);
         Ok(())
     }
 

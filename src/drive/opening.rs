@@ -7,6 +7,7 @@ use scaup_fuse::filesystem::Inode;
 use super::Drive;
 use super::error::DriveError;
 use super::file::{Backing, File};
+use super::found::Place;
 use super::location::Location;
 use super::parts::Part;
 use super::streak::Key;
@@ -44,6 +45,10 @@ impl Drive {
             if node.attributes.kind != RemoteKind::File {
                 return Err(DriveError::NotSupported);
             }
+            // What has the name now is found by looking it up.
+            if node.detached {
+                return Err(DriveError::Stale);
+            }
             (node.file.clone(), node.content)
         };
         let start = self.note_opening(inode, &location, writable);
@@ -72,6 +77,7 @@ impl Drive {
                 shared
             }
         };
+        self.check_unlocked(&file).await?;
         let state = file.state.read().await;
         // A file whose header can't be read can still be given new content.
         if !writable {
@@ -106,6 +112,21 @@ impl Drive {
             invalidate.attributes(inode);
         }
         Ok((file, unchanged))
+    }
+
+    /// A vault that was locked while one of its files was being opened or made did not know of that file: it forgets its keys here, and what
+    /// was decrypted with them.
+    pub(super) async fn check_unlocked(&self, file: &File) -> Result<(), DriveError> {
+        let is_locked = {
+            let nodes = self.tree.lock();
+            matches!(&nodes.get(file.inode)?.place, Place::Vault { vault, .. } if vault.cryptor().is_err())
+        };
+        if is_locked {
+            file.forget_keys().await;
+            self.cache.clear();
+            return Err(DriveError::Locked);
+        }
+        Ok(())
     }
 
     fn take_kept(&self, inode: Inode, location: &Location) -> Option<Arc<File>> {

@@ -140,7 +140,14 @@ impl Drive {
             return Err(DriveError::IsADirectory);
         }
         let (held, is_there) = target.hold(self).await?;
+        // A save that was waited for may have made a conflicting copy of it: that goes, and theirs stays.
+        let (name, place) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(target.inode)?;
+            (node.name.clone(), node.place.clone())
+        };
         if is_there {
+            let target = Target { place, file: target.file.clone(), ..target };
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
                 drop(held);

@@ -78,6 +78,8 @@ pub(super) struct Node {
     pub(super) content: Option<(ContentId, Base)>,
     /// Its name was removed or given to another node.
     pub(super) detached: bool,
+    /// It is open here, and somebody else removed it.
+    pub(super) missing: bool,
     lookups: u64,
 }
 
@@ -107,6 +109,7 @@ impl Node {
             target: None,
             content: None,
             detached: false,
+            missing: false,
             lookups: 0,
         }
     }
@@ -119,6 +122,7 @@ impl Node {
         self.note_length(attributes.size);
         self.attributes = attributes;
         self.fetched = Some(asked);
+        self.missing = false;
     }
 
     /// How long it is, in bytes of cleartext.
@@ -483,6 +487,40 @@ impl Nodes<'_> {
         }
     }
 
+    /// The server did not have the node under its name when it was asked then. What is open keeps its name all the same: if a program
+    /// writes to it, it is there again.
+    pub(super) fn note_missing(&mut self, inode: Inode, asked: Instant) {
+        let Some(node) = self.nodes.get_mut(&inode) else { return };
+        if node.is_unsaved() || node.knows_better_than(asked) {
+            return;
+        }
+        if node.file.as_ref().is_some_and(|file| !file.is_unlinked()) {
+            node.missing = true;
+            node.fetched = None;
+        } else {
+            self.detach(inode);
+        }
+    }
+
+    /// The server has the node under its name, which it may have lost. Answers whether it had, and has it again.
+    pub(super) fn note_there(&mut self, inode: Inode) -> bool {
+        let Some(node) = self.nodes.get_mut(&inode) else { return false };
+        let was_missing = std::mem::take(&mut node.missing);
+        if !node.detached {
+            return was_missing;
+        }
+        let (parent, name) = (node.parent, node.name.clone());
+        let Some(above) = self.nodes.get_mut(&parent).filter(|above| !above.children.contains_key(&name))
+        else {
+            return false;
+        };
+        above.children.insert(name, inode);
+        if let Some(node) = self.nodes.get_mut(&inode) {
+            node.detached = false;
+        }
+        true
+    }
+
     /// Takes a node's name away: it was removed, or another node has it now.
     pub(super) fn detach(&mut self, inode: Inode) {
         let Some(node) = self.nodes.get_mut(&inode) else { return };
@@ -536,7 +574,10 @@ impl Nodes<'_> {
         if let Some(replaced) = self.child(parent, name).filter(|&replaced| replaced != inode) {
             self.detach(replaced);
         }
-        if let Ok(above) = self.get_mut(old_parent) {
+        // It may have lost the name, and another node may have that by now.
+        if self.child(old_parent, &old_name) == Some(inode)
+            && let Ok(above) = self.get_mut(old_parent)
+        {
             above.children.remove(&old_name);
         }
         self.get_mut(parent)?.children.insert(name.to_owned(), inode);
@@ -544,6 +585,7 @@ impl Nodes<'_> {
         node.parent = parent;
         node.name = name.to_owned();
         node.place = place;
+        (node.detached, node.missing) = (false, false);
         node.changed = SystemTime::now();
         // What was asked under the old name tells nothing of the new one.
         node.doubted = Instant::now();

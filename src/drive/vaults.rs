@@ -470,20 +470,22 @@ impl Drive {
             return Ok(());
         };
         self.save_all().await;
-        let files: Vec<_> = {
+        let files = {
             let nodes = self.tree.lock();
-            nodes.files_of(&vault)
-        };
-        let unsaved =
-            files.iter().filter_map(|file| file.unsaved()).fold(Unsaved::default(), |sum, unsaved| Unsaved {
+            let files = nodes.files_of(&vault);
+            let unsaved = files.iter().filter_map(|file| file.unsaved());
+            let unsaved = unsaved.fold(Unsaved::default(), |sum, unsaved| Unsaved {
                 files: sum.files + 1,
                 bytes: sum.bytes + unsaved.bytes,
                 ..sum
             });
-        if unsaved.files > 0 {
-            return Err(VaultError::Unsaved(unsaved));
-        }
-        vault.forget_keys();
+            if unsaved.files > 0 {
+                return Err(VaultError::Unsaved(unsaved));
+            }
+            // While the tree is held: a file that comes into it later finds the vault locked.
+            vault.forget_keys();
+            files
+        };
         for file in files {
             file.forget_keys().await;
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -149,12 +149,13 @@ pub struct Kernel {
     pub remote: Arc<MemoryRemote>,
     place: Place,
     looked_up: Mutex<HashMap<Inode, u64>>,
+    appending: Mutex<HashSet<Handle>>,
 }
 
 impl Kernel {
     pub async fn mount(remote: Arc<MemoryRemote>, place: Place, options: DriveOptions) -> Self {
         let drive = Drive::new(remote.clone(), options);
-        let kernel = Self { drive, remote, place, looked_up: Mutex::default() };
+        let kernel = Self { drive, remote, place, looked_up: Mutex::default(), appending: Mutex::default() };
         kernel.unlock().await;
         kernel
     }
@@ -233,15 +234,20 @@ impl Kernel {
 
     pub async fn open(&self, path: &str, flags: OpenFlags) -> Result<(Inode, Handle)> {
         let inode = self.lookup(path).await?.inode;
-        Ok((inode, self.drive.open(inode, flags).await.map_err(errno)?.handle))
+        let handle = self.drive.open(inode, flags).await.map_err(errno)?.handle;
+        if flags.append {
+            self.appending.lock().unwrap().insert(handle);
+        }
+        Ok((inode, handle))
     }
 
     pub async fn write(&self, (inode, handle): (Inode, Handle), offset: u64, data: &[u8]) -> Result<()> {
+        let appends = self.appending.lock().unwrap().contains(&handle);
         // The kernel hands over at most 1 MiB at a time.
         for (number, piece) in data.chunks(1 << 20).enumerate() {
             let offset = offset + (number << 20) as u64;
             let piece = Bytes::copy_from_slice(piece);
-            self.drive.write(inode, handle, offset, piece, false).await.map_err(errno)?;
+            self.drive.write(inode, handle, offset, piece, appends).await.map_err(errno)?;
         }
         Ok(())
     }
