@@ -11,6 +11,7 @@ use bytes::Bytes;
 use kernel::{APPEND, Kernel, Place, READ, READ_WRITE, Seen, options, pattern, runtime};
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
+use scaup_fuse::filesystem::RenameMode;
 
 const CHUNK: usize = 32_768;
 
@@ -200,6 +201,32 @@ fn what_somebody_appends_before_our_chmod_is_seen_and_kept() {
                 kernel.close(again).await.unwrap();
                 kernel.close(open).await.unwrap();
             }
+        }
+    });
+}
+
+#[test]
+fn what_somebody_saves_while_what_is_to_replace_it_is_on_its_way_is_kept() {
+    in_every_place(async |place| {
+        for later in (0..=200).step_by(20) {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            kernel.save("file", b"old").await.unwrap();
+            kernel.content("file").await.unwrap();
+            let delay = Duration::from_millis(80);
+            kernel.remote.set_delay(Some(Delay { least: delay, most: delay, seed: 0 }));
+            let ours = pattern(2, 20 * CHUNK);
+            let open = kernel.create("new", 0o644).await.unwrap();
+            kernel.write(open, 0, &ours).await.unwrap();
+            let elsewhere = async {
+                tokio::time::sleep(Duration::from_millis(later)).await;
+                save_elsewhere(&server, place).await;
+            };
+            let (renamed, ()) = futures::join!(kernel.rename("new", "file", RenameMode::Replace), elsewhere);
+            renamed.unwrap();
+            kernel.close(open).await.unwrap();
+            kernel.remote.set_delay(None);
+            both_are_kept(&kernel, place, &ours, &format!("{place:?}, {later} ms later")).await;
         }
     });
 }

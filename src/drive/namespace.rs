@@ -254,19 +254,6 @@ impl Drive {
                 _ => {}
             }
         }
-        if let Some(replaced) = &replaced
-            && source.kind != RemoteKind::Directory
-            && self.is_changed_since_opened(replaced, &source).await?
-        {
-            let (copy, _) =
-                self.location(replaced.inode)?.conflicting(self.remote.as_ref(), &new_name).await?;
-            let beside = self.rename_node(parent, &name, new_parent, &copy, RenameMode::NoReplace);
-            Box::pin(beside).await?;
-            let shown = self.tree.lock().shown_path(replaced.inode);
-            self.expire(replaced.inode);
-            self.tell_conflict((new_parent, &new_name), &shown, &copy);
-            return Ok(());
-        }
         // Unsaved content gets the name it was written under first: there is something to rename then. Meanwhile the server is asked whether
         // the new name is free: what is known of that here may be old. Where nothing has to be saved, only who must not replace waits for it.
         let is_unsaved = source.file.as_ref().is_some_and(|file| file.unsaved().is_some());
@@ -286,6 +273,20 @@ impl Drive {
         saved?;
         if is_taken? {
             return self.rename_beside(&source, to, (new_parent, &new_name), mode).await;
+        }
+        if let Some(replaced) = &replaced
+            && source.kind != RemoteKind::Directory
+            && self.is_changed_since_opened(replaced, &source).await?
+        {
+            let (copy, _) =
+                self.location(replaced.inode)?.conflicting(self.remote.as_ref(), &new_name).await?;
+            let name = self.name_of(source.inode)?;
+            let beside = self.rename_node(parent, &name, new_parent, &copy, RenameMode::NoReplace);
+            Box::pin(beside).await?;
+            let shown = self.tree.lock().shown_path(replaced.inode);
+            self.expire(replaced.inode);
+            self.tell_conflict((new_parent, &new_name), &shown, &copy);
+            return Ok(());
         }
         // Nothing may be saved under either name while they change. Held in one order, or two renames could wait for each other.
         let hold_source = async {
