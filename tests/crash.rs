@@ -291,18 +291,41 @@ fn can_answer(error: &RemoteError, (kind, path): &(MessageKind, RemotePath)) -> 
     }
 }
 
+/// Does a deed of which message `n` is answered so. What is asked beside it goes in another order each time: a message that no server answers so
+/// is none to try it on. `None` if it is such a one time and again.
+async fn refuse(
+    server: &MemoryServer,
+    place: Place,
+    deed: &Deed,
+    n: usize,
+    fault: &Fault,
+) -> Option<(MemoryServer, Kernel, MessageKind, Result<()>)> {
+    let Fault::Answer { error, .. } = fault else { panic!("{fault:?} is no answer") };
+    for _ in 0..20 {
+        let server = server.fork();
+        let kernel = mount(&server, place).await;
+        let first = kernel.remote.messages().len();
+        kernel.remote.fault_at(n, fault.clone());
+        let done = (deed.deed)(&kernel).await;
+        kernel.remote.clear_faults();
+        let message = kernel.remote.messages().get(first + n).cloned();
+        if let Some(message) = message.filter(|message| can_answer(error, message)) {
+            return Some((server, kernel, message.0, done));
+        }
+    }
+    None
+}
+
 fn every_message_refused(place: Place, error: &RemoteError, applied: bool) {
     for deed in DEEDS {
         runtime().block_on(async {
             let (server, before, after, messages) = stage(place, deed, false).await;
-            for (n, message) in messages.iter().enumerate().filter(|(_, message)| can_answer(error, message))
-            {
-                let server = server.fork();
-                let kernel = mount(&server, place).await;
-                kernel.remote.fault_at(n, Fault::Answer { error: error.clone(), applied });
-                let done = (deed.deed)(&kernel).await;
-                kernel.remote.clear_faults();
-                let what = format!("{error:?} at message {n}, {:?}, {done:?}", message.0);
+            let refusable = messages.iter().enumerate().filter(|(_, message)| can_answer(error, message));
+            for (n, _) in refusable {
+                let fault = Fault::Answer { error: error.clone(), applied };
+                let refused = refuse(&server, place, deed, n, &fault).await;
+                let Some((server, kernel, message, done)) = refused else { continue };
+                let what = format!("{error:?} at message {n}, {message:?}, {done:?}");
                 let unsaved = kernel.drive.unsaved().files > 0;
                 let (own, other) = (kernel.tree(true).await.unwrap(), seen_by_another(&server, place).await);
                 check(deed, &what, &other, &before, &after);
