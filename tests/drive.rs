@@ -654,6 +654,39 @@ fn what_is_opened_or_made_while_its_vault_is_locked_keeps_no_keys() {
 }
 
 #[test]
+fn what_is_written_while_its_vault_is_locked_is_saved_or_refused() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        mount(&server, place).await.save("file", &pattern(1, 3 * CHUNK)).await.unwrap();
+        for after in (0..100).map(|n| n * 10) {
+            let server = server.fork();
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+            let open = kernel.open("file", READ_WRITE).await.unwrap();
+            // Saving this takes a while.
+            let other = kernel.create("other", 0o644).await.unwrap();
+            kernel.write(other, 0, &pattern(2, 20 * CHUNK)).await.unwrap();
+            kernel.go_far();
+            let writing = async {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                // What stands beside it in its chunk is read first.
+                kernel.write(open, 2 * CHUNK as u64 + 5, b"more").await
+            };
+            let root = place.root();
+            let (written, locked) = futures::join!(writing, kernel.drive.lock(&root));
+            kernel.remote.set_delay(None);
+            let what = format!("{place:?}, {after}: {written:?}, {locked:?}");
+            assert!(locked.is_err() || kernel.drive.unsaved().files == 0, "{what}");
+            for open in [open, other] {
+                let _ = kernel.close(open).await;
+            }
+            assert_eq!(kernel.drive.save_all().await.files, 0, "{what}");
+            let there = mount(&server, place).await.content("file").await.unwrap();
+            assert_eq!(there[2 * CHUNK + 5..].starts_with(b"more"), written.is_ok(), "{what}");
+        }
+    });
+}
+
+#[test]
 fn what_is_removed_while_it_becomes_a_conflicting_copy_takes_nothing_of_theirs_along() {
     in_every_place(async |place| {
         let mut conflicts = 0;

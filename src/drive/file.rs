@@ -131,6 +131,14 @@ impl State {
         ChunkKey { content: self.content, number }
     }
 
+    /// Forgets the keys and the content: the vault was locked.
+    pub(super) fn forget_keys(&mut self) {
+        self.codec = Err(DriveError::Locked);
+        self.content = ContentId::fresh();
+        self.uploader = None;
+        self.sending.clear();
+    }
+
     /// Bytes that are not on the server.
     pub(super) fn unsent_bytes(&self) -> u64 {
         let dirty: usize = self.dirty.values().map(Vec::len).sum();
@@ -335,13 +343,9 @@ impl File {
         self.note(state);
     }
 
-    /// Forgets the keys and the content: the vault was locked.
+    /// See [`State::forget_keys`].
     pub(super) async fn forget_keys(&self) {
-        let mut state = self.state.write().await;
-        state.codec = Err(DriveError::Locked);
-        state.content = ContentId::fresh();
-        state.uploader = None;
-        state.sending.clear();
+        self.state.write().await.forget_keys();
     }
 
     /// Makes sure that the server's file can be written through the handle that is held.

@@ -470,10 +470,17 @@ impl Drive {
             return Ok(());
         };
         self.save_all().await;
-        let files = {
+        // From here on nobody writes to what is open. Held in one order, or this and a rename could wait for each other.
+        let mut files = self.tree.lock().files_of(&vault);
+        files.sort_by_key(|file| file.inode.0);
+        let mut states = Vec::new();
+        for file in &files {
+            states.push(file.state.write().await);
+        }
+        let opened_meanwhile = {
             let nodes = self.tree.lock();
-            let files = nodes.files_of(&vault);
-            let unsaved = files.iter().filter_map(|file| file.unsaved());
+            let all = nodes.files_of(&vault);
+            let unsaved = all.iter().filter_map(|file| file.unsaved());
             let unsaved = unsaved.fold(Unsaved::default(), |sum, unsaved| Unsaved {
                 files: sum.files + 1,
                 bytes: sum.bytes + unsaved.bytes,
@@ -484,9 +491,11 @@ impl Drive {
             }
             // While the tree is held: a file that comes into it later finds the vault locked.
             vault.forget_keys();
-            files
+            all.into_iter().filter(|file| !files.iter().any(|held| Arc::ptr_eq(held, file)))
         };
-        for file in files {
+        states.iter_mut().for_each(|state| state.forget_keys());
+        drop(states);
+        for file in opened_meanwhile {
             file.forget_keys().await;
         }
         // Chunks of other vaults go too: they are read again when they are needed.
