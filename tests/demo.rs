@@ -286,6 +286,8 @@ impl Bare {
     fn new(sudo: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        // Nobody may be let into the directory that it was built in.
+        fs::copy(env!("CARGO_BIN_EXE_scaup"), place.path().join("scaup")).unwrap();
         let noting = format!("cd '{}'; echo \"$@\" >> noted; {sudo}", place.path().display());
         for (name, does) in [("sudo", noting.as_str()), ("apt-get", "exit 1")] {
             let path = place.path().join(name);
@@ -297,9 +299,8 @@ impl Bare {
 
     fn demo(&self) -> String {
         format!(
-            "exec setpriv --reuid=65534 --regid=65534 --clear-groups env PATH='{}' '{}' demo",
+            "exec setpriv --reuid=65534 --regid=65534 --clear-groups env PATH='{0}' '{0}/scaup' demo",
             self.place.path().display(),
-            env!("CARGO_BIN_EXE_scaup")
         )
     }
 
