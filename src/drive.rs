@@ -63,7 +63,7 @@ pub use error::DriveError;
 pub use parts::{Part, UnknownPart};
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
 pub use vaults::{
-    VaultError, VaultState, VaultStatus, create_vault, inspect_vault, is_empty_directory, open_vault,
+    VaultError, VaultState, VaultStatus, check_place_for_vault, create_vault, inspect_vault, open_vault,
 };
 
 pub(crate) use temporary::is_temporary;
@@ -204,19 +204,19 @@ impl Drive {
 
     /// Waits until everything is on the server; answers what could not be saved.
     pub async fn save_all(&self) -> Unsaved {
-        let files = self.tree.lock().files();
-        // All at once: over a lost connection each may wait as long as all together.
-        let saved = files.iter().map(|file| self.save(file, true, |_| true));
-        futures::join!(futures::future::join_all(saved), self.removals.all_done());
-        self.unsaved()
+        self.save_all_that(|_| true).await
     }
 
     /// The same before the machine sleeps, except where a program is in the middle of replacing other content by much: that goes on afterwards,
     /// and until then the server keeps what was there before.
     pub async fn save_before_sleep(&self) -> Unsaved {
+        self.save_all_that(|unsaved| unsaved.harms_nothing(SAVE_AFTER)).await
+    }
+
+    async fn save_all_that(&self, wanted: impl Fn(&UnsavedContent) -> bool + Copy + Send) -> Unsaved {
         let files = self.tree.lock().files();
-        let saved =
-            files.iter().map(|file| self.save(file, true, |unsaved| unsaved.harms_nothing(SAVE_AFTER)));
+        // All at once: over a lost connection each may wait as long as all together.
+        let saved = files.iter().map(|file| self.save(file, true, wanted));
         futures::join!(futures::future::join_all(saved), self.removals.all_done());
         self.unsaved()
     }

@@ -126,6 +126,25 @@ fn other_failures_end_with_1() {
 }
 
 #[test]
+fn of_a_directory_that_is_not_there_nobody_is_asked_for_the_password_of_its_vault() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let (program, asked) = scaup.askpass(&Answers::default().vault("password"));
+    let wrong = "no vault at";
+    for command in [Some(scaup.command_answering("password")), None] {
+        let mount = scaup.mount_on(&sshd, "missing/directory").askpass(&program).args(["--vault", "."]);
+        let mount = match &command {
+            Some(command) => mount.args(["--vault-password-command", command]),
+            None => mount,
+        };
+        let output = mount.refused();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {}", said(&output));
+        let said = said(&output);
+        assert!(said.contains("missing/directory") && !said.contains(wrong), "{command:?}: {said}");
+    }
+    assert_eq!(fs::read_to_string(asked).unwrap(), "");
+}
+
+#[test]
 fn a_server_without_sftp_is_named() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().subsystem("/bin/false").start());
     let output = scaup.mount_on(&sshd, "").refused();

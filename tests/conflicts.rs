@@ -425,6 +425,36 @@ fn what_takes_the_name_while_changes_are_cut_off_is_not_written_into() {
 }
 
 #[test]
+fn what_others_made_while_a_rename_waited_for_a_lost_server_is_kept() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").start();
+    let (from, to) = (mount.join("from"), mount.join("to"));
+    let mut file = File::create(&from).unwrap();
+    file.write_all(OURS.as_bytes()).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    assert!(!fs::exists(&to).unwrap());
+    proxy.refuse();
+    proxy.cut();
+    eventually("it is lost", Duration::from_secs(20), || {
+        scaup.status()["mounts"][0]["state"] == "reconnecting"
+    });
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| fs::rename(&from, &to));
+        std::thread::sleep(Duration::from_secs(1));
+        fs::write(sshd.home().join("to"), THEIRS).unwrap();
+        proxy.accept();
+        renaming.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_to_string(sshd.home().join("to")).unwrap(), THEIRS);
+    let copies = copies_in(&sshd.home());
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    assert_eq!(fs::read_to_string(&copies[0]).unwrap(), OURS);
+    mount.unmount(&scaup);
+}
+
+#[test]
 fn what_takes_the_name_of_an_open_file_is_not_read_for_it_after_a_reconnection() {
     let (scaup, _sshd, proxy, mount, files) = with_large_files();
     for (here, there) in &files {

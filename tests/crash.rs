@@ -10,13 +10,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use kernel::{EIO, Kernel, Place, READ_WRITE, Result, Seen, is_temporary, options, pattern, runtime};
-use scaup::drive::DriveOptions;
-use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
+use kernel::{CHUNK, EIO, Kernel, Place, READ_WRITE, Result, Seen, is_temporary, mount, pattern, runtime};
+use scaup::remote::memory::{Delay, Fault, MemoryServer, MessageKind};
 use scaup::remote::{RemoteError, RemotePath};
 use scaup_fuse::filesystem::RenameMode;
 
-const CHUNK: usize = 32_768;
 const SHORT: &str = "short";
 const LONG: &str = "a name that is shortened";
 const OTHER_LONG: &str = "another name that is shortened";
@@ -117,11 +115,6 @@ const DEEDS: &[Deed] = deeds! {
     "remove a directory", |kernel| kernel.rmdir("empty").await;
     "remove a directory with a long name", |kernel| kernel.rmdir("an empty directory with a long name").await;
 };
-
-async fn mount(server: &MemoryServer, place: Place) -> Kernel {
-    let options = DriveOptions { sync_on_close: true, ..options() };
-    Kernel::mount(MemoryRemote::connect(server), place, options).await
-}
 
 /// A mount that knows all names and has read all files, so that a deed sends hardly more than what it changes.
 async fn mount_and_look(server: &MemoryServer, place: Place) -> Kernel {
@@ -291,40 +284,25 @@ fn can_answer(error: &RemoteError, (kind, path): &(MessageKind, RemotePath)) -> 
     }
 }
 
-/// Does a deed of which message `n` is answered so. What is asked beside it goes in another order each time: a message that no server answers so
-/// is none to try it on. `None` if it is such a one time and again.
-async fn refuse(
-    server: &MemoryServer,
-    place: Place,
-    deed: &Deed,
-    n: usize,
-    fault: &Fault,
-) -> Option<(MemoryServer, Kernel, MessageKind, Result<()>)> {
-    let Fault::Answer { error, .. } = fault else { panic!("{fault:?} is no answer") };
-    for _ in 0..20 {
-        let server = server.fork();
-        let kernel = mount(&server, place).await;
-        let first = kernel.remote.messages().len();
-        kernel.remote.fault_at(n, fault.clone());
-        let done = (deed.deed)(&kernel).await;
-        kernel.remote.clear_faults();
-        let message = kernel.remote.messages().get(first + n).cloned();
-        if let Some(message) = message.filter(|message| can_answer(error, message)) {
-            return Some((server, kernel, message.0, done));
-        }
-    }
-    None
-}
-
 fn every_message_refused(place: Place, error: &RemoteError, applied: bool) {
     for deed in DEEDS {
         runtime().block_on(async {
             let (server, before, after, messages) = stage(place, deed, false).await;
-            let refusable = messages.iter().enumerate().filter(|(_, message)| can_answer(error, message));
-            for (n, _) in refusable {
-                let fault = Fault::Answer { error: error.clone(), applied };
-                let refused = refuse(&server, place, deed, n, &fault).await;
-                let Some((server, kernel, message, done)) = refused else { continue };
+            let refusable = |message: &&(MessageKind, RemotePath)| can_answer(error, message);
+            for n in 0..messages.iter().filter(refusable).count() {
+                let server = server.fork();
+                let kernel = mount(&server, place).await;
+                let first = kernel.remote.messages().len();
+                // What is asked beside a deed goes in another order each time.
+                let (fault, answer) = (Fault::Answer { error: error.clone(), applied }, error.clone());
+                kernel
+                    .remote
+                    .fault_at_one(n, fault, move |kind, path| can_answer(&answer, &(kind, path.clone())));
+                let done = (deed.deed)(&kernel).await;
+                kernel.remote.clear_faults();
+                let messages = kernel.remote.messages();
+                let message = messages.iter().skip(first).filter(refusable).nth(n).map(|message| message.0);
+                assert!(message.is_some() || error.is_unanswered(), "{}: message {n}", deed.name);
                 let what = format!("{error:?} at message {n}, {message:?}, {done:?}");
                 let unsaved = kernel.drive.unsaved().files > 0;
                 let (own, other) = (kernel.tree(true).await.unwrap(), seen_by_another(&server, place).await);

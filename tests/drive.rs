@@ -6,30 +6,14 @@ mod kernel;
 
 use std::time::Duration;
 
-use kernel::{ENOSPC, Kernel, Place, READ_WRITE, ROUND_TRIP, Seen, is_temporary, options, pattern, runtime};
+use kernel::{
+    CHUNK, ENOSPC, Kernel, Place, READ_WRITE, ROUND_TRIP, Seen, in_every_place, in_every_vault, is_temporary,
+    mount, options, pattern,
+};
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{RemoteError, RemotePath};
 use scaup_fuse::filesystem::{Inode, RenameMode};
-
-const CHUNK: usize = 32_768;
-
-async fn mount(server: &MemoryServer, place: Place) -> Kernel {
-    let options = DriveOptions { sync_on_close: true, ..options() };
-    Kernel::mount(MemoryRemote::connect(server), place, options).await
-}
-
-fn in_every_place(test: impl AsyncFn(Place)) {
-    for place in Place::ALL {
-        runtime().block_on(test(place));
-    }
-}
-
-fn in_every_vault(test: impl AsyncFn(Place)) {
-    for place in Place::ALL.into_iter().filter(|place| place.is_vault()) {
-        runtime().block_on(test(place));
-    }
-}
 
 fn slow() -> Option<Delay> {
     Some(Delay { least: Duration::from_millis(20), most: Duration::from_millis(60), seed: 7 })

@@ -7,19 +7,13 @@ mod kernel;
 
 use std::time::Duration;
 
-use kernel::{Kernel, Place, READ_WRITE, options, pattern, round_trips, runtime};
+use kernel::{Kernel, Place, READ_WRITE, in_every_place, options, pattern, round_trips};
 use scaup::remote::memory::{Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{Remote as _, RemotePath};
 use scaup_fuse::filesystem::RenameMode;
 
 /// Longer than files are kept open that nobody uses.
 const LONG: Duration = Duration::from_secs(12);
-
-fn in_every_place(test: impl AsyncFn(Place)) {
-    for place in Place::ALL {
-        runtime().block_on(test(place));
-    }
-}
 
 fn name(number: usize) -> String {
     format!("file {number:03}")

@@ -8,23 +8,9 @@ mod kernel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kernel::{APPEND, Kernel, Place, READ, READ_WRITE, Seen, options, pattern, runtime};
-use scaup::drive::DriveOptions;
+use kernel::{APPEND, CHUNK, Kernel, Place, READ, READ_WRITE, Seen, in_every_place, mount, options, pattern};
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup_fuse::filesystem::RenameMode;
-
-const CHUNK: usize = 32_768;
-
-async fn mount(server: &MemoryServer, place: Place) -> Kernel {
-    let options = DriveOptions { sync_on_close: true, ..options() };
-    Kernel::mount(MemoryRemote::connect(server), place, options).await
-}
-
-fn in_every_place(test: impl AsyncFn(Place)) {
-    for place in Place::ALL {
-        runtime().block_on(test(place));
-    }
-}
 
 fn old() -> Vec<u8> {
     pattern(1, 100 * CHUNK)

@@ -13,7 +13,7 @@ use super::prompt;
 use crate::config::mount_options;
 use crate::config::target::{ServerTarget, Target};
 use crate::daemon::protocol::{FailureKind, MountRequest, Request};
-use crate::drive::{VaultState, create_vault, inspect_vault, is_empty_directory};
+use crate::drive::{VaultState, check_place_for_vault, create_vault, inspect_vault};
 use crate::remote::{Remote, RemotePath};
 
 /// Shortest password for a new vault, in characters: what Cryptomator asks for.
@@ -111,7 +111,7 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
             let failed = |error| CliError::new(FailureKind::Vault, error);
             let (remote, path) = runtime.block_on(place.open())?;
             // Nobody makes up a password for a vault that can't be made there.
-            runtime.block_on(is_empty_directory(remote.as_ref(), &path)).map_err(failed)?;
+            runtime.block_on(check_place_for_vault(remote.as_ref(), &path)).map_err(failed)?;
             let password = new_password(&place.path, vault_password_command.as_deref())?;
             let creating =
                 create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold);

@@ -310,7 +310,7 @@ impl Daemon {
                 connected.ready(request).await?;
             }
             let unlocked = vaults::unlock_at_mount(&drive, request, password, &self.prompts, link).await;
-            // If it is not, that is what to tell.
+            // If it is not, that is what to tell, and not what comes of it.
             connected.ready(request).await?;
             unlocked
         };
@@ -318,6 +318,7 @@ impl Daemon {
             drive.look_at_root().await;
             Ok(())
         };
+        // Where the server has no SFTP after all, what is asked of it meanwhile would wait for another connection.
         tokio::try_join!(connected.ready(request), unlocking, looking)?;
         let made_mountpoint = make_mountpoint(&request.mountpoint)?;
         let mounted = {
@@ -384,11 +385,13 @@ impl Daemon {
                 tracing::error!(%error, "unmounting failed");
             }
             // Until then programs could write, and those that have something open in it still can.
-            unsaved = tokio::select! {
-                unsaved = save(), if !insisted => unsaved,
-                () = signals.insisted(), if !insisted => standing.drive.unsaved(),
-                else => standing.drive.unsaved(),
-            };
+            unsaved = standing.drive.unsaved();
+            if !insisted {
+                tokio::select! {
+                    left = save() => unsaved = left,
+                    () = signals.insisted() => unsaved = standing.drive.unsaved(),
+                }
+            }
         }
         remove_mountpoint(&self.request.mountpoint, standing.made_mountpoint);
         if unsaved.files == 0 {

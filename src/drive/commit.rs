@@ -92,19 +92,11 @@ impl File {
                 state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
                 attributes
             }
-            Backing::Stored { .. } => {
-                self.compare(drive, state, &location).await?;
-                let attributes = if state.backing.is_staged() {
-                    None
-                } else {
-                    self.send_stored(drive, state, &location, durable).await?
-                };
-                match attributes {
-                    Some(attributes) => attributes,
-                    // It becomes a conflicting copy.
-                    None => return Box::pin(self.commit_content(drive, state, durable)).await,
-                }
-            }
+            Backing::Stored { .. } => match self.send_stored(drive, state, &location, durable).await? {
+                Some(attributes) => attributes,
+                // It becomes a conflicting copy.
+                None => return Box::pin(self.commit_content(drive, state, durable)).await,
+            },
         };
         if let Backing::Stored { base, .. } = &mut state.backing {
             *base = attributes.into();
@@ -116,8 +108,8 @@ impl File {
         Ok(())
     }
 
-    /// Sends what is left of in-place changes. Answers how the file looks then; `None` if somebody else's has its name by now, and ours is staged
-    /// to go beside it.
+    /// Sends what is left of in-place changes, after a look whether the file is still the one that was opened, and before another one. Answers how it
+    /// looks then; `None` if somebody else's has its name, and ours is staged to go beside it.
     async fn send_stored(
         &self,
         drive: &Drive,
@@ -125,7 +117,8 @@ impl File {
         location: &Location,
         durable: bool,
     ) -> Result<Option<RemoteAttributes>, DriveError> {
-        let base = state.stored_base();
+        self.compare(drive, state, location).await?;
+        let Some(base) = state.stored_base() else { return Ok(None) };
         let (path, file) = (location.file_path(), state.backing.file());
         let looks = match self.send_in_place(drive, state, &file, durable).await {
             // What is open may have lost its name, to a version that looks different: then nobody else would ever see what was sent.
@@ -142,7 +135,7 @@ impl File {
             Some((Err(error), _) | (_, Err(error))) => return Err(error.into()),
         }
         let (length, mode) = (state.length, drive.mode_of(self.inode)?);
-        self.copy_to_staging(drive, state, location, length, mode, base).await?;
+        self.copy_to_staging(drive, state, location, length, mode, Some(base)).await?;
         Ok(None)
     }
 

@@ -255,7 +255,8 @@ impl Drive {
             }
         }
         // Unsaved content gets the name it was written under first: there is something to rename then. Meanwhile the server is asked whether
-        // the new name is free: what is known of that here may be old. Where nothing has to be saved, only who must not replace waits for it.
+        // the new name is free: what is known of that here may be old. Where nothing has to be saved, only who must not replace waits for it, or
+        // who has to wait for the server: then it may be older than names are believed.
         let is_unsaved = source.file.as_ref().is_some_and(|file| file.unsaved().is_some());
         let save = async {
             match &source.file {
@@ -264,7 +265,9 @@ impl Drive {
             }
         };
         let look = async {
-            if replaced.is_some() || (mode == RenameMode::Replace && !is_unsaved) {
+            if replaced.is_some()
+                || (mode == RenameMode::Replace && !is_unsaved && self.remote.is_reachable())
+            {
                 return Ok::<_, DriveError>(false);
             }
             Ok(to.lookup(self.remote.as_ref(), &new_name, None).await?.is_some())

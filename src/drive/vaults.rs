@@ -570,12 +570,12 @@ pub async fn open_vault(
     unlock_aside(path, opening, password).await
 }
 
-/// Whether an empty directory is at `path`, where a vault can be made; `false` if nothing is.
+/// Checks that a vault can be made at `path`: nothing is there, or an empty directory. Answers whether the directory is.
 ///
 /// # Errors
 ///
 /// If anything else is there, or the server can't tell.
-pub async fn is_empty_directory(remote: &dyn Remote, path: &RemotePath) -> Result<bool, VaultError> {
+pub async fn check_place_for_vault(remote: &dyn Remote, path: &RemotePath) -> Result<bool, VaultError> {
     match remote.list(path).await {
         Ok(entries) if entries.is_empty() => Ok(true),
         Ok(_) => Err(refused(path, "the directory is not empty; name a new one")),
@@ -598,7 +598,7 @@ pub async fn create_vault(
     cipher_combo: CipherCombo,
     shortening_threshold: u32,
 ) -> Result<(), VaultError> {
-    if !is_empty_directory(remote, path).await? {
+    if !check_place_for_vault(remote, path).await? {
         remote.mkdir(path, 0o755).await.map_err(failed(path))?;
     }
     let config = VaultConfig {

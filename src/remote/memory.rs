@@ -166,9 +166,20 @@ pub struct Delay {
     pub seed: u64,
 }
 
+/// Which messages are meant.
+type Kind = Box<dyn Fn(MessageKind, &RemotePath) -> bool + Send>;
+
+/// A fault that is to come.
+struct Planned {
+    /// How many messages of its kind go well before.
+    before: usize,
+    is_of_kind: Kind,
+    fault: Fault,
+}
+
 struct Connection {
     log: Vec<(MessageKind, RemotePath)>,
-    faults: BTreeMap<usize, Fault>,
+    faults: Vec<Planned>,
     delay: Option<Delay>,
     /// Counts connections; odd while there is none.
     era: u64,
@@ -176,6 +187,21 @@ struct Connection {
 }
 
 impl Connection {
+    /// What goes wrong with a message.
+    fn next_fault(&mut self, kind: MessageKind, path: &RemotePath) -> Option<Fault> {
+        let mut due = None;
+        for (index, planned) in self.faults.iter_mut().enumerate() {
+            if !(planned.is_of_kind)(kind, path) {
+                continue;
+            }
+            match planned.before.checked_sub(1) {
+                Some(before) => planned.before = before,
+                None => due = Some(index),
+            }
+        }
+        due.map(|index| self.faults.remove(index).fault)
+    }
+
     fn travel(&self) -> Duration {
         let Some(Delay { least, most, seed }) = self.delay else { return Duration::ZERO };
         let spread = u64::try_from((most - least).as_nanos()).unwrap_or(u64::MAX);
@@ -208,7 +234,7 @@ impl MemoryRemote {
     pub fn connect(server: &MemoryServer) -> Arc<Self> {
         let connection = Connection {
             log: Vec::new(),
-            faults: BTreeMap::new(),
+            faults: Vec::new(),
             delay: None,
             era: 0,
             counters: RemoteCounters::default(),
@@ -230,12 +256,21 @@ impl MemoryRemote {
 
     /// Has something go wrong with the n-th message from now on, from 0.
     pub fn fault_at(&self, n: usize, fault: Fault) {
-        let mut connection = self.shared.lock();
-        let at = connection.log.len() + n;
-        connection.faults.insert(at, fault);
+        self.fault_at_one(n, fault, |_, _| true);
     }
 
-    /// Takes back what [`Self::fault_at`] asked for and has not happened.
+    /// The same with the n-th of those messages that are of a kind.
+    pub fn fault_at_one(
+        &self,
+        n: usize,
+        fault: Fault,
+        is_of_kind: impl Fn(MessageKind, &RemotePath) -> bool + Send + 'static,
+    ) {
+        let planned = Planned { before: n, is_of_kind: Box::new(is_of_kind), fault };
+        self.shared.lock().faults.push(planned);
+    }
+
+    /// Takes back what [`Self::fault_at`] and [`Self::fault_at_one`] asked for and has not happened.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
     }
@@ -288,10 +323,9 @@ impl Shared {
             }
             let era = connection.era;
             let travel = connection.travel();
-            let at = connection.log.len();
             connection.log.push((kind, path.clone()));
             connection.counters.requests += 1;
-            let fault = connection.faults.remove(&at);
+            let fault = connection.next_fault(kind, path);
             if matches!(fault, Some(Fault::Cut { .. })) {
                 connection.era += 1;
             }

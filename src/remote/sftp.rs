@@ -1,10 +1,11 @@
 //! An SSH server as a [`Remote`].
 //!
 //! `connection` is one login with its lanes, `link` the connection of the present and how a lost one is made anew, `retry` runs an operation on
-//! it for as long as it takes, `file` is an open file that outlives connections, `reasons` says what a server's answers mean.
+//! it for as long as it takes, `file` is an open file that outlives connections, `identity` what it is recognized by, `reasons` says what a server's answers mean.
 
 mod connection;
 mod file;
+mod identity;
 mod link;
 mod reasons;
 mod retry;

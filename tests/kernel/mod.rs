@@ -128,6 +128,27 @@ pub fn options() -> DriveOptions {
     }
 }
 
+/// Bytes in a chunk of a vault's file.
+pub const CHUNK: usize = 32_768;
+
+/// A mount of which closing a file waits for the server.
+pub async fn mount(server: &MemoryServer, place: Place) -> Kernel {
+    let options = DriveOptions { sync_on_close: true, ..options() };
+    Kernel::mount(MemoryRemote::connect(server), place, options).await
+}
+
+pub fn in_every_place(test: impl AsyncFn(Place)) {
+    for place in Place::ALL {
+        runtime().block_on(test(place));
+    }
+}
+
+pub fn in_every_vault(test: impl AsyncFn(Place)) {
+    for place in Place::ALL.into_iter().filter(|place| place.is_vault()) {
+        runtime().block_on(test(place));
+    }
+}
+
 /// How long the road is where round trips are counted.
 pub const ROUND_TRIP: Duration = Duration::from_millis(80);
 

@@ -113,11 +113,6 @@ impl Connection {
         whole
     }
 
-    /// The path of the mounted directory.
-    pub(super) fn directory(&self) -> Vec<u8> {
-        self.whole_path(&RemotePath::root())
-    }
-
     /// Whether the server's umask may take bits of a new directory's `mode` away: then it has to be set once more.
     pub(super) fn may_take_bits(&self, mode: u16) -> bool {
         mode & !self.kept_bits.load(Ordering::Relaxed) != 0
@@ -139,7 +134,7 @@ impl Connection {
     /// Whether the server shows a sign of life within `patience`: the answer to a small question, or else anything that comes from it, since
     /// an answer may have to queue behind much content.
     pub(super) async fn is_alive(&self, patience: Duration) -> bool {
-        let directory = self.directory();
+        let directory = self.whole_path(&RemotePath::root());
         let answer = self.names.lstat(&directory);
         tokio::pin!(answer);
         loop {

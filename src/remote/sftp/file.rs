@@ -1,8 +1,6 @@
 //! An open file on the server. It outlives the connection it was opened on: on the next one it is opened again by its path, after
 //! a look whether it is still the same file.
 
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -12,6 +10,7 @@ use futures::future::BoxFuture;
 use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError};
 
 use super::connection::Connection;
+use super::identity::Identity;
 use super::link::Link;
 use super::reasons::{from_wire, plain, to_wire, why_not_made, why_not_opened, why_not_written, with_mode};
 use super::retry::retry;
@@ -21,9 +20,6 @@ use crate::remote::{
 
 /// Unacknowledged bytes on every lane of a file from which on one more lane is worth its round trips: half of OpenSSH's window.
 const LANE_BUSY: u64 = 1024 * 1024;
-
-/// Bytes from the beginning that tell one file from another that took its place: the header of a vault file, whose nonce is unique.
-const HEAD_LEN: usize = 64;
 
 /// A handle, and the lane it belongs to.
 struct Open {
@@ -51,75 +47,6 @@ impl Opened {
     }
 }
 
-/// What is known of the file, to recognize it after a reconnection.
-#[derive(Default)]
-struct Identity {
-    /// How it looked when it was last looked at; `None` if this mount has set attributes since.
-    attributes: Option<RemoteAttributes>,
-    /// Its first bytes, as they were read.
-    head: Option<Bytes>,
-    /// Changes of this mount so far: a look that was asked for before one of them says nothing of it.
-    changes: u64,
-    /// Whether there was one since it was last looked at.
-    changed: bool,
-    /// Writes that are under way.
-    under_way: usize,
-    /// What was last written and acknowledged since it was last looked at.
-    written: Option<Written>,
-    /// What was written since then and may have arrived, by the number of the change.
-    unsure: BTreeMap<u64, Written>,
-}
-
-/// Bytes that were written: where, and what they were.
-#[derive(Clone, Copy)]
-struct Written {
-    offset: u64,
-    length: usize,
-    hash: u64,
-}
-
-impl Written {
-    fn new(offset: u64, data: &[u8]) -> Self {
-        Self { offset, length: data.len(), hash: hash(data) }
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        let end = |written: &Self| written.offset.saturating_add(written.length as u64);
-        self.offset < end(other) && other.offset < end(self)
-    }
-
-    /// Whether the file holds them.
-    async fn is_in(&self, open: &Open) -> Result<bool, RemoteError> {
-        let read = open.lane.read_at(&open.handle, self.offset, self.length).await.map_err(plain)?;
-        Ok(read.len() == self.length && hash(&read) == self.hash)
-    }
-}
-
-/// A write that is under way. Whatever becomes of it, it may have arrived.
-struct Writing<'a> {
-    file: &'a SftpFile,
-    number: u64,
-}
-
-impl Writing<'_> {
-    fn note_acknowledged(&self) {
-        let mut identity = self.file.lock_identity();
-        if let Some(written) = identity.unsure.remove(&self.number) {
-            identity.written = Some(written);
-        }
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.file.lock_identity().under_way -= 1;
-    }
-}
-
-fn hash(data: &[u8]) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(data)
-}
-
 /// One open file.
 pub(super) struct SftpFile {
     link: Arc<Link>,
@@ -127,7 +54,7 @@ pub(super) struct SftpFile {
     /// Where it lies; `None` once its name was removed.
     path: Mutex<Option<RemotePath>>,
     opened: tokio::sync::Mutex<Option<Arc<Opened>>>,
-    identity: Mutex<Identity>,
+    identity: Identity,
     /// Whether its writes may be carried out in any order: nobody sees a new file before it is whole.
     striped: AtomicBool,
 }
@@ -196,7 +123,7 @@ pub(super) async fn open(
         how,
         path: Mutex::new(Some(path.clone())),
         opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
-        identity: Mutex::default(),
+        identity: Identity::default(),
         striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_))),
     });
     files.add(&file);
@@ -272,10 +199,6 @@ impl SftpFile {
         self.path.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_identity(&self) -> MutexGuard<'_, Identity> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The handles on `connection`, opened again if they belong to a former one.
     async fn on(&self, connection: &Connection) -> Result<Arc<Opened>, RemoteError> {
         let mut opened = self.opened.lock().await;
@@ -296,70 +219,14 @@ impl SftpFile {
             Err(RemoteError::NotFound) => return Err(gone()),
             Err(error) => return Err(error),
         };
-        self.recognize(&again.first).await?;
+        self.identity.recognize(&again.first.lane, &again.first.handle).await?;
         let again = Arc::new(again);
         *opened = Some(Arc::clone(&again));
         Ok(again)
     }
 
-    /// Fails unless the file is the one that was open before: by what was last written to it here, or else by how it looked.
-    async fn recognize(&self, open: &Open) -> Result<(), RemoteError> {
-        let (attributes, head, written, unsure) = {
-            let Identity { attributes, head, written, unsure, .. } = &*self.lock_identity();
-            (*attributes, head.clone(), *written, unsure.values().copied().collect::<Vec<_>>())
-        };
-        if let Some(head) = head {
-            let now = open.lane.read_at(&open.handle, 0, head.len()).await.map_err(plain)?;
-            if now != head {
-                return Err(RemoteError::Replaced);
-            }
-        }
-        let mut candidates = Vec::new();
-        if let Some(written) = written {
-            candidates.push(written);
-            candidates.extend(unsure.into_iter().filter(|unsure| unsure.overlaps(&written)));
-        } else if let Some(known) = attributes {
-            let now = from_wire(&open.lane.fstat(&open.handle).await.map_err(plain)?);
-            if (now.size, now.modified) == (known.size, known.modified) {
-                return Ok(());
-            }
-            candidates = unsure;
-        } else {
-            return Ok(());
-        }
-        for candidate in candidates {
-            if candidate.is_in(open).await? {
-                return Ok(());
-            }
-        }
-        Err(RemoteError::Replaced)
-    }
-
-    /// How many times this mount changed it so far.
-    fn changes(&self) -> u64 {
-        self.lock_identity().changes
-    }
-
-    /// How it looked when it was asked for after so many `changes`.
-    fn note_attributes(&self, attributes: RemoteAttributes, changes: u64) {
-        let mut identity = self.lock_identity();
-        if identity.changes == changes && identity.under_way == 0 {
-            identity.attributes = Some(attributes);
-            identity.changed = false;
-            identity.written = None;
-            identity.unsure.clear();
-        }
-    }
-
-    /// The file begins like this.
-    fn note_head(&self, start: &Bytes) {
-        let mut identity = self.lock_identity();
-        if !identity.changed {
-            identity.head = Some(Bytes::copy_from_slice(start.get(..HEAD_LEN).unwrap_or(start)));
-        }
-    }
-
     async fn read(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        let asked = self.identity.now();
         let read = self
             .retry(move |_, opened| {
                 let (open, room) = (Arc::clone(&opened.first), room.0.clone());
@@ -372,43 +239,9 @@ impl SftpFile {
             })
             .await?;
         if offset == 0 {
-            self.note_head(&read);
+            self.identity.note_start(asked, &read);
         }
         Ok(read)
-    }
-
-    /// Something is about to be written.
-    fn note_writing(&self, offset: u64, data: &[u8]) -> Writing<'_> {
-        let mut identity = self.lock_identity();
-        identity.changed = true;
-        identity.changes += 1;
-        identity.under_way += 1;
-        if offset < HEAD_LEN as u64 {
-            identity.head = None;
-        }
-        let number = identity.changes;
-        if self.striped.load(Ordering::Acquire) {
-            // Under its temporary name nobody else puts anything.
-            identity.attributes = None;
-        } else {
-            identity.unsure.insert(number, Written::new(offset, data));
-        }
-        Writing { file: self, number }
-    }
-
-    /// Attributes are about to be set, or all of it is written: what it looked like says nothing any more, nor does what was written if it becomes
-    /// shorter.
-    fn note_setting(&self, from: u64) {
-        let mut identity = self.lock_identity();
-        identity.changed = true;
-        identity.changes += 1;
-        identity.attributes = None;
-        if from < HEAD_LEN as u64 {
-            identity.head = None;
-        }
-        let is_kept = |written: &Written| written.offset.saturating_add(written.length as u64) <= from;
-        identity.written = identity.written.filter(is_kept);
-        identity.unsure.retain(|_, written| is_kept(written));
     }
 
     /// Runs something on the file, and once more on the next connection if this one is lost meanwhile.
@@ -510,7 +343,7 @@ impl RemoteFile for SftpFile {
         room: Option<Room>,
     ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
         let room = room.and_then(|room| room.0);
-        let changes = self.changes();
+        let asked = self.identity.now();
         let (attributes, start) = self
             .retry(move |_, opened| {
                 let (open, room) = (Arc::clone(&opened.first), room.clone());
@@ -518,13 +351,14 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         let attributes = from_wire(&attributes);
-        self.note_attributes(attributes, changes);
-        self.note_head(&start);
+        self.identity.note_attributes(asked, attributes);
+        self.identity.note_start(asked, &start);
         Ok((attributes, start))
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
-        let writing = self.note_writing(offset, &data);
+        let seen = !self.striped.load(Ordering::Acquire);
+        let writing = self.identity.note_writing(offset, &data, seen);
         retry(&self.link, |connection, _| {
             let data = data.clone();
             Box::pin(async move {
@@ -546,9 +380,9 @@ impl RemoteFile for SftpFile {
         data: Bytes,
         set: RemoteSetAttributes,
     ) -> Result<RemoteAttributes, RemoteError> {
-        self.note_setting(0);
+        self.identity.note_setting(0);
         self.striped.store(false, Ordering::Release);
-        let (set, changes) = (to_wire(&set), self.changes());
+        let (set, asked) = (to_wire(&set), self.identity.now());
         let attributes = self
             .retry(move |_, opened| {
                 let (open, data) = (Arc::clone(&opened.first), data.clone());
@@ -557,12 +391,12 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         let attributes = from_wire(&attributes);
-        self.note_attributes(attributes, changes);
+        self.identity.note_attributes(asked, attributes);
         Ok(attributes)
     }
 
     async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {
-        let changes = self.changes();
+        let asked = self.identity.now();
         let attributes = self
             .retry(|_, opened| {
                 let open = Arc::clone(&opened.first);
@@ -570,12 +404,12 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         let attributes = from_wire(&attributes);
-        self.note_attributes(attributes, changes);
+        self.identity.note_attributes(asked, attributes);
         Ok(attributes)
     }
 
     async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
-        self.note_setting(set.size.unwrap_or(u64::MAX));
+        self.identity.note_setting(set.size.unwrap_or(u64::MAX));
         let set = to_wire(&set);
         self.retry(move |_, opened| {
             let open = Arc::clone(&opened.first);
