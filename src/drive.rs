@@ -242,14 +242,19 @@ impl Drive {
         /// Files that may wait to be saved after they were closed.
         const UNSENT_FILES_MAX: u64 = 512;
         !self.options.has(Part::WriteBehind)
-            || self.unsent.bytes() > self.unsent_max()
+            || self.has_much_unsent()
             || self.unsent.files() > UNSENT_FILES_MAX
     }
 
+    /// Whether what is unsent takes all the memory that it may.
+    fn has_much_unsent(&self) -> bool {
+        self.unsent.bytes() > self.unsent_max()
+    }
+
     /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
-    /// encrypted, and in the message.
+    /// encrypted, and in the message. What then is left of the budget goes to the gaps between allocations.
     fn unsent_max(&self) -> u64 {
-        self.options.memory / 6
+        self.options.memory / 10
     }
 
     /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there

@@ -283,8 +283,10 @@ fn peak(process: u32) -> u64 {
 
 #[test]
 fn whatever_runs_memory_stays_within_the_budget_and_forty_mib() {
-    for (argument, budget) in [("8M", 8 * MIB), ("128M", 128 * MIB)] {
-        let road = Road::to(192, &["--memory", argument]);
+    // A long road has room for much that is under way, if the budget has.
+    for (argument, budget, way) in [("8M", 8 * MIB, 0), ("128M", 128 * MIB, 40)] {
+        let delay = Duration::from_millis(way);
+        let road = Road::through(192, &["--memory", argument], |proxy| proxy.delay(delay));
         let daemon = road.mount.daemon();
         let most = budget + 40 * MIB;
         // What unlocking needs is its own affair.
@@ -315,6 +317,37 @@ fn whatever_runs_memory_stays_within_the_budget_and_forty_mib() {
                 for writer in 0..4 {
                     let path = road.mount.join(format!("new{writer}"));
                     scope.spawn(move || fill(&path, 48));
+                }
+            });
+        });
+        works("a hundred readers", &|| {
+            thread::scope(|scope| {
+                for reader in 0..100 {
+                    let mut file = road.open();
+                    scope.spawn(move || {
+                        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+                        file.seek(SeekFrom::Start(reader * 192 * MIB / 100)).unwrap();
+                        file.read_exact(&mut vec![0; MIB as usize]).unwrap();
+                    });
+                }
+            });
+        });
+        works("a hundred writers", &|| {
+            thread::scope(|scope| {
+                for writer in 0..100 {
+                    let path = road.mount.join(format!("newer{writer}"));
+                    scope.spawn(move || fill(&path, 2));
+                }
+            });
+        });
+        works("eight writers to what has no name any more", &|| {
+            thread::scope(|scope| {
+                for writer in 0..8 {
+                    let path = road.mount.join(format!("gone{writer}"));
+                    let mut file = File::create(&path).unwrap();
+                    fs::remove_file(path).unwrap();
+                    scope
+                        .spawn(move || (0..16).for_each(|_| file.write_all(&vec![1; MIB as usize]).unwrap()));
                 }
             });
         });

@@ -29,6 +29,8 @@ pub struct MountOptions {
     pub default_permissions: bool,
     /// Programs on the mount may be run.
     pub exec: bool,
+    /// Bytes that one write request may carry. 64 such requests are in memory at the most.
+    pub max_write: u32,
 }
 
 /// Why mounting failed, and the way out.
@@ -126,7 +128,7 @@ pub fn mount<F: Filesystem>(
         config.mount_options.push(MountOption::DefaultPermissions);
     }
     let end = watch::Sender::new(false);
-    let skin = Skin::new(filesystem, runtime, end.clone());
+    let skin = Skin::new(filesystem, runtime, options.max_write, end.clone());
     let session = fuser::spawn_mount(skin, path, &config).map_err(|source| refused(path, source))?;
     Ok(Mount { path: path.to_owned(), session: Some(session), end })
 }

@@ -17,15 +17,16 @@ use fuser::{
 };
 use rustix::io::Errno as System;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::filesystem::{
     Attributes, Caller, DirectoryEntry, Entry, Errno, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
     RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
 
-/// Bytes that one write request may carry.
-const MAX_WRITE: u32 = 1024 * 1024;
+/// Write requests whose content is held at a time. Any number of programs may write at once; while so many of them wait, the kernel keeps what the
+/// others write, and whatever else it wants, to itself.
+const WRITES_MAX: usize = 64;
 
 /// Requests that the kernel may have under way without a process waiting: read-ahead above all.
 const MAX_BACKGROUND: u16 = 128;
@@ -37,13 +38,20 @@ const DOTS: u64 = 2;
 pub(crate) struct Skin<F> {
     filesystem: Arc<F>,
     runtime: Runtime,
+    max_write: u32,
+    writes: Arc<Semaphore>,
     end: watch::Sender<bool>,
 }
 
 impl<F: Filesystem> Skin<F> {
     /// `end` becomes true when the kernel ends the session, by whatever way that comes.
-    pub(crate) fn new(filesystem: Arc<F>, runtime: Runtime, end: watch::Sender<bool>) -> Self {
-        Self { filesystem, runtime, end }
+    pub(crate) fn new(
+        filesystem: Arc<F>,
+        runtime: Runtime,
+        max_write: u32,
+        end: watch::Sender<bool>,
+    ) -> Self {
+        Self { filesystem, runtime, max_write, writes: Arc::new(Semaphore::new(WRITES_MAX)), end }
     }
 
     /// Runs one request as a task of its own.
@@ -167,7 +175,7 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
             }
         }
         // Where the kernel allows less, it says how much.
-        if let Err(allowed) = config.set_max_write(MAX_WRITE) {
+        if let Err(allowed) = config.set_max_write(self.max_write) {
             let _ = config.set_max_write(allowed);
         }
         if let Err(allowed) = config.set_max_background(MAX_BACKGROUND) {
@@ -391,11 +399,19 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        // It is never closed.
+        let Ok(held) = self.runtime.block_on(Arc::clone(&self.writes).acquire_owned()) else {
+            return reply.error(system(System::IO));
+        };
         let data = Bytes::copy_from_slice(data);
         // A page of a shared mapping has its place, whatever the handle.
         let appends = open_flags(flags).append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        answer!(self, reply, |fs| fs.write(inode(ino), handle(fh), offset, data, appends), |count| {
-            reply.written(count);
+        self.answer(move |fs| async move {
+            match fs.write(inode(ino), handle(fh), offset, data, appends).await {
+                Ok(count) => reply.written(count),
+                Err(error) => reply.error(errno(error)),
+            }
+            drop(held);
         });
     }
 

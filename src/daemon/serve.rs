@@ -248,6 +248,8 @@ fn mount_options(request: &MountRequest) -> MountOptions {
         allow_other: options.allow_other,
         default_permissions: true,
         exec: !options.no_exec,
+        // Larger requests cost less each, but any number of programs may write at once.
+        max_write: u32::try_from(request.memory / 64).unwrap_or(u32::MAX).clamp(128 * 1024, 256 * 1024),
     }
 }
 

@@ -185,8 +185,10 @@ pub(super) struct File {
     pub(super) state: RwLock<State>,
     /// A copy of what others ask about while the state is busy.
     unsaved: Mutex<Option<UnsavedContent>>,
-    /// What all files of the drive have unsent; this one's part is in `unsaved`.
+    /// What all files of the drive have unsent.
     unsent: Arc<Unsent>,
+    /// This one's part of its bytes. What has lost its name is never saved, but is in memory and on its way like all else.
+    held: AtomicU64,
     unlinked: AtomicBool,
     /// A program closed it, and nobody wrote since: what is unsaved is whole.
     closed: AtomicBool,
@@ -210,18 +212,20 @@ impl Unsent {
         self.files.load(Ordering::Relaxed)
     }
 
-    fn change(&self, before: Option<UnsavedContent>, now: Option<UnsavedContent>) {
-        let bytes = |content: Option<UnsavedContent>| content.map_or(0, |content| content.bytes);
-        self.bytes.fetch_add(bytes(now).wrapping_sub(bytes(before)), Ordering::Relaxed);
-        let files = |content: Option<UnsavedContent>| u64::from(content.is_some());
-        self.files.fetch_add(files(now).wrapping_sub(files(before)), Ordering::Relaxed);
+    fn change_bytes(&self, before: u64, now: u64) {
+        self.bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    fn change_files(&self, had_unsaved: bool, has_unsaved: bool) {
+        self.files.fetch_add(u64::from(has_unsaved).wrapping_sub(u64::from(had_unsaved)), Ordering::Relaxed);
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        let unsaved = self.lock_unsaved().take();
-        self.unsent.change(unsaved, None);
+        let had_unsaved = self.lock_unsaved().take().is_some();
+        self.unsent.change_files(had_unsaved, false);
+        self.unsent.change_bytes(self.held.swap(0, Ordering::Relaxed), 0);
     }
 }
 
@@ -233,6 +237,7 @@ impl File {
             state: RwLock::new(state),
             unsaved: Mutex::new(None),
             unsent: Arc::clone(&drive.unsent),
+            held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
@@ -303,6 +308,8 @@ impl File {
     /// Brings the copy up to date with the state.
     pub(super) fn note(&self, state: &State) {
         self.length.store(state.length, Ordering::Relaxed);
+        let bytes = state.unsent_bytes();
+        self.unsent.change_bytes(self.held.swap(bytes, Ordering::Relaxed), bytes);
         let mut unsaved = self.lock_unsaved();
         let waits = state.uncommitted || !state.dirty.is_empty() || !state.sending.is_empty();
         let (modified, since, written) = match *unsaved {
@@ -310,9 +317,9 @@ impl File {
             None => (present(), Instant::now(), Instant::now()),
         };
         let modified = state.times.map_or(modified, |(_, modified)| modified);
-        let before = *unsaved;
+        let had_unsaved = unsaved.is_some();
         *unsaved = (waits && !self.is_unlinked()).then(|| UnsavedContent {
-            bytes: state.unsent_bytes(),
+            bytes,
             length: state.length,
             modified,
             since,
@@ -321,7 +328,7 @@ impl File {
             is_long_replacement: matches!(state.backing, Backing::Staged { replaces: Some(_), .. })
                 && !state.is_small(),
         });
-        self.unsent.change(before, *unsaved);
+        self.unsent.change_files(had_unsaved, unsaved.is_some());
     }
 
     /// Like [`Self::note`], after a program wrote something: the time of change is now.

@@ -432,9 +432,10 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let offset = (!appends).then_some(offset);
         let _names = self.namespace.read().await;
-        let written = open.file.write(self, offset, &data).await;
+        let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
+        let written = open.file.write(self, offset, data).await;
         self.reported(inode, written)?;
-        u32::try_from(data.len()).map_err(|_| DriveError::Invalid)
+        Ok(length)
     }
 
     async fn flush(&self, inode: Inode, handle: Handle) -> Result<(), DriveError> {

@@ -122,7 +122,7 @@ impl File {
         &self,
         drive: &Drive,
         offset: Option<u64>,
-        data: &[u8],
+        mut data: Bytes,
     ) -> Result<(), DriveError> {
         let mut state = self.settled(drive).await?;
         // Told before anything is taken: who appends would not know how much was.
@@ -144,10 +144,19 @@ impl File {
         if offset > state.length {
             self.grow(drive, &mut state, offset).await?;
         }
-        self.patch(drive, &mut state, offset, data).await?;
         state.times = None;
-        self.note_written(&state);
-        self.send_what_is_due(drive, &mut state, end).await?;
+        let mut at = offset;
+        while !data.is_empty() {
+            // Where too much waits, no more than a chunk is taken before it is on its way.
+            let most = if drive.has_much_unsent() { CHUNK_LEN - at % CHUNK_LEN } else { end - at };
+            let piece = data.split_to(data.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
+            self.patch(drive, &mut state, at, &piece).await?;
+            at += piece.len() as u64;
+            // It is in the chunks now: the request's memory must not wait for the server.
+            drop(piece);
+            self.note_written(&state);
+            self.send_what_is_due(drive, &mut state, at).await?;
+        }
         self.note(&state);
         Ok(())
     }
