@@ -10,6 +10,7 @@ mod commit;
 mod error;
 mod file;
 mod filesystem;
+mod forgetting;
 mod found;
 mod handles;
 mod keptopen;
@@ -44,6 +45,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, Invalidate};
+use tokio::sync::Notify;
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
@@ -127,6 +129,8 @@ pub struct Drive {
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
     removals: Arc<Removals>,
+    /// Tells that names were listed.
+    listed: Arc<Notify>,
     /// Whether the mount is about to end.
     ending: AtomicBool,
     /// Itself, for what goes on after a request was answered.
@@ -161,10 +165,12 @@ impl Drive {
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
             removals: Arc::default(),
+            listed: Arc::default(),
             ending: AtomicBool::new(false),
             me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
+        tokio::spawn(forgetting::forget_what_is_too_much(Arc::downgrade(&drive), Arc::clone(&drive.listed)));
         let saved = Arc::downgrade(&drive);
         tokio::spawn(async move {
             loop {

@@ -354,3 +354,50 @@ fn whatever_runs_memory_stays_within_the_budget_and_forty_mib() {
         road.unmount();
     }
 }
+
+/// How many files lie below a directory, each of which is looked at.
+fn walk(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let found = entries.map(|entry| match entry.metadata().unwrap().is_dir() {
+        true => walk(&entry.path()),
+        false => 1,
+    });
+    found.sum()
+}
+
+#[test]
+fn a_tree_of_any_size_is_walked_in_bounded_memory() {
+    const DIRECTORIES: usize = 400;
+    const FILES: usize = 100;
+    let sshd = Sshd::key_only().start();
+    let (one, many) = (sshd.files().join("one"), sshd.files().join("many"));
+    fs::write(&one, "").unwrap();
+    for directory in 0..DIRECTORIES {
+        let directory = many.join(directory.to_string());
+        fs::create_dir_all(&directory).unwrap();
+        // Links are made faster than files, and look the same.
+        let link = |file| fs::hard_link(&one, directory.join(format!("a file of a tree, {file}")));
+        (0..FILES).for_each(|file| link(file).unwrap());
+    }
+    fs::write(many.join("0/open"), "before").unwrap();
+    sshd.give(&many);
+    let scaup = scaup();
+    let mount = scaup.mount_on(&sshd, "many").args(["--memory", "8M"]).start();
+    let daemon = mount.daemon();
+    peak(daemon);
+    let mut open = File::options().read(true).append(true).open(mount.join("0/open")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(walk(mount.path()), DIRECTORIES * FILES + 1);
+    }
+    let peak = peak(daemon);
+    assert!(peak <= 48 * MIB, "{} MiB", peak / MIB);
+    // What is in use is not forgotten, nor is it lost what was forgotten.
+    open.write_all(b" and after").unwrap();
+    open.sync_all().unwrap();
+    let is_known = |name: &str| fs::symlink_metadata(mount.join(name)).map(|found| found.len());
+    assert_eq!(is_known("0/open").unwrap(), 16);
+    assert_eq!(is_known("1/a file of a tree, 1").unwrap(), 0);
+    assert_eq!(fs::read_to_string(many.join("0/open")).unwrap(), "before and after");
+    drop(open);
+    mount.unmount(&scaup);
+}

@@ -192,6 +192,7 @@ impl Drive {
             return Ok((asked, names));
         }
         node.listing = Some((asked, Arc::clone(&names)));
+        self.listed.notify_one();
         let children: Vec<(OsString, Inode)> =
             node.children.iter().map(|(name, &child)| (name.clone(), child)).collect();
         for (name, child) in children {

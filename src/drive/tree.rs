@@ -81,6 +81,8 @@ pub(super) struct Node {
     /// It is open here, and somebody else removed it.
     pub(super) missing: bool,
     lookups: u64,
+    /// The kernel was asked to forget it, and has not looked it up since.
+    to_be_forgotten: bool,
 }
 
 impl Node {
@@ -111,6 +113,7 @@ impl Node {
             detached: false,
             missing: false,
             lookups: 0,
+            to_be_forgotten: false,
         }
     }
 
@@ -203,6 +206,14 @@ impl Node {
             || matches!(self.vault, VaultHere::Locked | VaultHere::Unlocked(_))
     }
 
+    /// Whether only the kernel knows it, and would find it again as it is. Directories are kept: something may be mounted below.
+    fn is_idle(&self) -> bool {
+        self.attributes.kind != RemoteKind::Directory
+            && self.opens == 0
+            && self.file.is_none()
+            && !self.detached
+    }
+
     /// Whether this mount made something in it so lately that it surely may again.
     pub(super) fn is_writable(&self) -> bool {
         is_lately(self.made_in)
@@ -228,12 +239,12 @@ fn is_lately(then: Option<Instant>) -> bool {
 
 /// All nodes. Locked only for short, synchronous sections.
 pub(super) struct Tree {
-    nodes: Mutex<HashMap<Inode, Node>>,
+    nodes: Mutex<HashMap<Inode, Box<Node>>>,
 }
 
 /// The tree, locked.
 pub(super) struct Nodes<'a> {
-    nodes: MutexGuard<'a, HashMap<Inode, Node>>,
+    nodes: MutexGuard<'a, HashMap<Inode, Box<Node>>>,
 }
 
 impl Tree {
@@ -244,7 +255,7 @@ impl Tree {
         let found = Found { name: OsString::new(), attributes, place: Place::Plain };
         let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
-        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, root)])) }
+        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, Box::new(root))])) }
     }
 
     /// Locks the tree. Never held across an `await`.
@@ -260,11 +271,11 @@ impl Tree {
 
 impl Nodes<'_> {
     pub(super) fn get(&self, inode: Inode) -> Result<&Node, DriveError> {
-        self.nodes.get(&inode).ok_or(DriveError::Stale)
+        self.nodes.get(&inode).map(Box::as_ref).ok_or(DriveError::Stale)
     }
 
     pub(super) fn get_mut(&mut self, inode: Inode) -> Result<&mut Node, DriveError> {
-        self.nodes.get_mut(&inode).ok_or(DriveError::Stale)
+        self.nodes.get_mut(&inode).map(Box::as_mut).ok_or(DriveError::Stale)
     }
 
     /// The child of that name, if it is known.
@@ -422,7 +433,7 @@ impl Nodes<'_> {
         }
         let inode = self.free_number(parent, &found.name);
         self.get_mut(parent)?.children.insert(found.name.clone(), inode);
-        self.nodes.insert(inode, Node::new(parent, found, asked));
+        self.nodes.insert(inode, Box::new(Node::new(parent, found, asked)));
         Ok(inode)
     }
 
@@ -459,8 +470,52 @@ impl Nodes<'_> {
 
     /// Counts a look-up by the kernel.
     pub(super) fn count_lookup(&mut self, inode: Inode) -> Result<(), DriveError> {
-        self.get_mut(inode)?.lookups += 1;
+        let node = self.get_mut(inode)?;
+        node.lookups += 1;
+        node.to_be_forgotten = false;
         Ok(())
+    }
+
+    /// How many nodes there are.
+    pub(super) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Drops listings until those that are left have no more than `kept` names, the oldest ones first. The newest one is kept however long it is.
+    pub(super) fn drop_listings(&mut self, kept: usize) {
+        let listings = self.nodes.iter().filter_map(|(&inode, node)| {
+            node.listing.as_ref().map(|(listed, names)| (*listed, names.len(), inode))
+        });
+        let mut listings: Vec<_> = listings.collect();
+        listings.sort_unstable_by(|a, b| b.cmp(a));
+        let mut names = 0;
+        for (_, length, inode) in listings {
+            let is_too_much = names > 0 && names + length > kept;
+            names += length;
+            if is_too_much && let Some(node) = self.nodes.get_mut(&inode) {
+                node.listing = None;
+            }
+        }
+    }
+
+    /// Answers what the kernel should forget for no more than `kept` nodes to be left: what was asked for longest ago, each only once.
+    pub(super) fn take_idle(&mut self, kept: usize) -> Vec<(Inode, OsString)> {
+        let left = self.nodes.values().filter(|node| !node.to_be_forgotten).count();
+        let is_due = |node: &Node| node.is_idle() && !node.to_be_forgotten;
+        let mut idle: Vec<(Option<Instant>, Inode)> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| is_due(node))
+            .map(|(&inode, node)| (node.fetched, inode))
+            .collect();
+        idle.sort_unstable_by_key(|&(fetched, _)| fetched);
+        idle.truncate(left.saturating_sub(kept));
+        let told = idle.into_iter().filter_map(|(_, inode)| {
+            let node = self.nodes.get_mut(&inode)?;
+            node.to_be_forgotten = true;
+            Some((node.parent, node.name.clone()))
+        });
+        told.collect()
     }
 
     /// The kernel forgets look-ups.
