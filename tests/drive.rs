@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kernel::{
     CHUNK, ENOSPC, Kernel, Place, READ_WRITE, ROUND_TRIP, Seen, in_every_place, in_every_vault, is_temporary,
-    mount, options, pattern,
+    mount, options, pattern, round_trips,
 };
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
@@ -363,6 +363,34 @@ fn what_failed_before_is_told_before_more_is_appended() {
         kernel.close(open).await.unwrap();
         let content = mount(&server, place).await.content("file").await.unwrap();
         assert!(content == [pattern(1, 1 << 20), pattern(2, 2 << 20)].concat(), "{}", content.len());
+    });
+}
+
+#[test]
+fn a_write_that_fails_where_much_is_unsent_waits_for_the_server_once() {
+    in_every_place(async |place| {
+        let server = place.server();
+        // Less than a chunk may be unsent.
+        let options = DriveOptions { memory: 256 << 10, ..options() };
+        let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options).await;
+        let (full, open) =
+            (kernel.create("full", 0o644).await.unwrap(), kernel.create("file", 0o644).await.unwrap());
+        kernel.remote.set_delay(Some(Delay { least: ROUND_TRIP, most: ROUND_TRIP, seed: 0 }));
+        for _ in 0..100 {
+            let fault = Fault::Answer { error: RemoteError::NoSpace, applied: false };
+            kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::WriteFile);
+        }
+        let content = pattern(1, 8 * CHUNK);
+        kernel.write(full, 0, &content).await.unwrap();
+        let waited = round_trips(async { kernel.write(open, 0, &content).await.unwrap() }).await;
+        assert!(waited <= 1, "{waited} round trips");
+        assert_eq!(kernel.write(open, content.len() as u64, b"more").await, Err(ENOSPC));
+        kernel.remote.clear_faults();
+        for (open, name) in [(open, "file"), (full, "full")] {
+            let _ = kernel.flush(open).await;
+            kernel.close(open).await.unwrap();
+            assert!(mount(&server, place).await.content(name).await.unwrap() == content, "{name}");
+        }
     });
 }
 

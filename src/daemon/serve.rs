@@ -249,7 +249,7 @@ fn mount_options(request: &MountRequest) -> MountOptions {
         default_permissions: true,
         exec: !options.no_exec,
         // Larger requests cost less each, but any number of programs may write at once.
-        max_write: u32::try_from(request.memory / 64).unwrap_or(u32::MAX).clamp(128 * 1024, 256 * 1024),
+        max_write: u32::try_from(request.memory / 128).unwrap_or(u32::MAX).clamp(64 * 1024, 256 * 1024),
     }
 }
 

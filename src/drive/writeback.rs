@@ -147,15 +147,19 @@ impl File {
         state.times = None;
         let mut at = offset;
         while !data.is_empty() {
-            // Where too much waits, no more than a chunk is taken before it is on its way.
-            let most = if drive.has_much_unsent() { CHUNK_LEN - at % CHUNK_LEN } else { end - at };
+            // Where too much waits, no more than a chunk is taken before it is on its way. What fails then is told by the next write: nothing
+            // more of this one waits for it.
+            let by_chunk = drive.has_much_unsent() && state.failed.is_none();
+            let most = if by_chunk { CHUNK_LEN - at % CHUNK_LEN } else { end - at };
             let piece = data.split_to(data.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
             self.patch(drive, &mut state, at, &piece).await?;
             at += piece.len() as u64;
             // It is in the chunks now: the request's memory must not wait for the server.
             drop(piece);
             self.note_written(&state);
-            self.send_what_is_due(drive, &mut state, at).await?;
+            if state.failed.is_none() {
+                self.send_what_is_due(drive, &mut state, at).await?;
+            }
         }
         self.note(&state);
         Ok(())

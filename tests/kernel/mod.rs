@@ -264,9 +264,9 @@ impl Kernel {
 
     pub async fn write(&self, (inode, handle): (Inode, Handle), offset: u64, data: &[u8]) -> Result<()> {
         let appends = self.appending.lock().unwrap().contains(&handle);
-        // The kernel hands over at most 1 MiB at a time.
-        for (number, piece) in data.chunks(1 << 20).enumerate() {
-            let offset = offset + (number << 20) as u64;
+        // The kernel hands over at most 256 KiB at a time.
+        for (number, piece) in data.chunks(1 << 18).enumerate() {
+            let offset = offset + (number << 18) as u64;
             let piece = Bytes::copy_from_slice(piece);
             self.drive.write(inode, handle, offset, piece, appends).await.map_err(errno)?;
         }
