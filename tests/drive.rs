@@ -13,7 +13,7 @@ use kernel::{
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{RemoteError, RemotePath};
-use scaup_fuse::filesystem::{Inode, RenameMode};
+use scaup_fuse::filesystem::{Inode, RenameMode, SetAttributes, SetTime};
 
 fn slow() -> Option<Delay> {
     Some(Delay { least: Duration::from_millis(20), most: Duration::from_millis(60), seed: 7 })
@@ -363,6 +363,26 @@ fn what_failed_before_is_told_before_more_is_appended() {
         kernel.close(open).await.unwrap();
         let content = mount(&server, place).await.content("file").await.unwrap();
         assert!(content == [pattern(1, 1 << 20), pattern(2, 2 << 20)].concat(), "{}", content.len());
+    });
+}
+
+#[test]
+fn times_that_are_set_one_by_one_before_content_is_saved_are_both_kept() {
+    in_every_place(async |place| {
+        let server = place.server();
+        let kernel = mount(&server, place).await;
+        let open = kernel.create("file", 0o644).await.unwrap();
+        let (accessed, modified) = (kernel::at(1_900_000_000), kernel::at(1_950_000_000));
+        let set = SetAttributes { accessed: Some(SetTime::At(accessed)), ..SetAttributes::default() };
+        kernel.set("file", set).await.unwrap();
+        assert_eq!(kernel.lookup("file").await.unwrap().accessed, accessed);
+        let set = SetAttributes { modified: Some(SetTime::At(modified)), ..SetAttributes::default() };
+        kernel.set("file", set).await.unwrap();
+        kernel.close(open).await.unwrap();
+        for kernel in [kernel, mount(&server, place).await] {
+            let seen = kernel.lookup("file").await.unwrap();
+            assert_eq!((seen.accessed, seen.modified), (accessed, modified));
+        }
     });
 }
 

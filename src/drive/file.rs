@@ -153,6 +153,8 @@ pub(super) struct UnsavedContent {
     pub(super) bytes: u64,
     pub(super) length: u64,
     pub(super) modified: SystemTime,
+    /// When a program says that it was last read; `None` if none did.
+    pub(super) accessed: Option<SystemTime>,
     since: Instant,
     /// When a program last wrote.
     written: Instant,
@@ -322,6 +324,7 @@ impl File {
             bytes,
             length: state.length,
             modified,
+            accessed: state.times.map(|(accessed, _)| accessed),
             since,
             written,
             is_growing: state.backing.is_staged() && !self.closed.load(Ordering::Acquire),

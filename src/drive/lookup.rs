@@ -421,6 +421,7 @@ impl Drive {
             (None, Place::Plain) => (uid, gid),
             (None, Place::Vault { .. }) => own_ids(),
         };
+        let accessed = unsaved.and_then(|unsaved| unsaved.accessed).unwrap_or(accessed);
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
         // What is open is read as it was opened, and the kernel cuts reads at the length that it is told: what somebody else has
         // meanwhile put in its place is seen when the file is opened again.
