@@ -386,6 +386,14 @@ fn times_that_are_set_one_by_one_before_content_is_saved_are_both_kept() {
     });
 }
 
+/// Has the next messages with content refused.
+fn fail_writes(kernel: &Kernel, count: usize) {
+    for _ in 0..count {
+        let fault = Fault::Answer { error: RemoteError::NoSpace, applied: false };
+        kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::WriteFile);
+    }
+}
+
 #[test]
 fn a_write_that_fails_where_much_is_unsent_waits_for_the_server_once() {
     in_every_place(async |place| {
@@ -395,11 +403,8 @@ fn a_write_that_fails_where_much_is_unsent_waits_for_the_server_once() {
         let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options).await;
         let (full, open) =
             (kernel.create("full", 0o644).await.unwrap(), kernel.create("file", 0o644).await.unwrap());
-        kernel.remote.set_delay(Some(Delay { least: ROUND_TRIP, most: ROUND_TRIP, seed: 0 }));
-        for _ in 0..100 {
-            let fault = Fault::Answer { error: RemoteError::NoSpace, applied: false };
-            kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::WriteFile);
-        }
+        kernel.go_far();
+        fail_writes(&kernel, 100);
         let content = pattern(1, 8 * CHUNK);
         kernel.write(full, 0, &content).await.unwrap();
         let waited = round_trips(async { kernel.write(open, 0, &content).await.unwrap() }).await;
@@ -411,6 +416,22 @@ fn a_write_that_fails_where_much_is_unsent_waits_for_the_server_once() {
             kernel.close(open).await.unwrap();
             assert!(mount(&server, place).await.content(name).await.unwrap() == content, "{name}");
         }
+    });
+}
+
+#[test]
+fn an_extension_that_fails_on_its_way_goes_no_further() {
+    in_every_vault(async |place| {
+        let kernel = mount(&place.server(), place).await;
+        let open = kernel.create("file", 0o644).await.unwrap();
+        fail_writes(&kernel, 1000);
+        assert_eq!(kernel.truncate_open(open, 64 << 20).await, Err(ENOSPC));
+        let sent = kernel.remote.count(MessageKind::WriteFile);
+        // No more than may be under way before the first answer: 16 MiB of 64.
+        assert!(sent < 100, "{sent} messages");
+        assert_eq!(kernel.getattr(open.0).await.unwrap().size, 0);
+        kernel.remote.clear_faults();
+        kernel.close(open).await.unwrap();
     });
 }
 

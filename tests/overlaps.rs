@@ -8,7 +8,10 @@ mod kernel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kernel::{APPEND, CHUNK, Kernel, Place, READ, READ_WRITE, Seen, in_every_place, mount, options, pattern};
+use kernel::{
+    APPEND, CHUNK, ENOSPC, Kernel, Place, READ, READ_WRITE, Seen, in_every_place, mount, options, pattern,
+};
+use scaup::remote::RemoteError;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup_fuse::filesystem::RenameMode;
 
@@ -214,5 +217,30 @@ fn what_somebody_saves_while_what_is_to_replace_it_is_on_its_way_is_kept() {
             kernel.remote.set_delay(None);
             both_are_kept(&kernel, place, &ours, &format!("{place:?}, {later} ms later")).await;
         }
+    });
+}
+
+#[test]
+fn a_copy_beside_theirs_that_fails_on_its_way_goes_no_further_and_is_made_later() {
+    in_every_place(async |place| {
+        let server = place.server();
+        mount(&server, place).await.save("file", &old()).await.unwrap();
+        // What is copied is not in the memory of this one: it comes from the server, piece by piece.
+        let kernel = mount(&server, place).await;
+        let open = kernel.open("file", READ_WRITE).await.unwrap();
+        save_elsewhere(&server, place).await;
+        let before = kernel.remote.count(MessageKind::WriteFile);
+        kernel.go_far();
+        for _ in 0..1000 {
+            let fault = Fault::Answer { error: RemoteError::NoSpace, applied: false };
+            kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::WriteFile);
+        }
+        kernel.write(open, 0, b"ours").await.unwrap();
+        assert_eq!(kernel.fsync(open).await, Err(ENOSPC));
+        let sent = kernel.remote.count(MessageKind::WriteFile) - before;
+        assert!(sent < 20, "{sent} messages");
+        kernel.remote.clear_faults();
+        both_are_kept(&kernel, place, &changed(b"ours"), "afterwards").await;
+        kernel.close(open).await.unwrap();
     });
 }

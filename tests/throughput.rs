@@ -300,55 +300,31 @@ fn whatever_runs_memory_stays_within_the_budget_and_forty_mib() {
             std::io::copy(&mut road.open(), &mut std::io::sink()).unwrap();
         });
         works("writing", &|| fill(&road.mount.join("new"), 192));
-        works("sixteen readers", &|| {
-            thread::scope(|scope| {
-                for reader in 0..16 {
-                    let mut file = road.open();
-                    scope.spawn(move || {
-                        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-                        file.seek(SeekFrom::Start(reader * 12 * MIB)).unwrap();
-                        std::io::copy(&mut file.take(12 * MIB), &mut std::io::sink()).unwrap();
-                    });
-                }
-            });
-        });
-        works("four writers", &|| {
-            thread::scope(|scope| {
-                for writer in 0..4 {
-                    let path = road.mount.join(format!("new{writer}"));
-                    scope.spawn(move || fill(&path, 48));
-                }
-            });
-        });
-        works("a hundred readers", &|| {
-            thread::scope(|scope| {
-                for reader in 0..100 {
-                    let mut file = road.open();
-                    scope.spawn(move || {
-                        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-                        file.seek(SeekFrom::Start(reader * 192 * MIB / 100)).unwrap();
-                        file.read_exact(&mut vec![0; MIB as usize]).unwrap();
-                    });
-                }
-            });
-        });
-        works("a hundred writers", &|| {
-            thread::scope(|scope| {
-                for writer in 0..100 {
-                    let path = road.mount.join(format!("newer{writer}"));
-                    scope.spawn(move || fill(&path, 2));
-                }
+        let together = |count: u64, work: &(dyn Fn(u64) + Sync)| {
+            thread::scope(|scope| (0..count).for_each(|number| drop(scope.spawn(move || work(number)))));
+        };
+        let read = |from: u64, length: u64| {
+            let mut file = road.open();
+            fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+            file.seek(SeekFrom::Start(from)).unwrap();
+            std::io::copy(&mut file.take(length), &mut std::io::sink()).unwrap();
+        };
+        let write = |name: String, mib: u64| fill(&road.mount.join(name), mib);
+        works("sixteen readers", &|| together(16, &|reader| read(reader * 12 * MIB, 12 * MIB)));
+        works("four writers", &|| together(4, &|writer| write(format!("new{writer}"), 48)));
+        works("a hundred readers", &|| together(100, &|reader| read(reader * 192 * MIB / 100, MIB)));
+        works("four hundred writers", &|| {
+            together(400, &|writer| {
+                fs::write(road.mount.join(format!("newer{writer}")), noise(writer, MIB as usize / 2))
+                    .unwrap();
             });
         });
         works("eight writers to what has no name any more", &|| {
-            thread::scope(|scope| {
-                for writer in 0..8 {
-                    let path = road.mount.join(format!("gone{writer}"));
-                    let mut file = File::create(&path).unwrap();
-                    fs::remove_file(path).unwrap();
-                    scope
-                        .spawn(move || (0..16).for_each(|_| file.write_all(&vec![1; MIB as usize]).unwrap()));
-                }
+            together(8, &|writer| {
+                let path = road.mount.join(format!("gone{writer}"));
+                let mut file = File::create(&path).unwrap();
+                fs::remove_file(path).unwrap();
+                (0..16).for_each(|_| file.write_all(&vec![1; MIB as usize]).unwrap());
             });
         });
         road.unmount();

@@ -406,13 +406,11 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         let data = Bytes::copy_from_slice(data);
         // A page of a shared mapping has its place, whatever the handle.
         let appends = open_flags(flags).append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        self.answer(move |fs| async move {
-            match fs.write(inode(ino), handle(fh), offset, data, appends).await {
-                Ok(count) => reply.written(count),
-                Err(error) => reply.error(errno(error)),
-            }
-            drop(held);
-        });
+        let writing = async move |fs: Arc<F>| {
+            let _held = held;
+            fs.write(inode(ino), handle(fh), offset, data, appends).await
+        };
+        answer!(self, reply, |fs| writing(fs), |count| reply.written(count));
     }
 
     fn flush(&self, _request: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

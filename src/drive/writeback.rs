@@ -82,6 +82,11 @@ impl State {
         Ok((offset, stored))
     }
 
+    /// What failed on its way, if that was not told yet.
+    fn tell_failure(&mut self) -> Result<(), DriveError> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     /// A chunk that was sent is dirty again: it failed, or nobody knows.
     fn take_back(&mut self, number: u64, chunk: &Bytes) {
         // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
@@ -127,16 +132,12 @@ impl File {
         let mut state = self.settled(drive).await?;
         // Told before anything is taken: who appends would not know how much was.
         self.collect(drive, &mut state);
-        if let Some(failed) = state.failed.take() {
-            return Err(failed);
-        }
+        state.tell_failure()?;
         state.codec()?;
         // Where nothing can be sent any more, no more is taken.
         if drive.is_crowded() && !state.dirty.is_empty() {
             self.send_what_is_due(drive, &mut state, LENGTH_MAX).await?;
-            if let Some(failed) = state.failed.take() {
-                return Err(failed);
-            }
+            state.tell_failure()?;
         }
         let offset = offset.unwrap_or(state.length);
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= LENGTH_MAX);
@@ -147,19 +148,15 @@ impl File {
         state.times = None;
         let mut at = offset;
         while !data.is_empty() {
-            // Where too much waits, no more than a chunk is taken before it is on its way. What fails then is told by the next write: nothing
-            // more of this one waits for it.
-            let by_chunk = drive.has_much_unsent() && state.failed.is_none();
-            let most = if by_chunk { CHUNK_LEN - at % CHUNK_LEN } else { end - at };
+            // Where too much waits, no more than a chunk is taken before it is on its way.
+            let most = if drive.has_much_unsent() { CHUNK_LEN - at % CHUNK_LEN } else { end - at };
             let piece = data.split_to(data.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
             self.patch(drive, &mut state, at, &piece).await?;
             at += piece.len() as u64;
             // It is in the chunks now: the request's memory must not wait for the server.
             drop(piece);
             self.note_written(&state);
-            if state.failed.is_none() {
-                self.send_what_is_due(drive, &mut state, at).await?;
-            }
+            self.send_what_is_due(drive, &mut state, at).await?;
         }
         self.note(&state);
         Ok(())
@@ -290,6 +287,7 @@ impl File {
                 if staged.dirty.len() > SEND_AT_CHUNKS {
                     self.send(drive, &mut staged, None).await?;
                     self.wait_for_room(drive, &mut staged).await?;
+                    staged.tell_failure()?;
                 }
             }
             Ok(())
@@ -456,6 +454,7 @@ impl File {
                 self.patch(drive, state, at, ZEROS.get(..wanted).unwrap_or(&ZEROS)).await?;
                 let end = state.length;
                 self.send_what_is_due(drive, state, end).await?;
+                state.tell_failure()?;
             }
             Ok(())
         };
@@ -523,9 +522,10 @@ impl File {
         Ok(())
     }
 
-    /// Sends while the program still writes: the chunks it is done with, or everything when too much waits altogether.
+    /// Sends while the program still writes: the chunks it is done with, or everything when too much waits altogether. Nothing while a failure
+    /// is still to be told: each try would wait for the server again.
     async fn send_what_is_due(&self, drive: &Drive, state: &mut State, at: u64) -> Result<(), DriveError> {
-        if state.dirty.len() < SEND_AT_CHUNKS && !drive.is_crowded() {
+        if state.failed.is_some() || (state.dirty.len() < SEND_AT_CHUNKS && !drive.is_crowded()) {
             return Ok(());
         }
         if !state.backing.is_staged() && !self.is_unlinked() {
@@ -603,7 +603,7 @@ impl File {
         while !state.sending.is_empty() {
             self.acknowledge_next(drive, state).await?;
         }
-        state.failed.take().map_or(Ok(()), Err)
+        state.tell_failure()
     }
 }
 
