@@ -430,8 +430,11 @@ fn an_extension_that_fails_on_its_way_goes_no_further() {
         // No more than may be under way before the first answer: 16 MiB of 64.
         assert!(sent < 100, "{sent} messages");
         assert_eq!(kernel.getattr(open.0).await.unwrap().size, 0);
+        // It is told once.
         kernel.remote.clear_faults();
+        kernel.write(open, 0, b"goes on").await.unwrap();
         kernel.close(open).await.unwrap();
+        assert_eq!(kernel.content("file").await.unwrap(), "goes on");
     });
 }
 

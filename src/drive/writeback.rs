@@ -461,6 +461,9 @@ impl File {
         let grown = grown.await;
         if grown.is_err() {
             self.shrink_unsent(drive, state, old_length).await?;
+            // It is told now, and as long as before.
+            state.failed = None;
+            self.note(state);
         }
         grown
     }
