@@ -547,7 +547,7 @@ fn mount_options() {
     fs::set_permissions(sshd.home().join("program"), fs::Permissions::from_mode(0o777)).unwrap();
     let mount = scaup
         .mount_on(&sshd, "")
-        .args(["-o", "uid=1234,gid=2345,umask=027,noexec,fsname=headquarters,allow_other"])
+        .args(["-o", "uid=1234,gid=2345,umask=027,noexec,fsname=headquarters,subtype=ours,allow_other"])
         .args(["-o", "x-systemd.automount,_netdev,nofail,noauto,user,x-gvfs-show,default_permissions"])
         .start();
     let metadata = fs::metadata(mount.join("program")).unwrap();
@@ -555,7 +555,9 @@ fn mount_options() {
     assert!(Command::new(mount.join("program")).status().is_err(), "noexec");
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table.lines().find(|line| line.split(' ').nth(4) == mount.path().to_str()).unwrap();
-    for word in ["headquarters", "noexec", "nosuid", "nodev", "allow_other", "default_permissions"] {
+    for word in
+        [" fuse.ours headquarters ", "noexec", "nosuid", "nodev", "allow_other", "default_permissions"]
+    {
         assert!(line.contains(word), "{word}: {line}");
     }
     mount.unmount(&scaup);
@@ -565,7 +567,22 @@ fn mount_options() {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table.lines().find(|line| line.split(' ').nth(4) == mount.path().to_str()).unwrap();
     assert!(!line.contains("allow_other"), "{line}");
+    assert!(
+        line.contains(" - fuse.sshfs "),
+        "file managers would fetch every picture for its thumbnail: {line}"
+    );
     mount.unmount(&scaup);
+}
+
+#[test]
+fn where_its_own_directory_can_not_be_made_it_is_named() {
+    let scaup = scaup();
+    let directory = directory(&scaup);
+    let run = scaup.home().join("run");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("scaup"), "in the way").unwrap();
+    let said = ends_with(&scaup, 1, ["mount".as_ref(), directory.as_os_str()]);
+    assert!(said.contains(run.join("scaup").to_str().unwrap()), "{said}");
 }
 
 #[test]

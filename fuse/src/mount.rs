@@ -118,7 +118,8 @@ pub fn mount<F: Filesystem>(
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.mount_options = vec![
         MountOption::FSName(options.fsname.clone()),
-        MountOption::Subtype(options.subtype.clone()),
+        // The library has an option of its own for it, which a mount without `fusermount3`, that of root, does not get.
+        MountOption::CUSTOM(format!("subtype={}", options.subtype)),
         MountOption::NoDev,
         MountOption::NoSuid,
         if options.read_only { MountOption::RO } else { MountOption::RW },

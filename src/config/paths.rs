@@ -64,7 +64,8 @@ pub fn runtime() -> io::Result<PathBuf> {
 ///
 /// If it can't be made, or belongs to somebody else, or is open to others.
 pub fn make_private(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let metadata = std::fs::symlink_metadata(path)?;
     let own = metadata.is_dir() && metadata.uid() == rustix::process::getuid().as_raw();
     if !own || metadata.mode() & 0o022 != 0 {
