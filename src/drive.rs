@@ -4,6 +4,7 @@
 //! plain path, or one inside a vault (`vault`). Content goes through `file` and `writeback`, chunk by chunk
 //! (`codec`, `chunks`). The drive knows the server only as a [`Remote`] and never sees the kernel.
 
+mod bindings;
 mod chunks;
 mod codec;
 mod commit;
@@ -45,7 +46,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use scaup_fuse::filesystem::{Inode, Invalidate};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
@@ -61,6 +62,7 @@ use removals::Removals;
 use tree::{Nodes, Tree};
 use vaults::KnownVault;
 
+pub use bindings::{Displacement, VaultEvent};
 pub use error::DriveError;
 pub use parts::{Part, UnknownPart};
 pub use status::{DriveCounters, ErrorRecord, Unsaved};
@@ -125,6 +127,8 @@ pub struct Drive {
     errors: Mutex<VecDeque<ErrorRecord>>,
     vaults: Mutex<Vec<KnownVault>>,
     invalidate: OnceLock<Arc<dyn Invalidate>>,
+    /// Who is told what becomes of the places of vaults.
+    vault_events: OnceLock<mpsc::UnboundedSender<VaultEvent>>,
     mountpoint: OnceLock<PathBuf>,
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
@@ -162,6 +166,7 @@ impl Drive {
             errors: Mutex::default(),
             vaults: Mutex::default(),
             invalidate: OnceLock::new(),
+            vault_events: OnceLock::new(),
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
             removals: Arc::default(),
@@ -171,6 +176,8 @@ impl Drive {
             namespace: tokio::sync::RwLock::new(()),
         });
         tokio::spawn(forgetting::forget_what_is_too_much(Arc::downgrade(&drive), Arc::clone(&drive.listed)));
+        let changed = Arc::clone(&drive.tree.lock().bindings().changed);
+        tokio::spawn(Self::watch_bindings(Arc::downgrade(&drive), changed));
         let saved = Arc::downgrade(&drive);
         tokio::spawn(async move {
             loop {

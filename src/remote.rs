@@ -9,7 +9,9 @@ pub mod local;
 pub mod memory;
 pub mod sftp;
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -88,6 +90,11 @@ impl RemotePath {
             None => (&[][..], self.0.as_slice()),
         };
         Some((Self(parent.to_vec()), RemoteName::parse(name)?))
+    }
+
+    /// The names on the way, from the mounted directory on.
+    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).map(OsStr::from_bytes)
     }
 
     /// The path's bytes, names joined by `/`.

@@ -31,6 +31,11 @@ struct FormatClaim {
 }
 
 #[derive(Deserialize)]
+struct IdClaim {
+    jti: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Claims {
     cipher_combo: String,
@@ -151,6 +156,12 @@ impl UnverifiedConfig {
     #[must_use]
     pub fn claimed_cipher_combo(&self) -> Option<String> {
         self.claims().ok().map(|claims: Claims| claims.cipher_combo)
+    }
+
+    /// The id that the vault claims to have (`jti`): Cryptomator makes a new one for each vault.
+    #[must_use]
+    pub fn claimed_id(&self) -> Option<String> {
+        self.claims().ok().map(|IdClaim { jti }| jti)
     }
 
     fn claims<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {

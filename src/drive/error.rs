@@ -3,6 +3,7 @@
 use rustix::io::Errno as System;
 use scaup_fuse::filesystem::Errno;
 
+use super::bindings::Displacement;
 use crate::remote::RemoteError;
 
 /// Why a request to the drive failed.
@@ -56,6 +57,12 @@ pub enum DriveError {
     /// What the server holds does not authenticate or is malformed.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The server shows something else where a vault is expected: nothing is done there.
+    #[error("a vault is expected here: {0}")]
+    Displaced(#[source] Displacement),
+    /// A vault is unlocked here, or was: its directory, and those above it, can't be removed or replaced.
+    #[error("a vault is expected here; it can't be removed or replaced while it is mounted")]
+    Bound,
     /// The vault around this place was locked.
     #[error("the vault is locked")]
     Locked,
@@ -93,9 +100,11 @@ impl From<DriveError> for Errno {
             DriveError::NotSupported | DriveError::Remote(RemoteError::Unsupported(_)) => System::OPNOTSUPP,
             DriveError::NoSpace | DriveError::Remote(RemoteError::NoSpace) => System::NOSPC,
             DriveError::TooLarge => System::FBIG,
+            DriveError::Bound => System::BUSY,
             DriveError::Remote(RemoteError::PermissionDenied) => System::ACCESS,
             // What cannot be read or written whole is an I/O error; the reason stands in the status and the log.
             DriveError::Damaged(_)
+            | DriveError::Displaced(_)
             | DriveError::Locked
             | DriveError::Random(_)
             | DriveError::Remote(

@@ -152,7 +152,7 @@ impl Drive {
 
     /// Like [`Drive::reported`], for a change of names. One that failed on the way to the server or on the server may be done, or
     /// half done: what was known of these names is asked for anew.
-    fn reported_change<T>(
+    async fn reported_change<T>(
         &self,
         result: Result<T, DriveError>,
         names: &[(Inode, &OsStr)],
@@ -176,7 +176,7 @@ impl Drive {
             self.forget_all_opened();
         }
         match names.first() {
-            Some(&(parent, _)) => self.reported(parent, result),
+            Some(&(parent, _)) => self.reported(parent, result).await,
             None => result,
         }
     }
@@ -240,7 +240,7 @@ impl Filesystem for Drive {
         let name = self.shown_name(parent, name);
         let looked = Instant::now();
         let found = self.find(parent, &name).await;
-        match self.reported(parent, found)? {
+        match self.reported(parent, found).await? {
             Some(inode) => self.counted(inode).map(Entry::Found),
             None => Ok(Entry::Missing(self.missing_for(parent, looked))),
         }
@@ -253,7 +253,7 @@ impl Filesystem for Drive {
     async fn getattr(&self, inode: Inode, _handle: Option<Handle>) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let attributes = self.attributes(inode).await;
-        self.reported(inode, attributes)
+        self.reported(inode, attributes).await
     }
 
     async fn setattr(
@@ -270,14 +270,14 @@ impl Filesystem for Drive {
             if truncated.is_err() {
                 self.expire_listed(inode);
             }
-            self.reported(inode, truncated)?;
+            self.reported(inode, truncated).await?;
         }
         if (SetAttributes { size: None, ..set }) != SetAttributes::default() {
             let changed = self.change_attributes(inode, set).await;
             if changed.is_err() {
                 self.expire_listed(inode);
             }
-            self.reported(inode, changed)?;
+            self.reported(inode, changed).await?;
         }
         self.attributes(inode).await
     }
@@ -285,7 +285,7 @@ impl Filesystem for Drive {
     async fn readlink(&self, inode: Inode) -> Result<Bytes, DriveError> {
         let _names = self.namespace.read().await;
         let target = self.target_of(inode).await;
-        self.reported(inode, target)
+        self.reported(inode, target).await
     }
 
     async fn mkdir(
@@ -297,19 +297,19 @@ impl Filesystem for Drive {
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_directory(parent, name, mode).await;
-        self.counted(self.reported_change(made, &[(parent, name)])?)
+        self.counted(self.reported_change(made, &[(parent, name)]).await?)
     }
 
     async fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
         let _names = self.namespace.read().await;
         let removed = self.remove_file(parent, name).await;
-        self.reported_change(removed, &[(parent, name)])
+        self.reported_change(removed, &[(parent, name)]).await
     }
 
     async fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
         let _names = self.namespace.read().await;
         let removed = self.remove_directory(parent, name).await;
-        self.reported_change(removed, &[(parent, name)])
+        self.reported_change(removed, &[(parent, name)]).await
     }
 
     async fn symlink(
@@ -322,7 +322,7 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let target = std::os::unix::ffi::OsStrExt::as_bytes(target);
         let made = self.make_symlink(parent, name, target).await;
-        self.counted(self.reported_change(made, &[(parent, name)])?)
+        self.counted(self.reported_change(made, &[(parent, name)]).await?)
     }
 
     async fn link(
@@ -333,7 +333,7 @@ impl Filesystem for Drive {
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_link(inode, new_parent, new_name).await;
-        self.counted(self.reported_change(made, &[(new_parent, new_name)])?)
+        self.counted(self.reported_change(made, &[(new_parent, new_name)]).await?)
     }
 
     async fn rename(
@@ -359,7 +359,7 @@ impl Filesystem for Drive {
             let _names = self.namespace.read().await;
             self.rename_node(parent, name, new_parent, new_name, mode).await
         };
-        self.reported_change(renamed, &[(parent, name), (new_parent, new_name)])
+        self.reported_change(renamed, &[(parent, name), (new_parent, new_name)]).await
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, DriveError> {
@@ -378,7 +378,7 @@ impl Filesystem for Drive {
             }
             opened => opened,
         };
-        let (file, unchanged) = self.reported(inode, opened)?;
+        let (file, unchanged) = self.reported(inode, opened).await?;
         let keep_cache = unchanged && self.options.has(Part::KernelCache);
         Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })
     }
@@ -393,7 +393,7 @@ impl Filesystem for Drive {
     ) -> Result<(TimedAttributes, Opened), DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_file(parent, name, mode).await;
-        let (inode, file) = self.reported(parent, made)?;
+        let (inode, file) = self.reported(parent, made).await?;
         // Closing it saves the new file, even if the program asked for a handle that only reads.
         let handle = self.handles.add_file(file, OpenFlags { write: true, ..flags });
         Ok((self.counted(inode)?, Opened { handle, keep_cache: false }))
@@ -418,7 +418,7 @@ impl Filesystem for Drive {
             tokio::spawn(self.ahead().run(Arc::downgrade(&open)));
         }
         let read = open.file.read(self, offset, length).await;
-        self.reported(inode, read)
+        self.reported(inode, read).await
     }
 
     async fn write(
@@ -434,7 +434,7 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
         let written = open.file.write(self, offset, data).await;
-        self.reported(inode, written)?;
+        self.reported(inode, written).await?;
         Ok(length)
     }
 
@@ -451,14 +451,14 @@ impl Filesystem for Drive {
         }
         let _names = self.namespace.read().await;
         let saved = open.file.commit(self, false).await;
-        self.reported(inode, saved)
+        self.reported(inode, saved).await
     }
 
     async fn fsync(&self, inode: Inode, handle: Handle, _data_only: bool) -> Result<(), DriveError> {
         let open = self.handles.file(handle)?;
         let _names = self.namespace.read().await;
         let saved = open.file.sync(self).await;
-        self.reported(inode, saved)
+        self.reported(inode, saved).await
     }
 
     async fn fallocate(
@@ -477,7 +477,7 @@ impl Filesystem for Drive {
         let end = offset.checked_add(length).ok_or(DriveError::TooLarge)?;
         let _names = self.namespace.read().await;
         let grown = open.file.grow_to(self, end).await;
-        self.reported(inode, grown)
+        self.reported(inode, grown).await
     }
 
     async fn release(&self, _inode: Inode, handle: Handle) {
@@ -489,7 +489,7 @@ impl Filesystem for Drive {
     async fn opendir(&self, inode: Inode) -> Result<Handle, DriveError> {
         let _names = self.namespace.read().await;
         let names = self.shown_names(inode).await;
-        let names = self.reported(inode, names)?;
+        let names = self.reported(inode, names).await?;
         Ok(self.handles.add_directory(names))
     }
 

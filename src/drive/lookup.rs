@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use scaup_fuse::filesystem::{Attributes, FileKind, Inode, TimedAttributes};
 use tokio::sync::RwLockWriteGuard;
 
+use super::bindings::Displacement;
 use super::error::DriveError;
 use super::file::{Backing, File, State};
 use super::found::{Directory, Found, Place, cleartext_name};
@@ -92,12 +93,17 @@ impl Drive {
         }
         let mut nodes = self.tree.lock();
         match found {
-            Some(found) => nodes.adopt(parent, found, asked).map(Some),
+            Some(found) => {
+                let inode = nodes.adopt(parent, found, asked)?;
+                nodes.check_placed(inode)?;
+                Ok(Some(inode))
+            }
             None => {
                 if let Some(gone) = nodes.child(parent, name)
                     && nodes.get(parent)?.has_same_names_as(asked)
                 {
                     nodes.note_missing(gone, asked);
+                    nodes.check_placed(gone)?;
                 }
                 Ok(None)
             }
@@ -125,6 +131,7 @@ impl Drive {
         let mut nodes = self.tree.lock();
         let mut fetched = None;
         if let Some(inode) = nodes.child(parent, name) {
+            nodes.check_placed(inode)?;
             let node = nodes.get(inode)?;
             if node.is_unsaved() || self.is_believed(node.fetched) {
                 return Ok(Some(Some(inode)));
@@ -177,13 +184,15 @@ impl Drive {
             self.note_markers(inode, Markers::in_listing(&names)).await?;
         }
         let mut nodes = self.tree.lock();
-        let node = nodes.get_mut(inode)?;
         // A directory that became unlocked meanwhile shows other names.
-        if matches!((&directory, &node.vault), (Directory::Plain(_), VaultHere::Unlocked(_))) {
+        if matches!(directory, Directory::Plain(_)) && nodes.bindings().unlocked(inode).is_some() {
             return Err(DriveError::Stale);
         }
+        let node = nodes.get_mut(inode)?;
         // What this mount did meanwhile may lack in it.
         let is_true = node.bring_up_to_date(&mut names, asked);
+        nodes.keep_bound(inode, &mut names);
+        let node = nodes.get_mut(inode)?;
         for name in self.removals.hidden_in(inode) {
             names.remove(&name);
         }
@@ -254,11 +263,12 @@ impl Drive {
         let path = {
             let mut nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            let unknown = matches!((&node.place, &node.vault), (Place::Plain, VaultHere::Unknown));
-            if !unknown || node.attributes.kind != RemoteKind::Directory {
+            let unknown = matches!(node.place, Place::Plain) && node.vault == VaultHere::Unknown;
+            let is_unlocked = nodes.bindings().unlocked(inode).is_some();
+            if !unknown || is_unlocked || node.attributes.kind != RemoteKind::Directory {
                 return Ok(());
             }
-            if !self.options.vaults || nodes.is_in_locked_vault(inode) {
+            if !self.options.vaults || nodes.is_below_locked_vault(inode) {
                 nodes.get_mut(inode)?.vault = VaultHere::No;
                 return Ok(());
             }
@@ -271,16 +281,20 @@ impl Drive {
     async fn note_markers(&self, inode: Inode, markers: Markers) -> Result<(), DriveError> {
         let path = {
             let mut nodes = self.tree.lock();
-            let in_vault = nodes.is_in_locked_vault(inode);
+            if nodes.bindings().contains(inode) && !markers.are_a_vault() {
+                nodes.displace(inode, Displacement::NotThisVault);
+                return nodes.check_placed(inode);
+            }
+            let in_vault = nodes.is_below_locked_vault(inode);
             let node = nodes.get_mut(inode)?;
-            if !matches!(node.vault, VaultHere::Unknown | VaultHere::No) {
+            if node.vault == VaultHere::Found {
                 return Ok(());
             }
             if !self.options.vaults || in_vault || !markers.are_a_vault() {
                 node.vault = VaultHere::No;
                 return Ok(());
             }
-            node.vault = VaultHere::Locked;
+            node.vault = VaultHere::Found;
             nodes.plain_path(inode)?
         };
         self.meet_vault(inode, &path).await;
@@ -324,6 +338,10 @@ impl Drive {
             }
             Ok(attributes) => {
                 if attributes.kind != nodes.get(inode)?.attributes.kind {
+                    if nodes.leads_to_binding(inode) {
+                        nodes.displace(inode, Displacement::of(attributes.kind));
+                        nodes.check_placed(inode)?;
+                    }
                     return Err(DriveError::Stale);
                 }
                 nodes.note_attributes(inode, attributes, asked)?;

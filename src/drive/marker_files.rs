@@ -7,7 +7,6 @@ use scaup_fuse::filesystem::Inode;
 
 use super::Drive;
 use super::file::Base;
-use super::tree::VaultHere;
 use super::vault::{UnlockedVault, part};
 use super::vaults::{Markers, VaultError, open_files};
 use crate::remote::{Remote, RemoteError, RemotePath};
@@ -34,8 +33,8 @@ impl MarkerFiles {
 impl Drive {
     /// Looks at them in the background if `inode` is an unlocked vault.
     pub(super) fn look_at_marker_files(&self, inode: Inode) {
-        let here = self.tree.lock().get(inode).map(|node| node.vault.clone());
-        if let (Ok(VaultHere::Unlocked(vault)), Some(drive)) = (here, self.me.upgrade()) {
+        let here = self.tree.lock().bindings().unlocked(inode).cloned();
+        if let (Some(vault), Some(drive)) = (here, self.me.upgrade()) {
             tokio::spawn(async move { drive.compare_marker_files(inode, vault).await });
         }
     }

@@ -131,7 +131,8 @@ impl Drive {
         let nodes = self.tree.lock();
         match nodes.child(parent, name) {
             Some(inode) if nodes.get(inode)?.is_unsaved() => Err(DriveError::Exists),
-            _ => Ok(()),
+            Some(inode) => nodes.check_placed(inode),
+            None => Ok(()),
         }
     }
 
@@ -243,6 +244,7 @@ impl Drive {
             if replaced.inode == source.inode {
                 return Ok(());
             }
+            self.tree.lock().check_unbound(replaced.inode)?;
             match (mode, source.kind == RemoteKind::Directory, replaced.kind == RemoteKind::Directory) {
                 (RenameMode::NoReplace, ..) => return Err(DriveError::Exists),
                 (_, true, false) => return Err(DriveError::NotADirectory),
@@ -431,10 +433,11 @@ impl Drive {
         nodes.rename(source.inode, new_parent, new_name, place.clone())?;
         let node = nodes.get_mut(source.inode)?;
         // A vault that was moved stays what it is; what else was known of the directory has to be looked at anew.
-        if matches!(node.vault, VaultHere::No) {
+        if node.vault == VaultHere::No {
             node.vault = VaultHere::Unknown;
         }
         let found = Found { name: new_name.to_owned(), attributes: node.attributes, place };
+        nodes.bindings().changed.notify_one();
         if source.kind == RemoteKind::Directory {
             // What is below it may have been listed by its path.
             self.listings.clear();

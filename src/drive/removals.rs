@@ -176,6 +176,7 @@ impl Drive {
         if target.kind != RemoteKind::Directory {
             return Err(DriveError::NotADirectory);
         }
+        self.tree.lock().check_unbound(target.inode)?;
         self.check_no_unsaved_child(target.inode)?;
         let directory = self.directory(parent).await?;
         self.check_writable(parent)?;

@@ -129,8 +129,16 @@ impl Drive {
         self.record(kind, format!("{}: {error}", shown.display()));
     }
 
-    /// Passes a result on, remembering damage and what the server failed at.
-    pub(super) fn reported<T>(&self, inode: Inode, result: Result<T, DriveError>) -> Result<T, DriveError> {
+    /// Passes a result on, remembering damage and what the server failed at. What is missing in a vault may be missing because the vault is.
+    pub(super) async fn reported<T>(
+        &self,
+        inode: Inode,
+        result: Result<T, DriveError>,
+    ) -> Result<T, DriveError> {
+        let result = match result {
+            Ok(done) => return Ok(done),
+            Err(error) => Err(self.cause(inode, error).await),
+        };
         match &result {
             Err(error @ DriveError::Damaged(_)) => self.report(inode, "damaged", error),
             Err(error @ DriveError::Remote(remote)) if remote.is_failure() => {

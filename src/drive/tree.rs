@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use scaup_fuse::filesystem::Inode;
 
+use super::bindings::{Bindings, Displacement};
 use super::chunks::ContentId;
 use super::error::DriveError;
 use super::file::{Base, File, present};
@@ -17,16 +18,14 @@ use super::vault::{Names, UnlockedVault, VaultDirectory, VaultNode};
 use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
 
 /// What is known of a vault that a plain directory may be.
-#[derive(Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VaultHere {
     /// Nobody looked yet.
     Unknown,
     /// No vault.
     No,
-    /// A vault whose encrypted content is shown, read-only.
-    Locked,
-    /// A vault whose decrypted content is shown.
-    Unlocked(Arc<UnlockedVault>),
+    /// A vault. Unless one is unlocked here (`bindings`), its encrypted content is shown, read-only.
+    Found,
 }
 
 /// A name that this mount added or changed, or (`None`) removed.
@@ -203,7 +202,7 @@ impl Node {
             || self.opens > 0
             || self.file.is_some()
             || !self.children.is_empty()
-            || matches!(self.vault, VaultHere::Locked | VaultHere::Unlocked(_))
+            || self.vault == VaultHere::Found
     }
 
     /// Whether only the kernel knows it, and would find it again as it is. Directories are kept: something may be mounted below.
@@ -239,12 +238,17 @@ fn is_lately(then: Option<Instant>) -> bool {
 
 /// All nodes. Locked only for short, synchronous sections.
 pub(super) struct Tree {
-    nodes: Mutex<HashMap<Inode, Box<Node>>>,
+    nodes: Mutex<Inner>,
+}
+
+struct Inner {
+    nodes: HashMap<Inode, Box<Node>>,
+    bindings: Bindings,
 }
 
 /// The tree, locked.
 pub(super) struct Nodes<'a> {
-    nodes: MutexGuard<'a, HashMap<Inode, Box<Node>>>,
+    inner: MutexGuard<'a, Inner>,
 }
 
 impl Tree {
@@ -255,12 +259,13 @@ impl Tree {
         let found = Found { name: OsString::new(), attributes, place: Place::Plain };
         let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
-        Self { nodes: Mutex::new(HashMap::from([(Inode::ROOT, Box::new(root))])) }
+        let nodes = HashMap::from([(Inode::ROOT, Box::new(root))]);
+        Self { nodes: Mutex::new(Inner { nodes, bindings: Bindings::default() }) }
     }
 
     /// Locks the tree. Never held across an `await`.
     pub(super) fn lock(&self) -> Nodes<'_> {
-        Nodes { nodes: self.nodes.lock().unwrap_or_else(PoisonError::into_inner) }
+        Nodes { inner: self.nodes.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// The directory `inode`, ready to be worked in.
@@ -270,40 +275,62 @@ impl Tree {
 }
 
 impl Nodes<'_> {
+    fn nodes(&self) -> &HashMap<Inode, Box<Node>> {
+        &self.inner.nodes
+    }
+
+    fn nodes_mut(&mut self) -> &mut HashMap<Inode, Box<Node>> {
+        &mut self.inner.nodes
+    }
+
+    /// The paths at which vaults are expected.
+    pub(super) fn bindings(&self) -> &Bindings {
+        &self.inner.bindings
+    }
+
+    pub(super) fn bindings_mut(&mut self) -> &mut Bindings {
+        &mut self.inner.bindings
+    }
+
     pub(super) fn get(&self, inode: Inode) -> Result<&Node, DriveError> {
-        self.nodes.get(&inode).map(Box::as_ref).ok_or(DriveError::Stale)
+        self.nodes().get(&inode).map(Box::as_ref).ok_or(DriveError::Stale)
     }
 
     pub(super) fn get_mut(&mut self, inode: Inode) -> Result<&mut Node, DriveError> {
-        self.nodes.get_mut(&inode).map(Box::as_mut).ok_or(DriveError::Stale)
+        self.nodes_mut().get_mut(&inode).map(Box::as_mut).ok_or(DriveError::Stale)
     }
 
     /// The child of that name, if it is known.
     pub(super) fn child(&self, parent: Inode, name: &OsStr) -> Option<Inode> {
-        self.nodes.get(&parent)?.children.get(name).copied()
+        self.nodes().get(&parent)?.children.get(name).copied()
     }
 
     /// All files that are open or unsaved.
     pub(super) fn files(&self) -> Vec<Arc<File>> {
-        self.nodes.values().filter_map(|node| node.file.clone()).collect()
+        self.nodes().values().filter_map(|node| node.file.clone()).collect()
     }
 
     /// All files of one vault that are open or unsaved.
     pub(super) fn files_of(&self, wanted: &Arc<UnlockedVault>) -> Vec<Arc<File>> {
         let is_in = |place: &Place| matches!(place, Place::Vault { vault, .. } if Arc::ptr_eq(vault, wanted));
-        self.nodes.values().filter(|node| is_in(&node.place)).filter_map(|node| node.file.clone()).collect()
+        self.nodes().values().filter(|node| is_in(&node.place)).filter_map(|node| node.file.clone()).collect()
     }
 
-    /// Where a plain node lies. Also the way to a vault's own directory.
+    /// Where a plain node lies. Also the way to a vault's own directory. Fails where the server shows something else in the place of a bound
+    /// vault, so that nothing is done there.
     pub(super) fn plain_path(&self, inode: Inode) -> Result<RemotePath, DriveError> {
+        self.check_way(inode)?;
+        self.path_of(inode)
+    }
+
+    /// The path of a plain node, whatever the server shows there.
+    pub(super) fn path_of(&self, inode: Inode) -> Result<RemotePath, DriveError> {
         if inode == Inode::ROOT {
             return Ok(RemotePath::root());
         }
         let node = self.get(inode)?;
         match node.place {
-            Place::Plain if !node.detached => {
-                Ok(self.plain_path(node.parent)?.join(&plain_name(&node.name)?))
-            }
+            Place::Plain if !node.detached => Ok(self.path_of(node.parent)?.join(&plain_name(&node.name)?)),
             _ => Err(DriveError::Stale),
         }
     }
@@ -312,7 +339,7 @@ impl Nodes<'_> {
     pub(super) fn plain_path_around(&self, inode: Inode) -> RemotePath {
         let mut at = inode;
         loop {
-            match (self.plain_path(at), self.nodes.get(&at)) {
+            match (self.plain_path(at), self.nodes().get(&at)) {
                 (Ok(path), _) => return path,
                 (Err(_), Some(node)) => at = node.parent,
                 (Err(_), None) => return RemotePath::root(),
@@ -325,7 +352,7 @@ impl Nodes<'_> {
         let mut names = Vec::new();
         let mut at = inode;
         while at != Inode::ROOT
-            && let Some(node) = self.nodes.get(&at)
+            && let Some(node) = self.nodes().get(&at)
         {
             names.push(node.name.clone());
             at = node.parent;
@@ -345,7 +372,7 @@ impl Nodes<'_> {
     /// A directory and those above it, up to the root.
     pub(super) fn above(&self, inode: Inode) -> Vec<Inode> {
         std::iter::successors(Some(inode), |&inode| {
-            (inode != Inode::ROOT).then(|| self.nodes.get(&inode).map(|node| node.parent)).flatten()
+            (inode != Inode::ROOT).then(|| self.nodes().get(&inode).map(|node| node.parent)).flatten()
         })
         .collect()
     }
@@ -356,8 +383,8 @@ impl Nodes<'_> {
         if node.attributes.kind != RemoteKind::Directory {
             return Err(DriveError::NotADirectory);
         }
-        match (&node.place, &node.vault) {
-            (Place::Plain, VaultHere::Unlocked(vault)) => Ok(Directory::Vault(VaultDirectory {
+        match (&node.place, self.bindings().unlocked(inode)) {
+            (Place::Plain, Some(vault)) => Ok(Directory::Vault(VaultDirectory {
                 cryptor: vault.cryptor()?,
                 vault: Arc::clone(vault),
                 root: self.plain_path(inode)?,
@@ -392,10 +419,11 @@ impl Nodes<'_> {
         let mut at = inode;
         loop {
             let node = self.get(at)?;
-            match (&node.place, &node.vault) {
-                (_, VaultHere::Unlocked(here)) if Arc::ptr_eq(here, vault) => return Ok((at, ids)),
-                (Place::Vault { node: VaultNode::Directory(id), .. }, _) => ids.push(id.clone()),
-                _ => {}
+            if self.bindings().unlocked(at).is_some_and(|here| Arc::ptr_eq(here, vault)) {
+                return Ok((at, ids));
+            }
+            if let Place::Vault { node: VaultNode::Directory(id), .. } = &node.place {
+                ids.push(id.clone());
             }
             if at == Inode::ROOT || node.detached {
                 return Err(DriveError::Stale);
@@ -408,12 +436,22 @@ impl Nodes<'_> {
     pub(super) fn is_in_locked_vault(&self, inode: Inode) -> bool {
         let mut at = inode;
         loop {
-            match self.nodes.get(&at) {
-                Some(node) if matches!(node.vault, VaultHere::Locked) => return true,
+            let bindings = self.bindings();
+            if bindings.unlocked(at).is_some() {
+                return false;
+            }
+            match self.nodes().get(&at) {
+                Some(node) if node.vault == VaultHere::Found || bindings.contains(at) => return true,
                 Some(node) if at != Inode::ROOT => at = node.parent,
                 _ => return false,
             }
         }
+    }
+
+    /// Whether the node lies in a vault that is locked, and is not its own directory.
+    pub(super) fn is_below_locked_vault(&self, inode: Inode) -> bool {
+        let parent = self.get(inode).map(|node| node.parent);
+        inode != Inode::ROOT && parent.is_ok_and(|parent| self.is_in_locked_vault(parent))
     }
 
     /// Makes what was found a child of `parent`, or brings the child of that name up to date. `asked` is when the server was
@@ -428,12 +466,16 @@ impl Nodes<'_> {
                 node.note_attributes(found.attributes, asked);
                 return Ok(inode);
             }
+            if self.leads_to_binding(inode) {
+                self.displace(inode, Displacement::of(found.attributes.kind));
+                return Ok(inode);
+            }
             // Something else has the name now.
             self.detach(inode);
         }
         let inode = self.free_number(parent, &found.name);
         self.get_mut(parent)?.children.insert(found.name.clone(), inode);
-        self.nodes.insert(inode, Box::new(Node::new(parent, found, asked)));
+        self.nodes_mut().insert(inode, Box::new(Node::new(parent, found, asked)));
         Ok(inode)
     }
 
@@ -445,7 +487,7 @@ impl Nodes<'_> {
 
     fn free_number(&self, parent: Inode, name: &OsStr) -> Inode {
         let mut number = BuildHasherDefault::<DefaultHasher>::default().hash_one((parent.0, name));
-        while number <= Inode::ROOT.0 || self.nodes.contains_key(&Inode(number)) {
+        while number <= Inode::ROOT.0 || self.nodes().contains_key(&Inode(number)) {
             number = number.wrapping_add(1);
         }
         Inode(number)
@@ -478,12 +520,12 @@ impl Nodes<'_> {
 
     /// How many nodes there are.
     pub(super) fn count(&self) -> usize {
-        self.nodes.len()
+        self.nodes().len()
     }
 
     /// Drops listings until those that are left have no more than `kept` names, the oldest ones first. The newest one is kept however long it is.
     pub(super) fn drop_listings(&mut self, kept: usize) {
-        let listings = self.nodes.iter().filter_map(|(&inode, node)| {
+        let listings = self.nodes().iter().filter_map(|(&inode, node)| {
             node.listing.as_ref().map(|(listed, names)| (*listed, names.len(), inode))
         });
         let mut listings: Vec<_> = listings.collect();
@@ -492,7 +534,7 @@ impl Nodes<'_> {
         for (_, length, inode) in listings {
             let is_too_much = names > 0 && names + length > kept;
             names += length;
-            if is_too_much && let Some(node) = self.nodes.get_mut(&inode) {
+            if is_too_much && let Some(node) = self.nodes_mut().get_mut(&inode) {
                 node.listing = None;
             }
         }
@@ -500,10 +542,10 @@ impl Nodes<'_> {
 
     /// Answers what the kernel should forget for no more than `kept` nodes to be left: what was asked for longest ago, each only once.
     pub(super) fn take_idle(&mut self, kept: usize) -> Vec<(Inode, OsString)> {
-        let left = self.nodes.values().filter(|node| !node.to_be_forgotten).count();
+        let left = self.nodes().values().filter(|node| !node.to_be_forgotten).count();
         let is_due = |node: &Node| node.is_idle() && !node.to_be_forgotten;
         let mut idle: Vec<(Option<Instant>, Inode)> = self
-            .nodes
+            .nodes()
             .iter()
             .filter(|(_, node)| is_due(node))
             .map(|(&inode, node)| (node.fetched, inode))
@@ -511,7 +553,7 @@ impl Nodes<'_> {
         idle.sort_unstable_by_key(|&(fetched, _)| fetched);
         idle.truncate(left.saturating_sub(kept));
         let told = idle.into_iter().filter_map(|(_, inode)| {
-            let node = self.nodes.get_mut(&inode)?;
+            let node = self.nodes_mut().get_mut(&inode)?;
             node.to_be_forgotten = true;
             Some((node.parent, node.name.clone()))
         });
@@ -520,7 +562,7 @@ impl Nodes<'_> {
 
     /// The kernel forgets look-ups.
     pub(super) fn forget(&mut self, inode: Inode, count: u64) {
-        if let Some(node) = self.nodes.get_mut(&inode) {
+        if let Some(node) = self.nodes_mut().get_mut(&inode) {
             node.lookups = node.lookups.saturating_sub(count);
             self.prune(inode);
         }
@@ -529,13 +571,13 @@ impl Nodes<'_> {
     /// Removes the node, and those above it, if nothing needs them.
     pub(super) fn prune(&mut self, inode: Inode) {
         let mut at = inode;
-        while let Some(node) = self.nodes.get(&at) {
-            if node.is_needed(at) {
+        while let Some(node) = self.nodes().get(&at) {
+            if node.is_needed(at) || self.bindings().contains(at) {
                 return;
             }
             let (parent, detached) = (node.parent, node.detached);
-            let name = self.nodes.remove(&at).map(|node| node.name).unwrap_or_default();
-            if let Some(above) = self.nodes.get_mut(&parent).filter(|_| !detached) {
+            let name = self.nodes_mut().remove(&at).map(|node| node.name).unwrap_or_default();
+            if let Some(above) = self.nodes_mut().get_mut(&parent).filter(|_| !detached) {
                 above.children.remove(&name);
             }
             at = parent;
@@ -545,10 +587,15 @@ impl Nodes<'_> {
     /// The server did not have the node under its name when it was asked then. What is open keeps its name all the same: if a program
     /// writes to it, it is there again.
     pub(super) fn note_missing(&mut self, inode: Inode, asked: Instant) {
-        let Some(node) = self.nodes.get_mut(&inode) else { return };
+        let Some(node) = self.nodes_mut().get_mut(&inode) else { return };
         if node.is_unsaved() || node.knows_better_than(asked) {
             return;
         }
+        if self.leads_to_binding(inode) {
+            self.displace(inode, Displacement::Missing);
+            return;
+        }
+        let Some(node) = self.nodes_mut().get_mut(&inode) else { return };
         if node.file.as_ref().is_some_and(|file| !file.is_unlinked()) {
             node.missing = true;
             node.fetched = None;
@@ -559,32 +606,36 @@ impl Nodes<'_> {
 
     /// The server has the node under its name, which it may have lost. Answers whether it had, and has it again.
     pub(super) fn note_there(&mut self, inode: Inode) -> bool {
-        let Some(node) = self.nodes.get_mut(&inode) else { return false };
+        let Some(node) = self.nodes_mut().get_mut(&inode) else { return false };
         let was_missing = std::mem::take(&mut node.missing);
         if !node.detached {
             return was_missing;
         }
         let (parent, name) = (node.parent, node.name.clone());
-        let Some(above) = self.nodes.get_mut(&parent).filter(|above| !above.children.contains_key(&name))
+        let Some(above) =
+            self.nodes_mut().get_mut(&parent).filter(|above| !above.children.contains_key(&name))
         else {
             return false;
         };
         above.children.insert(name, inode);
-        if let Some(node) = self.nodes.get_mut(&inode) {
+        if let Some(node) = self.nodes_mut().get_mut(&inode) {
             node.detached = false;
         }
         true
     }
 
-    /// Takes a node's name away: it was removed, or another node has it now.
+    /// Takes a node's name away: it was removed, or another node has it now. Those that lead to a bound vault keep theirs.
     pub(super) fn detach(&mut self, inode: Inode) {
-        let Some(node) = self.nodes.get_mut(&inode) else { return };
+        if self.leads_to_binding(inode) {
+            return;
+        }
+        let Some(node) = self.nodes_mut().get_mut(&inode) else { return };
         if node.detached {
             return;
         }
         node.detached = true;
         let (parent, name) = (node.parent, node.name.clone());
-        if let Some(above) = self.nodes.get_mut(&parent) {
+        if let Some(above) = self.nodes_mut().get_mut(&parent) {
             above.children.remove(&name);
         }
         self.prune(inode);
@@ -596,14 +647,14 @@ impl Nodes<'_> {
         let mut gone = Vec::new();
         let mut directories = vec![inode];
         while let Some(at) = directories.pop() {
-            let Some(node) = self.nodes.get_mut(&at) else { continue };
+            let Some(node) = self.nodes_mut().get_mut(&at) else { continue };
             node.doubt_names_before(then);
             node.changes.clear();
             let children: Vec<_> = node.children.drain().collect();
             for (name, child) in children {
                 gone.push((at, name, child));
                 directories.push(child);
-                if let Some(node) = self.nodes.get_mut(&child) {
+                if let Some(node) = self.nodes_mut().get_mut(&child) {
                     node.detached = true;
                     node.target = None;
                     node.vault = VaultHere::Unknown;

@@ -10,11 +10,11 @@ use scaup_crypto::{
 };
 use scaup_fuse::filesystem::Inode;
 
+use super::bindings::Displacement;
 use super::found::{Directory, Place};
 use super::listings::Purpose;
 use super::marker_files::MarkerFiles;
 use super::status::Unsaved;
-use super::tree::VaultHere;
 use super::vault::{UnlockedVault, VaultDirectory, content_path, write_small};
 use super::{Drive, DriveError};
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
@@ -47,6 +47,10 @@ pub struct VaultStatus {
     pub format: Option<u32>,
     /// `SIV_GCM` or `SIV_CTRMAC`, once known.
     pub cipher_combo: Option<String>,
+    /// Its id, once known; formats before 8 have none.
+    pub id: Option<String>,
+    /// What the server shows in its place.
+    pub displaced: Option<Displacement>,
 }
 
 /// Why a vault can't be unlocked, locked, inspected or created.
@@ -124,6 +128,23 @@ pub(super) struct KnownVault {
     unsupported: Option<String>,
     format: Option<u32>,
     cipher_combo: Option<String>,
+    id: Option<String>,
+}
+
+impl KnownVault {
+    fn opened(inode: Inode, opening: &Opening) -> Self {
+        Self {
+            inode,
+            unsupported: None,
+            format: opening.format(),
+            cipher_combo: opening.cipher_combo(),
+            id: opening.id(),
+        }
+    }
+
+    fn unsupported(inode: Inode, reason: String) -> Self {
+        Self { inode, unsupported: Some(reason), format: None, cipher_combo: None, id: None }
+    }
 }
 
 /// What a vault's two files say before the password is known.
@@ -150,6 +171,13 @@ impl Opening {
 }
 
 impl Opening {
+    /// The id that the config claims; one that no vault has is none.
+    pub(super) fn id(&self) -> Option<String> {
+        /// Longest id that is remembered, bytes; Cryptomator's have 36.
+        const ID_MAX: usize = 128;
+        self.config.as_ref()?.claimed_id().filter(|id| id.len() <= ID_MAX)
+    }
+
     /// Checks that these are the files of the vault that was unlocked with `cryptor`, as far as can be told without the password.
     pub(super) fn belongs_to(self, cryptor: &Cryptor) -> Result<(), String> {
         match self.config {
@@ -279,19 +307,15 @@ impl Drive {
     /// Remembers a vault that was met on the way.
     pub(super) async fn meet_vault(&self, inode: Inode, path: &RemotePath) {
         let known = match open_files(self.remote.as_ref(), path).await {
-            Ok(opening) => KnownVault {
-                inode,
-                unsupported: None,
-                format: opening.format(),
-                cipher_combo: opening.cipher_combo(),
-            },
-            Err(error) => {
-                let reason = match &error {
-                    VaultError::Refused { reason, .. } => reason.clone(),
-                    error => error.to_string(),
-                };
-                KnownVault { inode, unsupported: Some(reason), format: None, cipher_combo: None }
+            Ok(opening) => {
+                let mut nodes = self.tree.lock();
+                if nodes.is_another(inode, &opening) {
+                    nodes.displace(inode, Displacement::OtherVault);
+                }
+                KnownVault::opened(inode, &opening)
             }
+            Err(VaultError::Refused { reason, .. }) => KnownVault::unsupported(inode, reason),
+            Err(error) => KnownVault::unsupported(inode, error.to_string()),
         };
         let mut vaults = self.lock_vaults();
         vaults.retain(|vault| vault.inode != inode);
@@ -313,17 +337,19 @@ impl Drive {
         vaults
             .iter()
             .filter_map(|vault| {
-                let path = nodes.plain_path(vault.inode).ok()?;
-                let state = match (&nodes.get(vault.inode).ok()?.vault, &vault.unsupported) {
-                    (VaultHere::Unlocked(_), _) => VaultState::Unlocked,
-                    (_, Some(reason)) => VaultState::Unsupported(reason.clone()),
-                    _ => VaultState::Locked,
+                let path = nodes.path_of(vault.inode).ok()?;
+                let state = match (nodes.bindings().unlocked(vault.inode), &vault.unsupported) {
+                    (Some(_), _) => VaultState::Unlocked,
+                    (None, Some(reason)) => VaultState::Unsupported(reason.clone()),
+                    (None, None) => VaultState::Locked,
                 };
                 Some(VaultStatus {
                     path,
                     state,
                     format: vault.format,
                     cipher_combo: vault.cipher_combo.clone(),
+                    id: vault.id.clone(),
+                    displaced: nodes.displacement_of(vault.inode).cloned(),
                 })
             })
             .collect()
@@ -402,16 +428,21 @@ impl Drive {
     /// [`VaultError::WrongPassword`] is worth another try; everything else says why the vault can't be opened.
     pub async fn unlock(&self, path: &RemotePath, password: &str) -> Result<(), VaultError> {
         let inode = self.directory_at(path).await?;
-        if self.tree.lock().get(inode).is_ok_and(|node| matches!(node.vault, VaultHere::Unlocked(_))) {
-            return Ok(());
+        {
+            let nodes = self.tree.lock();
+            if nodes.bindings().unlocked(inode).is_some() {
+                return Ok(());
+            }
+            // Its decrypted content would hide the other one.
+            if nodes.bound_below(inode).into_iter().any(|bound| bound != inode) {
+                return Err(refused(path, "another vault that was unlocked lies in its directory"));
+            }
         }
         let opening = open_files(self.remote.as_ref(), path).await?;
-        let known = KnownVault {
-            inode,
-            unsupported: None,
-            format: opening.format(),
-            cipher_combo: opening.cipher_combo(),
-        };
+        if self.tree.lock().is_another(inode, &opening) {
+            return Err(refused(path, Displacement::OtherVault));
+        }
+        let (known, id) = (KnownVault::opened(inode, &opening), opening.id());
         let cryptor = unlock_aside(path, opening, password).await?;
         let vault = UnlockedVault::new(cryptor);
         let unlocked = Instant::now();
@@ -423,9 +454,7 @@ impl Drive {
             drop(vaults);
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode, unlocked);
-            if let Ok(node) = nodes.get_mut(inode) {
-                node.vault = VaultHere::Unlocked(vault);
-            }
+            nodes.bind_unlocked(inode, vault, id).map_err(|error| drive_failed(path, error))?;
             gone
         };
         self.drop_from_kernel(inode, gone).await;
@@ -463,11 +492,14 @@ impl Drive {
     ///
     /// [`VaultError::Unsaved`] if something can't be saved: the vault stays unlocked then.
     pub async fn lock(&self, path: &RemotePath) -> Result<(), VaultError> {
-        let inode = self.directory_at(path).await?;
-        let VaultHere::Unlocked(vault) =
-            self.tree.lock().get(inode).map_or(VaultHere::No, |node| node.vault.clone())
-        else {
-            return Ok(());
+        // Where its keys are does not depend on what the server shows.
+        let bound = {
+            let nodes = self.tree.lock();
+            let inode = nodes.bound_at(path);
+            inode.and_then(|inode| Some((inode, nodes.bindings().unlocked(inode).cloned()?)))
+        };
+        let Some((inode, vault)) = bound else {
+            return self.directory_at(path).await.map(drop);
         };
         self.save_all().await;
         // From here on nobody writes to what is open. Held in one order, or this and a rename could wait for each other.
@@ -505,9 +537,7 @@ impl Drive {
         let gone = {
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode, Instant::now());
-            if let Ok(node) = nodes.get_mut(inode) {
-                node.vault = VaultHere::Locked;
-            }
+            nodes.lock_bound(inode);
             gone
         };
         self.drop_from_kernel(inode, gone).await;
@@ -547,11 +577,20 @@ fn drive_failed(path: &RemotePath, error: DriveError) -> VaultError {
 ///
 /// [`VaultError::NotAVault`], or what the server said. A vault that can't be opened is an answer, not an error.
 pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<VaultStatus, VaultError> {
-    let status =
-        |state, format, cipher_combo| VaultStatus { path: path.clone(), state, format, cipher_combo };
+    let status = |state, known: KnownVault| VaultStatus {
+        path: path.clone(),
+        state,
+        format: known.format,
+        cipher_combo: known.cipher_combo,
+        id: known.id,
+        displaced: None,
+    };
     match open_files(remote, path).await {
-        Ok(opening) => Ok(status(VaultState::Locked, opening.format(), opening.cipher_combo())),
-        Err(VaultError::Refused { reason, .. }) => Ok(status(VaultState::Unsupported(reason), None, None)),
+        Ok(opening) => Ok(status(VaultState::Locked, KnownVault::opened(Inode::ROOT, &opening))),
+        Err(VaultError::Refused { reason, .. }) => {
+            let known = KnownVault::unsupported(Inode::ROOT, reason.clone());
+            Ok(status(VaultState::Unsupported(reason), known))
+        }
         Err(error) => Err(error),
     }
 }
