@@ -6,6 +6,7 @@ mod check;
 mod converse;
 mod demo;
 mod exit;
+mod forget;
 mod login;
 mod mount;
 mod progress;
@@ -46,6 +47,7 @@ enum Command {
     Login(login::Arguments),
     Unlock(vault::UnlockArguments),
     Lock(vault::LockArguments),
+    Forget(forget::Arguments),
     #[command(subcommand)]
     Bookmark(bookmark::Command),
     #[command(subcommand)]
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Login(arguments) => login::run(&arguments),
         Command::Unlock(arguments) => vault::unlock(arguments),
         Command::Lock(arguments) => vault::lock(arguments),
+        Command::Forget(arguments) => forget::run(arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
         Command::Demo(arguments) => demo::run(arguments),

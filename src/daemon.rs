@@ -11,6 +11,7 @@ mod link;
 mod network;
 mod prompts;
 pub mod protocol;
+pub mod remembered;
 mod remote;
 mod saving;
 mod serve;

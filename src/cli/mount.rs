@@ -179,6 +179,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         sync_on_close: arguments.sync_on_close,
         log_names: arguments.log_names,
         interactive: prompt::is_possible(),
+        terminal: prompt::is_at_terminal(),
         foreground: arguments.foreground,
     })
 }

@@ -39,6 +39,11 @@ pub(super) fn is_possible() -> bool {
     !matches!(way(), Way::Nowhere)
 }
 
+/// Whether whoever is asked sits at a terminal.
+pub(super) fn is_at_terminal() -> bool {
+    matches!(way(), Way::Terminal(_))
+}
+
 /// Asks, showing `text` word for word. An error says why nobody answers.
 pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     match way() {

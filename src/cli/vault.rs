@@ -199,6 +199,7 @@ impl Place {
             sync_on_close: false,
             log_names: false,
             interactive: true,
+            terminal: false,
             foreground: true,
         };
         let remote =

@@ -63,6 +63,23 @@ pub(super) async fn to_log_in(name: String, reachability: watch::Receiver<Reacha
     }
 }
 
+/// Says that the server shows something else where a vault was unlocked. Without a desktop it does nothing.
+pub(super) async fn to_displaced_vault(name: String, vault: String) {
+    let text = format!(
+        "The server shows something else in the place of vault {vault}. Nothing is read or written there until it is back."
+    );
+    let shown = async {
+        let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
+        let notifications = NotificationsProxy::new(&bus).await?;
+        let urgent = HashMap::from([("urgency", zbus::Variant::U8(2))]);
+        let title = format!("{name}: a vault is not in its place");
+        notifications.notify("Scaup", 0, "network-server", &title, &text, &[], urgent, 0).await
+    };
+    if let Err(error) = shown.await {
+        tracing::debug!(%error, "nobody could be called by a notification");
+    }
+}
+
 async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> zbus::Result<()> {
     let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
     let notifications = NotificationsProxy::new(&bus).await?;

@@ -100,6 +100,11 @@ impl Prompts {
         }
     }
 
+    /// Asks a person whether something is right.
+    pub(super) async fn confirm(&self, text: String) -> Result<Zeroizing<String>, String> {
+        self.person(text, true).await
+    }
+
     /// Whether a vault password can be had without a person.
     pub(super) fn has_vault_password(&self) -> bool {
         self.vault_password_command.is_some()

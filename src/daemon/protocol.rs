@@ -168,6 +168,8 @@ pub struct MountRequest {
     pub log_names: bool,
     /// Whether a person can be asked: without one, vaults that nobody named are left locked.
     pub interactive: bool,
+    /// Whether that person sits at a terminal.
+    pub terminal: bool,
     /// Whether the mount ends with the front end that asked for it.
     pub foreground: bool,
 }
@@ -223,7 +225,7 @@ pub struct VaultEntry {
     pub path: String,
     /// `unlocked`, `locked` or `unsupported`.
     pub state: String,
-    /// Why it is unsupported.
+    /// Why it is unsupported, or what the server shows in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The vault format.

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::answers::{AnswerCommand, BATCH_MODE};
 use super::protocol::{Failure, FailureKind, MountRequest};
+use super::remembered::Memory;
 use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::remote::local::LocalRemote;
@@ -45,6 +46,14 @@ impl Place {
         let destination =
             ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
         Ok(Self::Server { destination: Box::new(destination), directory: server.directory.clone() })
+    }
+
+    /// The vaults that were unlocked there before.
+    pub(super) fn memory(&self) -> Memory {
+        match self {
+            Self::Local(path) => Memory::of_local(path),
+            Self::Server { destination, directory } => Memory::of_server(destination, directory),
+        }
     }
 
     /// Whether nobody is to be asked anything (`BatchMode`).

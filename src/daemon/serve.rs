@@ -306,15 +306,19 @@ impl Daemon {
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));
+        let memory = self.place.memory();
+        let expected = vaults::expect(&drive, request, &memory)?;
         let unlocking = async {
             // Nobody is asked for the password of a vault in a directory that may not be there.
             if password.is_none() && !request.vaults.is_empty() {
                 connected.ready(request).await?;
             }
-            let unlocked = vaults::unlock_at_mount(&drive, request, password, &self.prompts, link).await;
+            let prompts = &self.prompts;
+            let unlocked = vaults::unlock_at_mount(&drive, request, password, &memory, prompts, link).await;
             // If it is not, that is what to tell, and not what comes of it.
             connected.ready(request).await?;
-            unlocked
+            unlocked?;
+            vaults::look_for_expected(&drive, request, &expected, &memory, prompts, link).await
         };
         let looking = async {
             drive.look_at_root().await;
@@ -337,6 +341,7 @@ impl Daemon {
             }
             Err(error) => return Err(Failure::new(FailureKind::Fuse, error)),
         };
+        tokio::spawn(vaults::follow(drive.vault_events(), memory, request.name.clone()));
         drive.set_mountpoint(request.mountpoint.clone());
         if let Some(invalidator) = mount.invalidator() {
             drive.set_invalidator(invalidator);
@@ -469,7 +474,10 @@ impl Daemon {
         match request {
             Request::Unlock { vault, password_command } => {
                 let prompts = self.prompts.for_front_end(link.clone(), password_command);
-                vaults::unlock(&standing.drive, vault.as_deref(), &prompts, link).await.map(|()| Event::Done)
+                let memory = self.place.memory();
+                let unlocked =
+                    vaults::unlock(&standing.drive, vault.as_deref(), &memory, &prompts, link).await;
+                unlocked.map(|()| Event::Done)
             }
             Request::Lock { vault } => {
                 vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)

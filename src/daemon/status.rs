@@ -154,10 +154,12 @@ fn vault_entry(vault: VaultStatus) -> VaultEntry {
         VaultState::Locked => ("locked", None),
         VaultState::Unsupported(reason) => ("unsupported", Some(reason)),
     };
+    let displaced =
+        vault.displaced.map(|shown| format!("{shown}; nothing is read or written there until it is back"));
     VaultEntry {
         path: shown(&vault.path),
         state: state.to_owned(),
-        reason,
+        reason: displaced.or(reason),
         format: vault.format,
         cipher_combo: vault.cipher_combo,
     }

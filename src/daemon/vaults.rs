@@ -1,12 +1,15 @@
-//! Unlocking and locking the vaults of a mount: whose password is asked for, and how often.
+//! Unlocking and locking the vaults of a mount: whose password is asked for, and how often; and what becomes of those that were unlocked in
+//! an earlier mount.
 
 use zeroize::Zeroizing;
 
+use super::call;
 use super::link::Link;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
+use super::remembered::{Expected, Memory, MemoryError};
 use super::status::shown;
-use crate::drive::{Drive, VaultError, VaultState};
+use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
 
 /// How often a password may be wrong.
@@ -30,11 +33,99 @@ pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) ->
     Some(prompts.vault_password(&shown(&path)).await)
 }
 
+fn not_remembered(error: MemoryError) -> Failure {
+    Failure::new(FailureKind::Vault, error)
+}
+
+/// Binds the vaults that earlier mounts unlocked to their paths, before anything of the mount is shown.
+pub(super) fn expect(
+    drive: &Drive,
+    request: &MountRequest,
+    memory: &Memory,
+) -> Result<Vec<Expected>, Failure> {
+    if request.no_vaults {
+        return Ok(Vec::new());
+    }
+    let expected = memory.expected().map_err(not_remembered)?;
+    for vault in &expected {
+        let bound = drive.expect_vault(&vault.path, vault.id.clone());
+        bound.map_err(|error| {
+            Failure::new(FailureKind::Vault, format!("vault {}: {error}", shown(&vault.path)))
+        })?;
+    }
+    Ok(expected)
+}
+
+/// Looks for the vaults that earlier mounts unlocked. Where the server shows something else, a person at a terminal may say that this is
+/// right; else the path stays closed.
+pub(super) async fn look_for_expected(
+    drive: &Drive,
+    request: &MountRequest,
+    expected: &[Expected],
+    memory: &Memory,
+    prompts: &Prompts,
+    link: &Link,
+) -> Result<(), Failure> {
+    let looks = expected.iter().map(|vault| async move {
+        Ok((vault, drive.look_for_expected(&vault.path).await.map_err(failure)?))
+    });
+    for (vault, displaced) in futures::future::try_join_all(looks).await? {
+        let Some(displaced) = displaced else { continue };
+        let path = shown(&vault.path);
+        link.tell(Event::Progress(format!("vault {path}, which was unlocked here before: {displaced}")));
+        if request.terminal && is_given_up(&path, prompts).await {
+            memory.forget(&vault.path).map_err(not_remembered)?;
+            drive.stop_expecting(&vault.path);
+        } else {
+            link.tell(Event::Progress(closed(&path, &request.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Asks whether a vault that is not in its place is not expected there any more.
+async fn is_given_up(path: &str, prompts: &Prompts) -> bool {
+    let text = format!(
+        "Whatever is saved at {path} without it is readable on the server. Type yes to do without this vault, or press Enter to keep \
+         its place closed: "
+    );
+    prompts.confirm(text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
+}
+
+fn closed(path: &str, name: &str) -> String {
+    format!(
+        "nothing is read or written at {path} until the vault is back; if it is gone for good, `scaup forget {name}` and mount again"
+    )
+}
+
+/// Keeps the memory of vaults true while the mount lives, and calls the user where one of them is not in its place any more.
+pub(super) async fn follow(
+    mut events: tokio::sync::mpsc::UnboundedReceiver<VaultEvent>,
+    memory: Memory,
+    name: String,
+) {
+    while let Some(event) = events.recv().await {
+        match event {
+            VaultEvent::Displaced { path, .. } => {
+                tokio::spawn(call::to_displaced_vault(name.clone(), shown(&path)));
+            }
+            VaultEvent::Returned { .. } => {}
+            VaultEvent::Moved { from, to, id } => {
+                let moved = memory.remember(&to, id).and_then(|()| memory.forget(&from));
+                if let Err(error) = moved {
+                    tracing::warn!(%error, "the new place of a vault could not be remembered");
+                }
+            }
+        }
+    }
+}
+
 /// Unlocks, while mounting, the vaults that were named, or else those that are found.
 pub(super) async fn unlock_at_mount(
     drive: &Drive,
     request: &MountRequest,
     mut first_password: Option<Answer>,
+    memory: &Memory,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<(), Failure> {
@@ -44,7 +135,7 @@ pub(super) async fn unlock_at_mount(
     for named in &request.vaults {
         let path = parse(named)?;
         if let Outcome::NoPassword(reason) =
-            unlock_asking(drive, &path, first_password.take(), prompts, link).await?
+            unlock_asking(drive, &path, first_password.take(), memory, prompts, link).await?
         {
             let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
             return Err(Failure::new(FailureKind::Vault, text));
@@ -66,13 +157,14 @@ pub(super) async fn unlock_at_mount(
     for vault in found {
         let path = shown(&vault.path);
         match vault.state {
+            _ if vault.displaced.is_some() => {}
             VaultState::Locked => {
                 link.tell(Event::Progress(format!("vault {path} found")));
                 if !request.interactive && !prompts.has_vault_password() {
                     continue;
                 }
                 if let Outcome::NoPassword(reason) =
-                    unlock_asking(drive, &vault.path, None, prompts, link).await?
+                    unlock_asking(drive, &vault.path, None, memory, prompts, link).await?
                 {
                     link.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
                 }
@@ -90,6 +182,7 @@ async fn unlock_asking(
     drive: &Drive,
     path: &RemotePath,
     mut known: Option<Answer>,
+    memory: &Memory,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<Outcome, Failure> {
@@ -108,6 +201,13 @@ async fn unlock_asking(
         };
         match drive.unlock(path, &password).await {
             Ok(()) => {
+                let id =
+                    drive.vaults().into_iter().find(|vault| vault.path == *path).and_then(|vault| vault.id);
+                if let Err(error) = memory.remember(path, id) {
+                    let text =
+                        format!("vault {} can't be remembered for the next mount: {error}", shown(path));
+                    link.tell(Event::Progress(text));
+                }
                 link.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
                 return Ok(Outcome::Unlocked);
             }
@@ -124,11 +224,12 @@ async fn unlock_asking(
 pub(super) async fn unlock(
     drive: &Drive,
     vault: Option<&str>,
+    memory: &Memory,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<(), Failure> {
     let path = choose(drive, vault, &VaultState::Locked)?;
-    match unlock_asking(drive, &path, None, prompts, link).await? {
+    match unlock_asking(drive, &path, None, memory, prompts, link).await? {
         Outcome::Unlocked => Ok(()),
         Outcome::NoPassword(reason) => {
             let text = format!("vault {}: no password was given ({reason})", shown(&path));
@@ -188,6 +289,14 @@ pub(super) fn failure(error: VaultError) -> Failure {
         VaultError::Refused { path, reason } => {
             (FailureKind::Vault, format!("vault {}: {reason}", shown(&path)))
         }
+        VaultError::Displaced { path, shown: displaced } => (
+            FailureKind::Vault,
+            format!(
+                "vault {}: {displaced}. Nothing is read or written there until it is back; if it is gone for good, say so with \
+                 `scaup forget` and mount again",
+                shown(&path)
+            ),
+        ),
         VaultError::Remote { path, source } => {
             (FailureKind::Other, format!("vault {}: {source}", shown(&path)))
         }

@@ -75,6 +75,8 @@ pub enum VaultEvent {
         from: RemotePath,
         /// Where it is.
         to: RemotePath,
+        /// Its id.
+        id: Option<String>,
     },
 }
 
@@ -275,7 +277,7 @@ impl Nodes<'_> {
             };
             if binding.path != path {
                 let from = std::mem::replace(&mut binding.path, path.clone());
-                events.push(VaultEvent::Moved { from, to: path.clone() });
+                events.push(VaultEvent::Moved { from, to: path.clone(), id: binding.id.clone() });
             }
             if binding.told != shown {
                 binding.told.clone_from(&shown);

@@ -72,6 +72,15 @@ pub enum VaultError {
         /// Why, and what to do about it.
         reason: String,
     },
+    /// A vault is expected there, and the server shows something else.
+    #[error("vault {path:?}: {shown}")]
+    Displaced {
+        /// Its directory.
+        path: RemotePath,
+        /// What the server shows.
+        #[source]
+        shown: Displacement,
+    },
     /// Some content is not on the server yet.
     #[error("{} files are not saved on the server yet", .0.files)]
     Unsaved(Unsaved),
@@ -140,6 +149,11 @@ impl KnownVault {
             cipher_combo: opening.cipher_combo(),
             id: opening.id(),
         }
+    }
+
+    /// One that was not met yet in this mount.
+    fn expected(inode: Inode) -> Self {
+        Self { inode, unsupported: None, format: None, cipher_combo: None, id: None }
     }
 
     fn unsupported(inode: Inode, reason: String) -> Self {
@@ -332,10 +346,13 @@ impl Drive {
     /// All vaults met so far.
     #[must_use]
     pub fn vaults(&self) -> Vec<VaultStatus> {
-        let vaults = self.lock_vaults();
+        let met = self.lock_vaults();
         let nodes = self.tree.lock();
-        vaults
-            .iter()
+        let is_met = |bound: &Inode| met.iter().any(|vault| vault.inode == *bound);
+        let expected = nodes.bound_below(Inode::ROOT).into_iter().filter(|bound| !is_met(bound));
+        let expected: Vec<KnownVault> = expected.map(KnownVault::expected).collect();
+        met.iter()
+            .chain(&expected)
             .filter_map(|vault| {
                 let path = nodes.path_of(vault.inode).ok()?;
                 let state = match (nodes.bindings().unlocked(vault.inode), &vault.unsupported) {
@@ -440,7 +457,7 @@ impl Drive {
         }
         let opening = open_files(self.remote.as_ref(), path).await?;
         if self.tree.lock().is_another(inode, &opening) {
-            return Err(refused(path, Displacement::OtherVault));
+            return Err(VaultError::Displaced { path: path.clone(), shown: Displacement::OtherVault });
         }
         let (known, id) = (KnownVault::opened(inode, &opening), opening.id());
         let cryptor = unlock_aside(path, opening, password).await?;
@@ -567,6 +584,7 @@ impl Drive {
 fn drive_failed(path: &RemotePath, error: DriveError) -> VaultError {
     match error {
         DriveError::Remote(source) => VaultError::Remote { path: path.clone(), source },
+        DriveError::Displaced(shown) => VaultError::Displaced { path: path.clone(), shown },
         error => refused(path, error),
     }
 }

@@ -1,0 +1,298 @@
+//! The vaults that were unlocked on this machine, remembered across mounts: for each its server and user, its path there, and its id. A mount
+//! that does not find one of them in its place does not show what is there instead, since programs would save in clear what used to be
+//! encrypted.
+//!
+//! One small file for each vault, so that mounts which end at the same time do not write over each other.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+use scaup_sftp::ssh::Destination;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config::paths;
+use crate::remote::{RemoteName, RemotePath};
+
+/// What stands for the server in records of directories of this machine.
+const LOCAL: &str = "local";
+
+/// Bytes that a path is not written with: those that are no printable ASCII, and the sign of the encoding itself.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// One vault, as its file holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// `user@host:port`, or `local`.
+    server: String,
+    /// The vault's directory as it was mounted, percent-encoded: absolute, or relative to the login directory.
+    path: String,
+    /// The id in its config; vaults before format 8 have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
+/// A vault that is expected in a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// Its path below the mounted directory.
+    pub(super) path: RemotePath,
+    /// The id in its config.
+    pub(super) id: Option<String>,
+}
+
+/// Why the memory can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The file system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file does not hold what was written.
+    #[error(
+        "{} is damaged, so a vault that is missing on the server could not be noticed; remove that file if none is: {source}",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: toml::de::Error,
+    },
+}
+
+/// The vaults below one directory of one server.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    server: String,
+    /// The mounted directory, without empty and `.` parts.
+    directory: Vec<u8>,
+}
+
+impl Memory {
+    /// Of a directory of a server.
+    #[must_use]
+    pub fn of_server(destination: &Destination, directory: &str) -> Self {
+        let server = format!("{}@{}:{}", destination.user, destination.host, destination.port);
+        Self { server, directory: plain(directory.as_bytes()) }
+    }
+
+    /// Of a directory of this machine.
+    #[must_use]
+    pub fn of_local(directory: &Path) -> Self {
+        use std::os::unix::ffi::OsStrExt;
+        Self { server: LOCAL.to_owned(), directory: plain(directory.as_os_str().as_bytes()) }
+    }
+
+    /// The vaults that were unlocked in this directory or below it.
+    pub(super) fn expected(&self) -> Result<Vec<Expected>, MemoryError> {
+        let records = records()?.into_iter().map(|(_, record)| record);
+        let expected = records.filter_map(|record| {
+            let path = self.path_below(&record)?;
+            Some(Expected { path, id: record.id })
+        });
+        Ok(expected.collect())
+    }
+
+    /// Remembers a vault.
+    pub(super) fn remember(&self, path: &RemotePath, id: Option<String>) -> Result<(), MemoryError> {
+        let path = percent_encode(&self.full(path), ENCODED).to_string();
+        let record = Record { server: self.server.clone(), path, id };
+        let directory = directory();
+        let failed = |source| MemoryError::Io { path: directory.clone(), source };
+        paths::make_private(&directory).map_err(failed)?;
+        let file = record.file();
+        let text = toml::to_string(&record).map_err(io::Error::other).map_err(failed)?;
+        if fs::read_to_string(&file).is_ok_and(|known| known == text) {
+            return Ok(());
+        }
+        let mut written = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
+        written.write_all(text.as_bytes()).map_err(failed)?;
+        written.as_file().sync_all().map_err(failed)?;
+        written.persist(&file).map_err(|error| MemoryError::Io { path: file, source: error.error })?;
+        Ok(())
+    }
+
+    /// Forgets a vault.
+    pub(super) fn forget(&self, path: &RemotePath) -> Result<(), MemoryError> {
+        let path = percent_encode(&self.full(path), ENCODED).to_string();
+        remove(&Record { server: self.server.clone(), path, id: None }.file())
+    }
+
+    /// Forgets all vaults in this directory and below it. Returns their paths on the server.
+    ///
+    /// # Errors
+    ///
+    /// If the files can't be read or removed.
+    pub fn forget_below(&self) -> Result<Vec<String>, MemoryError> {
+        forget(|record| self.path_below(record).is_some())
+    }
+
+    /// A vault's whole path, as the mounted directory is written.
+    fn full(&self, path: &RemotePath) -> Vec<u8> {
+        let slash: &[u8] =
+            if self.directory.is_empty() || self.directory.ends_with(b"/") { b"" } else { b"/" };
+        match path.as_bytes() {
+            b"" => self.directory.clone(),
+            below => [self.directory.as_slice(), slash, below].concat(),
+        }
+    }
+
+    /// Where a vault lies below this directory; `None` if it does not.
+    fn path_below(&self, record: &Record) -> Option<RemotePath> {
+        if record.server != self.server {
+            return None;
+        }
+        let path: Vec<u8> = percent_decode_str(&record.path).collect();
+        let rest = path.strip_prefix(self.directory.as_slice())?;
+        let is_absolute = path.starts_with(b"/");
+        let is_below = match (self.directory.as_slice(), rest) {
+            (b"", _) => !is_absolute,
+            (directory, rest) => rest.is_empty() || directory.ends_with(b"/") || rest.starts_with(b"/"),
+        };
+        let names = rest.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        let path =
+            names.map(RemoteName::parse).try_fold(RemotePath::root(), |at, name| Some(at.join(&name?)));
+        path.filter(|_| is_below)
+    }
+}
+
+impl Record {
+    /// The file of this vault, whatever its id.
+    fn file(&self) -> PathBuf {
+        let name = Sha256::digest([self.server.as_bytes(), b"\0", self.path.as_bytes()].concat());
+        directory().join(format!("{}.toml", HEXLOWER.encode(&name)))
+    }
+}
+
+/// Forgets every vault. Returns their servers and paths.
+///
+/// # Errors
+///
+/// If the files can't be read or removed.
+pub fn forget_all() -> Result<Vec<String>, MemoryError> {
+    // What can't be read is removed, too.
+    for file in files()? {
+        if matches!(read(&file), Err(MemoryError::Damaged { .. })) {
+            remove(&file)?;
+        }
+    }
+    forget(|_| true)
+}
+
+fn forget(is_meant: impl Fn(&Record) -> bool) -> Result<Vec<String>, MemoryError> {
+    let mut forgotten = Vec::new();
+    for (file, record) in records()?.into_iter().filter(|(_, record)| is_meant(record)) {
+        remove(&file)?;
+        let path = percent_decode_str(&record.path).decode_utf8_lossy().into_owned();
+        forgotten.push(format!("{} of {}", path, record.server));
+    }
+    Ok(forgotten)
+}
+
+fn directory() -> PathBuf {
+    paths::state().join("vaults")
+}
+
+fn records() -> Result<Vec<(PathBuf, Record)>, MemoryError> {
+    files()?.into_iter().map(|file| read(&file).map(|record| (file, record))).collect()
+}
+
+fn files() -> Result<Vec<PathBuf>, MemoryError> {
+    let path = directory();
+    let failed = |source| MemoryError::Io { path: path.clone(), source };
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(failed)?.path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<Record, MemoryError> {
+    let text =
+        fs::read_to_string(file).map_err(|source| MemoryError::Io { path: file.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| MemoryError::Damaged { path: file.to_owned(), source })
+}
+
+fn remove(file: &Path) -> Result<(), MemoryError> {
+    match fs::remove_file(file) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(MemoryError::Io { path: file.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A path without empty and `.` parts, so that one directory is written in one way.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let root: &[u8] = if path.starts_with(b"/") { b"/" } else { b"" };
+    let parts = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    [root, &parts.collect::<Vec<_>>().join(&b'/')].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn memory(directory: &str) -> Memory {
+        Memory { server: "alice@hq:22".to_owned(), directory: plain(directory.as_bytes()) }
+    }
+
+    fn path(path: &str) -> RemotePath {
+        RemotePath::parse(path.as_bytes()).unwrap()
+    }
+
+    fn record(directory: &str, vault: &str) -> Record {
+        let memory = memory(directory);
+        let path = percent_encode(&memory.full(&path(vault)), ENCODED).to_string();
+        Record { server: memory.server, path, id: None }
+    }
+
+    #[test]
+    fn a_vault_is_expected_from_whichever_directory_above_it_is_mounted() {
+        let vault = record("/srv/nextcloud/", "Ärzte 100%/Vault");
+        for (directory, below) in [
+            ("/srv/nextcloud", Some("Ärzte 100%/Vault")),
+            ("/srv//./nextcloud/", Some("Ärzte 100%/Vault")),
+            ("/", Some("srv/nextcloud/Ärzte 100%/Vault")),
+            ("/srv/nextcloud/Ärzte 100%/Vault", Some("")),
+            ("/srv/nextcloud/Ärzte 100%/Vault/d", None),
+            ("/srv/next", None),
+            ("srv/nextcloud", None),
+            ("", None),
+        ] {
+            assert_eq!(memory(directory).path_below(&vault), below.map(path), "{directory}");
+        }
+    }
+
+    #[test]
+    fn what_lies_in_the_login_directory_is_expected_there() {
+        assert_eq!(memory("").path_below(&record("", "Vault")), Some(path("Vault")));
+        assert_eq!(memory("files").path_below(&record("", "files/Vault")), Some(path("Vault")));
+        assert_eq!(memory("").path_below(&record("files", "Vault")), Some(path("files/Vault")));
+        assert_eq!(memory("").path_below(&record("", "")), Some(RemotePath::root()));
+    }
+
+    #[test]
+    fn another_user_or_server_has_other_vaults() {
+        let mut vault = record("/srv", "Vault");
+        vault.server = "bob@hq:22".to_owned();
+        assert_eq!(memory("/srv").path_below(&vault), None);
+    }
+}
