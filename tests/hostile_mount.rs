@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "hostile_mount/places.rs"]
+mod places;
 mod support;
 
 use std::collections::BTreeSet;
