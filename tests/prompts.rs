@@ -311,11 +311,11 @@ fn any_number_of_prompts_in_any_number_of_rounds() {
     for (name, instructions, prompts) in ROUNDS {
         for words in [name, instructions] {
             if !words.is_empty() {
-                expected += &format!("{words}\r\n");
+                expected += &format!("(alice@127.0.0.1) {words}\r\n");
             }
         }
         for (prompt, echo, answer) in prompts {
-            let prompt = format!("(alice@127.0.0.1) {prompt}").replace('\n', "\r\n");
+            let prompt = format!("(alice@127.0.0.1) {prompt}").replace('\n', " ");
             terminal.answer(&prompt, &format!("{answer}\n"));
             expected += &format!("{prompt}{}\r\n", if *echo { answer } else { "" });
         }

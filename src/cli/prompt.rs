@@ -4,15 +4,22 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+use super::screen;
 
 /// What Ctrl-C sends.
 const INTERRUPT: u8 = 0x03;
 
 /// Longest line a terminal takes (`MAX_CANON` of Linux), bytes.
 const LINE_MAX: usize = 4096;
+
+/// Held while somebody is asked: what is typed for one question must not answer another. A connection that is lost meanwhile is logged in to again
+/// by another thread, and the server then decides what that asks, and when.
+static ASKING: Mutex<()> = Mutex::new(());
 
 /// Where questions go.
 enum Way {
@@ -39,18 +46,14 @@ pub(super) fn is_possible() -> bool {
     !matches!(way(), Way::Nowhere)
 }
 
-/// Asks, showing `text` word for word. An error says why nobody answers.
+/// Asks, after whatever is being asked. An error says why nobody answers.
 pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+    let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     match way() {
         Way::Terminal(terminal) => read_line(terminal, text, echo),
         Way::Program(program) => run(&program, text),
         Way::Nowhere => Err("there is no terminal, and no program named by SSH_ASKPASS".to_owned()),
     }
-}
-
-/// A server's text must not play with the terminal.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
 /// The terminal's settings before a question, put back when this is dropped.
@@ -83,7 +86,9 @@ fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<Str
     let failed = |error: std::io::Error| format!("the terminal can't be used: {error}");
     let file = terminal.try_clone().map_err(failed)?;
     let changed = Restored::change(&file, echo).map_err(|error| failed(error.into()))?;
-    terminal.write_all(shown(text).as_bytes()).map_err(failed)?;
+    // Questions of Scaup's own may have several lines; a server's are one (`Question::text`).
+    let lines: Vec<String> = text.split('\n').map(|line| screen::fitting(line, &terminal)).collect();
+    terminal.write_all(lines.join("\n").as_bytes()).map_err(failed)?;
     let mut line = Zeroizing::new(vec![0; LINE_MAX]);
     // The terminal hands over one line at a time.
     let len = terminal.read(&mut line).map_err(failed)?;

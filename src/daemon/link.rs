@@ -55,6 +55,8 @@ pub(super) struct Link {
     outgoing: mpsc::Sender<Outgoing>,
     waiting: Waiting,
     next_prompt: Arc<AtomicU64>,
+    /// Held while this front end is being asked.
+    asking: Arc<tokio::sync::Mutex<()>>,
     gone: watch::Receiver<bool>,
     _tasks: Arc<Tasks>,
 }
@@ -134,7 +136,17 @@ impl Link {
             lock(&answered).clear();
         });
         let tasks = Arc::new(Tasks([talking.abort_handle(), listening.abort_handle()]));
-        (Self { outgoing, waiting, next_prompt: Arc::default(), gone, _tasks: tasks }, incoming)
+        (
+            Self {
+                outgoing,
+                waiting,
+                next_prompt: Arc::default(),
+                asking: Arc::default(),
+                gone,
+                _tasks: tasks,
+            },
+            incoming,
+        )
     }
 
     /// Tells the front end something.
@@ -162,8 +174,10 @@ impl Link {
         let _ = self.gone.clone().wait_for(|&gone| gone).await;
     }
 
-    /// Asks a person, who may take as long as they like; an error says why nobody answers.
+    /// Asks a person, who may take as long as they like; an error says why nobody answers. One question is asked at a time: what is meant for
+    /// one must not be typed for another.
     pub(super) async fn ask(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        let _asking = self.asking.lock().await;
         let nobody = || "whoever could be asked is gone".to_owned();
         let id = self.next_prompt.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();

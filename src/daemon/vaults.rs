@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::link::Link;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
-use super::status::shown;
+use super::status::{exact, shown};
 use crate::drive::{Drive, VaultError, VaultState};
 use crate::remote::{RemoteError, RemotePath};
 
@@ -27,7 +27,7 @@ type Answer = Result<Zeroizing<String>, String>;
 pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
     let first = request.vaults.first().and_then(|named| parse(named).ok());
     let path = first.filter(|_| !request.no_vaults && prompts.has_vault_password())?;
-    Some(prompts.vault_password(&shown(&path)).await)
+    Some(prompts.vault_password(&exact(&path)).await)
 }
 
 /// Unlocks, while mounting, the vaults that were named, or else those that are found.
@@ -97,7 +97,7 @@ async fn unlock_asking(
     loop {
         let answer = match known.take() {
             Some(answer) => answer,
-            None => prompts.vault_password(&shown(path)).await,
+            None => prompts.vault_password(&exact(path)).await,
         };
         let password = match answer {
             Ok(password) if password.is_empty() => {
@@ -158,7 +158,7 @@ fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<Remo
             format!("there is no {word} vault; `scaup status` shows all"),
         )),
         Err(several) => {
-            let names: Vec<String> = several.iter().map(shown).collect();
+            let names: Vec<String> = several.iter().map(|path| shown(path).into()).collect();
             let text = format!("there are several {word} vaults, name one of: {}", names.join(", "));
             Err(Failure::new(FailureKind::Vault, text))
         }

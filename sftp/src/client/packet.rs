@@ -3,6 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::error::{SftpError, StatusCode};
+use crate::text::Line;
 
 /// Longest packet that is taken from a server: OpenSSH sends at most 256 KiB.
 pub(super) const PACKET_MAX: usize = 512 * 1024;
@@ -227,8 +228,7 @@ pub(super) fn decode(mut packet: Bytes) -> Result<(u32, Reply), SftpError> {
             let code = take_u32(&mut packet, "status")?.into();
             // Old servers leave the words out.
             let message = take_string(&mut packet, "status").unwrap_or_default();
-            let message =
-                String::from_utf8_lossy(&message).chars().filter(|c| !c.is_control()).take(200).collect();
+            let message = Line::of(&String::from_utf8_lossy(&message)).into();
             Reply::Status { code, message }
         }
         kind::HANDLE => {
