@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
@@ -20,6 +20,12 @@ const LINE_MAX: usize = 4096;
 /// Held while somebody is asked: what is typed for one question must not answer another. A connection that is lost meanwhile is logged in to again
 /// by another thread, and the server then decides what that asks, and when.
 static ASKING: Mutex<()> = Mutex::new(());
+
+/// What is to be told once the question that stands is answered; `None` while there is none.
+static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// Lines that are held back.
+const HELD_BACK_MAX: usize = 100;
 
 /// Where questions go.
 enum Way {
@@ -49,6 +55,26 @@ pub(super) fn is_possible() -> bool {
 /// Asks, after whatever is being asked. An error says why nobody answers.
 pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    *held_back() = Some(Vec::new());
+    let answer = ask_now(text, echo);
+    held_back().take().into_iter().flatten().for_each(|line| screen::tell(&line));
+    answer
+}
+
+/// Tells something that another thread may come upon while somebody is asked: not before that is over.
+pub(super) fn tell(line: &str) {
+    match &mut *held_back() {
+        None => screen::tell(line),
+        Some(held) if held.len() < HELD_BACK_MAX => held.push(line.to_owned()),
+        Some(_) => {}
+    }
+}
+
+fn held_back() -> MutexGuard<'static, Option<Vec<String>>> {
+    HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ask_now(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     match way() {
         Way::Terminal(terminal) => read_line(terminal, text, echo),
         Way::Program(program) => run(&program, text),

@@ -202,7 +202,7 @@ impl Place {
             interactive: true,
             foreground: true,
         };
-        let remote = crate::daemon::connect_here(&request, prompt::ask, screen::tell).await?;
+        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
         Ok((remote, path))
     }
 }

@@ -189,3 +189,39 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(nobody())).map(|secret| secret.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_question_is_asked_at_a_time() {
+        let (front_end, stream) = UnixStream::pair().unwrap();
+        let (link, _requests) = Link::start(stream);
+        let (read, mut write) = front_end.into_split();
+        let mut heard = BufReader::new(read).lines();
+        let asked = ["Password for vault Vault: ", "(alice@hq) Verification code: "].map(|text| {
+            let link = link.clone();
+            tokio::spawn(async move { link.ask(text.to_owned(), false).await })
+        });
+        for typed in ["for the first", "for the second"] {
+            let Event::Prompt(prompt) =
+                serde_json::from_str(&heard.next_line().await.unwrap().unwrap()).unwrap()
+            else {
+                unreachable!()
+            };
+            link.tell(Event::Done);
+            let next = heard.next_line().await.unwrap().unwrap();
+            assert!(matches!(serde_json::from_str(&next).unwrap(), Event::Done), "{next}");
+            let answer = Request::Answer { id: prompt.id, answer: Ok(Secret(typed.to_owned().into())) };
+            let line = format!("{}\n", serde_json::to_string(&answer).unwrap());
+            write.write_all(line.as_bytes()).await.unwrap();
+        }
+        for (asked, typed) in asked.into_iter().zip(["for the first", "for the second"]) {
+            assert_eq!(asked.await.unwrap().unwrap().as_str(), typed);
+        }
+    }
+}

@@ -10,7 +10,7 @@ use crate::config::mount_options::SortedOptions;
 use crate::config::target::Target;
 
 /// Told before a person is asked for the password of a vault on a server: from here on, what is typed is for this machine alone.
-pub const LOGIN_HAS_ENDED: &str = "the login has ended: the next question is Scaup's own, and what is typed there is not sent to the server";
+pub const LOGIN_HAS_ENDED: &str = "the login has ended: what is asked for next is not sent to the server";
 
 /// The question for the password of a vault.
 #[must_use]
