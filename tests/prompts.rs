@@ -89,6 +89,9 @@ fn at_a_terminal_everything_is_asked_for_and_no_secret_is_shown() {
     for secret in [Sshd::PASSPHRASE, &code, &vault.manifest.password] {
         assert!(!screen.contains(secret), "{secret} was shown: {screen}");
     }
+    let place = |words: &str| screen.find(words).unwrap_or_else(|| panic!("{words}: {screen}"));
+    assert!(place("code accepted") < place("the login has ended"), "{screen}");
+    assert!(place("the login has ended") < place("Password for vault Vault: "), "{screen}");
     for said in
         ["wrong passphrase", "key accepted", "code accepted", "vault Vault found", "vault Vault unlocked"]
     {

@@ -292,6 +292,21 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_status_are_one_line_of_what_is_seen() {
+        let words = format!("full\n\u{1b}[2J\u{9b}31m\u{202e}scaup: {}", "x".repeat(100_000));
+        let status = packet(|b| {
+            b.put_u8(kind::STATUS);
+            b.put_u32(7);
+            b.put_u32(4);
+            b.put_u32(u32::try_from(words.len()).unwrap());
+            b.put_slice(words.as_bytes());
+        });
+        let (_, Reply::Status { message, .. }) = decode(status).unwrap() else { unreachable!() };
+        assert!(message.starts_with("full \u{fffd}[2J\u{fffd}31m\u{fffd}scaup: xxx"), "{message:?}");
+        assert!(message.len() < 1000 && message.chars().all(crate::text::is_visible), "{message:?}");
+    }
+
+    #[test]
     fn extended_attributes_inside_names_are_skipped_whole() {
         let names = packet(|b| {
             b.put_u8(kind::NAME);

@@ -164,6 +164,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_servers_question_begins_with_a_mark_and_it_is_one_line() {
+        let destination = || "alice@hq".to_owned();
+        for prompt in ["\nPassword for vault Vault: ", "\r\u{1b}[2KPassphrase for key x: ", "\u{202e}\0"] {
+            let text =
+                Question::Prompt { destination: destination(), prompt: Line::of(prompt), echo: false }.text();
+            assert!(text.starts_with("(alice@hq) ") && text.chars().all(crate::text::is_visible), "{text:?}");
+        }
+        let text = Question::Passphrase { path: "key: \n(alice@hq) Password: ".into() }.text();
+        assert_eq!(text, "Passphrase for key key:  (alice@hq) Password: : ");
+    }
+
+    #[test]
     fn prompts_for_a_password_are_told_from_those_for_a_code() {
         let asked = |prompt: &str| {
             let (destination, prompt) = ("alice@hq".to_owned(), Line::of(prompt));
