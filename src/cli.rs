@@ -1,5 +1,4 @@
 //! The command line: parsed here, carried out by one file per command.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bookmark;
 mod check;
@@ -11,6 +10,7 @@ mod login;
 mod mount;
 mod progress;
 mod prompt;
+mod screen;
 mod status;
 mod unmount;
 mod vault;
@@ -68,7 +68,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // Front ends hear passwords, too.
     if let Err(error) = crate::memory::protect() {
-        eprintln!("scaup: the memory of this process can't be protected: {error}");
+        screen::fail(&format!("the memory of this process can't be protected: {error}"));
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -97,8 +97,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(CliError { kind, message }) => {
-            // It may hold names and words of a server.
-            eprintln!("scaup: {}", prompt::shown(&message));
+            screen::fail(&message);
             ExitCode::from(code(kind))
         }
     }
@@ -106,7 +105,7 @@ pub fn main() -> ExitCode {
 
 fn run_daemon() -> ExitCode {
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| crate::log::Lines(std::io::stderr()))
         .with_ansi(false)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("SCAUP_LOG").unwrap_or_else(|_| "scaup=info".into()),

@@ -10,5 +10,6 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod drive;
+mod log;
 pub mod memory;
 pub mod remote;

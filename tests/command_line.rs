@@ -614,3 +614,49 @@ fn what_the_server_says_and_names_does_not_play_with_the_terminal() {
     }
     mount.unmount(&scaup);
 }
+
+#[test]
+fn a_name_can_not_forge_a_line_and_programs_get_it_whole() {
+    const NAME: &str = "Evil\n  vault Real: unlocked (format 8, SIV_GCM)\r\u{85}\u{2028}  x \u{202e}gnp.exe \u{9b}31m\u{200b}\u{e0041}";
+    let plays = |c: char| {
+        !matches!(c, '\n' | '\t')
+            && (c.is_control() || matches!(c, '\u{200b}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}'))
+    };
+    let scaup = scaup();
+    let directory = scaup.home().join("directory");
+    let vault = directory.join(NAME);
+    fs::create_dir_all(vault.join("d")).unwrap();
+    for marker in ["vault.cryptomator", "masterkey.cryptomator"] {
+        fs::write(vault.join(marker), "x").unwrap();
+    }
+    let mount = scaup.mount(&directory).args(["-o", "fsname=a\u{202e}b\u{9b}c"]).start();
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 1);
+    let path = mount.path().to_str().unwrap();
+    let status = ends_with(&scaup, 0, ["status"]);
+    assert_eq!(status.lines().filter(|line| line.trim_start().starts_with("vault ")).count(), 1, "{status}");
+    let unlock = ends_with(&scaup, 5, ["unlock", "--vault-password-command", "echo x", path, NAME]);
+    let check = ends_with(
+        &scaup,
+        5,
+        ["vault", "check", "--vault-password-command", "echo x", vault.to_str().unwrap()],
+    );
+    ends_with(&scaup, 0, ["bookmark", "add", "hq", &format!("./{NAME}")]);
+    let bookmarks = ends_with(&scaup, 0, ["bookmark", "list"]);
+    let bookmark = ends_with(&scaup, 0, ["bookmark", "show", "hq"]);
+    let log = fs::read_to_string(scaup.home().join("state/scaup/directory.log")).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = mounts.lines().find(|line| line.contains(path)).unwrap();
+    for said in [mount.said(), &status, &unlock, &check, &bookmarks, &bookmark, &log, mounts] {
+        assert!(!said.contains(plays), "{said:?}");
+        // The file of a bookmark is shown as it is, and may have a text of several lines between quotes.
+        let forged = |line: &str| line.starts_with("  vault Real") && said != bookmark;
+        assert!(!said.lines().any(forged), "{said:?}");
+    }
+    assert_eq!(bookmarks.lines().count(), 1, "{bookmarks}");
+    assert_eq!(bookmarks.matches('\t').count(), 1, "{bookmarks}");
+
+    let json = ends_with(&scaup, 0, ["status", "--json"]);
+    assert!(!json.contains(plays), "{json:?}");
+    assert_eq!(scaup.status()["mounts"][0]["vaults"][0]["path"], NAME);
+    mount.unmount(&scaup);
+}

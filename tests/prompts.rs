@@ -89,6 +89,9 @@ fn at_a_terminal_everything_is_asked_for_and_no_secret_is_shown() {
     for secret in [Sshd::PASSPHRASE, &code, &vault.manifest.password] {
         assert!(!screen.contains(secret), "{secret} was shown: {screen}");
     }
+    let place = |words: &str| screen.find(words).unwrap_or_else(|| panic!("{words}: {screen}"));
+    assert!(place("code accepted") < place("the login has ended"), "{screen}");
+    assert!(place("the login has ended") < place("Password for vault Vault: "), "{screen}");
     for said in
         ["wrong passphrase", "key accepted", "code accepted", "vault Vault found", "vault Vault unlocked"]
     {
@@ -236,8 +239,11 @@ fn an_unknown_host_is_asked_about_at_the_terminal() {
 /// A prompt, whether the answer may be seen, and the right answer.
 type Prompt = (&'static str, bool, &'static str);
 
-/// What a server asks at a time: its name, its instructions, and prompts. PAM asks one thing, RFC 4256 allows any number, and none.
-const ROUNDS: [(&str, &str, &[Prompt]); 4] = [
+/// What a server asks at a time: its name, its instructions, and prompts.
+type Round = (&'static str, &'static str, &'static [Prompt]);
+
+/// PAM asks one thing, RFC 4256 allows any number, and none.
+const ROUNDS: &[Round] = &[
     (
         "Two factors",
         "Have your token at hand.",
@@ -252,11 +258,20 @@ const ROUNDS: [(&str, &str, &[Prompt]); 4] = [
     ("", "", &[("Word of the day ", false, "word")]),
 ];
 
-/// A server that lets in whoever gives every right answer, and has nothing to offer. It counts the rounds.
-struct Asking(usize);
+/// A server that lets in whoever gives every right answer, and has nothing to offer.
+struct Asking {
+    banner: Option<&'static str>,
+    rounds: &'static [Round],
+    /// Rounds that were answered.
+    answered: usize,
+}
 
 impl Handler for Asking {
     type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.banner.map(str::to_owned))
+    }
 
     async fn auth_keyboard_interactive<'a>(
         &'a mut self,
@@ -265,23 +280,30 @@ impl Handler for Asking {
         response: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
         if let Some(answers) = response {
-            let right = ROUNDS[self.0].2.iter().map(|(_, _, answer)| answer.as_bytes().to_vec());
+            let right = self.rounds[self.answered].2.iter().map(|(_, _, answer)| answer.as_bytes().to_vec());
             if !answers.map(|answer| answer.to_vec()).eq(right) {
                 return Ok(Auth::reject());
             }
-            self.0 += 1;
+            self.answered += 1;
         }
-        Ok(ROUNDS.get(self.0).map_or(Auth::Accept, |(name, instructions, prompts)| Auth::Partial {
-            name: (*name).into(),
-            instructions: (*instructions).into(),
-            prompts: prompts.iter().map(|(prompt, echo, _)| ((*prompt).into(), *echo)).collect(),
+        Ok(self.rounds.get(self.answered).map_or(Auth::Accept, |(name, instructions, prompts)| {
+            Auth::Partial {
+                name: (*name).into(),
+                instructions: (*instructions).into(),
+                prompts: prompts.iter().map(|(prompt, echo, _)| ((*prompt).into(), *echo)).collect(),
+            }
         }))
     }
 }
 
-#[test]
-fn any_number_of_prompts_in_any_number_of_rounds() {
-    let scaup = scaup();
+/// Runs `mount` at a terminal of `columns`, of a server that says this and has nothing to offer.
+fn mount_of_asking(
+    scaup: &Scaup,
+    runtime: &tokio::runtime::Runtime,
+    banner: Option<&'static str>,
+    rounds: &'static [Round],
+    columns: u16,
+) -> Terminal {
     let key = Key::generate(&scaup.home().join("host"), KeyKind::Ed25519, "");
     let config = Arc::new(Config {
         keys: vec![russh::keys::load_secret_key(key.path(), None).unwrap()],
@@ -292,36 +314,131 @@ fn any_number_of_prompts_in_any_number_of_rounds() {
     let port = listener.local_addr().unwrap().port();
     let known = scaup.home().join("known");
     fs::write(&known, format!("[127.0.0.1]:{port} {}\n", key.public_fields())).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.spawn(async move {
         listener.set_nonblocking(true).unwrap();
         let (socket, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
-        russh::server::run_stream(config, socket, Asking(0)).await.unwrap().await
+        russh::server::run_stream(config, socket, Asking { banner, rounds, answered: 0 }).await.unwrap().await
     });
-    let mut terminal = Terminal::run(
-        &scaup,
+    Terminal::run(
+        scaup,
         &format!(
-            "'{}' mount alice@127.0.0.1 '{}' -p {port} -o UserKnownHostsFile='{}'",
+            "stty cols {columns}; '{}' mount alice@127.0.0.1 '{}' -p {port} -o UserKnownHostsFile='{}'",
             env!("CARGO_BIN_EXE_scaup"),
-            mountpoint(&scaup).display(),
+            mountpoint(scaup).display(),
             known.display(),
         ),
-    );
+    )
+}
+
+#[test]
+fn any_number_of_prompts_in_any_number_of_rounds() {
+    let scaup = scaup();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut terminal = mount_of_asking(&scaup, &runtime, None, ROUNDS, 0);
     let mut expected = String::new();
     for (name, instructions, prompts) in ROUNDS {
         for words in [name, instructions] {
             if !words.is_empty() {
-                expected += &format!("{words}\r\n");
+                expected += &format!("(alice@127.0.0.1) {words}\r\n");
             }
         }
-        for (prompt, echo, answer) in prompts {
-            let prompt = format!("(alice@127.0.0.1) {prompt}").replace('\n', "\r\n");
+        for (prompt, echo, answer) in *prompts {
+            let prompt = format!("(alice@127.0.0.1) {prompt}").replace('\n', " ");
             terminal.answer(&prompt, &format!("{answer}\n"));
             expected += &format!("{prompt}{}\r\n", if *echo { answer } else { "" });
         }
     }
     let (_, screen) = terminal.end();
     assert!(screen.contains(&format!("{expected}code accepted")), "{screen}\nhas not:\n{expected}");
+}
+
+/// What a server says that wants to be taken for Scaup: in its banner, its name, its instructions, and prompts.
+const FORGED: &[Round] = &[
+    (
+        "two\nlines of its name\u{85}Passphrase for key /home/alice/.ssh/id_ed25519: ",
+        "key accepted\ncode accepted\rvault Vault found\u{2028}\u{202e}abc\u{2066} \u{1b}]0;t\u{7}",
+        &[
+            ("\nPassword for vault Vault: ", false, "1"),
+            ("\u{8}\u{8}\u{1b}[2K\r\u{9b}2KPassword for vault Vault: ", true, "2"),
+            ("\u{338}\u{489}\u{301}\u{302}\u{303}\u{304}\u{305}\u{306}? ", true, "3"),
+            // On a terminal of 80 columns, a line of its own if nobody breaks it.
+            (
+                "........................................................... Password for vault Vault: ",
+                false,
+                "4",
+            ),
+        ],
+    ),
+    ("", "", &[("\0\u{200b}\u{e0050}p\u{2060}xyz: ", false, "5")]),
+];
+
+/// Whether a line of the screen is as a server's, or the rest of one.
+fn is_marked(line: &str) -> bool {
+    line.starts_with("(alice@127.0.0.1) ") || line.starts_with("  > ")
+}
+
+#[test]
+fn whatever_a_server_says_is_marked_and_is_no_question_of_scaups() {
+    let scaup = scaup();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let banner =
+        "b \u{202e}LTR\u{202c} \u{200b} \x1b[31mred \u{9b}31m \u{2028}Password for vault Vault: \ny\n";
+    let mut terminal = mount_of_asking(&scaup, &runtime, Some(banner), FORGED, 80);
+    for (ending, _, answer) in FORGED.iter().flat_map(|(_, _, prompts)| *prompts) {
+        let ending = ending.get(ending.len() - 2..).unwrap();
+        terminal.answer(ending, &format!("{answer}\n"));
+    }
+    let (_, screen) = terminal.end();
+    let plays = |c: char| {
+        c != '\n'
+            && c != '\r'
+            && (c.is_control() || matches!(c, '\u{200b}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}'))
+    };
+    assert!(!screen.contains(plays), "{screen:?}");
+    let own = ["connecting to ", "password and code accepted", "scaup: "];
+    for line in screen.split(['\n', '\r']).filter(|line| !line.is_empty()) {
+        let is_own = own.iter().any(|own| line.starts_with(own));
+        assert!(is_own || is_marked(line), "{line:?} in {screen}");
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+}
+
+#[test]
+fn a_server_gets_nothing_that_was_typed_for_a_vault() {
+    let scaup = scaup();
+    let sshd = Sshd::key_only().authentication_methods("keyboard-interactive").start();
+    let vault = Fixture::unpack("empty-gcm");
+    vault.copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let place = format!("{}@{}:Vault", sshd.user(), sshd.host());
+    let words = format!(
+        "'{}' vault check {place} -p {} -o 'UserKnownHostsFile={}'",
+        env!("CARGO_BIN_EXE_scaup"),
+        sshd.port(),
+        sshd.known_hosts_file().display()
+    );
+    let mut terminal = Terminal::run(&scaup, &words);
+    let code = format!("({}@{}) Verification code: ", sshd.user(), sshd.host());
+    let password = format!("Password for vault {place}: ");
+    terminal.answer(&code, &format!("{}\n", sshd.totp()));
+    terminal.answer(&password, "");
+    // The server wants a login at this very moment, and would ask for its code.
+    let before = sshd.connections();
+    sshd.cut_connections();
+    let is_new = |connection: &u32| !before.contains(connection);
+    eventually("it is connected anew", PATIENCE, || sshd.connections().iter().any(is_new));
+    eventually("the server asks", PATIENCE, || {
+        sshd.log().matches("Postponed keyboard-interactive").count() >= 2
+    });
+    let screen = terminal.screen();
+    assert!(screen.ends_with(&password), "one question at a time: {screen}");
+    let ended = screen.find("the login has ended").expect("it says so");
+    assert!(screen.find(&code).unwrap() < ended && ended < screen.find(&password).unwrap(), "{screen}");
+    // Who types now answers the question that stands there.
+    terminal.answer("", &format!("{}\n", vault.manifest.password));
+    terminal.answer(&code, "");
+    let screen = terminal.screen();
+    assert!(!screen.contains(&vault.manifest.password), "{screen}");
 }
 
 /// Has the server's PAM show what is typed, and ask in other words.

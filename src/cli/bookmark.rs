@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::exit::CliError;
+use super::screen;
 use crate::config::bookmark::{self, Bookmark, BookmarkError};
 use crate::config::ssh_config;
 
@@ -63,14 +64,14 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
         Command::List => {
             for name in bookmark::names()? {
                 match bookmark::load(&name) {
-                    Ok(found) => println!("{name}\t{}", found.target),
-                    Err(error) => eprintln!("scaup: {error}"),
+                    Ok(found) => screen::out_columns(&[&name, &found.target]),
+                    Err(error) => screen::fail(&error.to_string()),
                 }
             }
         }
         Command::Show { name } => {
             let found = bookmark::load(&name)?;
-            print!("{}", toml::to_string(&found).map_err(CliError::other)?);
+            toml::to_string(&found).map_err(CliError::other)?.lines().for_each(screen::out);
         }
         Command::Edit { name, settings } if settings.is_empty() => edit(&name)?,
         Command::Edit { name, settings } => {
@@ -155,17 +156,17 @@ fn import(files: &[PathBuf]) -> Result<(), CliError> {
                     match bookmark::find(&name) {
                         Ok(None) => {
                             bookmark::save(&name, &new)?;
-                            println!("{name}\t{}", new.target);
+                            screen::out_columns(&[&name, &new.target]);
                         }
                         Ok(Some(_)) => {
-                            eprintln!("scaup: there is a bookmark {name:?} already; left as it is")
+                            screen::fail(&format!("there is a bookmark {name:?} already; left as it is"));
                         }
-                        Err(error) => eprintln!("scaup: {error}"),
+                        Err(error) => screen::fail(&error.to_string()),
                     }
                 }
             }
             Err(error) => {
-                eprintln!("scaup: {}: {}", file.display(), error.message);
+                screen::fail(&format!("{}: {}", file.display(), error.message));
                 failed += 1;
             }
         }

@@ -1,20 +1,23 @@
 //! `scaup vault check`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use scaup_crypto::Cryptor;
+use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
 use super::exit::CliError;
 use super::prompt;
+use super::screen;
 use super::vault::{Place, password_from};
 use crate::check::{self, CheckError, Finding, Options, Progress, Report, Severity, Summary};
 use crate::config::size;
-use crate::daemon::protocol::FailureKind;
+use crate::config::target::Target;
+use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED, password_question};
 use crate::drive::{VaultError, open_vault};
 use crate::remote::{Remote, RemoteError, RemotePath};
 
@@ -58,7 +61,7 @@ pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliErr
         }
     })?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(CliError::other)?);
+        screen::out_json(&report)?;
     } else {
         show(&report);
     }
@@ -97,16 +100,21 @@ async fn unlock(arguments: &Arguments, remote: &dyn Remote, vault: &RemotePath) 
     loop {
         let password = match &arguments.vault_password_command {
             Some(command) => password_from(command, path)?,
-            None => prompt::ask(&format!("Password for vault {path}: "), false).map_err(|reason| {
-                CliError::new(FailureKind::Vault, format!("no password was given: {reason}"))
-            })?,
+            None => {
+                if attempt == 1 && matches!(Target::parse(path), Ok(Target::Server(_))) {
+                    screen::tell(LOGIN_HAS_ENDED);
+                }
+                prompt::ask(&password_question(path), false).map_err(|reason| {
+                    CliError::new(FailureKind::Vault, format!("no password was given: {reason}"))
+                })?
+            }
         };
         match open_vault(remote, vault, &password).await {
             Ok(cryptor) => return Ok(cryptor),
             Err(error @ VaultError::WrongPassword(_))
                 if attempt < ATTEMPTS && arguments.vault_password_command.is_none() =>
             {
-                eprintln!("{error}");
+                screen::tell(&error.to_string());
                 attempt += 1;
             }
             Err(error) => return Err(CliError::new(FailureKind::Vault, error)),
@@ -144,15 +152,15 @@ impl ProgressLine {
             0 => String::new(),
             bytes => format!(", {} read", size::show(bytes)),
         };
-        eprint!("\r\x1b[K{done} of {found} directories, {} files{bytes}", get(&progress.files));
-        let _ = std::io::stderr().flush();
+        let files = get(&progress.files);
+        screen::write_over(&format!("{done} of {found} directories, {files} files{bytes}"));
     }
 }
 
 impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.is_shown {
-            eprint!("\r\x1b[K");
+            screen::write_over("");
         }
     }
 }
@@ -164,30 +172,30 @@ fn show(report: &Report) {
     let Summary { directories, files, links, bytes, content, info, warning, critical, left_out } =
         report.summary;
     if !report.findings.is_empty() {
-        println!();
+        screen::out("");
     }
     if left_out > 0 {
-        println!("{left_out} more findings are not listed.");
+        screen::out(&format!("{left_out} more findings are not listed."));
     }
-    println!(
+    screen::out(&format!(
         "Checked {}, {} ({}) and {}.",
         number(directories, "directory", "directories"),
         number(files, "file", "files"),
         size::show(bytes),
         number(links, "link", "links")
-    );
+    ));
     if content {
-        println!("All content was read.");
+        screen::out("All content was read.");
     } else {
-        println!("Content was not read: --content authenticates that, too.");
+        screen::out("Content was not read: --content authenticates that, too.");
     }
     let hints = match info {
         0 => String::new(),
         info => format!(" Besides, {}.", number(info, "hint", "hints")),
     };
     match (critical, warning) {
-        (0, 0) => println!("Nothing is wrong.{hints}"),
-        _ => println!("Found {}.{hints}", counted(critical, warning)),
+        (0, 0) => screen::out(&format!("Nothing is wrong.{hints}")),
+        _ => screen::out(&format!("Found {}.{hints}", counted(critical, warning))),
     }
 }
 
@@ -198,12 +206,13 @@ fn show_finding(finding: &Finding) {
         Severity::Warning => "warning",
         Severity::Critical => "CRITICAL",
     };
-    println!("{severity}: {}", printable(&finding.what));
+    screen::out(&format!("{severity}: {}", Line::of(&finding.what)));
+    let path = Line::of(&finding.path);
     match &finding.cleartext {
-        Some(cleartext) => println!("    {} ({})", printable(cleartext), printable(&finding.path)),
-        None => println!("    {}", printable(&finding.path)),
+        Some(cleartext) => screen::out(&format!("    {} ({path})", Line::of(cleartext))),
+        None => screen::out(&format!("    {path}")),
     }
-    println!("    {}", finding.advice);
+    screen::out(&format!("    {}", finding.advice));
 }
 
 fn counted(critical: u64, warning: u64) -> String {
@@ -218,9 +227,4 @@ fn counted(critical: u64, warning: u64) -> String {
 
 fn number(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// A name that somebody else chose must not play with the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

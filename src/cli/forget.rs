@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::exit::CliError;
-use super::prompt;
+use super::screen;
 use crate::config::bookmark;
 use crate::config::target::Target;
 use crate::config::{mount_options, ssh_config};
@@ -46,10 +46,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
         None => forget_all().map_err(failed)?,
     };
     if forgotten.is_empty() {
-        println!("no vault was remembered there");
+        screen::out("no vault was remembered there");
     }
     for vault in forgotten {
-        println!("forgot vault {}", prompt::shown(&vault));
+        screen::out(&format!("forgot vault {vault}"));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::converse::{self, Answer};
 use super::exit::CliError;
 use super::prompt;
+use super::screen;
 use crate::config::bookmark::{self, Bookmark};
 use crate::config::target::{ServerTarget, Target};
 use crate::config::{mount_options, paths, size};
@@ -114,7 +115,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
         return Err(CliError::other("the mount's process answered something else"));
     };
     if !quiet {
-        eprintln!("{name} is mounted at {}", mountpoint.display());
+        screen::tell(&format!("{name} is mounted at {}", mountpoint.display()));
     }
     if !foreground {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use super::prompt;
+use super::screen;
 use crate::config::size;
 use crate::daemon::protocol::UnsavedEntry;
 
@@ -24,7 +24,7 @@ impl Progress {
     pub(super) fn tell(&mut self, text: &str) {
         self.end_line();
         if !self.quiet {
-            eprintln!("{}", prompt::shown(text));
+            text.lines().for_each(screen::tell);
         }
     }
 
@@ -39,10 +39,9 @@ impl Progress {
             _ => ("saving", format!("{} {files}, {}", left.files, size::show(left.bytes))),
         };
         if self.in_place {
-            // Back to the line's begin, and away with what stood there (ECMA-48: EL).
-            eprint!("\r\x1b[K{what}: {left} left");
+            screen::write_over(&format!("{what}: {left} left"));
         } else {
-            eprintln!("{what} {left}");
+            screen::tell(&format!("{what} {left}"));
         }
         self.saving = true;
     }
@@ -50,7 +49,7 @@ impl Progress {
     /// What comes next begins on a line of its own.
     pub(super) fn end_line(&mut self) {
         if self.saving && self.in_place {
-            eprintln!();
+            screen::end_line();
         }
         self.saving = false;
     }

@@ -4,15 +4,28 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+use super::screen;
 
 /// What Ctrl-C sends.
 const INTERRUPT: u8 = 0x03;
 
 /// Longest line a terminal takes (`MAX_CANON` of Linux), bytes.
 const LINE_MAX: usize = 4096;
+
+/// Held while somebody is asked: what is typed for one question must not answer another. A connection that is lost meanwhile is logged in to again
+/// by another thread, and the server then decides what that asks, and when.
+static ASKING: Mutex<()> = Mutex::new(());
+
+/// What is to be told once the question that stands is answered; `None` while there is none.
+static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// Lines that are held back.
+const HELD_BACK_MAX: usize = 100;
 
 /// Where questions go.
 enum Way {
@@ -44,18 +57,34 @@ pub(super) fn is_at_terminal() -> bool {
     matches!(way(), Way::Terminal(_))
 }
 
-/// Asks, showing `text` word for word. An error says why nobody answers.
+/// Asks, after whatever is being asked. An error says why nobody answers.
 pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+    let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    *held_back() = Some(Vec::new());
+    let answer = ask_now(text, echo);
+    held_back().take().into_iter().flatten().for_each(|line| screen::tell(&line));
+    answer
+}
+
+/// Tells something that another thread may come upon while somebody is asked: not before that is over.
+pub(super) fn tell(line: &str) {
+    match &mut *held_back() {
+        None => screen::tell(line),
+        Some(held) if held.len() < HELD_BACK_MAX => held.push(line.to_owned()),
+        Some(_) => {}
+    }
+}
+
+fn held_back() -> MutexGuard<'static, Option<Vec<String>>> {
+    HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ask_now(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     match way() {
         Way::Terminal(terminal) => read_line(terminal, text, echo),
         Way::Program(program) => run(&program, text),
         Way::Nowhere => Err("there is no terminal, and no program named by SSH_ASKPASS".to_owned()),
     }
-}
-
-/// A server's text must not play with the terminal.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
 /// The terminal's settings before a question, put back when this is dropped.
@@ -88,7 +117,9 @@ fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<Str
     let failed = |error: std::io::Error| format!("the terminal can't be used: {error}");
     let file = terminal.try_clone().map_err(failed)?;
     let changed = Restored::change(&file, echo).map_err(|error| failed(error.into()))?;
-    terminal.write_all(shown(text).as_bytes()).map_err(failed)?;
+    // Questions of Scaup's own may have several lines; a server's are one (`Question::text`).
+    let lines: Vec<String> = text.split('\n').map(|line| screen::fitting(line, &terminal)).collect();
+    terminal.write_all(lines.join("\n").as_bytes()).map_err(failed)?;
     let mut line = Zeroizing::new(vec![0; LINE_MAX]);
     // The terminal hands over one line at a time.
     let len = terminal.read(&mut line).map_err(failed)?;

@@ -1,12 +1,13 @@
 //! `scaup status`.
 
 use clap::Args;
+use scaup_sftp::text::Line;
 
 use super::converse;
 use super::exit::CliError;
-use super::prompt;
+use super::screen;
 use crate::config::size;
-use crate::daemon::protocol::MountStatus;
+use crate::daemon::protocol::{MountStatus, UnsavedEntry};
 
 /// Show what is mounted, what waits to be saved, and what went wrong.
 #[derive(Args)]
@@ -25,12 +26,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
         None => converse::all()?.into_iter().map(|(_, status)| status).collect(),
     };
     if arguments.json {
-        let all = serde_json::json!({ "mounts": mounts });
-        println!("{}", serde_json::to_string_pretty(&all).map_err(CliError::other)?);
-        return Ok(());
+        return screen::out_json(&serde_json::json!({ "mounts": mounts }));
     }
     if mounts.is_empty() {
-        println!("nothing is mounted");
+        screen::out("nothing is mounted");
     }
     mounts.iter().for_each(show);
     Ok(())
@@ -39,29 +38,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
 fn show(mount: &MountStatus) {
     let state = serde_json::to_value(mount.state).ok();
     let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default().replace('_', " ");
-    println!("{}: {} at {}", mount.name, mount.target, mount.mountpoint.display());
-    let reason =
-        mount.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", prompt::shown(reason)));
-    println!("  {state} since {}{reason}", mount.since);
+    screen::out(&format!("{}: {} at {}", mount.name, mount.target, mount.mountpoint.display()));
+    let reason = mount.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    screen::out(&format!("  {state} since {}{reason}", mount.since));
     for vault in &mount.vaults {
         let kind = match (vault.format, &vault.cipher_combo) {
             (Some(format), Some(combo)) => format!(" (format {format}, {combo})"),
             _ => String::new(),
         };
         let reason = vault.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        println!("  vault {}: {}{kind}{}", prompt::shown(&vault.path), vault.state, prompt::shown(&reason));
+        screen::out(&format!("  vault {}: {}{kind}{reason}", Line::of(&vault.path), vault.state));
     }
     if mount.unsaved.files > 0 {
-        println!(
-            "  not on the server yet: {} files, {}",
-            mount.unsaved.files,
-            size::show(mount.unsaved.bytes)
-        );
+        let UnsavedEntry { files, bytes, .. } = mount.unsaved;
+        screen::out(&format!("  not on the server yet: {files} files, {}", size::show(bytes)));
     }
     if mount.unsaved.removals > 0 {
-        println!("  being removed from the server: {}", mount.unsaved.removals);
+        screen::out(&format!("  being removed from the server: {}", mount.unsaved.removals));
     }
     for error in mount.errors.iter().take(10) {
-        println!("  {} {}: {}", error.time, error.kind, prompt::shown(&error.message));
+        screen::out(&format!("  {} {}: {}", error.time, error.kind, error.message));
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::converse;
 use super::exit::CliError;
-use super::prompt;
+use super::screen;
 use crate::daemon::client::Conversation;
 use crate::daemon::protocol::Request;
 
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     let mut failed = None;
     for (mut conversation, status) in converse::all()? {
         if let Err(error) = unmount(&mut conversation, &request) {
-            eprintln!("scaup: {}: {}", status.name, prompt::shown(&error.message));
+            screen::fail(&format!("{}: {}", status.name, error.message));
             failed = Some(error);
         }
     }
@@ -70,7 +70,8 @@ pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliEr
         loop {
             let signal = tokio::select! {
                 _ = interrupt.recv() => {
-                    eprintln!("\nsaving and unmounting; Ctrl-C once more ends at once and loses what is not saved");
+                    screen::end_line();
+                    screen::tell("saving and unmounting; Ctrl-C once more ends at once and loses what is not saved");
                     Signal::INT
                 }
                 _ = terminate.recv() => Signal::TERM,

@@ -10,9 +10,10 @@ use super::check;
 use super::converse;
 use super::exit::CliError;
 use super::prompt;
+use super::screen;
 use crate::config::mount_options;
 use crate::config::target::{ServerTarget, Target};
-use crate::daemon::protocol::{FailureKind, MountRequest, Request};
+use crate::daemon::protocol::{FailureKind, MountRequest, Request, new_password_question, password_question};
 use crate::drive::{VaultState, check_place_for_vault, create_vault, inspect_vault};
 use crate::remote::{Remote, RemotePath};
 
@@ -116,8 +117,8 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
             let creating =
                 create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold);
             runtime.block_on(creating).map_err(failed)?;
-            println!("made a {cipher_combo} vault at {}", place.path);
-            println!("If the password is lost, so is everything in it: keep it in a safe place.");
+            screen::out(&format!("made a {cipher_combo} vault at {}", place.path));
+            screen::out("If the password is lost, so is everything in it: keep it in a safe place.");
             Ok(())
         }
         Command::Check(arguments) => check::run(&runtime, &arguments),
@@ -128,12 +129,12 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
                     .await
                     .map_err(|error| CliError::new(FailureKind::Vault, error))
             })?;
-            println!("vault:        {}", place.path);
+            screen::out(&format!("vault:        {}", place.path));
             if let Some(format) = status.format {
-                println!("format:       {format}");
+                screen::out(&format!("format:       {format}"));
             }
             if let Some(combo) = status.cipher_combo {
-                println!("cipher combo: {combo}");
+                screen::out(&format!("cipher combo: {combo}"));
             }
             match status.state {
                 VaultState::Unsupported(reason) => {
@@ -202,9 +203,7 @@ impl Place {
             terminal: false,
             foreground: true,
         };
-        let remote =
-            crate::daemon::connect_here(&request, prompt::ask, |text| eprintln!("{}", prompt::shown(text)))
-                .await?;
+        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
         Ok((remote, path))
     }
 }
@@ -215,7 +214,7 @@ pub(super) fn password_from(command: &str, path: &str) -> Result<Zeroizing<Strin
         .arg("-c")
         .arg(command)
         .env("SCAUP_VAULT", path)
-        .env("SCAUP_PROMPT", format!("Password for vault {path}: "))
+        .env("SCAUP_PROMPT", password_question(path))
         .stderr(std::process::Stdio::inherit())
         .output()?;
     let printed = Zeroizing::new(output.stdout);
@@ -233,7 +232,7 @@ fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, 
     let password = match command {
         Some(command) => password_from(command, path)?,
         None => {
-            let first = prompt::ask(&format!("New password for vault {path}: "), false).map_err(none)?;
+            let first = prompt::ask(&new_password_question(path), false).map_err(none)?;
             let second = prompt::ask("The same again: ", false).map_err(none)?;
             if first != second {
                 return Err(CliError::new(FailureKind::Vault, "the two passwords differ; nothing was made"));

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
@@ -56,18 +57,26 @@ impl AnswerCommand<'_> {
 
 /// The program that asks a person where there is no terminal (ssh(1)), as whoever mounted has it in the environment.
 #[derive(Clone)]
-pub(super) struct Askpass(OsString);
+pub(super) struct Askpass {
+    program: OsString,
+    /// Held while it asks.
+    asking: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Askpass {
     /// `None` if there is none, or it is not to be used.
     pub(super) fn from_environment() -> Option<Self> {
         let is_forbidden = std::env::var_os("SSH_ASKPASS_REQUIRE").is_some_and(|require| require == "never");
-        std::env::var_os("SSH_ASKPASS").filter(|program| !program.is_empty() && !is_forbidden).map(Self)
+        std::env::var_os("SSH_ASKPASS")
+            .filter(|program| !program.is_empty() && !is_forbidden)
+            .map(|program| Self { program, asking: Arc::default() })
     }
 
-    /// Asks. The person may take as long as they like; the question goes away with this future.
+    /// Asks, after whatever it asks already: two windows at once invite to type into the wrong one. The person may take as long as they like; the
+    /// question goes away with this future.
     pub(super) async fn ask(&self, text: &str) -> Result<Zeroizing<String>, String> {
-        answer("SSH_ASKPASS", output_of(Command::new(&self.0).arg(text)).await)
+        let _asking = self.asking.lock().await;
+        answer("SSH_ASKPASS", output_of(Command::new(&self.program).arg(text)).await)
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Link {
     outgoing: mpsc::Sender<Outgoing>,
     waiting: Waiting,
     next_prompt: Arc<AtomicU64>,
+    /// Held while this front end is being asked.
+    asking: Arc<tokio::sync::Mutex<()>>,
     gone: watch::Receiver<bool>,
     _tasks: Arc<Tasks>,
 }
@@ -134,7 +136,17 @@ impl Link {
             lock(&answered).clear();
         });
         let tasks = Arc::new(Tasks([talking.abort_handle(), listening.abort_handle()]));
-        (Self { outgoing, waiting, next_prompt: Arc::default(), gone, _tasks: tasks }, incoming)
+        (
+            Self {
+                outgoing,
+                waiting,
+                next_prompt: Arc::default(),
+                asking: Arc::default(),
+                gone,
+                _tasks: tasks,
+            },
+            incoming,
+        )
     }
 
     /// Tells the front end something.
@@ -162,8 +174,10 @@ impl Link {
         let _ = self.gone.clone().wait_for(|&gone| gone).await;
     }
 
-    /// Asks a person, who may take as long as they like; an error says why nobody answers.
+    /// Asks a person, who may take as long as they like; an error says why nobody answers. One question is asked at a time: what is meant for
+    /// one must not be typed for another.
     pub(super) async fn ask(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        let _asking = self.asking.lock().await;
         let nobody = || "whoever could be asked is gone".to_owned();
         let id = self.next_prompt.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
@@ -173,5 +187,41 @@ impl Link {
         }
         self.tell(Event::Prompt(Prompt { id, text, echo }));
         answer.await.unwrap_or_else(|_| Err(nobody())).map(|secret| secret.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_question_is_asked_at_a_time() {
+        let (front_end, stream) = UnixStream::pair().unwrap();
+        let (link, _requests) = Link::start(stream);
+        let (read, mut write) = front_end.into_split();
+        let mut heard = BufReader::new(read).lines();
+        let asked = ["Password for vault Vault: ", "(alice@hq) Verification code: "].map(|text| {
+            let link = link.clone();
+            tokio::spawn(async move { link.ask(text.to_owned(), false).await })
+        });
+        for typed in ["for the first", "for the second"] {
+            let Event::Prompt(prompt) =
+                serde_json::from_str(&heard.next_line().await.unwrap().unwrap()).unwrap()
+            else {
+                unreachable!()
+            };
+            link.tell(Event::Done);
+            let next = heard.next_line().await.unwrap().unwrap();
+            assert!(matches!(serde_json::from_str(&next).unwrap(), Event::Done), "{next}");
+            let answer = Request::Answer { id: prompt.id, answer: Ok(Secret(typed.to_owned().into())) };
+            let line = format!("{}\n", serde_json::to_string(&answer).unwrap());
+            write.write_all(line.as_bytes()).await.unwrap();
+        }
+        for (asked, typed) in asked.into_iter().zip(["for the first", "for the second"]) {
+            assert_eq!(asked.await.unwrap().unwrap().as_str(), typed);
+        }
     }
 }

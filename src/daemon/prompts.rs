@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use super::answers::{AnswerCommand, Askpass, BATCH_MODE};
 use super::code_steps;
 use super::link::Link;
-use super::protocol::{Event, MountRequest};
+use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, password_question};
 use super::status::Activity;
+use crate::config::target::Target;
 
 /// How often the same code may be typed, before it is given up to ask.
 const SAME_CODES_MAX: u32 = 3;
@@ -33,6 +34,8 @@ pub(super) struct Prompts {
     otp_command: Option<String>,
     vault_password_command: Option<String>,
     directory: PathBuf,
+    /// Whether there is a server, which a question of Scaup's own must not be taken for.
+    is_logged_in: bool,
     /// How long a command may take while no front end is attached.
     unattended: Duration,
     /// The last code that a command gave, which was sent.
@@ -52,6 +55,7 @@ impl Prompts {
             otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
             directory: request.directory.clone(),
+            is_logged_in: matches!(request.target, Target::Server(_)),
             unattended: UNATTENDED,
             last_code: Mutex::default(),
             typed_code: Mutex::default(),
@@ -69,6 +73,7 @@ impl Prompts {
             otp_command: self.otp_command.clone(),
             vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
             directory: self.directory.clone(),
+            is_logged_in: self.is_logged_in,
             // What was asked for it alone ends with it.
             unattended: Duration::ZERO,
             last_code: Mutex::default(),
@@ -93,10 +98,15 @@ impl Prompts {
 
     /// Asks for the password of a vault; an error says why nobody gives one.
     pub(super) async fn vault_password(&self, path: &str) -> Result<Zeroizing<String>, String> {
-        let text = format!("Password for vault {path}: ");
+        let text = password_question(path);
         match &self.vault_password_command {
             Some(command) => self.command(command, &text, Some(path)).await,
-            None => self.person(text, false).await,
+            None => {
+                if self.is_logged_in {
+                    self.tell(LOGIN_HAS_ENDED.to_owned());
+                }
+                self.person(text, false).await
+            }
         }
     }
 
@@ -279,6 +289,7 @@ mod tests {
             otp_command: None,
             vault_password_command: None,
             directory: PathBuf::from("/"),
+            is_logged_in: true,
             unattended: UNATTENDED,
             last_code: Mutex::default(),
             typed_code: Mutex::default(),

@@ -2,11 +2,27 @@
 
 use std::path::PathBuf;
 
+use scaup_sftp::text::Line;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::config::mount_options::SortedOptions;
 use crate::config::target::Target;
+
+/// Told before a person is asked for the password of a vault on a server: from here on, what is typed is for this machine alone.
+pub const LOGIN_HAS_ENDED: &str = "the login has ended: what is asked for next is not sent to the server";
+
+/// The question for the password of a vault.
+#[must_use]
+pub fn password_question(vault: &str) -> String {
+    format!("Password for vault {}: ", Line::of(vault))
+}
+
+/// The question for the password of a vault that is being made.
+#[must_use]
+pub fn new_password_question(vault: &str) -> String {
+    format!("New password for vault {}: ", Line::of(vault))
+}
 
 /// What a front end asks for, or answers.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use scaup_sftp::text::{Line, visible};
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -66,7 +67,7 @@ pub(super) fn named(drive: &Drive) -> String {
                 .iter()
                 .filter(|error| error.kind == "unsaved")
                 .find_map(|error| error.message.strip_prefix(&path).filter(|why| why.starts_with(':')));
-            format!("\n  {path}{}", why.unwrap_or_default())
+            format!("\n  {}{}", Line::of(&path), visible(why.unwrap_or_default()))
         })
         .collect();
     if paths.len() > NAMED_MAX {

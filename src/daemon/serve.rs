@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
 use scaup_sftp::ssh::Interaction;
+use scaup_sftp::text::visible;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, Semaphore, watch};
@@ -242,7 +243,8 @@ fn drive_options(request: &MountRequest) -> DriveOptions {
 fn mount_options(request: &MountRequest) -> MountOptions {
     let options = &request.options;
     MountOptions {
-        fsname: options.fsname.clone().unwrap_or_else(|| request.target.to_string()),
+        // It stands in lines of the system's own, of `mount` and `df`.
+        fsname: visible(&options.fsname.clone().unwrap_or_else(|| request.target.to_string())),
         subtype: options.subtype.clone().unwrap_or_else(|| "sshfs".to_owned()),
         read_only: request.read_only || options.read_only,
         allow_other: options.allow_other,
@@ -474,6 +476,9 @@ impl Daemon {
         match request {
             Request::Unlock { vault, password_command } => {
                 let prompts = self.prompts.for_front_end(link.clone(), password_command);
+                if !prompts.has_vault_password() {
+                    standing.logged_in(Duration::from_secs(self.request.timeout)).await?;
+                }
                 let memory = self.place.memory();
                 let unlocked =
                     vaults::unlock(&standing.drive, vault.as_deref(), &memory, &prompts, link).await;
@@ -524,6 +529,23 @@ impl Daemon {
 }
 
 impl Standing {
+    /// Waits until no login is under way: nobody is asked for a vault's password while a server may ask, too.
+    async fn logged_in(&self, patience: Duration) -> Result<(), Failure> {
+        let Some(Server { remote, .. }) = &self.server else { return Ok(()) };
+        let mut reachability = remote.reachability();
+        let settled = reachability.wait_for(|now| !matches!(now, Reachability::Reconnecting(_)));
+        let lost =
+            |kind, why: &str| Failure::new(kind, format!("the connection to the server is lost: {why}"));
+        match tokio::time::timeout(patience, settled).await {
+            Ok(Ok(now)) => match &*now {
+                Reachability::Waiting(why) => Err(lost(FailureKind::Login, why)),
+                _ => Ok(()),
+            },
+            Ok(Err(_)) => Err(Failure::new(FailureKind::Other, "the mount is ending")),
+            Err(_) => Err(lost(FailureKind::Unreachable, "it is still being made anew")),
+        }
+    }
+
     /// Makes a lost connection anew, asking this front end, and waits until it stands or somebody refuses.
     async fn log_in(&self, link: &Link) -> Result<(), Failure> {
         let Some(Server { remote, prompts }) = &self.server else { return Ok(()) };

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use scaup_sftp::text::Line;
 
 use super::protocol::{
     CounterEntry, ErrorEntry, MountRequest, MountState, MountStatus, UnsavedEntry, VaultEntry,
@@ -143,9 +144,14 @@ fn shown_time(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
-/// A vault's path as people write it.
-pub(super) fn shown(path: &RemotePath) -> String {
+/// A vault's path as programs take it: exactly what it is.
+pub(super) fn exact(path: &RemotePath) -> String {
     if path.is_root() { ".".to_owned() } else { String::from_utf8_lossy(path.as_bytes()).into_owned() }
+}
+
+/// A vault's path for people to read.
+pub(super) fn shown(path: &RemotePath) -> Line {
+    Line::of(&exact(path))
 }
 
 fn vault_entry(vault: VaultStatus) -> VaultEntry {
@@ -157,7 +163,7 @@ fn vault_entry(vault: VaultStatus) -> VaultEntry {
     let displaced =
         vault.displaced.map(|shown| format!("{shown}; nothing is read or written there until it is back"));
     VaultEntry {
-        path: shown(&vault.path),
+        path: exact(&vault.path),
         state: state.to_owned(),
         reason: displaced.or(reason),
         format: vault.format,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use scaup_sftp::text::Line;
+
 /// Who uses a mount, as far as the system shows: ` by NAME (PID), …`, or nothing.
 pub(super) fn users_of(mountpoint: &Path) -> String {
     let Ok(processes) = std::fs::read_dir("/proc") else { return String::new() };
@@ -13,7 +15,7 @@ pub(super) fn users_of(mountpoint: &Path) -> String {
                 return None;
             }
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            Some(format!("{} ({pid})", name.trim()))
+            Some(format!("{} ({pid})", Line::of(name.trim())))
         })
         .collect();
     if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) }

@@ -8,7 +8,7 @@ use super::link::Link;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
 use super::remembered::{Expected, Memory, MemoryError};
-use super::status::shown;
+use super::status::{exact, shown};
 use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
 
@@ -30,7 +30,7 @@ type Answer = Result<Zeroizing<String>, String>;
 pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
     let first = request.vaults.first().and_then(|named| parse(named).ok());
     let path = first.filter(|_| !request.no_vaults && prompts.has_vault_password())?;
-    Some(prompts.vault_password(&shown(&path)).await)
+    Some(prompts.vault_password(&exact(&path)).await)
 }
 
 fn not_remembered(error: MemoryError) -> Failure {
@@ -73,26 +73,27 @@ pub(super) async fn look_for_expected(
         let Some(displaced) = displaced else { continue };
         let path = shown(&vault.path);
         link.tell(Event::Progress(format!("vault {path}, which was unlocked here before: {displaced}")));
-        if request.terminal && is_given_up(&path, prompts).await {
+        let why = "without it, all that is saved there can be read on the server";
+        link.tell(Event::Progress(why.to_owned()));
+        if request.terminal && is_given_up(&vault.path, prompts).await {
             memory.forget(&vault.path).map_err(not_remembered)?;
             drive.stop_expecting(&vault.path);
         } else {
-            link.tell(Event::Progress(closed(&path, &request.name)));
+            link.tell(Event::Progress(closed(&vault.path, &request.name)));
         }
     }
     Ok(())
 }
 
 /// Asks whether a vault that is not in its place is not expected there any more.
-async fn is_given_up(path: &str, prompts: &Prompts) -> bool {
-    let text = format!(
-        "Whatever is saved at {path} without it is readable on the server. Type yes to do without this vault, or press Enter to keep \
-         its place closed: "
-    );
+async fn is_given_up(path: &RemotePath, prompts: &Prompts) -> bool {
+    let path = shown(path);
+    let text = format!("Do without vault {path}? Type yes, or press Enter to keep its place closed: ");
     prompts.confirm(text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
-fn closed(path: &str, name: &str) -> String {
+fn closed(path: &RemotePath, name: &str) -> String {
+    let path = shown(path);
     format!(
         "nothing is read or written at {path} until the vault is back; if it is gone for good, `scaup forget {name}` and mount again"
     )
@@ -107,7 +108,7 @@ pub(super) async fn follow(
     while let Some(event) = events.recv().await {
         match event {
             VaultEvent::Displaced { path, .. } => {
-                tokio::spawn(call::to_displaced_vault(name.clone(), shown(&path)));
+                tokio::spawn(call::to_displaced_vault(name.clone(), shown(&path).into()));
             }
             VaultEvent::Returned { .. } => {}
             VaultEvent::Moved { from, to, id } => {
@@ -190,7 +191,7 @@ async fn unlock_asking(
     loop {
         let answer = match known.take() {
             Some(answer) => answer,
-            None => prompts.vault_password(&shown(path)).await,
+            None => prompts.vault_password(&exact(path)).await,
         };
         let password = match answer {
             Ok(password) if password.is_empty() => {
@@ -259,7 +260,7 @@ fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<Remo
             format!("there is no {word} vault; `scaup status` shows all"),
         )),
         Err(several) => {
-            let names: Vec<String> = several.iter().map(shown).collect();
+            let names: Vec<String> = several.iter().map(|path| shown(path).into()).collect();
             let text = format!("there are several {word} vaults, name one of: {}", names.join(", "));
             Err(Failure::new(FailureKind::Vault, text))
         }

@@ -3,6 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::error::{SftpError, StatusCode};
+use crate::text::Line;
 
 /// Longest packet that is taken from a server: OpenSSH sends at most 256 KiB.
 pub(super) const PACKET_MAX: usize = 512 * 1024;
@@ -227,8 +228,7 @@ pub(super) fn decode(mut packet: Bytes) -> Result<(u32, Reply), SftpError> {
             let code = take_u32(&mut packet, "status")?.into();
             // Old servers leave the words out.
             let message = take_string(&mut packet, "status").unwrap_or_default();
-            let message =
-                String::from_utf8_lossy(&message).chars().filter(|c| !c.is_control()).take(200).collect();
+            let message = Line::of(&String::from_utf8_lossy(&message)).into();
             Reply::Status { code, message }
         }
         kind::HANDLE => {
@@ -289,6 +289,21 @@ mod tests {
         });
         let expected = Reply::Status { code: StatusCode::Other(31), message: String::new() };
         assert_eq!(decode(bare).unwrap(), (7, expected));
+    }
+
+    #[test]
+    fn the_words_of_a_status_are_one_line_of_what_is_seen() {
+        let words = format!("full\n\u{1b}[2J\u{9b}31m\u{202e}scaup: {}", "x".repeat(100_000));
+        let status = packet(|b| {
+            b.put_u8(kind::STATUS);
+            b.put_u32(7);
+            b.put_u32(4);
+            b.put_u32(u32::try_from(words.len()).unwrap());
+            b.put_slice(words.as_bytes());
+        });
+        let (_, Reply::Status { message, .. }) = decode(status).unwrap() else { unreachable!() };
+        assert!(message.starts_with("full \u{fffd}[2J\u{fffd}31m\u{fffd}scaup: xxx"), "{message:?}");
+        assert!(message.len() < 1000 && message.chars().all(crate::text::is_visible), "{message:?}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
 use super::session::{Session, Way};
+use crate::text::Line;
 
 /// The channel window: the library tops it up when half is used, so an 80 ms road carries 400 MB/s.
 const WINDOW: u32 = 64 * 1024 * 1024;
@@ -29,6 +30,8 @@ const PACKET_MAX: u32 = 65_535;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(12);
 /// How long the key exchange may take.
 const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
+/// Banners of a server that are shown in one login: a server may send any number (RFC 4252, section 5.4).
+const BANNERS_MAX: usize = 5;
 /// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.
 const READ_BUFFER: usize = 256 * 1024;
 
@@ -66,6 +69,7 @@ async fn connect_one(
             confirmed: confirmed.clone(),
             seen: Arc::clone(&seen),
             interaction: Arc::clone(interaction),
+            banners: 0,
         };
         let config = Arc::new(config(destination, &known));
         let (connected, way) = match &through {
@@ -198,6 +202,8 @@ pub(super) struct Client {
     confirmed: Option<PublicKey>,
     seen: Arc<Mutex<Option<Seen>>>,
     interaction: Arc<dyn Interaction>,
+    /// Banners that were shown.
+    banners: usize,
 }
 
 impl Client {
@@ -245,17 +251,14 @@ impl Handler for Client {
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Self::Error> {
-        if let Some(said) = said(banner) {
-            self.interaction.progress(said);
+        if self.banners < BANNERS_MAX {
+            self.banners += 1;
+            for line in Line::each_of(banner) {
+                self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
+            }
         }
         Ok(())
     }
-}
-
-/// A server's words: bounded, and without what plays with a terminal.
-pub(super) fn said(words: &str) -> Option<Progress> {
-    let text: String = words.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
-    Some(Progress::Said(text.trim().to_owned())).filter(|_| !text.trim().is_empty())
 }
 
 /// Decides about an unknown key.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ciphers::Ciphers;
+use crate::text::Line;
 
 /// What to do about host keys that are not known (`StrictHostKeyChecking`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Destination {
     /// `user@host`, as prompts name it.
     #[must_use]
     pub fn shown(&self) -> String {
-        format!("{}@{}", self.user, self.host)
+        Line::of(&format!("{}@{}", self.user, self.host)).into()
     }
 
     /// What is said after the last wrong answer: how many there were.

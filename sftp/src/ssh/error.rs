@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::text::{Line, visible};
+
 /// What is wrong with a server's key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostKeyProblem {
@@ -44,7 +46,7 @@ pub enum HostKeyProblem {
         reason: String,
     },
     /// The host's certificate is not valid for it.
-    #[error("the host's certificate is not valid: {0}")]
+    #[error("the host's certificate is not valid: {}", Line::of(.0))]
     Certificate(String),
     /// The key can't be recorded.
     #[error("the key can't be recorded in {}: {reason}", .file.display())]
@@ -60,7 +62,7 @@ pub enum HostKeyProblem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answers at the address.
-    #[error("{host}:{port} can't be reached: {reason}")]
+    #[error("{}:{port} can't be reached: {}", Line::of(.host), Line::of(.reason))]
     Unreachable {
         /// The host.
         host: String,
@@ -70,7 +72,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The server may not be the right one.
-    #[error("host {host}: {problem}")]
+    #[error("host {}: {problem}", Line::of(.host))]
     HostKey {
         /// The host.
         host: String,
@@ -78,7 +80,7 @@ pub enum ConnectError {
         problem: HostKeyProblem,
     },
     /// The server does not let the user in.
-    #[error("{destination}: {reason}")]
+    #[error("{destination}: {}", visible(.reason))]
     Refused {
         /// `user@host`.
         destination: String,
@@ -86,7 +88,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// Nobody answered a question.
-    #[error("{destination}: no answer to \"{}\": {reason}", .question.trim())]
+    #[error("{destination}: no answer to \"{}\": {}", visible(.question.trim()), visible(.reason))]
     Cancelled {
         /// `user@host`.
         destination: String,
@@ -96,7 +98,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The connection broke, or the server speaks otherwise.
-    #[error("{destination}: {reason}")]
+    #[error("{destination}: {}", Line::of(.reason))]
     Protocol {
         /// `user@host`.
         destination: String,

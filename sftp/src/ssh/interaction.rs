@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use crate::text::Line;
+
 /// What a person proves by who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
@@ -47,8 +49,8 @@ pub enum Question {
     Prompt {
         /// `user@host`.
         destination: String,
-        /// The prompt, word for word.
-        prompt: String,
+        /// The prompt, word for word on one line.
+        prompt: Line,
         /// Whether what is typed may be shown.
         echo: bool,
     },
@@ -75,7 +77,7 @@ impl Question {
         match self {
             Self::Passphrase { .. } => Some(Credential::Passphrase),
             Self::Prompt { prompt, .. } => {
-                let prompt = prompt.to_lowercase();
+                let prompt = prompt.as_str().to_lowercase();
                 let is_password = prompt.contains("password") && !prompt.contains("one-time password");
                 Some(if is_password { Credential::Password } else { Credential::Code })
             }
@@ -84,11 +86,14 @@ impl Question {
         }
     }
 
-    /// The question as it is shown.
+    /// The question as it is shown. A server's own begins with its mark, `(user@host) `, and no other question begins so; it has no
+    /// second line that could begin like another question.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
-            Self::Passphrase { path } => format!("Passphrase for key {}: ", path.display()),
+            Self::Passphrase { path } => {
+                format!("Passphrase for key {}: ", Line::of(&path.to_string_lossy()))
+            }
             Self::Prompt { destination, prompt, .. } => format!("({destination}) {prompt}"),
             Self::Password { destination } => format!("({destination}) Password: "),
             Self::UnknownHost { host, key_type, fingerprint } => format!(
@@ -115,8 +120,13 @@ pub enum Progress {
     Accepted(Vec<Credential>),
     /// What was typed was wrong, or one of these was; it will be asked for again.
     Wrong(Vec<Credential>),
-    /// What the server has to say: its banner, or the words above its prompts.
-    Said(String),
+    /// A line that the server has to say: of its banner, or of the words above its prompts.
+    Said {
+        /// `user@host`.
+        destination: String,
+        /// The line.
+        line: Line,
+    },
 }
 
 impl fmt::Display for Progress {
@@ -131,7 +141,7 @@ impl fmt::Display for Progress {
             }
             Self::Accepted(credentials) => write!(formatter, "{} accepted", listed(credentials, " and ")),
             Self::Wrong(credentials) => write!(formatter, "wrong {}", listed(credentials, " or ")),
-            Self::Said(text) => formatter.write_str(text),
+            Self::Said { destination, line } => write!(formatter, "({destination}) {line}"),
         }
     }
 }
@@ -154,9 +164,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_servers_question_begins_with_a_mark_and_it_is_one_line() {
+        let destination = || "alice@hq".to_owned();
+        for prompt in ["\nPassword for vault Vault: ", "\r\u{1b}[2KPassphrase for key x: ", "\u{202e}\0"] {
+            let text =
+                Question::Prompt { destination: destination(), prompt: Line::of(prompt), echo: false }.text();
+            assert!(text.starts_with("(alice@hq) ") && text.chars().all(crate::text::is_visible), "{text:?}");
+        }
+        let text = Question::Passphrase { path: "key: \n(alice@hq) Password: ".into() }.text();
+        assert_eq!(text, "Passphrase for key key:  (alice@hq) Password: : ");
+    }
+
+    #[test]
     fn prompts_for_a_password_are_told_from_those_for_a_code() {
         let asked = |prompt: &str| {
-            let (destination, prompt) = ("alice@hq".to_owned(), prompt.to_owned());
+            let (destination, prompt) = ("alice@hq".to_owned(), Line::of(prompt));
             Question::Prompt { destination, prompt, echo: false }.credential()
         };
         for prompt in ["Password: ", "alice's password:", "LDAP Password: "] {

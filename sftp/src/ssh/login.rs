@@ -11,13 +11,14 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
-use super::connect::{Client, said};
+use super::connect::Client;
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::session::Way;
+use crate::text::Line;
 
 /// Keys that are offered before others have their turn: servers count each, and most stop at six.
 const OFFERS_MAX: usize = 5;
@@ -424,7 +425,9 @@ impl Login<'_> {
                     ([name, instructions], prompts)
                 }
             };
-            words.iter().filter_map(|words| said(words)).for_each(|said| self.interaction.progress(said));
+            for line in words.iter().flat_map(|words| Line::each_of(words)) {
+                self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
+            }
             count += prompts.len().max(1);
             if count > PROMPTS_MAX {
                 let reason = "the server asks without end".to_owned();
@@ -434,7 +437,7 @@ impl Login<'_> {
             for prompt in prompts {
                 let question = Question::Prompt {
                     destination: self.destination.shown(),
-                    prompt: prompt.prompt,
+                    prompt: Line::of(&prompt.prompt),
                     echo: prompt.echo,
                 };
                 asked.extend(question.credential().filter(|credential| !asked.contains(credential)));

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::exit::CliError;
+use crate::cli::screen;
 use crate::daemon::client::Conversation;
 use crate::daemon::protocol::FailureKind;
 
@@ -162,13 +163,13 @@ impl Drop for Daemon {
         self.end();
         self.interrupts.set_daemon(None);
         if let Err(error) = scaup_fuse::clear_stale(&self.mountpoint) {
-            eprintln!("scaup: {error}");
+            screen::fail(&error.to_string());
         }
         for directory in &self.made {
             match fs::remove_dir(directory) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => eprintln!("scaup: left {}: {error}", directory.display()),
+                Err(error) => screen::fail(&format!("left {}: {error}", directory.display())),
             }
         }
         // One that was killed leaves its socket; asking for it removes it.
