@@ -1,5 +1,9 @@
 //! Unlocking and locking the vaults of a mount: whose password is asked for, and how often.
 
+use std::sync::Arc;
+
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 use super::link::Link;
@@ -11,6 +15,9 @@ use crate::remote::{RemoteError, RemotePath};
 
 /// How often a password may be wrong.
 const ATTEMPTS: u32 = 3;
+
+/// Vaults are unlocked one after the other, however many front ends ask for it: each needs as much memory as its masterkey file says.
+static UNLOCKING: Semaphore = Semaphore::const_new(1);
 
 /// What became of a vault.
 enum Outcome {
@@ -32,7 +39,7 @@ pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) ->
 
 /// Unlocks, while mounting, the vaults that were named, or else those that are found.
 pub(super) async fn unlock_at_mount(
-    drive: &Drive,
+    drive: &Arc<Drive>,
     request: &MountRequest,
     mut first_password: Option<Answer>,
     prompts: &Prompts,
@@ -87,7 +94,7 @@ pub(super) async fn unlock_at_mount(
 /// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty answer leaves
 /// it locked.
 async fn unlock_asking(
-    drive: &Drive,
+    drive: &Arc<Drive>,
     path: &RemotePath,
     mut known: Option<Answer>,
     prompts: &Prompts,
@@ -95,6 +102,11 @@ async fn unlock_asking(
 ) -> Result<Outcome, Failure> {
     let mut attempt = 1;
     loop {
+        // A person may take as long as they like, and holds up nobody. A command is run once at a time, however many want to hear from it.
+        let mut alone = None;
+        if prompts.has_vault_password() {
+            alone = Some(UNLOCKING.acquire().await.map_err(closed)?);
+        }
         let answer = match known.take() {
             Some(answer) => answer,
             None => prompts.vault_password(&shown(path)).await,
@@ -106,7 +118,11 @@ async fn unlock_asking(
             Ok(password) => password,
             Err(reason) => return Ok(Outcome::NoPassword(reason)),
         };
-        match drive.unlock(path, &password).await {
+        let alone = match alone {
+            Some(alone) => alone,
+            None => UNLOCKING.acquire().await.map_err(closed)?,
+        };
+        match unlock_alone(drive, path, password, alone).await {
             Ok(()) => {
                 link.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
                 return Ok(Outcome::Unlocked);
@@ -120,14 +136,39 @@ async fn unlock_asking(
     }
 }
 
+/// Unlocks to the end, even if nobody waits for that any more: half of it is no state to stay in, and its memory is not free before.
+async fn unlock_alone(
+    drive: &Arc<Drive>,
+    path: &RemotePath,
+    password: Zeroizing<String>,
+    alone: SemaphorePermit<'static>,
+) -> Result<(), VaultError> {
+    let (drive, at) = (Arc::clone(drive), path.clone());
+    let unlocking = tokio::spawn(async move {
+        let unlocked = drive.unlock(&at, &password).await;
+        drop(alone);
+        unlocked
+    });
+    let failed = |error: JoinError| VaultError::Refused { path: path.clone(), reason: error.to_string() };
+    unlocking.await.map_err(failed)?
+}
+
+fn closed(error: AcquireError) -> Failure {
+    Failure::new(FailureKind::Other, error)
+}
+
 /// Unlocks on a front end's request.
 pub(super) async fn unlock(
-    drive: &Drive,
+    drive: &Arc<Drive>,
     vault: Option<&str>,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<(), Failure> {
     let path = choose(drive, vault, &VaultState::Locked)?;
+    if vault.is_some() {
+        // Nobody is asked, and no command told, about something that a front end made up.
+        drive.inspect(&path).await.map_err(failure)?;
+    }
     match unlock_asking(drive, &path, None, prompts, link).await? {
         Outcome::Unlocked => Ok(()),
         Outcome::NoPassword(reason) => {
