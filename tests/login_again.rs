@@ -157,6 +157,24 @@ fn scaup_login_takes_over_what_a_window_asks() {
 }
 
 #[test]
+fn a_front_end_that_never_answers_keeps_the_question_from_nobody() {
+    let story = Story::begin_without_desktop(&[]);
+    story.askpass_does("exit 1");
+    story.proxy.cut();
+    eventually("it says what to do", SOON, || reason(&story.scaup).contains("`scaup login"));
+    let run = story.scaup.home().join("run/scaup");
+    let socket = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    let socket = socket.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "sock")).unwrap();
+    let mut silent = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    silent.write_all(b"\"Login\"\n").unwrap();
+    eventually("it is asked", SOON, || reason(&story.scaup).contains("Verification code:"));
+    story.is_about_codes(&story.log_in());
+    assert_eq!(status(&story.scaup, "/state"), "connected");
+    drop(silent);
+    story.end();
+}
+
+#[test]
 fn a_window_goes_away_when_the_server_hung_up_and_what_is_asked_later_is_new() {
     let sshd = Sshd::builder().config("LoginGraceTime 5").start();
     let story = Story::begin(sshd, &[], "unix:path=/nowhere");

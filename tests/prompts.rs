@@ -580,6 +580,31 @@ fn commands_are_told_what_they_are_asked_for() {
         sshd.host()
     );
     assert_eq!(fs::read_to_string(&noted).unwrap(), expected);
+    // So is the command of a front end that comes later, which is run where that is.
+    let later = format!(
+        "pwd >> '{}'; {}",
+        noted.display(),
+        noting(&scaup.command_answering(&vault.manifest.password))
+    );
+    assert!(scaup.run(["lock"]).status.success());
+    fs::write(&noted, "").unwrap();
+    let mut unlock = scaup.command();
+    unlock.args(["unlock", "--vault-password-command", &later]).current_dir(scaup.home().join("answers"));
+    assert!(unlock.status().unwrap().success());
+    let expected = format!("{}\nPassword for vault Vault: |Vault\n", scaup.home().join("answers").display());
+    assert_eq!(fs::read_to_string(&noted).unwrap(), expected);
+    // One that fails is not run again, and opens nothing.
+    assert!(scaup.run(["lock"]).status.success());
+    let failing = format!("echo once >> '{}'; exit 3", noted.display());
+    fs::write(&noted, "").unwrap();
+    let output = scaup.run(["unlock", "--vault-password-command", &failing]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("no password was given") && said.contains('3'), "{said}");
+    assert_eq!(fs::read_to_string(&noted).unwrap(), "once\n");
+    // Without one of its own, that of the mount does.
+    let output = scaup.run(["unlock"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     secrets_are_nowhere(&scaup, &[Sshd::PASSPHRASE, &vault.manifest.password]);
     mount.unmount(&scaup);
 }

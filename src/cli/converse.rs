@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use super::exit::CliError;
 use super::progress::Progress;
 use super::prompt;
+use super::vault::password_from;
 use crate::daemon::client::{self, Conversation};
 use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, Request, Secret};
 
@@ -24,12 +27,18 @@ pub(super) fn ask(
     request: &Request,
     quiet: bool,
 ) -> Result<Answer, CliError> {
-    conversation.say(request)?;
-    wait(conversation, quiet)
+    ask_with(conversation, request, quiet, None)
 }
 
-/// Waits for the outcome of what was asked.
-pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answer, CliError> {
+/// The same with a command of the user's that prints the password of a vault. It is run here: what the daemon runs for one who may talk to
+/// it, any program could have run that may do less than the daemon.
+pub(super) fn ask_with(
+    conversation: &mut Conversation,
+    request: &Request,
+    quiet: bool,
+    password_command: Option<&str>,
+) -> Result<Answer, CliError> {
+    conversation.say(request)?;
     let mut progress = Progress::new(quiet);
     loop {
         match conversation.hear()? {
@@ -37,7 +46,12 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
             Some(Event::Saving(left)) => progress.saving(left),
             Some(Event::Prompt(question)) => {
                 progress.end_line();
-                answer(conversation, &question)?;
+                match (password_command, &question.vault) {
+                    (Some(command), Some(vault)) => {
+                        reply(conversation, &question, Ok(password_from(command, vault)?))?;
+                    }
+                    _ => answer(conversation, &question)?,
+                }
             }
             Some(Event::Done) => return Ok(Answer::Done),
             Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
@@ -45,7 +59,10 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
             Some(Event::Failed(failure)) => return Err(failure.into()),
             None => {
                 let log = crate::config::paths::state();
-                let text = format!("the mount's process ended unexpectedly; its log is in {}", log.display());
+                let text = format!(
+                    "the mount's process hung up: it ended unexpectedly, or too many programs talk to it; its log is in {}",
+                    log.display()
+                );
                 return Err(CliError::other(text));
             }
         }
@@ -54,8 +71,15 @@ pub(super) fn wait(conversation: &mut Conversation, quiet: bool) -> Result<Answe
 
 /// Asks a person what a daemon wants to know.
 fn answer(conversation: &mut Conversation, question: &Prompt) -> std::io::Result<()> {
-    let answer = prompt::ask(&question.text, question.echo).map(Secret);
-    match conversation.say(&Request::Answer { id: question.id, answer }) {
+    reply(conversation, question, prompt::ask(&question.text, question.echo))
+}
+
+fn reply(
+    conversation: &mut Conversation,
+    question: &Prompt,
+    answer: Result<Zeroizing<String>, String>,
+) -> std::io::Result<()> {
+    match conversation.say(&Request::Answer { id: question.id, answer: answer.map(Secret) }) {
         // It did not wait for the answer: why is heard next.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         said => said,

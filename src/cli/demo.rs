@@ -110,7 +110,8 @@ fn show(
     request.interactive = true;
     let (name, mountpoint) = (request.name.clone(), request.mountpoint.clone());
 
-    let (mut conversation, child): (Conversation, Child) = Conversation::start(&place.join("log"))?;
+    let (mut conversation, child): (Conversation, Child) =
+        Conversation::start(fs::File::create_new(place.join("log"))?)?;
     let mut daemon = Daemon::new(child, &name, &mountpoint, interrupts);
     conversation.say(&Request::Mount(Box::new(request)))?;
     person.answer_until_mounted(&mut conversation)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::fs::OFlags;
 
 use super::converse::{self, Answer};
 use super::exit::CliError;
@@ -105,9 +106,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     let (foreground, quiet) = (arguments.foreground, arguments.quiet);
     let request = resolve(arguments)?;
-    paths::make_private(&paths::state())?;
-    let log = paths::state().join(format!("{}.log", request.name));
-    let (mut conversation, mut daemon) = Conversation::start(&log)?;
+    let (logs, log) = (paths::logs()?, format!("{}.log", request.name));
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    let (mut conversation, mut daemon) = Conversation::start(logs.open(&log, flags)?)?;
     // Before it is mounted: a signal that comes at that very moment must not end this process alone.
     let _forwarding = foreground.then(|| super::unmount::forward_signals(daemon.id())).transpose()?;
     let mounted = converse::ask(&mut conversation, &Request::Mount(Box::new(request)), quiet);
@@ -127,7 +128,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
             crate::daemon::protocol::FailureKind::Unsaved,
             "what could not be saved is lost",
         )),
-        _ => Err(CliError::other(format!("the mount's process failed; its log is {}", log.display()))),
+        _ => Err(CliError::other(format!(
+            "the mount's process failed; its log is {}",
+            logs.path().join(log).display()
+        ))),
     }
 }
 

@@ -95,9 +95,9 @@ pub(super) struct Place {
 
 pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
     let (mut conversation, _) = converse::find(arguments.mount.as_deref())?;
-    let password_command = arguments.vault_password_command;
-    let request = Request::Unlock { vault: arguments.vault, password_command };
-    converse::ask(&mut conversation, &request, false).map(drop)
+    let command = arguments.vault_password_command.as_deref();
+    let request = Request::Unlock { vault: arguments.vault, asks_front_end: command.is_some() };
+    converse::ask_with(&mut conversation, &request, false, command).map(drop)
 }
 
 pub(super) fn lock(arguments: LockArguments) -> Result<(), CliError> {

@@ -1,8 +1,9 @@
 //! Where Scaup keeps its files (XDG Base Directory Specification).
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use super::private_directory::PrivateDirectory;
 
 fn from_environment(variable: &str, below_home: &str) -> PathBuf {
     match std::env::var_os(variable).map(PathBuf::from) {
@@ -41,36 +42,43 @@ pub fn mounts() -> PathBuf {
     home().join("Scaup")
 }
 
-/// The daemons' sockets, in a directory that is the user's alone. Made if missing.
+/// The directory for the daemons' logs, made if missing.
 ///
 /// # Errors
 ///
-/// If it can't be made, or belongs to somebody else.
-pub fn runtime() -> io::Result<PathBuf> {
+/// As for [`PrivateDirectory::at`].
+pub fn logs() -> io::Result<PrivateDirectory> {
+    PrivateDirectory::at(&state())
+}
+
+/// The directory for the daemons' sockets, made if missing. It lies in `XDG_RUNTIME_DIR`, which has to be the user's alone, too: a directory
+/// of somebody else would be theirs to exchange for another.
+///
+/// # Errors
+///
+/// As for [`PrivateDirectory::at`].
+pub fn runtime() -> io::Result<PrivateDirectory> {
     let uid = rustix::process::getuid().as_raw();
     let systemd = PathBuf::from(format!("/run/user/{uid}"));
-    let path = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(path) if path.is_absolute() => path.join("scaup"),
-        _ if systemd.is_dir() => systemd.join("scaup"),
-        _ => std::env::temp_dir().join(format!("scaup-{uid}")),
-    };
-    make_private(&path)?;
-    Ok(path)
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(path) if path.is_absolute() => {
+            let named = PrivateDirectory::at(&path).map_err(|error| {
+                let text = format!("{error}; set XDG_RUNTIME_DIR to such a directory, or unset it");
+                io::Error::new(error.kind(), text)
+            });
+            named?.below("scaup")
+        }
+        _ if systemd.is_dir() => PrivateDirectory::at(&systemd)?.below("scaup"),
+        // Everybody may write to the directory for temporary files; its sticky bit keeps this one in its place.
+        _ => PrivateDirectory::at(&std::env::temp_dir().join(format!("scaup-{uid}"))),
+    }
 }
 
 /// Makes a directory for the user alone, or checks that an existing one is.
 ///
 /// # Errors
 ///
-/// If it can't be made, or belongs to somebody else, or is open to others.
+/// As for [`PrivateDirectory::at`].
 pub fn make_private(path: &Path) -> io::Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    let metadata = std::fs::symlink_metadata(path)?;
-    let own = metadata.is_dir() && metadata.uid() == rustix::process::getuid().as_raw();
-    if !own || metadata.mode() & 0o022 != 0 {
-        let text = format!("{} does not belong to you alone; remove it and try again", path.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    }
-    Ok(())
+    PrivateDirectory::at(path).map(drop)
 }

@@ -1,28 +1,20 @@
 //! The front end's side: finding daemons, starting one, and talking to it.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::protocol::{Event, Request};
+use super::protocol::{Event, MOUNT_REQUEST_LEN_MAX, REQUEST_LEN_MAX, Request};
+use super::socket;
 use crate::config::paths;
 
 /// A conversation with a daemon.
 pub struct Conversation {
     read: BufReader<UnixStream>,
     write: UnixStream,
-}
-
-/// The socket of the mount called `name`.
-///
-/// # Errors
-///
-/// If the directory for sockets can't be had.
-pub fn socket_path(name: &str) -> io::Result<PathBuf> {
-    Ok(paths::runtime()?.join(format!("{name}.sock")))
+    request_len_max: usize,
 }
 
 /// The names of all mounts whose daemons may be alive, sorted.
@@ -31,18 +23,12 @@ pub fn socket_path(name: &str) -> io::Result<PathBuf> {
 ///
 /// If the directory for sockets can't be read.
 pub fn names() -> io::Result<Vec<String>> {
-    let mut names: Vec<String> = std::fs::read_dir(paths::runtime()?)?
-        .filter_map(|entry| {
-            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".sock").map(str::to_owned)
-        })
-        .collect();
-    names.sort();
-    Ok(names)
+    socket::names(&paths::runtime()?)
 }
 
 impl Conversation {
-    fn new(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { read: BufReader::new(stream.try_clone()?), write: stream })
+    fn new(stream: UnixStream, request_len_max: usize) -> io::Result<Self> {
+        Ok(Self { read: BufReader::new(stream.try_clone()?), write: stream, request_len_max })
     }
 
     /// Talks to the daemon of the mount called `name`. A socket that a dead daemon left is removed.
@@ -51,25 +37,16 @@ impl Conversation {
     ///
     /// `NotFound` if there is no such mount.
     pub fn with(name: &str) -> io::Result<Self> {
-        let path = socket_path(name)?;
-        match UnixStream::connect(&path) {
-            Ok(stream) => Self::new(stream),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(&path)?;
-                Err(io::Error::from(io::ErrorKind::NotFound))
-            }
-            Err(error) => Err(error),
-        }
+        Self::new(socket::connect(&paths::runtime()?, name)?, REQUEST_LEN_MAX)
     }
 
-    /// Starts a daemon. It leaves this terminal and goes on when this process ends.
+    /// Starts a daemon that writes to `log`. It leaves this terminal and goes on when this process ends.
     ///
     /// # Errors
     ///
     /// If the program can't be run again.
-    pub fn start(log: &Path) -> io::Result<(Self, Child)> {
+    pub fn start(log: File) -> io::Result<(Self, Child)> {
         let (ours, theirs) = UnixStream::pair()?;
-        let log = std::fs::File::options().create(true).append(true).mode(0o600).open(log)?;
         let child = Command::new("/proc/self/exe")
             .arg("daemon")
             // One heap for all threads, not one for each: what one frees another can use, or the budget would not hold (mallopt(3)).
@@ -78,17 +55,21 @@ impl Conversation {
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .spawn()?;
-        Ok((Self::new(ours)?, child))
+        Ok((Self::new(ours, MOUNT_REQUEST_LEN_MAX)?, child))
     }
 
     /// Says something.
     ///
     /// # Errors
     ///
-    /// If the daemon is gone.
+    /// If the daemon is gone, or would not listen to so much.
     pub fn say(&mut self, request: &Request) -> io::Result<()> {
         let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
         line.push(b'\n');
+        if line.len() > self.request_len_max {
+            let text = format!("that is too long: a mount's process takes {} bytes", self.request_len_max);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         self.write.write_all(&line)
     }
 

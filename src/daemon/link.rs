@@ -15,10 +15,8 @@ use zeroize::Zeroizing;
 
 use super::protocol::{Event, Prompt, Request, Secret};
 
-/// Longest line that is read from a front end, bytes.
-const LINE_MAX: usize = 1024 * 1024;
-
-/// Requests that wait while one is being answered.
+/// Requests that wait while one is being answered. A front end that asks for more at once is hung up on: listening must not stop for them, or
+/// nobody would hear an answer, nor that it left.
 const REQUESTS_MAX: usize = 16;
 
 /// Events that wait to be heard. What comes while so many wait is not told.
@@ -65,9 +63,23 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Result
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A question that waits for its answer, for as long as somebody wants that.
+struct Asked<'a> {
+    waiting: &'a Waiting,
+    id: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        lock(self.waiting).remove(&self.id);
+    }
+}
+
 /// The lines that a front end says.
 struct Lines {
     stream: OwnedReadHalf,
+    /// The longest that is taken, bytes.
+    len_max: usize,
     /// What came behind the last line. No other buffer holds what was said: it may be a secret.
     read: Zeroizing<Vec<u8>>,
 }
@@ -82,7 +94,7 @@ impl Lines {
                 return Some(std::mem::replace(&mut self.read, rest));
             }
             searched = self.read.len();
-            if searched >= LINE_MAX || self.stream.read_buf(&mut *self.read).await.ok()? == 0 {
+            if searched >= self.len_max || self.stream.read_buf(&mut *self.read).await.ok()? == 0 {
                 return None;
             }
         }
@@ -90,8 +102,9 @@ impl Lines {
 }
 
 impl Link {
-    /// Takes over a stream. Requests other than answers come out of the receiver, which ends when the front end is gone.
-    pub(super) fn start(stream: UnixStream) -> (Self, mpsc::Receiver<Request>) {
+    /// Takes over a stream, whose lines are no longer than `len_max` bytes. Requests other than answers come out of the receiver, which ends
+    /// when the front end is gone.
+    pub(super) fn start(stream: UnixStream, len_max: usize) -> (Self, mpsc::Receiver<Request>) {
         let (outgoing, mut sending) = mpsc::channel::<Outgoing>(EVENTS_MAX);
         let (requests, incoming) = mpsc::channel(REQUESTS_MAX);
         let (left, gone) = watch::channel(false);
@@ -114,7 +127,7 @@ impl Link {
         });
         let answered = Arc::clone(&waiting);
         let listening = tokio::spawn(async move {
-            let mut lines = Lines { stream: read, read: Zeroizing::default() };
+            let mut lines = Lines { stream: read, len_max, read: Zeroizing::default() };
             while let Some(line) = lines.next().await {
                 match serde_json::from_slice(&line) {
                     Ok(Request::Answer { id, answer }) => {
@@ -123,11 +136,13 @@ impl Link {
                         }
                     }
                     Ok(request) => {
-                        let _ = requests.send(request).await;
+                        if requests.try_send(request).is_err() {
+                            break;
+                        }
                     }
                     // What it said may be a secret.
                     Err(_) => {
-                        tracing::warn!("a front end said what is not understood");
+                        tracing::debug!("a front end said what is not understood");
                         break;
                     }
                 }
@@ -174,18 +189,29 @@ impl Link {
         let _ = self.gone.clone().wait_for(|&gone| gone).await;
     }
 
+    /// Whether both lead to the same front end.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.waiting, &other.waiting)
+    }
+
     /// Asks a person, who may take as long as they like; an error says why nobody answers. One question is asked at a time: what is meant for
     /// one must not be typed for another.
-    pub(super) async fn ask(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+    pub(super) async fn ask(
+        &self,
+        text: String,
+        echo: bool,
+        vault: Option<String>,
+    ) -> Result<Zeroizing<String>, String> {
         let _asking = self.asking.lock().await;
         let nobody = || "whoever could be asked is gone".to_owned();
         let id = self.next_prompt.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);
+        let _asked = Asked { waiting: &self.waiting, id };
         if self.is_gone() {
             return Err(nobody());
         }
-        self.tell(Event::Prompt(Prompt { id, text, echo }));
+        self.tell(Event::Prompt(Prompt { id, text, echo, vault }));
         answer.await.unwrap_or_else(|_| Err(nobody())).map(|secret| secret.0)
     }
 }
@@ -200,12 +226,12 @@ mod tests {
     #[tokio::test]
     async fn one_question_is_asked_at_a_time() {
         let (front_end, stream) = UnixStream::pair().unwrap();
-        let (link, _requests) = Link::start(stream);
+        let (link, _requests) = Link::start(stream, 1024);
         let (read, mut write) = front_end.into_split();
         let mut heard = BufReader::new(read).lines();
         let asked = ["Password for vault Vault: ", "(alice@hq) Verification code: "].map(|text| {
             let link = link.clone();
-            tokio::spawn(async move { link.ask(text.to_owned(), false).await })
+            tokio::spawn(async move { link.ask(text.to_owned(), false, None).await })
         });
         for typed in ["for the first", "for the second"] {
             let Event::Prompt(prompt) =

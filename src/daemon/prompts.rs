@@ -23,10 +23,32 @@ const SAME_CODES_MAX: u32 = 3;
 /// How long a command may take while no front end is attached. While one is, a person may be typing, or can end the command.
 const UNATTENDED: Duration = Duration::from_secs(120);
 
+/// A front end that is asked as long as this lives, unless another is attached meanwhile.
+#[must_use]
+pub(super) struct Attached<'a> {
+    prompts: &'a Prompts,
+    link: Link,
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        let Prompts { link, first, .. } = self.prompts;
+        link.send_if_modified(|attached| {
+            let is_own = attached.is_same(&self.link);
+            if is_own {
+                attached.clone_from(first);
+            }
+            is_own
+        });
+    }
+}
+
 /// Answers questions for one mount.
 pub(super) struct Prompts {
     /// The front end that is attached: the first, or one that came to log in again.
     link: watch::Sender<Link>,
+    /// The front end that is asked while no other is attached.
+    first: Link,
     askpass: Option<Askpass>,
     /// No person is to be asked.
     batch_mode: bool,
@@ -48,7 +70,8 @@ pub(super) struct Prompts {
 impl Prompts {
     pub(super) fn new(link: Link, request: &MountRequest, batch_mode: bool, activity: Arc<Activity>) -> Self {
         Self {
-            link: watch::Sender::new(link),
+            link: watch::Sender::new(link.clone()),
+            first: link,
             askpass: Askpass::from_environment(),
             batch_mode,
             passphrase_command: request.passphrase_command.clone(),
@@ -63,33 +86,44 @@ impl Prompts {
         }
     }
 
-    /// For a front end that came later, with a command of its own if it named one.
-    pub(super) fn for_front_end(&self, link: Link, vault_password_command: Option<String>) -> Self {
+    /// For a vault that a front end which came later wants to be unlocked. It is asked itself if it wants to be, or the mount has no command
+    /// for that.
+    pub(super) fn for_front_end(&self, link: Link, is_asked: bool) -> Self {
         Self {
-            link: watch::Sender::new(link),
-            askpass: self.askpass.clone(),
-            batch_mode: self.batch_mode,
-            passphrase_command: self.passphrase_command.clone(),
-            otp_command: self.otp_command.clone(),
-            vault_password_command: vault_password_command.or_else(|| self.vault_password_command.clone()),
-            directory: self.directory.clone(),
+            link: watch::Sender::new(link.clone()),
+            first: link,
             is_logged_in: self.is_logged_in,
             // What was asked for it alone ends with it.
+            askpass: None,
             unattended: Duration::ZERO,
+            batch_mode: self.batch_mode,
+            passphrase_command: None,
+            otp_command: None,
+            vault_password_command: self.vault_password_command.clone().filter(|_| !is_asked),
+            directory: self.directory.clone(),
             last_code: Mutex::default(),
             typed_code: Mutex::default(),
-            activity: Arc::clone(&self.activity),
+            // The mount itself waits for nobody meanwhile.
+            activity: Activity::new(),
         }
     }
 
     /// For the logins of a mount: this front end's first one, and those that the daemon makes later.
     pub(super) fn for_logins(&self, link: Link) -> Self {
-        Self { unattended: UNATTENDED, ..self.for_front_end(link, None) }
+        Self {
+            askpass: self.askpass.clone(),
+            unattended: UNATTENDED,
+            passphrase_command: self.passphrase_command.clone(),
+            otp_command: self.otp_command.clone(),
+            activity: Arc::clone(&self.activity),
+            ..self.for_front_end(link, false)
+        }
     }
 
-    /// From now on this front end is asked.
-    pub(super) fn attach(&self, link: Link) {
-        self.link.send_replace(link);
+    /// From now on this front end is asked, and what another one did not answer yet, until the result is dropped.
+    pub(super) fn attach(&self, link: Link) -> Attached<'_> {
+        self.link.send_replace(link.clone());
+        Attached { prompts: self, link }
     }
 
     fn tell(&self, progress: String) {
@@ -105,14 +139,14 @@ impl Prompts {
                 if self.is_logged_in {
                     self.tell(LOGIN_HAS_ENDED.to_owned());
                 }
-                self.person(text, false).await
+                self.person(text, false, Some(path)).await
             }
         }
     }
 
     /// Asks a person whether something is right.
     pub(super) async fn confirm(&self, text: String) -> Result<Zeroizing<String>, String> {
-        self.person(text, true).await
+        self.person(text, true, None).await
     }
 
     /// Whether a vault password can be had without a person.
@@ -153,7 +187,12 @@ impl Prompts {
         }
     }
 
-    async fn person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+    async fn person(
+        &self,
+        text: String,
+        echo: bool,
+        vault: Option<&str>,
+    ) -> Result<Zeroizing<String>, String> {
         if self.batch_mode {
             return Err(BATCH_MODE.to_owned());
         }
@@ -162,7 +201,11 @@ impl Prompts {
         loop {
             let link = links.borrow_and_update().clone();
             if !link.is_gone() {
-                return link.ask(text, echo).await;
+                tokio::select! {
+                    answer = link.ask(text.clone(), echo, vault.map(str::to_owned)) => return answer,
+                    // A front end that never answers must not keep the question from one that comes to answer it.
+                    _ = links.changed() => continue,
+                }
             }
             let Some(askpass) = &self.askpass else {
                 return Err("nobody is there to be asked".to_owned());
@@ -178,7 +221,7 @@ impl Prompts {
     /// An answer to the server's own question, typed by a person. A code that was typed before is not sent once more.
     async fn typed(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
         for _ in 0..SAME_CODES_MAX {
-            let answer = self.person(text.clone(), echo).await?;
+            let answer = self.person(text.clone(), echo, None).await?;
             if !looks_like_code(&answer) {
                 return Ok(answer);
             }
@@ -257,9 +300,9 @@ impl Interaction for Prompts {
                 None => self.typed(text, *echo).await,
             },
             // A server that asks for a password this way wants a person, not a code.
-            (Question::Prompt { echo, .. }, ..) => self.person(text, *echo).await,
-            (Question::UnknownHost { .. }, ..) => self.person(text, true).await,
-            _ => self.person(text, false).await,
+            (Question::Prompt { echo, .. }, ..) => self.person(text, *echo, None).await,
+            (Question::UnknownHost { .. }, ..) => self.person(text, true, None).await,
+            _ => self.person(text, false, None).await,
         };
         answer.map_err(Cancelled)
     }
@@ -274,15 +317,18 @@ impl Interaction for Prompts {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     use tokio::net::UnixStream;
 
+    use super::super::protocol::REQUEST_LEN_MAX;
     use super::*;
 
     /// The answers of a daemon to whose front end `link` leads.
     fn prompts(link: Link) -> Prompts {
         Prompts {
-            link: watch::Sender::new(link),
+            link: watch::Sender::new(link.clone()),
+            first: link,
             askpass: None,
             batch_mode: false,
             passphrase_command: None,
@@ -301,7 +347,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_command_is_given_up_only_if_no_front_end_is_attached() {
         let (front_end, stream) = UnixStream::pair().unwrap();
-        let (link, _requests) = Link::start(stream);
+        let (link, _requests) = Link::start(stream, REQUEST_LEN_MAX);
         let prompts = prompts(link);
         let question = "Verification code: ";
         let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
@@ -312,9 +358,52 @@ mod tests {
         assert!(reason.contains("more than 120 s"), "{reason}");
 
         let (_front_end, stream) = UnixStream::pair().unwrap();
-        let (link, _requests) = Link::start(stream);
-        prompts.attach(link);
+        let (link, _requests) = Link::start(stream, REQUEST_LEN_MAX);
+        let _attached = prompts.attach(link);
         let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
         assert_eq!(answer.unwrap().as_str(), "typed");
+    }
+
+    /// Waits until a front end is asked; the number of the question.
+    async fn asked(front_end: &mut BufReader<UnixStream>) -> u64 {
+        let mut line = String::new();
+        let heard = tokio::time::timeout(Duration::from_secs(20), front_end.read_line(&mut line)).await;
+        heard.expect("it is asked").unwrap();
+        match serde_json::from_str(&line).unwrap() {
+            Event::Prompt(prompt) => prompt.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_front_end_that_never_answers_holds_no_question_back() {
+        let (first, stream) = UnixStream::pair().unwrap();
+        let (link, _first_requests) = Link::start(stream, REQUEST_LEN_MAX);
+        let prompts = Arc::new(prompts(link));
+        let mut first = BufReader::new(first);
+        let ask = || {
+            let prompts = Arc::clone(&prompts);
+            tokio::spawn(async move { prompts.person("Code: ".to_owned(), false, None).await })
+        };
+        let question = ask();
+        asked(&mut first).await;
+
+        // One that comes is asked instead, and as long as it is attached.
+        let (later, stream) = UnixStream::pair().unwrap();
+        let (link, _later_requests) = Link::start(stream, REQUEST_LEN_MAX);
+        let attached = prompts.attach(link);
+        let mut later = BufReader::new(later);
+        let id = asked(&mut later).await;
+        let answer = serde_json::json!({ "Answer": { "id": id, "answer": { "Ok": "typed" } } });
+        later.get_mut().write_all(format!("{answer}\n").as_bytes()).await.unwrap();
+        assert_eq!(question.await.unwrap().unwrap().as_str(), "typed");
+        let question = ask();
+        asked(&mut later).await;
+
+        // It stays, but what it came for is over.
+        drop(attached);
+        asked(&mut first).await;
+        drop(first);
+        question.await.unwrap().unwrap_err();
     }
 }

@@ -24,6 +24,12 @@ pub fn new_password_question(vault: &str) -> String {
     format!("New password for vault {}: ", Line::of(vault))
 }
 
+/// Longest request through the control socket, as a line, bytes: a path or a secret has room, and any number of front ends cost little.
+pub const REQUEST_LEN_MAX: usize = 8 * 1024;
+
+/// Longest request of the process that started the daemon, as a line, bytes: all of a command line has room.
+pub const MOUNT_REQUEST_LEN_MAX: usize = 1024 * 1024;
+
 /// What a front end asks for, or answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
@@ -36,12 +42,13 @@ pub enum Request {
         /// Lose what can't be saved, and let go even while something is open.
         force: bool,
     },
-    /// Unlock a vault, by its path below the mount; the only locked one if none is named.
+    /// Unlock a vault, by its path below the mount; the only locked one if none is named. Its password is asked for.
     Unlock {
         /// The vault's path.
         vault: Option<String>,
-        /// Prints the password.
-        password_command: Option<String>,
+        /// Whether this front end is asked even if the mount has a command that prints the password.
+        #[serde(default)]
+        asks_front_end: bool,
     },
     /// Log in again now, asking this front end, if the connection is lost.
     Login,
@@ -102,6 +109,8 @@ pub struct Prompt {
     pub text: String,
     /// Whether what is typed may be shown.
     pub echo: bool,
+    /// The vault whose password is asked for, by its path below the mount; `None` if something else is.
+    pub vault: Option<String>,
 }
 
 /// A failure, and with which code the command that asked ends.

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,27 +11,29 @@ use std::time::Duration;
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
 use scaup_sftp::ssh::Interaction;
 use scaup_sftp::text::visible;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, Notify, RwLock, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, RwLock, watch};
 use tokio::time::Instant;
 
-use super::client::socket_path;
+use super::front_ends::{Doing, Slot, Slots};
 use super::link::{Link, NotHeard};
 use super::prompts::Prompts;
-use super::protocol::{Event, Failure, FailureKind, MountRequest, MountState, Request};
+use super::protocol::{
+    Event, Failure, FailureKind, MOUNT_REQUEST_LEN_MAX, MountRequest, MountState, REQUEST_LEN_MAX, Request,
+};
 use super::remote::{Connected, Place, connect};
+use super::socket::{self, SocketFile};
 use super::status::Activity;
 use super::users::users_of;
 use super::{call, saving, travel, vaults};
+use crate::config::paths;
 use crate::drive::{Drive, DriveOptions};
 use crate::remote::sftp::{Reachability, SftpRemote};
 
 /// How long front ends may take to hear the last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// Front ends that are talked to at the same time. Others wait.
-const FRONT_ENDS_MAX: usize = 64;
 
 /// How long a front end may take to say what it wants.
 const FIRST_WORDS: Duration = Duration::from_secs(10);
@@ -62,7 +64,7 @@ pub fn run() -> io::Result<u8> {
 }
 
 async fn serve(stream: UnixStream) -> u8 {
-    let (link, mut requests) = Link::start(stream);
+    let (link, mut requests) = Link::start(stream, MOUNT_REQUEST_LEN_MAX);
     let Some(Request::Mount(request)) = requests.recv().await else { return 1 };
     match live(*request, &link).await {
         Ok(code) => code,
@@ -208,17 +210,6 @@ async fn follow(mut reachability: watch::Receiver<Reachability>, activity: Arc<A
     }
 }
 
-/// The control socket's file, removed at the end.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(%error, "left a socket behind");
-        }
-    }
-}
-
 fn fuse_failure(error: &MountError) -> Failure {
     Failure::new(FailureKind::Fuse, error)
 }
@@ -256,18 +247,30 @@ fn mount_options(request: &MountRequest) -> MountOptions {
 }
 
 fn listen(name: &str) -> Result<(UnixListener, SocketFile), Failure> {
-    let other = |error: io::Error| Failure::new(FailureKind::Other, format!("control socket: {error}"));
-    let path = socket_path(name).map_err(other)?;
-    let listener = UnixListener::bind(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::new(
-            FailureKind::Other,
-            format!("{name} is mounted already; `scaup status {name}` shows where"),
-        ),
-        _ => other(error),
-    })?;
-    let socket = SocketFile(path);
-    std::fs::set_permissions(&socket.0, std::fs::Permissions::from_mode(0o600)).map_err(other)?;
-    Ok((listener, socket))
+    let failed = |error: io::Error| Failure::new(FailureKind::Other, format!("control socket: {error}"));
+    let directory = paths::runtime().map_err(failed)?;
+    socket::listen(directory, name).map_err(failed)?.map_err(|socket::IsMounted| {
+        let text = format!("{name} is mounted already; `scaup status {name}` shows where");
+        Failure::new(FailureKind::Other, text)
+    })
+}
+
+/// The process of a front end; `None` if that is not the user's own, nor root's.
+fn peer(stream: &UnixStream) -> Option<UCred> {
+    let own = rustix::process::getuid().as_raw();
+    stream.peer_cred().ok().filter(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+/// What answering a request is.
+fn doing(request: &Request) -> Doing {
+    match request {
+        Request::Unlock { .. } | Request::Login => Doing::Waiting,
+        Request::Mount(_)
+        | Request::Status
+        | Request::Unmount { .. }
+        | Request::Lock { .. }
+        | Request::Answer { .. } => Doing::Working,
+    }
 }
 
 fn make_mountpoint(path: &Path) -> Result<bool, Failure> {
@@ -415,14 +418,18 @@ impl Daemon {
 
     /// Takes front ends in.
     async fn receive(self: Arc<Self>, listener: UnixListener) {
-        let places = Arc::new(Semaphore::new(FRONT_ENDS_MAX));
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let slots = Arc::new(Slots::default());
+        loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    let Some(peer) = peer(&stream) else { continue };
+                    let (slot, sent_away) = slots.take(peer.pid()).await;
                     let daemon = Arc::clone(&self);
                     tokio::spawn(async move {
-                        daemon.converse(stream).await;
-                        drop(place);
+                        tokio::select! {
+                            () = daemon.converse(stream, &slot) => {}
+                            _ = sent_away => {}
+                        }
                     });
                 }
                 Err(error) => {
@@ -434,25 +441,28 @@ impl Daemon {
     }
 
     /// Answers one front end.
-    async fn converse(self: Arc<Self>, stream: UnixStream) {
-        let own = rustix::process::getuid().as_raw();
-        match stream.peer_cred() {
-            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
-            _ => return,
-        }
-        let (link, mut requests) = Link::start(stream);
+    async fn converse(&self, stream: UnixStream, slot: &Slot) {
+        let (link, mut requests) = Link::start(stream, REQUEST_LEN_MAX);
         let mut next = tokio::time::timeout(FIRST_WORDS, requests.recv()).await.unwrap_or_default();
         while let Some(request) = next {
-            if self.answer(request, &link).await.is_err() {
+            if self.answer(request, &link, slot).await.is_err() {
                 return;
             }
             next = requests.recv().await;
         }
     }
 
-    async fn answer(&self, request: Request, link: &Link) -> Result<(), NotHeard> {
+    async fn answer(&self, request: Request, link: &Link, slot: &Slot) -> Result<(), NotHeard> {
         let _answering = self.conversations.read().await;
-        let event = self.obey(request, link).await.unwrap_or_else(Event::Failed);
+        if !slot.note(doing(&request)) {
+            return Err(NotHeard);
+        }
+        let is_for_it_alone = matches!(request, Request::Unlock { .. });
+        let event = tokio::select! {
+            event = self.obey(request, link) => event.unwrap_or_else(Event::Failed),
+            () = link.gone(), if is_for_it_alone => return Err(NotHeard),
+        };
+        slot.note(Doing::Nothing);
         link.tell(event);
         link.flush().await
     }
@@ -474,8 +484,8 @@ impl Daemon {
         let standing =
             standing.ok_or_else(|| Failure::new(FailureKind::Other, format!("{name} is not mounted yet")))?;
         match request {
-            Request::Unlock { vault, password_command } => {
-                let prompts = self.prompts.for_front_end(link.clone(), password_command);
+            Request::Unlock { vault, asks_front_end } => {
+                let prompts = self.prompts.for_front_end(link.clone(), asks_front_end);
                 if !prompts.has_vault_password() {
                     standing.logged_in(Duration::from_secs(self.request.timeout)).await?;
                 }
@@ -554,7 +564,7 @@ impl Standing {
             link.tell(Event::Progress("the connection stands".to_owned()));
             return Ok(());
         }
-        prompts.attach(link.clone());
+        let _attached = prompts.attach(link.clone());
         remote.hurry();
         loop {
             if reachability.changed().await.is_err() {

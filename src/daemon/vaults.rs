@@ -1,6 +1,10 @@
 //! Unlocking and locking the vaults of a mount: whose password is asked for, and how often; and what becomes of those that were unlocked in
 //! an earlier mount.
 
+use std::sync::Arc;
+
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 use super::call;
@@ -14,6 +18,9 @@ use crate::remote::{RemoteError, RemotePath};
 
 /// How often a password may be wrong.
 const ATTEMPTS: u32 = 3;
+
+/// Vaults are unlocked one after the other, however many front ends ask for it: each needs as much memory as its masterkey file says.
+static UNLOCKING: Semaphore = Semaphore::const_new(1);
 
 /// What became of a vault.
 enum Outcome {
@@ -79,7 +86,7 @@ pub(super) async fn look_for_expected(
             memory.forget(&vault.path).map_err(not_remembered)?;
             drive.stop_expecting(&vault.path);
         } else {
-            link.tell(Event::Progress(closed(&vault.path, &request.name)));
+            link.tell(Event::Progress(stays_closed(&vault.path, &request.name)));
         }
     }
     Ok(())
@@ -92,7 +99,7 @@ async fn is_given_up(path: &RemotePath, prompts: &Prompts) -> bool {
     prompts.confirm(text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
-fn closed(path: &RemotePath, name: &str) -> String {
+fn stays_closed(path: &RemotePath, name: &str) -> String {
     let path = shown(path);
     format!(
         "nothing is read or written at {path} until the vault is back; if it is gone for good, `scaup forget {name}` and mount again"
@@ -123,7 +130,7 @@ pub(super) async fn follow(
 
 /// Unlocks, while mounting, the vaults that were named, or else those that are found.
 pub(super) async fn unlock_at_mount(
-    drive: &Drive,
+    drive: &Arc<Drive>,
     request: &MountRequest,
     mut first_password: Option<Answer>,
     memory: &Memory,
@@ -180,7 +187,7 @@ pub(super) async fn unlock_at_mount(
 /// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty answer leaves
 /// it locked.
 async fn unlock_asking(
-    drive: &Drive,
+    drive: &Arc<Drive>,
     path: &RemotePath,
     mut known: Option<Answer>,
     memory: &Memory,
@@ -189,6 +196,11 @@ async fn unlock_asking(
 ) -> Result<Outcome, Failure> {
     let mut attempt = 1;
     loop {
+        // A person may take as long as they like, and holds up nobody. A command is run once at a time, however many want to hear from it.
+        let mut alone = None;
+        if prompts.has_vault_password() {
+            alone = Some(UNLOCKING.acquire().await.map_err(closed)?);
+        }
         let answer = match known.take() {
             Some(answer) => answer,
             None => prompts.vault_password(&exact(path)).await,
@@ -200,7 +212,11 @@ async fn unlock_asking(
             Ok(password) => password,
             Err(reason) => return Ok(Outcome::NoPassword(reason)),
         };
-        match drive.unlock(path, &password).await {
+        let alone = match alone {
+            Some(alone) => alone,
+            None => UNLOCKING.acquire().await.map_err(closed)?,
+        };
+        match unlock_alone(drive, path, password, alone).await {
             Ok(()) => {
                 let id =
                     drive.vaults().into_iter().find(|vault| vault.path == *path).and_then(|vault| vault.id);
@@ -221,15 +237,40 @@ async fn unlock_asking(
     }
 }
 
+/// Unlocks to the end, even if nobody waits for that any more: half of it is no state to stay in, and its memory is not free before.
+async fn unlock_alone(
+    drive: &Arc<Drive>,
+    path: &RemotePath,
+    password: Zeroizing<String>,
+    alone: SemaphorePermit<'static>,
+) -> Result<(), VaultError> {
+    let (drive, at) = (Arc::clone(drive), path.clone());
+    let unlocking = tokio::spawn(async move {
+        let unlocked = drive.unlock(&at, &password).await;
+        drop(alone);
+        unlocked
+    });
+    let failed = |error: JoinError| VaultError::Refused { path: path.clone(), reason: error.to_string() };
+    unlocking.await.map_err(failed)?
+}
+
+fn closed(error: AcquireError) -> Failure {
+    Failure::new(FailureKind::Other, error)
+}
+
 /// Unlocks on a front end's request.
 pub(super) async fn unlock(
-    drive: &Drive,
+    drive: &Arc<Drive>,
     vault: Option<&str>,
     memory: &Memory,
     prompts: &Prompts,
     link: &Link,
 ) -> Result<(), Failure> {
     let path = choose(drive, vault, &VaultState::Locked)?;
+    if vault.is_some() {
+        // Nobody is asked, and no command told, about something that a front end made up.
+        drive.inspect(&path).await.map_err(failure)?;
+    }
     match unlock_asking(drive, &path, None, memory, prompts, link).await? {
         Outcome::Unlocked => Ok(()),
         Outcome::NoPassword(reason) => {

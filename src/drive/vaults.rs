@@ -438,6 +438,15 @@ impl Drive {
         }
     }
 
+    /// Looks whether there is a vault at `path`, and which.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::NotAVault`], or what the server says.
+    pub async fn inspect(&self, path: &RemotePath) -> Result<VaultStatus, VaultError> {
+        inspect_vault(self.remote.as_ref(), path).await
+    }
+
     /// Unlocks the vault at `path`, which need not have been met before. Unlocking an unlocked vault does nothing.
     ///
     /// # Errors
