@@ -13,6 +13,7 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
 use super::remembered::{Expected, Memory, MemoryError};
 use super::status::{exact, shown};
+use crate::config::target::Target;
 use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
 
@@ -86,7 +87,7 @@ pub(super) async fn look_for_expected(
             memory.forget(&vault.path).map_err(not_remembered)?;
             drive.stop_expecting(&vault.path);
         } else {
-            link.tell(Event::Progress(stays_closed(&vault.path, &request.name)));
+            link.tell(Event::Progress(stays_closed(&vault.path, &request.target)));
         }
     }
     Ok(())
@@ -99,10 +100,10 @@ async fn is_given_up(path: &RemotePath, prompts: &Prompts) -> bool {
     prompts.confirm(text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
-fn stays_closed(path: &RemotePath, name: &str) -> String {
+fn stays_closed(path: &RemotePath, target: &Target) -> String {
     let path = shown(path);
     format!(
-        "nothing is read or written at {path} until the vault is back; if it is gone for good, `scaup forget {name}` and mount again"
+        "nothing is read or written at {path} until the vault is back; if it is gone for good, `scaup forget {target}` and mount again"
     )
 }
 

@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::support::terminal::{PATIENCE, Terminal};
 use crate::support::{PASSWORD, ends_with, said, scaup, status};
 
+const SCAUP: &str = env!("CARGO_BIN_EXE_scaup");
+
 const VAULTS: [&str; 2] = ["Vault", "above/Vault"];
 
 /// What no byte on the server may show.
@@ -130,7 +132,7 @@ fn an_unlocked_vault_stays_one_whatever_is_put_in_its_place() {
         fs::write(mount.join(vault).join("before"), CANARY).unwrap();
     }
     run(Command::new("sync").arg("-f").arg(mount.path()));
-    for (place, vault) in [("Vault", "Vault"), ("above/Vault", "above/Vault"), ("above", "above/Vault")] {
+    for (place, vault) in [("Vault", "Vault"), ("above", "above/Vault")] {
         for (shown, with) in EXCHANGES {
             let what = format!("{shown} for {place}");
             server.exchange(place, with);
@@ -190,10 +192,9 @@ fn a_vault_that_was_unlocked_before_is_not_shown_as_a_plain_directory() {
     let server = Server::start();
     server.unlocked().unmount(&server.scaup);
     let markers: [(&str, fn(&Path, &Path)); 2] = [
-        ("a directory without marker files", |place, aside| {
-            fs::create_dir(place).unwrap();
-            fs::create_dir(place.join("d")).unwrap();
-            fs::copy(aside.join("masterkey.cryptomator"), place.join("masterkey.cryptomator.bkup")).unwrap();
+        ("a directory without marker files", |place, _| {
+            fs::create_dir_all(place.join("d")).unwrap();
+            fs::write(place.join("masterkey.cryptomator.bkup"), "").unwrap();
         }),
         ("another vault, with another id", |place, _| Fixture::unpack("short36-ctrmac").copy_vault_to(place)),
     ];
@@ -245,25 +246,25 @@ fn a_person_at_a_terminal_is_asked_about_a_vault_that_is_missing() {
     let (target, mountpoint) = (directory.path().join("synced"), directory.path().join("mount"));
     fs::create_dir(&target).unwrap();
     Fixture::unpack("empty-gcm").copy_vault_to(&target.join("Vault"));
-    let line = |rest: &str| format!("mount {} {} {rest}", target.display(), mountpoint.display());
+    let line = format!("{SCAUP} mount {} {}", target.display(), mountpoint.display());
     let unmount = || ends_with(&scaup, 0, [Path::new("unmount"), &mountpoint]);
-    let mut terminal = Terminal::run(&scaup, &line(""));
-    terminal.answer("Password for vault Vault: ", PASSWORD);
+    let mut terminal = Terminal::run(&scaup, &line);
+    terminal.answer("Password for vault Vault: ", &format!("{PASSWORD}\n"));
     assert!(terminal.end().0.success());
     unmount();
 
-    fs::rename(target.join("Vault"), target.join(".aside")).unwrap();
+    fs::rename(target.join("Vault"), directory.path().join("aside")).unwrap();
     fs::create_dir(target.join("Vault")).unwrap();
     for (answer, is_open) in [("", false), ("y", false), ("yes", true)] {
-        let mut terminal = Terminal::run(&scaup, &line(""));
-        terminal.answer("keep its place closed: ", answer);
+        let mut terminal = Terminal::run(&scaup, &line);
+        terminal.answer("keep its place closed: ", &format!("{answer}\n"));
         let (ended, screen) = terminal.end();
         assert!(ended.success(), "{screen}");
         assert_eq!(fs::write(mountpoint.join("Vault/plain"), "x").is_ok(), is_open, "{answer:?}: {screen}");
         unmount();
     }
     // The answer counts for good.
-    let (ended, screen) = Terminal::run(&scaup, &line("")).end();
+    let (ended, screen) = Terminal::run(&scaup, &line).end();
     assert!(ended.success(), "{screen}");
     assert!(fs::write(mountpoint.join("Vault/plain"), "x").is_ok());
     unmount();
