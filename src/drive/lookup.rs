@@ -416,10 +416,10 @@ impl Drive {
     pub(super) fn shown(&self, inode: Inode, node: &Node) -> TimedAttributes {
         let unsaved = node.file.as_ref().and_then(|file| file.unsaved());
         let RemoteAttributes { kind, size, mode, uid, gid, accessed, modified } = node.attributes;
-        let (uid, gid) = match (self.options.owner, &node.place) {
-            (Some(owner), _) => owner,
-            (None, Place::Plain) => (uid, gid),
-            (None, Place::Vault { .. }) => own_ids(),
+        let (uid, gid) = match self.options.owner {
+            Some(owner) => owner,
+            None if node.is_in_vault() => own_ids(),
+            None => (uid, gid),
         };
         let accessed = unsaved.and_then(|unsaved| unsaved.accessed).unwrap_or(accessed);
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
@@ -431,7 +431,7 @@ impl Drive {
             inode,
             kind: file_kind(kind),
             size,
-            mode: mode & !self.options.umask,
+            mode: self.shown_mode(node.is_in_vault(), kind, mode),
             links: if node.detached || node.missing { 0 } else { 1 },
             uid,
             gid,

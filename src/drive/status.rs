@@ -133,6 +133,7 @@ impl Drive {
     pub(super) fn reported<T>(&self, inode: Inode, result: Result<T, DriveError>) -> Result<T, DriveError> {
         match &result {
             Err(error @ DriveError::Damaged(_)) => self.report(inode, "damaged", error),
+            Err(error @ DriveError::LeadsOutOfVault) => self.report(inode, "link", error),
             Err(error @ DriveError::Remote(remote)) if remote.is_failure() => {
                 self.report(inode, "server", error);
             }

@@ -197,6 +197,11 @@ impl Node {
         !self.has_same_names_as(then) && !listed && !self.children.contains_key(name)
     }
 
+    /// Whether it lies in an unlocked vault, whose own directory counts as in it.
+    pub(super) fn is_in_vault(&self) -> bool {
+        matches!(self.place, Place::Vault { .. }) || matches!(self.vault, VaultHere::Unlocked(_))
+    }
+
     fn is_needed(&self, inode: Inode) -> bool {
         inode == Inode::ROOT
             || self.lookups > 0
@@ -337,11 +342,6 @@ impl Nodes<'_> {
         names.join(OsStr::new("/"))
     }
 
-    /// How many directories lie above the node, below the mount point.
-    pub(super) fn depth(&self, inode: Inode) -> usize {
-        self.above(inode).len().saturating_sub(2)
-    }
-
     /// A directory and those above it, up to the root.
     pub(super) fn above(&self, inode: Inode) -> Vec<Inode> {
         std::iter::successors(Some(inode), |&inode| {
@@ -383,7 +383,7 @@ impl Nodes<'_> {
     }
 
     /// The vault's own directory above `inode`, and the ids of the directories from `inode` up to it.
-    fn vault_root(
+    pub(super) fn vault_root(
         &self,
         inode: Inode,
         vault: &Arc<UnlockedVault>,
