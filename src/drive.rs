@@ -33,6 +33,7 @@ mod start;
 mod status;
 mod streak;
 mod temporary;
+mod trash;
 mod tree;
 mod uploader;
 mod vault;

@@ -15,6 +15,7 @@ use super::handles::OpenDirectory;
 use super::listings::Purpose;
 use super::lookahead::Sooner;
 use super::temporary;
+use super::trash::is_trash;
 use super::tree::{Node, Nodes, VaultHere};
 use super::vault::{Names, VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
@@ -69,6 +70,9 @@ impl Drive {
 
     /// Finds `name` in `parent`; `None` if there is no such name. In a vault `name` is in its shown form.
     pub(super) async fn find(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
+        if self.is_in_trash(parent, name) {
+            return Ok(None);
+        }
         if let Some(known) = self.known(parent, name)? {
             return Ok(known);
         }
@@ -221,6 +225,8 @@ impl Drive {
         let listed = listed.values().filter(|found| !unsaved.contains_key(&found.name)).cloned();
         let mut shown: Vec<Found> = listed.collect();
         shown.extend(unsaved.into_values());
+        drop(nodes);
+        shown.retain(|found| !is_trash(&found.name) || !self.is_in_trash(inode, &found.name));
         shown.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(OpenDirectory { names: shown, asked, opened: Instant::now() })
     }

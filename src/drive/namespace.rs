@@ -25,7 +25,7 @@ impl Drive {
     /// Checks that a new name may be made in `parent`, and answers its shown form.
     async fn new_name(&self, parent: Inode, name: &OsStr) -> Result<(Directory, OsString), DriveError> {
         self.check_writable(parent)?;
-        if temporary::is_temporary(name.as_bytes()) {
+        if temporary::is_temporary(name.as_bytes()) || self.is_in_trash(parent, name) {
             return Err(DriveError::NotPermitted);
         }
         let directory = self.directory(parent).await?;

@@ -298,6 +298,11 @@ impl Drive {
         vaults.push(known);
     }
 
+    /// The directories of all vaults met so far.
+    pub(super) fn met_vaults(&self) -> Vec<Inode> {
+        self.lock_vaults().iter().map(|vault| vault.inode).collect()
+    }
+
     /// Why a vault can't be unlocked any more, or that it can again.
     pub(super) fn note_unsupported(&self, inode: Inode, unsupported: Option<String>) {
         if let Some(known) = self.lock_vaults().iter_mut().find(|vault| vault.inode == inode) {
