@@ -22,6 +22,7 @@
 mod content;
 mod directory;
 mod finding;
+mod link;
 mod node;
 mod tree;
 
@@ -99,7 +100,7 @@ struct Check<'a> {
     progress: &'a Progress,
     findings: Findings,
     budget: ContentBudget,
-    /// Nodes of directories that were read, each at most twice.
+    /// Nodes of directories that were read, each at most twice, and links that climb.
     children: AtomicUsize,
 }
 
@@ -132,6 +133,7 @@ pub async fn run(
     let directories = check.read_all(paths).await?;
     let root = content_path(&RemotePath::root(), cryptor, &DirectoryId::root());
     let tree = Tree::build(&directories, &root, cryptor, &check.findings);
+    check.judge_links(&directories, &tree);
     Ok(check.findings.report(&directories, &tree, options.content))
 }
 
@@ -144,7 +146,7 @@ impl Check<'_> {
             .fold(self.vault.clone(), |path, name| path.join(&name))
     }
 
-    /// Counts nodes of directories that are remembered: a server could invent them without end.
+    /// Counts nodes of directories, and links, that are remembered: a server could invent them without end.
     fn remember(&self, children: usize) -> Result<(), CheckError> {
         let before = self.children.fetch_add(children, Ordering::Relaxed);
         if before.saturating_add(children) > 2 * DIRECTORIES_MAX {

@@ -15,11 +15,13 @@ mod forgetting;
 mod found;
 mod handles;
 mod keptopen;
+mod links;
 mod listings;
 mod location;
 mod lookahead;
 mod lookup;
 mod marker_files;
+mod modes;
 mod namespace;
 mod openahead;
 mod opening;
@@ -32,6 +34,7 @@ mod start;
 mod status;
 mod streak;
 mod temporary;
+mod trash;
 mod tree;
 mod uploader;
 mod vault;
@@ -70,6 +73,7 @@ pub use vaults::{
     VaultError, VaultState, VaultStatus, check_place_for_vault, create_vault, inspect_vault, open_vault,
 };
 
+pub(crate) use links::climbs;
 pub(crate) use temporary::is_temporary;
 pub(crate) use vault::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part};
 pub(crate) use vaults::Markers;
@@ -98,6 +102,11 @@ pub struct DriveOptions {
     pub owner: Option<(u32, u32)>,
     /// Permission bits taken away from what is shown.
     pub umask: u16,
+    /// Where the mount lets other users of this machine in: what group and others are shown to have in vaults. `None` shows
+    /// them what the server keeps.
+    pub others_in_vaults: Option<u16>,
+    /// Whether links in vaults may lead anywhere.
+    pub follow_outside: bool,
     /// Whether closing a file waits until the server has it, however small it is.
     pub sync_on_close: bool,
     /// Whether the log may hold clear names. What `status` shows always does: it stays in memory.

@@ -31,6 +31,7 @@ fn a_bookmark_is_a_file_with_keys_named_as_the_options() {
             "options=ro,ServerAliveInterval=30",
             "read_only=true",
             "forget_key=true",
+            "follow_outside=true",
             "passphrase_command=pass hq",
             "otp_command=pass otp hq",
             "vault_password_command=pass vault",
@@ -41,7 +42,8 @@ fn a_bookmark_is_a_file_with_keys_named_as_the_options() {
     );
     let expected = "target = \"alice@hq.example:/srv\"\nmountpoint = \"/mnt/hq\"\nport = 2222\n\
         identity = \"~/.ssh/id_hq\"\nvaults = [\"Private\", \"Shared/Team\"]\n\
-        options = [\"ro\", \"ServerAliveInterval=30\"]\nread_only = true\nforget_key = true\npassphrase_command = \"pass hq\"\n\
+        options = [\"ro\", \"ServerAliveInterval=30\"]\nread_only = true\nforget_key = true\nfollow_outside = true\n\
+        passphrase_command = \"pass hq\"\n\
         otp_command = \"pass otp hq\"\nvault_password_command = \"pass vault\"\nmemory = \"64M\"\n\
         attr_timeout = 1\ntimeout = 10\n";
     assert_eq!(fs::read_to_string(file(&scaup, "hq")).unwrap(), expected);

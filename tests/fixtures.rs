@@ -38,7 +38,8 @@ impl Shelf {
         }
         sshd.give(&sshd.home());
         let scaup = scaup();
-        let mut mount = scaup.mount_on(&sshd, "");
+        // Links are to be seen as they are, wherever they lead.
+        let mut mount = scaup.mount_on(&sshd, "").args(["--follow-outside"]);
         let unlocked: Vec<&&str> = names.iter().filter(|name| unlocked(name)).collect();
         if !unlocked.is_empty() {
             mount = mount.answering(&Answers::default().vault(PASSWORD));

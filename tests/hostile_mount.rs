@@ -10,12 +10,13 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use scaup_rig::{Answers, Fixture, HostileServer, Lie, Mount, Scaup, SftpPacket, eventually, run, within};
-use support::{PASSWORD, noise, said, scaup};
+use support::{Drive, PASSWORD, noise, said, scaup, shell};
 
 /// How long the mount waits for a server, and what any one program may take of it: a few requests one after the other, each as long.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -356,4 +357,58 @@ fn unmounting_ends_while_the_server_is_silent() {
     let forced = unmounted(&["--force"]);
     assert!(forced.status.success(), "{}", said(&forced));
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+/// What the vault format lets a server do unnoticed. What `docs/semantics.md` and `docs/threat-model.md` say of it is true as long as this is.
+#[test]
+fn a_server_can_exchange_what_a_vault_holds() {
+    const CHUNK: usize = 32_768;
+    const STORED_CHUNK: u64 = CHUNK as u64 + 28;
+    const HEADER: u64 = 68;
+    let drive = Drive::mounted();
+    let (old, new) = (noise(1, 3 * CHUNK), noise(2, 3 * CHUNK));
+    for directory in ["a", "b"] {
+        fs::create_dir(drive.vault().join(directory)).unwrap();
+    }
+    let (here, there) = (drive.store("a/here", b"here"), drive.store("b/there", b"there"));
+    let moved = drive.store("a/moved", b"moved");
+    let changed = drive.store("changed", &old);
+    let (link, mail) = (drive.store("link", b"a file"), drive.store("mail", b"b/there"));
+    let stored_old = fs::read(&changed).unwrap();
+    let file = File::options().write(true).open(drive.vault().join("changed")).unwrap();
+    file.write_all_at(&new[CHUNK..], CHUNK as u64).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    // Content of any file for that of any other.
+    let content = fs::read(&here).unwrap();
+    fs::copy(&there, &here).unwrap();
+    fs::write(&there, content).unwrap();
+    // Of what was changed in place, single chunks for their older versions.
+    let at = HEADER + STORED_CHUNK;
+    let chunk = &stored_old[usize::try_from(at).unwrap()..usize::try_from(at + STORED_CHUNK).unwrap()];
+    File::options().write(true).open(&changed).unwrap().write_all_at(chunk, at).unwrap();
+    // A file for a link to a place in the vault.
+    drive.make_link_of(&link, &mail);
+    // A name can't be moved to another directory.
+    fs::rename(&moved, there.with_file_name(moved.file_name().unwrap())).unwrap();
+    // One directory for another, with all that is in it.
+    let nodes = shell(&drive.on_server("Vault"), "find \"$PWD/d\" -name dir.c9r");
+    let nodes: Vec<&str> = nodes.lines().collect();
+    assert_eq!(nodes.len(), 2);
+    let (one, two) = (fs::read(nodes[0]).unwrap(), fs::read(nodes[1]).unwrap());
+    fs::write(nodes[0], two).unwrap();
+    fs::write(nodes[1], one).unwrap();
+
+    let drive = drive.remounted();
+    let vault = drive.vault();
+    let names = |directory: &str| -> Vec<_> {
+        fs::read_dir(vault.join(directory)).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!((names("a"), names("b")), (vec!["there".into()], vec!["here".into()]));
+    assert_eq!(fs::read_to_string(vault.join("b/here")).unwrap(), "there");
+    assert_eq!(fs::read_to_string(vault.join("a/there")).unwrap(), "here");
+    assert_eq!(fs::read_link(vault.join("link")).unwrap(), Path::new("b/there"));
+    let mixed = [&old[..2 * CHUNK], &new[2 * CHUNK..]].concat();
+    assert!(fs::read(vault.join("changed")).unwrap() == mixed, "one chunk is old, the next one new");
+    drive.unmount();
 }

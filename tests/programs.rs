@@ -13,8 +13,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reader::{Reader, local};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
-use scaup_rig::{Fixture, Sshd, eventually, need, run};
+use scaup_rig::{Answers, Fixture, Sshd, eventually, need, run};
 use support::{Drive, PASSWORD, ends_with, fill, noise, said, scaup, shell, shell_output};
 
 /// Unmounts. What the vault then holds is what the mount showed.
@@ -467,5 +468,92 @@ fn an_extension_the_server_has_no_room_for_fails_at_once() {
     eventually("what could not be saved is saved", Duration::from_secs(20), || {
         File::open(vault.join("after")).unwrap().sync_all().is_ok()
     });
+    mount.unmount(&scaup);
+}
+
+/// All names that are made, renamed or removed below `directory` on this machine while `deed` goes on.
+fn names_that_appear_in(directory: &Path, deed: impl FnOnce()) -> Vec<String> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+    for place in shell(directory, "find \"$PWD\" -type d").lines() {
+        let changes = WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::DELETE;
+        inotify::add_watch(&watch, place, changes).unwrap();
+    }
+    deed();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let mut names = Vec::new();
+    loop {
+        match events.next() {
+            Ok(event) => names.extend(event.file_name().map(|name| name.to_string_lossy().into_owned())),
+            Err(Errno::AGAIN) => return names,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn deleting_in_a_file_manager_tells_the_server_no_name() {
+    need(&[("gio", "libglib2.0-bin")]);
+    let trash = |path: &Path| {
+        let mut gio = Command::new("gio");
+        gio.arg("trash").arg(path).env("LC_ALL", "C.UTF-8").output().unwrap()
+    };
+    let drive = Drive::mounted_with(&["--attr-timeout", "0"]);
+    let file = drive.vault().join("Merger with ACME.txt");
+    fs::write(&file, "x").unwrap();
+    File::open(&file).unwrap().sync_all().unwrap();
+    // One that is there already is as bad; nobody sees it while the mount holds a vault.
+    for there in [false, true] {
+        if there {
+            let script =
+                "mkdir -p .Trash-0/info .Trash-0/files; mkdir -m 1777 .Trash; echo x > .Trash-0/info/old";
+            shell(&drive.on_server(""), script);
+            drive.sshd.give(&drive.on_server(".Trash-0"));
+        }
+        let seen = names_that_appear_in(&drive.on_server(""), || {
+            let refused = trash(&file);
+            assert!(!refused.status.success(), "{}", said(&refused));
+        });
+        assert_eq!(seen, Vec::<String>::new(), "on the server, there: {there}");
+        assert!(file.exists(), "it is still there, to be deleted for good");
+    }
+    let top = drive.mount.path();
+    let shown: Vec<_> = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!shown.iter().any(|name| name.to_string_lossy().starts_with(".Trash")), "{shown:?}");
+    for name in [".Trash", ".Trash-0", ".Trash-0/info", ".Trash-0/info/old"] {
+        assert!(!fs::exists(top.join(name)).unwrap(), "{name}");
+    }
+    // Under no kind of name, and by no way.
+    let refused = |deed: std::io::Result<()>| {
+        assert_eq!(deed.unwrap_err().raw_os_error(), Some(Errno::PERM.raw_os_error()));
+    };
+    fs::create_dir(drive.plain().join("directory")).unwrap();
+    fs::write(drive.plain().join("file"), "x").unwrap();
+    for name in [".Trash", ".Trash-1", ".Trash-0"] {
+        refused(fs::create_dir(top.join(name)));
+        refused(fs::write(top.join(name), "x"));
+        refused(std::os::unix::fs::symlink("plain", top.join(name)));
+        refused(fs::rename(drive.plain().join("directory"), top.join(name)));
+        refused(fs::hard_link(drive.plain().join("file"), top.join(name)));
+    }
+    // Where nothing that lies deeper can be meant, names are free; so they are in a vault.
+    fs::create_dir(drive.plain().join(".Trash-0")).unwrap();
+    fs::create_dir(drive.vault().join(".Trash-0")).unwrap();
+    drive.unmount();
+}
+
+#[test]
+fn deleting_in_a_file_manager_keeps_what_was_in_a_vault_in_it_where_that_is_the_mount() {
+    need(&[("gio", "libglib2.0-bin")]);
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let answers = Answers::default().vault(PASSWORD);
+    let mount = scaup.mount_on(&sshd, "Vault").answering(&answers).args(["--vault", "."]).start();
+    fs::write(mount.join("Merger with ACME.txt"), "x").unwrap();
+    let mut gio = Command::new("gio");
+    let trashed = gio.arg("trash").arg(mount.join("Merger with ACME.txt")).output().unwrap();
+    assert!(trashed.status.success(), "{}", said(&trashed));
+    assert_eq!(fs::read_to_string(mount.join(".Trash-0/files/Merger with ACME.txt")).unwrap(), "x");
     mount.unmount(&scaup);
 }

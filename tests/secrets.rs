@@ -485,6 +485,123 @@ fn other_users_get_neither_into_the_mount_nor_to_the_daemon() {
 }
 
 #[test]
+fn a_file_that_the_server_makes_a_link_leads_nowhere_outside_its_vault() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "0"]);
+    let secret = drive.scaup.home().join("secret");
+    fs::write(&secret, "of this machine").unwrap();
+    fs::create_dir(drive.vault().join("deep")).unwrap();
+    let targets = [
+        (secret.clone(), "invoice"),
+        (PathBuf::from("../plain/inbox"), "minutes"),
+        (drive.plain().join("inbox"), "plan"),
+        (PathBuf::from("../../plain/inbox"), "deep/notes"),
+    ];
+    for (number, (target, name)) in targets.iter().enumerate() {
+        let file = drive.store(name, b"written here");
+        let mail = drive.store(&format!("mail {number}"), target.as_os_str().as_bytes());
+        drive.make_link_of(&file, &mail);
+        let here = drive.vault().join(name);
+        assert!(fs::symlink_metadata(&here).unwrap().is_symlink(), "{name} is a link");
+        let refused = [
+            fs::read_link(&here).map(drop),
+            fs::read_to_string(&here).map(drop),
+            fs::write(&here, WRITTEN),
+            File::options().append(true).open(&here).map(drop),
+        ];
+        for result in refused {
+            let errno = result.unwrap_err().raw_os_error();
+            assert_eq!(errno, Some(rustix::io::Errno::PERM.raw_os_error()), "{name}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "of this machine");
+    assert_eq!(fs::read_dir(drive.on_server("plain")).unwrap().count(), 0, "nothing is written in clear");
+    drive.unmount();
+}
+
+/// What a server may do to a vault's modes, and to its owners: everything.
+fn open_on_the_server(drive: &Drive) {
+    let script = "chown 65534:65534 Vault; find Vault -type d -exec chmod 1777 {} +; find Vault -type f -exec chmod 6777 {} +";
+    support::shell(&drive.sshd.home(), script);
+}
+
+/// A file system call of a user; answers whether it succeeded.
+fn does(user: u32, script: &str, path: &Path) -> bool {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script, "sh"])
+        .arg(path)
+        .uid(user)
+        .gid(user)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    shell.status().unwrap().success()
+}
+
+#[test]
+fn what_others_may_do_in_a_vault_is_not_the_servers_to_say() {
+    let actions = [
+        "ls \"$1\"",
+        "cat \"$1/dir/file\"",
+        "echo x >> \"$1/dir/file\"",
+        "stat \"$1/dir\"",
+        "echo x > \"$1/new\"",
+        "rm -f \"$1/dir/file\" && test ! -e \"$1/dir/file\"",
+        "\"$1/dir/file\"",
+    ];
+    let may = |drive: &Drive| actions.map(|action| does(NOBODY, action, &drive.vault()));
+    for (options, others, rights) in [
+        ("allow_other", 0, [false; 7]),
+        ("allow_other,idmap=none", 0, [false; 7]),
+        ("allow_other,umask=022", 0o055, [true, true, false, true, false, false, false]),
+    ] {
+        let drive = Drive::mounted_with(&["-o", options, "--attr-timeout", "0"]);
+        open_the_way_to(drive.scaup.home(), "mnt");
+        fs::create_dir(drive.vault().join("dir")).unwrap();
+        fs::write(drive.vault().join("dir/file"), "#!/bin/sh\n").unwrap();
+        File::open(drive.vault().join("dir/file")).unwrap().sync_all().unwrap();
+        let modes = || {
+            ["", "dir", "dir/file"]
+                .map(|name| fs::metadata(drive.vault().join(name)).unwrap().mode() & 0o7077)
+        };
+        let directory = others;
+        let shown = [directory, directory, others & 0o066];
+        assert_eq!(modes(), shown, "{options}");
+        assert_eq!(may(&drive), rights, "{options}");
+        open_on_the_server(&drive);
+        assert_eq!(modes(), shown, "{options}: whatever the server shows");
+        assert_eq!(may(&drive), rights, "{options}: whatever the server shows");
+        // The owner's rights are kept, and the server's other bits left as they are.
+        let script = drive.vault().join("dir/file");
+        fs::set_permissions(&script, Permissions::from_mode(0o500)).unwrap();
+        assert_eq!(fs::metadata(&script).unwrap().mode() & 0o700, 0o500);
+        let stored =
+            support::shell(&drive.on_server("Vault"), "find d -type f ! -name 'dir*.c9r' -printf '%m\\n'");
+        assert!(stored.lines().all(|mode| mode == "6577"), "{stored}");
+        drive.unmount();
+    }
+}
+
+#[test]
+fn whose_rights_a_program_runs_with_is_not_the_servers_to_say() {
+    let drive = Drive::mounted_with(&["--attr-timeout", "0"]);
+    for directory in [drive.vault(), drive.plain()] {
+        fs::write(directory.join("program"), "x").unwrap();
+        File::open(directory.join("program")).unwrap().sync_all().unwrap();
+        fs::create_dir(directory.join("shared")).unwrap();
+    }
+    support::shell(&drive.sshd.home(), "find Vault plain -exec chmod 6775 {} +");
+    for directory in [drive.vault(), drive.plain()] {
+        for name in ["program", "shared"] {
+            assert_eq!(fs::metadata(directory.join(name)).unwrap().mode() & 0o7777, 0o775, "{name}");
+        }
+    }
+    // Who changes what is shown leaves alone what is not.
+    fs::set_permissions(drive.plain().join("shared"), Permissions::from_mode(0o1770)).unwrap();
+    assert_eq!(fs::metadata(drive.on_server("plain/shared")).unwrap().mode() & 0o7777, 0o7770);
+    drive.unmount();
+}
+
+#[test]
 fn a_directory_for_sockets_or_logs_that_others_planted_is_not_used() {
     let scaup = scaup();
     let home = scaup.home();

@@ -573,18 +573,67 @@ fn a_link_that_others_made_anew_leads_there_after_the_attribute_timeout() {
 
 #[test]
 fn links_in_vaults_are_kept_byte_for_byte() {
-    let drive = Drive::mounted();
+    let drive = Drive::mounted_with(&["--follow-outside"]);
     let long = "m/".repeat(1500);
     let targets = ["/etc/passwd", "../../up", "a//b/", "Gr\u{fc}\u{df}e", "e\u{301}", long.as_str()];
     for (number, target) in targets.iter().enumerate() {
         symlink(target, drive.vault().join(number.to_string())).unwrap();
     }
-    let drive = drive.remounted();
+    let drive = drive.remounted_with(&["--follow-outside"]);
     for (number, target) in targets.iter().enumerate() {
         let path = drive.vault().join(number.to_string());
         assert_eq!(fs::read_link(&path).unwrap().to_str(), Some(*target));
         assert_eq!(fs::symlink_metadata(&path).unwrap().len(), target.len() as u64);
     }
+    drive.unmount();
+}
+
+#[test]
+fn links_in_vaults_lead_nowhere_outside_their_vault() {
+    let drive = Drive::mounted();
+    let vault = drive.vault();
+    fs::create_dir_all(vault.join("a/b")).unwrap();
+    for place in [vault.join("file"), drive.plain().join("file")] {
+        fs::write(place, "content").unwrap();
+    }
+    let inside = [
+        (PathBuf::from("file"), "near"),
+        (PathBuf::from("./../.././file"), "a/b/up"),
+        (PathBuf::from("a/b"), "directory"),
+        (PathBuf::from("directory/up"), "by way of a link"),
+        (vault.join("file"), "a/far"),
+    ];
+    for (target, name) in &inside {
+        symlink(target, vault.join(name)).unwrap();
+        assert_eq!(&fs::read_link(vault.join(name)).unwrap(), target);
+        assert!(fs::metadata(vault.join(name)).is_ok(), "{name}");
+    }
+    assert_eq!(fs::read_to_string(vault.join("by way of a link")).unwrap(), "content");
+    let outside = [
+        PathBuf::from("/etc/passwd"),
+        PathBuf::from("../plain/file"),
+        PathBuf::from(".././/../x"),
+        // It comes back, but not by a way that is the vault's alone.
+        PathBuf::from("../Vault/file"),
+        // What is behind a link is not where it seems to be.
+        PathBuf::from("directory/../../plain/file"),
+        PathBuf::from("file/.."),
+        drive.plain().join("file"),
+        vault.join("../plain/file"),
+        vault.join("directory/../../../plain/file"),
+        drive.mount.path().join("Vault2"),
+    ];
+    for target in &outside {
+        assert_eq!(errno(symlink(target, vault.join("out"))), Errno::PERM, "{}", target.display());
+    }
+    // A directory that moves up takes with it what may climb no more.
+    let up = vault.join("b/up");
+    fs::rename(vault.join("a/b"), vault.join("b")).unwrap();
+    assert_eq!(errno(fs::read_link(&up)), Errno::PERM);
+    assert_eq!(errno(fs::read_to_string(&up)), Errno::PERM);
+    let said = drive.scaup.status()["mounts"][0]["errors"].to_string();
+    assert!(said.contains("Vault/b/up") && said.contains("--follow-outside"), "{said}");
+    fs::remove_file(&up).unwrap();
     drive.unmount();
 }
 

@@ -58,7 +58,7 @@ fn open_to_others(drive: &Drive) {
 fn pjdfstest_finds_no_unexpected_failure_in_a_vault() {
     let drive = Drive::mounted_with(&["-o", "allow_other,default_permissions"]);
     open_to_others(&drive);
-    pjdfstest(&drive.vault(), "vault.toml", 193);
+    pjdfstest(&drive.vault(), "vault.toml", 181);
     drive.unmount();
 }
 

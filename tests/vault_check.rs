@@ -23,7 +23,7 @@ use scaup::remote::{Remote, RemoteError, RemoteName, RemoteOpen, RemotePath};
 use scaup_crypto::{CLEARTEXT_CHUNK_LEN, CipherCombo, CleartextName, Cryptor, DirectoryId};
 use scaup_rig::{EntryKind, Fixture, Open, Proxy, Readable, Scaup, Sshd, eventually};
 use serde_json::Value;
-use support::{PASSWORD, noise, said, scaup, signal, tree};
+use support::{Drive, PASSWORD, noise, said, scaup, shell, signal, tree};
 
 /// A kind and the cleartext path where it is known, else the ciphertext path.
 type Found = BTreeSet<(String, String)>;
@@ -235,6 +235,22 @@ fn each_damage_of_a_structure_is_found_where_it_is() {
     let more: Found = above_info(&content).difference(&above_info(&report)).cloned().collect();
     assert_eq!(more, expected(&[("damaged_content", &["/sym-flipped"])]));
     assert_eq!(tree(fixture.directory()), before, "it is as it was");
+}
+
+#[test]
+fn links_that_lead_out_of_the_vault_are_told_of() {
+    let drive = Drive::mounted_with(&["--follow-outside"]);
+    let inside = "ln -s a/b near; ln -s ../near a/up; ln -s ../../near a/b/up";
+    let outside = "ln -s /etc/passwd absolute; ln -s ../plain beside; ln -s ../../plain a/over; \
+                   ln -s ./../.././../plain a/b/over; ln -s x/../../../../.. a/b/round";
+    shell(&drive.vault(), &format!("mkdir -p a/b; {inside}; {outside}"));
+    let Drive { mount, scaup, sshd } = drive;
+    mount.unmount(&scaup);
+    let report = checked(&scaup, &sshd.home().join("Vault"), 0, &[]);
+    let mut found = findings(&report, &["info"]);
+    found.retain(|(kind, _)| kind == "link_leads_out");
+    let places = ["/absolute", "/beside", "/a/over", "/a/b/over", "/a/b/round"];
+    assert_eq!(found, expected(&[("link_leads_out", &places)]));
 }
 
 /// What is found in damaged content, by the manifest's words for each file: without reading it, and with.

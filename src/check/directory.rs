@@ -6,6 +6,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{DirectoryId, Listed};
 
 use super::finding::{FindingKind, Spot};
+use super::link::ClimbingLink;
 use super::node::Place;
 use super::{Check, CheckError, PARALLEL};
 use crate::drive::{DIRECTORY_ID_MAX, content_path, part};
@@ -37,6 +38,8 @@ pub(super) struct ContentDirectory {
     pub(super) id: Option<DirectoryId>,
     /// The directories in it.
     pub(super) children: Vec<Child>,
+    /// The links in it that climb.
+    pub(super) links: Vec<ClimbingLink>,
     /// How many nodes are in it, of whatever kind.
     pub(super) nodes: u64,
 }
@@ -44,7 +47,7 @@ pub(super) struct ContentDirectory {
 impl ContentDirectory {
     /// A directory of which nothing is known but where it lies.
     pub(super) fn new(path: RemotePath) -> Self {
-        Self { path, id: None, children: Vec::new(), nodes: 0 }
+        Self { path, id: None, children: Vec::new(), links: Vec::new(), nodes: 0 }
     }
 }
 
@@ -120,9 +123,10 @@ impl Check<'_> {
             stream::iter(entries).map(|entry| self.check_entry(&place, entry)).buffer_unordered(PARALLEL);
         let mut directory = ContentDirectory::new(path.clone());
         while let Some(found) = checks.try_next().await? {
-            self.remember(usize::from(found.child.is_some()))?;
+            self.remember(usize::from(found.child.is_some()) + usize::from(found.link.is_some()))?;
             directory.nodes += u64::from(found.is_node);
             directory.children.extend(found.child);
+            directory.links.extend(found.link);
         }
         drop(checks);
         // The order in which answers come must not matter; a copy comes after what it is a copy of.

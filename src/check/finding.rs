@@ -125,6 +125,8 @@ kinds! {
         "the next mount removes its own; of others it may be removed on the server when nothing is mounted";
     InUseMarker: Info, "Cryptomator has the file open, or had when it was interrupted",
         "nothing has to be done";
+    LinkLeadsOut: Info, "the link leads out of the vault, so mounts refuse to follow it",
+        "remove it unless somebody meant it to; with --follow-outside a mount follows it";
     ChangedMeanwhile: Info, "it was changed while it was checked",
         "check again when nobody writes";
     Stray: Info, "it is no part of the vault, and is not shown",

@@ -7,12 +7,11 @@ use scaup_crypto::{CleartextName, DirectoryId, Listed, NameError};
 
 use super::directory::Child;
 use super::finding::{FindingKind, Spot};
+use super::link::ClimbingLink;
 use super::{Check, CheckError};
 use crate::drive::{DIRECTORY_ID_MAX, LONG_NAME_MAX, is_temporary, part};
 use crate::remote::{RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
 
-/// Longest target of a link, bytes.
-const LINK_TARGET_MAX: u64 = 32_767;
 /// Longest directory id that Cryptomator writes, bytes.
 const DIRECTORY_ID_LEN: usize = 36;
 
@@ -28,6 +27,7 @@ pub(super) struct Place<'a> {
 pub(super) struct Checked {
     pub(super) is_node: bool,
     pub(super) child: Option<Child>,
+    pub(super) link: Option<ClimbingLink>,
 }
 
 /// What is known of a node's name.
@@ -69,8 +69,10 @@ impl Check<'_> {
             }
             return Ok(Checked::default());
         }
-        let child = match (entry.attributes.kind, &listed) {
-            (RemoteKind::Directory, _) => self.check_directory(place, &entry.name, path, listed).await?,
+        match (entry.attributes.kind, &listed) {
+            (RemoteKind::Directory, _) => {
+                return self.check_directory(place, &entry.name, path, listed).await;
+            }
             (RemoteKind::File, Listed::Shortened) => {
                 let spot = Spot::node(place.number, path, None);
                 self.findings.add(
@@ -78,7 +80,6 @@ impl Check<'_> {
                     spot,
                     "a shortened node has to be a directory",
                 );
-                None
             }
             (RemoteKind::File, _) => {
                 let named = self.name(place, &entry.name, &path, &listed);
@@ -86,7 +87,6 @@ impl Check<'_> {
                 if named.name.is_some() || place.id.is_none() {
                     self.check_file(place, path, named.name, &entry.attributes).await?;
                 }
-                None
             }
             (other, _) => {
                 let spot = Spot::node(place.number, path, None);
@@ -95,10 +95,9 @@ impl Check<'_> {
                     spot,
                     format_args!("on the server it is a {}", word(other)),
                 );
-                None
             }
-        };
-        Ok(Checked { is_node: true, child })
+        }
+        Ok(Checked { is_node: true, ..Checked::default() })
     }
 
     /// The name of an entry that is not shortened.
@@ -140,7 +139,8 @@ impl Check<'_> {
         entry: &RemoteName,
         path: RemotePath,
         listed: Listed,
-    ) -> Result<Option<Child>, CheckError> {
+    ) -> Result<Checked, CheckError> {
+        let mut checked = Checked { is_node: true, ..Checked::default() };
         let shortened = listed == Listed::Shortened;
         let inside = self.look_inside(place, &path, shortened).await?;
         let named = if shortened {
@@ -168,14 +168,14 @@ impl Check<'_> {
         if let Some(attributes) = directory {
             let id_path = path.join(&part("dir.c9r"));
             let id = self.directory_id(&id_path, attributes, &inside.id, spot(&id_path))?;
-            return Ok(id.map(|id| Child { id, path, name: named.name, is_copy: named.is_copy }));
-        }
-        if let Some(attributes) = link {
-            self.check_link(place, path.join(&part("symlink.c9r")), named.name, attributes).await?;
+            checked.child = id.map(|id| Child { id, path, name: named.name, is_copy: named.is_copy });
+        } else if let Some(attributes) = link {
+            let path = path.join(&part("symlink.c9r"));
+            checked.link = self.check_link(place, path, named.name, attributes).await?;
         } else if let Some(attributes) = contents {
             self.check_file(place, path.join(&part("contents.c9r")), named.name, attributes).await?;
         }
-        Ok(None)
+        Ok(checked)
     }
 
     /// Lists a node and reads its small files, all at once.
@@ -323,25 +323,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn check_link(
-        &self,
-        place: &Place<'_>,
-        path: RemotePath,
-        name: Option<String>,
-        attributes: &RemoteAttributes,
-    ) -> Result<(), CheckError> {
-        let spot = Spot::node(place.number, path.clone(), name);
-        self.findings.count(|summary| summary.links += 1);
-        match self.legal_len(&spot, attributes.size) {
-            Some(len) if len > LINK_TARGET_MAX => self.findings.add(FindingKind::OversizedLink, spot, ""),
-            Some(_) if self.options.content => self.authenticate(&path, attributes, spot).await?,
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// The cleartext length of content that takes `size` bytes on the server, if it can.
-    fn legal_len(&self, spot: &Spot, size: u64) -> Option<u64> {
+    pub(super) fn legal_len(&self, spot: &Spot, size: u64) -> Option<u64> {
         let combo = self.cryptor.config().cipher_combo;
         if size == 0 {
             self.findings.add(FindingKind::EmptyFile, spot.clone(), "");

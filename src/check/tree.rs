@@ -69,6 +69,19 @@ impl Tree {
         Self(builder.above)
     }
 
+    /// How many directories a directory lies below the vault's root; `None` if the root does not lead to it.
+    pub(super) fn depth(&self, directory: usize) -> Option<usize> {
+        let mut depth = 0;
+        let mut at = directory;
+        loop {
+            match self.0.get(at)? {
+                Above::Root => return Some(depth),
+                Above::Node { directory, .. } => (at, depth) = (*directory, depth + 1),
+                Above::Orphan | Above::Unseen => return None,
+            }
+        }
+    }
+
     /// The cleartext path of a directory, or of a node in it.
     pub(super) fn cleartext(&self, directory: usize, node: Option<&Option<String>>) -> Option<String> {
         let mut names = Vec::new();

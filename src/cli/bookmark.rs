@@ -97,7 +97,7 @@ fn changed(old: &Bookmark, settings: &[String]) -> Result<Bookmark, CliError> {
         }
         let list = matches!(key, "vaults" | "options");
         let parsed = match key {
-            "port" | "attr_timeout" | "timeout" | "read_only" | "forget_key" => {
+            "port" | "attr_timeout" | "timeout" | "read_only" | "forget_key" | "follow_outside" => {
                 format!("x = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("x"))
             }
             _ => None,

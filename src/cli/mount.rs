@@ -29,7 +29,8 @@ const TIMEOUT: u64 = 60;
     scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
     scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
     Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, and \
-    without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a fault.\n\n\
+    without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a fault. With allow_other, nobody else gets into \
+    vaults, whatever modes the server shows, unless umask= is given: then others may read and write what it leaves them.\n\n\
     Options (-o) of ssh_config(5): User, Port, HostName, IdentityFile, IdentitiesOnly, IdentityAgent, CertificateFile, ProxyJump, \
     UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking, HostKeyAlias, HashKnownHosts, ServerAliveInterval, \
     ServerAliveCountMax, ConnectTimeout, PreferredAuthentications, PubkeyAuthentication, PasswordAuthentication, \
@@ -95,6 +96,9 @@ pub(super) struct Arguments {
     /// Let closing a file wait until the server has it on its disk, however small it is, and removing until it is done
     #[arg(long)]
     sync_on_close: bool,
+    /// Follow links in vaults wherever they lead; without this, one that leads out of its vault is refused
+    #[arg(long)]
+    follow_outside: bool,
     /// Let the log hold clear names
     #[arg(long)]
     log_names: bool,
@@ -182,6 +186,7 @@ pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
         attr_timeout: arguments.attr_timeout.or(attr_timeout).unwrap_or(ATTR_TIMEOUT),
         timeout: arguments.timeout.or(timeout).unwrap_or(TIMEOUT).max(1),
         sync_on_close: arguments.sync_on_close,
+        follow_outside: arguments.follow_outside || bookmark.follow_outside,
         log_names: arguments.log_names,
         interactive: prompt::is_possible(),
         terminal: prompt::is_at_terminal(),

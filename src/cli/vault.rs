@@ -198,6 +198,7 @@ impl Place {
             attr_timeout: 0,
             timeout: 60,
             sync_on_close: false,
+            follow_outside: false,
             log_names: false,
             interactive: true,
             terminal: false,

@@ -34,6 +34,9 @@ pub struct Bookmark {
     /// The key's passphrase is asked for at every login.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forget_key: bool,
+    /// Links in vaults may lead anywhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow_outside: bool,
     /// Prints the passphrase of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passphrase_command: Option<String>,

@@ -189,6 +189,8 @@ pub struct MountRequest {
     pub timeout: u64,
     /// Whether closing a file waits for the server.
     pub sync_on_close: bool,
+    /// Whether links in vaults may lead anywhere.
+    pub follow_outside: bool,
     /// Whether the log may hold clear names.
     pub log_names: bool,
     /// Whether a person can be asked: without one, vaults that nobody named are left locked.

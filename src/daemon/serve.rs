@@ -225,6 +225,8 @@ fn drive_options(request: &MountRequest) -> DriveOptions {
         attr_timeout: Duration::from_secs(request.attr_timeout),
         owner: (!options.server_owners).then_some(owner),
         umask: options.umask.unwrap_or(0),
+        others_in_vaults: options.allow_other.then(|| 0o077 & !options.umask.unwrap_or(0o077)),
+        follow_outside: request.follow_outside,
         sync_on_close: request.sync_on_close,
         log_names: request.log_names,
         without: options.without.clone(),

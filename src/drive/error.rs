@@ -42,7 +42,13 @@ pub enum DriveError {
     /// A name or argument that the format or the kernel does not allow.
     #[error("invalid argument")]
     Invalid,
-    /// What the vault format or the mount cannot represent: owners, hard links, escaping links.
+    /// A link that leads out of the mount.
+    #[error("the link leads out of the mount")]
+    LeadsOutOfMount,
+    /// A link in a vault that leads out of it.
+    #[error("the link leads out of the vault; `scaup mount --follow-outside` follows it")]
+    LeadsOutOfVault,
+    /// What the vault format or the mount cannot represent: owners, hard links.
     #[error("not permitted here")]
     NotPermitted,
     /// The operation is not offered.
@@ -96,7 +102,9 @@ impl From<DriveError> for Errno {
             DriveError::OtherVault => System::XDEV,
             DriveError::NameTooLong | DriveError::Remote(RemoteError::NameTooLong) => System::NAMETOOLONG,
             DriveError::Invalid => System::INVAL,
-            DriveError::NotPermitted => System::PERM,
+            DriveError::LeadsOutOfMount | DriveError::LeadsOutOfVault | DriveError::NotPermitted => {
+                System::PERM
+            }
             DriveError::NotSupported | DriveError::Remote(RemoteError::Unsupported(_)) => System::OPNOTSUPP,
             DriveError::NoSpace | DriveError::Remote(RemoteError::NoSpace) => System::NOSPC,
             DriveError::TooLarge => System::FBIG,

@@ -79,12 +79,14 @@ impl Drive {
     }
 
     async fn change_attributes(&self, inode: Inode, set: SetAttributes) -> Result<(), DriveError> {
-        let (place, file, shown, has_lost_name) = {
+        let (is_in_vault, file, shown, kept_mode, has_lost_name) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
             let has_lost_name = node.detached || node.missing;
-            (node.place.clone(), node.file.clone(), self.shown(inode, node).attributes, has_lost_name)
+            let shown = self.shown(inode, node).attributes;
+            (node.is_in_vault(), node.file.clone(), shown, node.attributes.mode, has_lost_name)
         };
+        let mode = set.mode.map(|mode| self.mode_to_keep(is_in_vault, kept_mode, mode));
         // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
         futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
         let mut change = RemoteSetAttributes::default();
@@ -92,7 +94,7 @@ impl Drive {
         let owner = Some(owner).filter(|owner| *owner != (shown.uid, shown.gid));
         if let Some(owner) = owner {
             // Vaults keep no owners, and mapped ones are not the server's.
-            if self.options.owner.is_some() || !matches!(place, Place::Plain) {
+            if self.options.owner.is_some() || is_in_vault {
                 return Err(DriveError::NotPermitted);
             }
             let staged = match &file {
@@ -101,7 +103,7 @@ impl Drive {
             };
             change.owner = (!staged).then_some(owner);
         }
-        if let Some(mode) = set.mode {
+        if let Some(mode) = mode {
             let staged = match &file {
                 Some(file) => file.set_staged_mode(self, mode).await?,
                 None => false,
@@ -144,7 +146,7 @@ impl Drive {
         // Of what is not saved the server is not asked.
         if let Ok(node) = self.tree.lock().get_mut(inode) {
             let attributes = &mut node.attributes;
-            attributes.mode = set.mode.unwrap_or(attributes.mode);
+            attributes.mode = mode.unwrap_or(attributes.mode);
             (attributes.uid, attributes.gid) = owner.unwrap_or((attributes.uid, attributes.gid));
         }
         Ok(())
@@ -181,7 +183,7 @@ impl Drive {
         }
     }
 
-    /// Where a symbolic link leads. Outside vaults that is looked at each time: the link may have been moved since it was asked for.
+    /// Where a symbolic link leads. That is looked at each time: the link may have been moved since it was asked for.
     async fn target_of(&self, inode: Inode) -> Result<Bytes, DriveError> {
         let (parent, place, path, known) = {
             let nodes = self.tree.lock();
@@ -189,16 +191,19 @@ impl Drive {
             let known = node.target.clone().filter(|(asked, _)| self.is_believed(Some(*asked)));
             (node.parent, node.place.clone(), nodes.plain_path(inode), known)
         };
+        let directory = self.tree.directory(parent)?;
+        if matches!(directory, Directory::Vault(_)) != matches!(place, Place::Vault { .. }) {
+            return Err(DriveError::Stale);
+        }
         let target = match known {
             Some((_, target)) => target,
             None => {
                 let asked = Instant::now();
-                let target = match (self.tree.directory(parent)?, &place) {
+                let target = match (directory, &place) {
                     (Directory::Vault(directory), Place::Vault { entry, .. }) => {
                         directory.read_symlink(self.remote.as_ref(), entry).await?.into()
                     }
-                    (_, Place::Plain) => self.remote.readlink(&path?).await?,
-                    _ => return Err(DriveError::Stale),
+                    _ => self.remote.readlink(&path?).await?,
                 };
                 if let Ok(node) = self.tree.lock().get_mut(inode)
                     && !node.knows_better_than(asked)
@@ -208,9 +213,7 @@ impl Drive {
                 target
             }
         };
-        if matches!(place, Place::Plain) {
-            self.check_contained(parent, &target)?;
-        }
+        self.check_link(parent, &target)?;
         Ok(target)
     }
 

@@ -16,6 +16,7 @@ use super::handles::OpenDirectory;
 use super::listings::Purpose;
 use super::lookahead::Sooner;
 use super::temporary;
+use super::trash::is_trash;
 use super::tree::{Node, Nodes, VaultHere};
 use super::vault::{Names, VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
@@ -70,6 +71,9 @@ impl Drive {
 
     /// Finds `name` in `parent`; `None` if there is no such name. In a vault `name` is in its shown form.
     pub(super) async fn find(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
+        if self.is_in_trash(parent, name) {
+            return Ok(None);
+        }
         if let Some(known) = self.known(parent, name)? {
             return Ok(known);
         }
@@ -230,6 +234,8 @@ impl Drive {
         let listed = listed.values().filter(|found| !unsaved.contains_key(&found.name)).cloned();
         let mut shown: Vec<Found> = listed.collect();
         shown.extend(unsaved.into_values());
+        drop(nodes);
+        shown.retain(|found| !is_trash(&found.name) || !self.is_in_trash(inode, &found.name));
         shown.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(OpenDirectory { names: shown, asked, opened: Instant::now() })
     }
@@ -434,10 +440,10 @@ impl Drive {
     pub(super) fn shown(&self, inode: Inode, node: &Node) -> TimedAttributes {
         let unsaved = node.file.as_ref().and_then(|file| file.unsaved());
         let RemoteAttributes { kind, size, mode, uid, gid, accessed, modified } = node.attributes;
-        let (uid, gid) = match (self.options.owner, &node.place) {
-            (Some(owner), _) => owner,
-            (None, Place::Plain) => (uid, gid),
-            (None, Place::Vault { .. }) => own_ids(),
+        let (uid, gid) = match self.options.owner {
+            Some(owner) => owner,
+            None if node.is_in_vault() => own_ids(),
+            None => (uid, gid),
         };
         let accessed = unsaved.and_then(|unsaved| unsaved.accessed).unwrap_or(accessed);
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
@@ -449,7 +455,7 @@ impl Drive {
             inode,
             kind: file_kind(kind),
             size,
-            mode: mode & !self.options.umask,
+            mode: self.shown_mode(node.is_in_vault(), kind, mode),
             links: if node.detached || node.missing { 0 } else { 1 },
             uid,
             gid,

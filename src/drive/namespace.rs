@@ -14,6 +14,7 @@ use super::file::{Backing, Base, File, State, present};
 use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::location::Location;
 use super::lookup::Target;
+use super::modes;
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
@@ -24,7 +25,7 @@ impl Drive {
     /// Checks that a new name may be made in `parent`, and answers its shown form.
     async fn new_name(&self, parent: Inode, name: &OsStr) -> Result<(Directory, OsString), DriveError> {
         self.check_writable(parent)?;
-        if temporary::is_temporary(name.as_bytes()) {
+        if temporary::is_temporary(name.as_bytes()) || self.is_in_trash(parent, name) {
             return Err(DriveError::NotPermitted);
         }
         let directory = self.directory(parent).await?;
@@ -53,6 +54,7 @@ impl Drive {
         name: &OsStr,
         mode: u16,
     ) -> Result<Inode, DriveError> {
+        let mode = modes::of_new(mode);
         let (directory, name) = self.new_name(parent, name).await?;
         self.check_free(parent, &name)?;
         let remote = self.remote.as_ref();
@@ -89,10 +91,10 @@ impl Drive {
         if target.is_empty() {
             return Err(DriveError::NotFound);
         }
+        self.check_link(parent, target)?;
         let remote = self.remote.as_ref();
         let found = match directory {
             Directory::Plain(path) => {
-                self.check_contained(parent, target)?;
                 let path = path.join(&plain_name(&name)?);
                 remote.symlink(&path, target).await?;
                 let attributes = remote.stat(&path).await?;
@@ -103,27 +105,6 @@ impl Drive {
             }
         };
         self.add(parent, found)
-    }
-
-    /// A server could make local programs read and write anywhere by links that lead out of the mount. So outside vaults a link
-    /// may climb only with leading `..`, and not above the mounted directory: behind a name, `..` could start anywhere. An
-    /// absolute link has to lead below the mount point.
-    pub(super) fn check_contained(&self, directory: Inode, target: &[u8]) -> Result<(), DriveError> {
-        if let Some(mountpoint) = self.mountpoint.get()
-            && let Some(below) = target.strip_prefix(mountpoint.as_os_str().as_bytes())
-            && (below.is_empty() || below.starts_with(b"/"))
-        {
-            let climbs = below.split(|&byte| byte == b'/').any(|name| name == b"..");
-            return if climbs { Err(DriveError::NotPermitted) } else { Ok(()) };
-        }
-        let mut names = target.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
-        let climbs = names.by_ref().take_while(|name| *name == b"..").count();
-        let depth = {
-            let nodes = self.tree.lock();
-            if directory == Inode::ROOT { 0 } else { nodes.depth(directory) + 1 }
-        };
-        let leads_out = target.starts_with(b"/") || climbs > depth || names.any(|name| name == b"..");
-        if leads_out { Err(DriveError::NotPermitted) } else { Ok(()) }
     }
 
     /// Fails if a new file, which the server does not know yet, has the name.
@@ -143,6 +124,7 @@ impl Drive {
         name: &OsStr,
         mode: u16,
     ) -> Result<(Inode, Arc<File>), DriveError> {
+        let mode = modes::of_new(mode);
         let (directory, name) = self.new_name(parent, name).await?;
         self.check_free(parent, &name)?;
         let location = Location::new(directory, &name, None)?;

@@ -141,6 +141,7 @@ impl Drive {
         };
         match &result {
             Err(error @ DriveError::Damaged(_)) => self.report(inode, "damaged", error),
+            Err(error @ DriveError::LeadsOutOfVault) => self.report(inode, "link", error),
             Err(error @ DriveError::Remote(remote)) if remote.is_failure() => {
                 self.report(inode, "server", error);
             }

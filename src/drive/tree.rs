@@ -196,6 +196,11 @@ impl Node {
         !self.has_same_names_as(then) && !listed && !self.children.contains_key(name)
     }
 
+    /// Whether it lies in an unlocked vault, or is the directory of a vault.
+    pub(super) fn is_in_vault(&self) -> bool {
+        matches!(self.place, Place::Vault { .. }) || self.vault == VaultHere::Found
+    }
+
     fn is_needed(&self, inode: Inode) -> bool {
         inode == Inode::ROOT
             || self.lookups > 0
@@ -364,11 +369,6 @@ impl Nodes<'_> {
         names.join(OsStr::new("/"))
     }
 
-    /// How many directories lie above the node, below the mount point.
-    pub(super) fn depth(&self, inode: Inode) -> usize {
-        self.above(inode).len().saturating_sub(2)
-    }
-
     /// A directory and those above it, up to the root.
     pub(super) fn above(&self, inode: Inode) -> Vec<Inode> {
         std::iter::successors(Some(inode), |&inode| {
@@ -410,7 +410,7 @@ impl Nodes<'_> {
     }
 
     /// The vault's own directory above `inode`, and the ids of the directories from `inode` up to it.
-    fn vault_root(
+    pub(super) fn vault_root(
         &self,
         inode: Inode,
         vault: &Arc<UnlockedVault>,

@@ -336,6 +336,13 @@ impl Drive {
         vaults.push(known);
     }
 
+    /// The directories of all vaults that were met so far or are expected.
+    pub(super) fn met_vaults(&self) -> Vec<Inode> {
+        let mut vaults: Vec<Inode> = self.lock_vaults().iter().map(|vault| vault.inode).collect();
+        vaults.extend(self.tree.lock().bound_below(Inode::ROOT));
+        vaults
+    }
+
     /// Why a vault can't be unlocked any more, or that it can again.
     pub(super) fn note_unsupported(&self, inode: Inode, unsupported: Option<String>) {
         if let Some(known) = self.lock_vaults().iter_mut().find(|vault| vault.inode == inode) {

@@ -122,6 +122,8 @@ pub fn options() -> DriveOptions {
         attr_timeout: Duration::from_secs(3600),
         owner: Some((0, 0)),
         umask: 0,
+        others_in_vaults: None,
+        follow_outside: false,
         sync_on_close: false,
         log_names: true,
         without: BTreeSet::new(),

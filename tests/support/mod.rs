@@ -97,9 +97,14 @@ impl Drive {
 
     /// Unmounts, and mounts anew: what is read then comes from the server.
     pub(crate) fn remounted(self) -> Self {
+        self.remounted_with(&[])
+    }
+
+    /// The same with further arguments for `mount`.
+    pub(crate) fn remounted_with(self, arguments: &[&str]) -> Self {
         let Self { mount: old, scaup, sshd } = self;
         old.unmount(&scaup);
-        let mount = mount(&scaup, &sshd, &[]);
+        let mount = mount(&scaup, &sshd, arguments);
         Self { mount, scaup, sshd }
     }
 
@@ -128,6 +133,25 @@ impl Drive {
         let found = shell(&self.on_server("Vault"), "find \"$PWD/d\" -type f ! -name dirid.c9r");
         assert_eq!(found.lines().count(), 1, "{found}");
         PathBuf::from(found.trim_end())
+    }
+
+    /// Saves a new file in the vault; answers where the server has it.
+    pub(crate) fn store(&self, name: &str, content: &[u8]) -> PathBuf {
+        let stored = || shell(&self.on_server("Vault"), "find \"$PWD/d\" -type f ! -name 'dir*.c9r'");
+        let before = stored();
+        fs::write(self.vault().join(name), content).unwrap();
+        fs::File::open(self.vault().join(name)).unwrap().sync_all().unwrap();
+        let after = stored();
+        let mut new = after.lines().filter(|path| !before.lines().any(|known| known == *path));
+        PathBuf::from(new.next().expect("it is on the server"))
+    }
+
+    /// What a server can do: makes a file of the vault a link to where the content of another says.
+    pub(crate) fn make_link_of(&self, file: &Path, other: &Path) {
+        fs::remove_file(file).unwrap();
+        fs::create_dir(file).unwrap();
+        fs::copy(other, file.join("symlink.c9r")).unwrap();
+        self.sshd.give(file);
     }
 
     /// Unmounts and does something with the server's files before they go.
