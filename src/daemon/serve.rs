@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
-use scaup_sftp::ssh::Interaction;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::asking::People;
 use super::client::socket_path;
 use super::link::{Link, NotHeard};
 use super::prompts::Prompts;
@@ -302,7 +302,7 @@ impl Daemon {
         let request = &self.request;
         let prompts_for_login = Arc::new(self.prompts.for_logins(link.clone()));
         let (connected, password) = tokio::try_join!(
-            connect(&self.place, request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>),
+            connect(&self.place, request, Arc::clone(&prompts_for_login) as Arc<dyn People>),
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::wanted::wanted;
+
 /// What a person proves by who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
@@ -15,8 +17,12 @@ pub enum Credential {
     Passphrase,
     /// The user's password.
     Password,
+    /// A PIN.
+    Pin,
     /// A one-time code.
     Code,
+    /// Whatever else a server asks for.
+    Answer,
 }
 
 impl fmt::Display for Credential {
@@ -25,7 +31,9 @@ impl fmt::Display for Credential {
             Self::Key => "key",
             Self::Passphrase => "passphrase",
             Self::Password => "password",
+            Self::Pin => "PIN",
             Self::Code => "code",
+            Self::Answer => "answer",
         })
     }
 }
@@ -51,6 +59,8 @@ pub enum Question {
         prompt: String,
         /// Whether what is typed may be shown.
         echo: bool,
+        /// Whether it asks for a code which may be had without a person, from a command that makes codes.
+        unattended: bool,
     },
     /// The user's password.
     Password {
@@ -69,16 +79,12 @@ pub enum Question {
 }
 
 impl Question {
-    /// What is asked for. Of the server's own prompts, those for a password say so; others want a code.
+    /// What is asked for. What the server's own prompts ask for, their words say.
     #[must_use]
     pub fn credential(&self) -> Option<Credential> {
         match self {
             Self::Passphrase { .. } => Some(Credential::Passphrase),
-            Self::Prompt { prompt, .. } => {
-                let prompt = prompt.to_lowercase();
-                let is_password = prompt.contains("password") && !prompt.contains("one-time password");
-                Some(if is_password { Credential::Password } else { Credential::Code })
-            }
+            Self::Prompt { prompt, .. } => Some(wanted(prompt)),
             Self::Password { .. } => Some(Credential::Password),
             Self::UnknownHost { .. } => None,
         }
@@ -147,26 +153,4 @@ pub trait Interaction: Send + Sync {
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled>;
     /// Tells.
     fn progress(&self, progress: Progress);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prompts_for_a_password_are_told_from_those_for_a_code() {
-        let asked = |prompt: &str| {
-            let (destination, prompt) = ("alice@hq".to_owned(), prompt.to_owned());
-            Question::Prompt { destination, prompt, echo: false }.credential()
-        };
-        for prompt in ["Password: ", "alice's password:", "LDAP Password: "] {
-            assert_eq!(asked(prompt), Some(Credential::Password), "{prompt}");
-        }
-        // The last is what PAM's oath asks.
-        for prompt in
-            ["Verification code: ", "Number on your token> ", "One-time password (OATH) for `alice': "]
-        {
-            assert_eq!(asked(prompt), Some(Credential::Code), "{prompt}");
-        }
-    }
 }
