@@ -3,10 +3,11 @@
 //! It never reads a terminal. Whatever needs a person goes as a prompt to the front end that is attached (`link`), after the
 //! commands the user named had their turn (`prompts`).
 
-mod answers;
+pub mod answers;
+mod asking;
 mod call;
 pub mod client;
-mod code_steps;
+mod codes;
 mod front_ends;
 mod link;
 mod network;

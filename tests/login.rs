@@ -144,24 +144,84 @@ fn one_login_is_enough_for_all_channels() {
     assert_eq!(sshd.log().matches("Accepted keyboard-interactive/pam").count(), 1);
 }
 
+/// `scaup vault info` of the vault in the login directory, with the server's key and this command for codes.
+fn vault_info(scaup: &Scaup, sshd: &Sshd, otp_command: &str) -> Command {
+    let mut info = scaup.command();
+    info.args(["vault", "info", &format!("{}@{}:Vault", sshd.user(), sshd.host())])
+        .args(["-p", &sshd.port().to_string(), "-i"])
+        .arg(sshd.key().path())
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .args(["--passphrase-command", &scaup.command_answering(Sshd::PASSPHRASE)])
+        .args(["--otp-command", otp_command]);
+    info
+}
+
+/// Runs a command until it waits for the next code, and ends it then.
+fn waits_for_the_next_code(scaup: &Scaup, mut command: Command) {
+    let words = scaup.home().join("words");
+    let mut process = command.stderr(fs::File::create(&words).unwrap()).spawn().unwrap();
+    eventually("it waits for the next code", Duration::from_secs(20), || {
+        fs::read_to_string(&words).unwrap().contains("waiting for the next, which comes in")
+    });
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
 #[test]
 fn a_code_is_never_sent_twice() {
     let (scaup, sshd) = (scaup(), Sshd::builder().codes_only_once().start());
+    Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
     let answers = Answers::login(&sshd);
-    // Both logins must fall into one step.
-    if sshd.totp_remaining() < Duration::from_secs(8) {
-        std::thread::sleep(sshd.totp_remaining());
-    }
-    comes_in(&scaup, &sshd, scaup.mount_on(&sshd, "").answering(&answers));
-    let said = comes_in(&scaup, &sshd, scaup.mount_on(&sshd, "").answering(&answers));
-    assert!(said.contains("waiting for the next"), "{said}");
-    assert!(!sshd.log().contains("Failed keyboard-interactive"), "a used code was sent: {}", sshd.log());
+    // The code is another one when the command ends than when it began, and the next login has most of a step for itself.
+    let slowly = format!("sleep {}; {}", sshd.totp_remaining().as_secs() + 1, sshd.totp_command());
+    let slow = Answers { otp_command: Some(slowly), ..answers.clone() };
+    comes_in(&scaup, &sshd, scaup.mount_on(&sshd, "").answering(&slow).args(["--no-vaults"]));
+
+    let mut info = vault_info(&scaup, &sshd, &sshd.totp_command());
+    let info = scaup_rig::within(Duration::from_secs(60), move || info.output().unwrap());
+    assert!(info.status.success() && said(&info).contains("waiting for the next"), "{}", said(&info));
+
+    let mut mount = scaup.command();
+    mount
+        .args(["mount", &format!("{}@{}", sshd.user(), sshd.host())])
+        .arg(scaup.home().join("mnt/again"))
+        .args(["-p", &sshd.port().to_string(), "-i"])
+        .arg(sshd.key().path())
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .args(["--passphrase-command", &scaup.command_answering(Sshd::PASSPHRASE)])
+        .args(["--otp-command", &sshd.totp_command()]);
+    waits_for_the_next_code(&scaup, mount);
+    let log = sshd.log();
+    assert!(!log.contains("Failed keyboard-interactive"), "a used code was sent: {log}");
+    assert_eq!(log.matches("Accepted keyboard-interactive").count(), 2, "{log}");
+}
+
+#[test]
+fn a_refused_code_is_not_sent_again_whoever_gives_it() {
+    let (scaup, sshd) = (scaup(), Sshd::builder().start());
+    let (askpass, noted) =
+        scaup.askpass(&Answers { otp_command: Some("echo 000000".to_owned()), ..Answers::login(&sshd) });
+    let mut mount = scaup.command();
+    mount
+        .args(["mount", &format!("{}@{}", sshd.user(), sshd.host())])
+        .arg(scaup.home().join("mnt/refused"))
+        .args(["-p", &sshd.port().to_string(), "-i"])
+        .arg(sshd.key().path())
+        .args(["-o", &format!("UserKnownHostsFile={}", sshd.known_hosts_file().display())])
+        .env("SSH_ASKPASS", &askpass)
+        .env("SSH_ASKPASS_REQUIRE", "force");
+    waits_for_the_next_code(&scaup, mount);
+    assert_eq!(prompts(&noted).len(), 3, "passphrase and two codes: {:?}", prompts(&noted));
+    // Nor by a command, in a login without a daemon.
+    waits_for_the_next_code(&scaup, vault_info(&scaup, &sshd, "echo 000000"));
+    assert_eq!(sshd.log().matches("Failed keyboard-interactive").count(), 1, "{}", sshd.log());
 }
 
 #[test]
 fn a_wrong_code_is_asked_for_three_times() {
     let (scaup, sshd) = (scaup(), Sshd::builder().start());
-    let answers = Answers { otp_command: Some("echo 000000".to_owned()), ..Answers::login(&sshd) };
+    let answers = Answers { otp_command: Some(scaup.command_giving_wrong_codes()), ..Answers::login(&sshd) };
     let (askpass, noted) = scaup.askpass(&answers);
     let output = scaup.mount_on(&sshd, "").askpass(&askpass).refused();
     assert_eq!(code(&output), Some(3), "{}", said(&output));
@@ -235,7 +295,8 @@ fn a_password_that_the_server_asks_for_by_a_prompt_is_called_one() {
     }
     // Which of the two it was, the server does not say.
     let (scaup, sshd) = (scaup(), server(PasswordAndCode));
-    let command = "case \"$1\" in *assword*) echo 'right one' ;; *) echo 000000 ;; esac".to_owned();
+    let wrong = scaup.command_giving_wrong_codes();
+    let command = format!("case \"$1\" in *assword*) echo 'right one' ;; *) {wrong} ;; esac");
     let (askpass, _) = scaup.askpass(&Answers { otp_command: Some(command), ..Answers::default() });
     let output = mount_without_key(&scaup, &sshd).askpass(&askpass).refused();
     assert_eq!(code(&output), Some(3), "{}", said(&output));

@@ -257,8 +257,33 @@ fn through_another_server() {
     let (gate, inner) = (Sshd::builder().start(), Sshd::key_only().start());
     let config = format!("Host gate\n{}\nHost hq\nProxyJump gate\n{}", lines(&gate), lines(&inner));
     let answers = scaup_rig::Answers::login(&gate);
-    comes_in(&scaup, &inner, mount(&scaup, "hq", &config).answering(&answers));
+    let mount = mount(&scaup, "hq", &config).answering(&answers);
+    comes_in(&scaup, &inner, mount.args(["-o", "otp_for=elsewhere:gate"]));
     assert!(gate.log().contains("direct-tcpip"), "{}", gate.log());
+}
+
+#[test]
+fn a_jump_host_gets_no_code_from_the_command_unless_the_user_names_it() {
+    let scaup = scaup();
+    let (gate, inner) = (Sshd::builder().start(), Sshd::key_only().start());
+    let config = format!("Host gate\n{}\nHost hq\nProxyJump gate\n{}", lines(&gate), lines(&inner));
+    let noted = scaup.home().join("noted");
+    let answers = scaup_rig::Answers {
+        otp_command: Some(format!("touch '{}'; {}", noted.display(), gate.totp_command())),
+        ..scaup_rig::Answers::login(&gate)
+    };
+    // The target's name is another, even where the address is the same.
+    for option in ["LogLevel=ERROR", "otp_for=hq"] {
+        let (code, said) = code(mount(&scaup, "hq", &config).answering(&answers).args(["-o", option]));
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("Verification code"), "{said}");
+    }
+    assert!(!noted.exists());
+    // A person may give it.
+    let (askpass, asked) = scaup.askpass(&scaup_rig::Answers::login(&gate));
+    comes_in(&scaup, &inner, mount(&scaup, "hq", &config).answering(&answers).askpass(&askpass));
+    assert!(!noted.exists());
+    assert!(fs::read_to_string(asked).unwrap().ends_with("Verification code: \n"));
 }
 
 #[test]

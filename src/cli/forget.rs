@@ -70,6 +70,7 @@ fn memory_of(target: &str, arguments: &Arguments) -> Result<Memory, CliError> {
         identity: None,
         config_file: arguments.ssh_config.clone(),
         options: mount_options::sort(&options).map_err(CliError::usage)?.ssh,
+        otp_for: Vec::new(),
         directory: std::env::current_dir()?,
     };
     let destination = ssh_config::resolve(&wanted).map_err(CliError::usage)?;

@@ -28,8 +28,8 @@ const TIMEOUT: u64 = 60;
     scaup mount hq                                 a bookmark\n  \
     scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
     scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
-    Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, and \
-    without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a fault. With allow_other, nobody else gets into \
+    Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, \
+    otp_for=HOST[:HOST…] (see below), and without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a fault. With allow_other, nobody else gets into \
     vaults, whatever modes the server shows, unless umask= is given: then others may read and write what it leaves them.\n\n\
     Options (-o) of ssh_config(5): User, Port, HostName, IdentityFile, IdentitiesOnly, IdentityAgent, CertificateFile, ProxyJump, \
     UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking, HostKeyAlias, HashKnownHosts, ServerAliveInterval, \
@@ -41,6 +41,10 @@ const TIMEOUT: u64 = 60;
     for at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named \
     when it was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited \
     for.\n\n\
+    The command for codes is run for a question of the server whose words name a code (code, token, OTP, one-time password and the like) \
+    and no password, passphrase, PIN or other secret, where it is the only one at that time, and as often as NumberOfPasswordPrompts says in \
+    one login. A person is asked for everything else. Jump hosts get no code from it unless -o otp_for names them as ProxyJump does, or by \
+    their HostName. No code is sent twice, whoever gives it: if the one that was sent is given again, the next half minute is waited for.\n\n\
     A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits \
     for it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes.")]
 pub(super) struct Arguments {
@@ -78,7 +82,7 @@ pub(super) struct Arguments {
     /// A command that prints the passphrase of the key
     #[arg(long, value_name = "CMD")]
     passphrase_command: Option<String>,
-    /// A command that prints the one-time code
+    /// A command that prints the one-time code, for questions of the server that name a code and nothing else; see below
     #[arg(long, value_name = "CMD")]
     otp_command: Option<String>,
     /// A command that prints the password of the vault named by $SCAUP_VAULT

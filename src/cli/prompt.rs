@@ -1,15 +1,14 @@
 //! Asking a person: at the terminal, or through the `SSH_ASKPASS` program (ssh(1)).
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::screen;
+use crate::daemon::answers::Askpass;
 
 /// What Ctrl-C sends.
 const INTERRUPT: u8 = 0x03;
@@ -30,12 +29,12 @@ const HELD_BACK_MAX: usize = 100;
 /// Where questions go.
 enum Way {
     Terminal(File),
-    Program(OsString),
+    Program(Askpass),
     Nowhere,
 }
 
 fn way() -> Way {
-    let program = std::env::var_os("SSH_ASKPASS").filter(|program| !program.is_empty());
+    let program = Askpass::named();
     let require = std::env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
     let terminal = File::options().read(true).write(true).open("/dev/tty").ok();
     match (require.as_str(), program, terminal) {
@@ -82,7 +81,7 @@ fn held_back() -> MutexGuard<'static, Option<Vec<String>>> {
 fn ask_now(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     match way() {
         Way::Terminal(terminal) => read_line(terminal, text, echo),
-        Way::Program(program) => run(&program, text),
+        Way::Program(program) => program.ask_at_terminal(text),
         Way::Nowhere => Err("there is no terminal, and no program named by SSH_ASKPASS".to_owned()),
     }
 }
@@ -136,15 +135,4 @@ fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<Str
     let answer = answer.ok_or("it was cancelled")?;
     let answer = std::str::from_utf8(answer).map_err(|_| "the answer is not UTF-8".to_owned())?;
     Ok(Zeroizing::new(answer.trim_end_matches('\r').to_owned()))
-}
-
-fn run(program: &OsString, text: &str) -> Result<Zeroizing<String>, String> {
-    let output = Command::new(program).arg(text).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| format!("SSH_ASKPASS {}: {error}", program.display()))?;
-    let bytes = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err("it was cancelled".to_owned());
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "the answer is not UTF-8".to_owned())?;
-    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }

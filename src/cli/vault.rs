@@ -13,6 +13,7 @@ use super::prompt;
 use super::screen;
 use crate::config::mount_options;
 use crate::config::target::{ServerTarget, Target};
+use crate::daemon::answers::AnswerCommand;
 use crate::daemon::protocol::{FailureKind, MountRequest, Request, new_password_question, password_question};
 use crate::drive::{VaultState, check_place_for_vault, create_vault, inspect_vault};
 use crate::remote::{Remote, RemotePath};
@@ -88,7 +89,7 @@ pub(super) struct Place {
     /// A command that prints the passphrase of the key
     #[arg(long, value_name = "CMD")]
     passphrase_command: Option<String>,
-    /// A command that prints the one-time code
+    /// A command that prints the one-time code; `scaup mount --help` says for which questions
     #[arg(long, value_name = "CMD")]
     otp_command: Option<String>,
 }
@@ -211,20 +212,11 @@ impl Place {
 
 /// A vault's password: the first line that a command prints.
 pub(super) fn password_from(command: &str, path: &str) -> Result<Zeroizing<String>, CliError> {
-    let output = std::process::Command::new("sh")
-        .arg("-c")
-        .arg(command)
-        .env("SCAUP_VAULT", path)
-        .env("SCAUP_PROMPT", password_question(path))
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    let printed = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        let text = format!("no password was given: the password command ended with {}", output.status);
-        return Err(CliError::new(FailureKind::Vault, text));
-    }
-    let text = std::str::from_utf8(&printed).map_err(CliError::other)?;
-    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+    let (directory, prompt) = (std::env::current_dir()?, password_question(path));
+    let command = AnswerCommand { command, directory: &directory, prompt: &prompt, vault: Some(path) };
+    command
+        .run_at_terminal()
+        .map_err(|reason| CliError::new(FailureKind::Vault, format!("no password was given: {reason}")))
 }
 
 /// Asks for a new password twice, or takes a command's.

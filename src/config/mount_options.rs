@@ -29,6 +29,8 @@ pub struct SortedOptions {
     pub subtype: Option<String>,
     /// `idmap=none`: owners outside vaults are shown as the server numbers them.
     pub server_owners: bool,
+    /// `otp_for=`: jump hosts whose questions for a code the command answers, too.
+    pub otp_for: Vec<String>,
     /// `without=`: parts of the drive that are left out.
     pub without: BTreeSet<Part>,
 }
@@ -69,6 +71,7 @@ pub const MOUNT: &[&str] = &[
     "fsname=",
     "subtype=",
     "idmap=none",
+    "otp_for=HOST[:HOST…]",
     "without=PART[:PART…]",
 ];
 
@@ -187,6 +190,10 @@ pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
             ("umask", Some(_)) => sorted.umask = u16::try_from(number(8)? & 0o777).ok(),
             ("fsname", Some(value)) => sorted.fsname = Some(value.to_owned()),
             ("subtype", Some(value)) => sorted.subtype = Some(value.to_owned()),
+            ("otp_for", Some(hosts)) => {
+                let hosts = hosts.split(':').filter(|host| !host.is_empty());
+                sorted.otp_for.extend(hosts.map(str::to_owned));
+            }
             ("without", Some(parts)) => {
                 let named: Result<Vec<Part>, UnknownPart> = parts.split(':').map(str::parse).collect();
                 sorted.without.extend(named.map_err(|error| format!("option {option}: {error}"))?);
@@ -242,6 +249,13 @@ mod tests {
         let lists =
             [("Ciphers", "a,b"), ("PreferredAuthentications", "publickey,password"), ("ProxyJump", "x,y:22")];
         assert_eq!(sorted.ssh, lists.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn hosts_that_get_codes_are_named() {
+        let given = ["otp_for=gate:second,ro".to_owned(), "otp_for=third".to_owned()];
+        assert_eq!(sort(&given).unwrap().otp_for, ["gate", "second", "third"]);
+        assert!(sort(&["otp_for".to_owned()]).is_err());
     }
 
     #[test]

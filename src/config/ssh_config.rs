@@ -36,6 +36,8 @@ pub struct Wanted {
     pub config_file: Option<PathBuf>,
     /// Options by their names here, which come before the files.
     pub options: Vec<(String, String)>,
+    /// Jump hosts, by their names here or those to connect to, whose questions for a code may be answered without a person.
+    pub otp_for: Vec<String>,
     /// Where paths that are not absolute begin.
     pub directory: PathBuf,
 }
@@ -162,6 +164,9 @@ fn destination(
         methods: methods(values)?,
         // Who may be asked no time is not asked.
         attempts: attempts.max(1),
+        // A jump host learns a code only where the user says so.
+        unattended_codes: depth == 0
+            || wanted.otp_for.iter().any(|name| [&wanted.host, &host].contains(&name)),
         batch_mode: values.parsed("batchmode", values::flag)?.unwrap_or(false) || attempts == 0,
         ciphers: values.parsed("ciphers", values::ciphers)?.unwrap_or_default(),
         identities: wanted.identity.iter().cloned().chain(named).collect(),
@@ -244,6 +249,7 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
             identity: wanted.identity.clone(),
             config_file: wanted.config_file.clone(),
             options: options.cloned().collect(),
+            otp_for: wanted.otp_for.clone(),
             directory: wanted.directory.clone(),
         };
         let next = resolve_at_depth(&next, depth + 1)?;
@@ -540,6 +546,7 @@ mod tests {
         let [outer, second] = &found.jumps[..] else { unreachable!() };
         assert_eq!((outer.host.as_str(), outer.user.as_str(), outer.port), ("gate.example", "me", 99));
         assert_eq!(second.host, "second");
+        assert!(found.unattended_codes && !outer.unattended_codes && !second.unattended_codes);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config).unwrap();
         let wanted =

@@ -3,38 +3,47 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::Command;
 use zeroize::Zeroizing;
+
+/// What a command is called where it fails.
+const COMMAND: &str = "the command for it";
+
+/// What the program that asks is called where it fails.
+const ASKPASS: &str = "SSH_ASKPASS";
 
 /// Why nobody is asked, where the user wants that.
 pub(super) const BATCH_MODE: &str = "BatchMode is set, so nobody is asked";
 
 /// A command of the user's that answers a question; the first line of its output is the answer.
-pub(super) struct AnswerCommand<'a> {
+pub struct AnswerCommand<'a> {
     /// What is run by `sh -c`.
-    pub(super) command: &'a str,
+    pub command: &'a str,
     /// Where it is run.
-    pub(super) directory: &'a Path,
+    pub directory: &'a Path,
     /// The question.
-    pub(super) prompt: &'a str,
+    pub prompt: &'a str,
     /// The vault that the question is about.
-    pub(super) vault: Option<&'a str>,
+    pub vault: Option<&'a str>,
 }
 
 impl AnswerCommand<'_> {
     /// Runs it for as long as it takes. With this future it ends, and so does all that it started. An error says what went wrong, with
     /// the command's own words.
     pub(super) async fn run(&self) -> Result<Zeroizing<String>, String> {
-        self.answer(output_of(&mut self.shell()).await)
+        answer(COMMAND, output_of(self.shell()).await)
     }
 
-    /// The same in a process that has a terminal, whose Ctrl-C reaches the command, too.
-    pub(super) async fn run_at_terminal(&self) -> Result<Zeroizing<String>, String> {
-        self.answer(piped(&mut self.shell()).output().await)
+    /// The same in a process that has a terminal, where the command may say something, and whose Ctrl-C reaches it, too.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what went wrong.
+    pub fn run_at_terminal(&self) -> Result<Zeroizing<String>, String> {
+        answer(COMMAND, output_at_terminal(self.shell()))
     }
 
     fn shell(&self) -> Command {
@@ -49,39 +58,56 @@ impl AnswerCommand<'_> {
         }
         shell
     }
-
-    fn answer(&self, output: io::Result<Output>) -> Result<Zeroizing<String>, String> {
-        answer("the command for it", output)
-    }
 }
 
 /// The program that asks a person where there is no terminal (ssh(1)), as whoever mounted has it in the environment.
 #[derive(Clone)]
-pub(super) struct Askpass {
+pub struct Askpass {
     program: OsString,
     /// Held while it asks.
     asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Askpass {
-    /// `None` if there is none, or it is not to be used.
+    /// The one that is named by `SSH_ASKPASS`; `None` if there is none.
+    #[must_use]
+    pub fn named() -> Option<Self> {
+        std::env::var_os("SSH_ASKPASS")
+            .filter(|program| !program.is_empty())
+            .map(|program| Self { program, asking: Arc::default() })
+    }
+
+    /// The same, unless it is not to be used.
     pub(super) fn from_environment() -> Option<Self> {
         let is_forbidden = std::env::var_os("SSH_ASKPASS_REQUIRE").is_some_and(|require| require == "never");
-        std::env::var_os("SSH_ASKPASS")
-            .filter(|program| !program.is_empty() && !is_forbidden)
-            .map(|program| Self { program, asking: Arc::default() })
+        Self::named().filter(|_| !is_forbidden)
     }
 
     /// Asks, after whatever it asks already: two windows at once invite to type into the wrong one. The person may take as long as they like; the
     /// question goes away with this future.
     pub(super) async fn ask(&self, text: &str) -> Result<Zeroizing<String>, String> {
         let _asking = self.asking.lock().await;
-        answer("SSH_ASKPASS", output_of(Command::new(&self.program).arg(text)).await)
+        answer(ASKPASS, output_of(self.program(text)).await)
+    }
+
+    /// The same in a process that has a terminal.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what went wrong.
+    pub fn ask_at_terminal(&self, text: &str) -> Result<Zeroizing<String>, String> {
+        answer(ASKPASS, output_at_terminal(self.program(text)))
+    }
+
+    fn program(&self, text: &str) -> Command {
+        let mut program = Command::new(&self.program);
+        program.arg(text);
+        program
     }
 }
 
-fn piped(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true)
+fn output_at_terminal(mut command: Command) -> io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).output()
 }
 
 /// A program and all that it started: what asks a person is often not the program itself.
@@ -95,8 +121,10 @@ impl Drop for Group {
     }
 }
 
-async fn output_of(command: &mut Command) -> io::Result<Output> {
-    let child = piped(command).process_group(0).spawn()?;
+async fn output_of(command: Command) -> io::Result<Output> {
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.process_group(0).spawn()?;
     let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
     let output = child.wait_with_output().await;
     // What it leaves behind on purpose stays, and its number may be somebody else's soon.

@@ -1,24 +1,20 @@
-//! Who answers a question: a command that the user named, else the person at the front end that is attached, else whoever sits before the
+//! How a daemon reaches who answers: commands that the user named, the person at the front end that is attached, and whoever sits before the
 //! `SSH_ASKPASS` program of the session that the mount was made from.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{Cancelled, Credential, Interaction, Progress, Question};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::answers::{AnswerCommand, Askpass, BATCH_MODE};
-use super::code_steps;
+use super::asking::People;
 use super::link::Link;
 use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, password_question};
 use super::status::Activity;
 use crate::config::target::Target;
-
-/// How often the same code may be typed, before it is given up to ask.
-const SAME_CODES_MAX: u32 = 3;
 
 /// How long a command may take while no front end is attached. While one is, a person may be typing, or can end the command.
 const UNATTENDED: Duration = Duration::from_secs(120);
@@ -52,18 +48,12 @@ pub(super) struct Prompts {
     askpass: Option<Askpass>,
     /// No person is to be asked.
     batch_mode: bool,
-    passphrase_command: Option<String>,
-    otp_command: Option<String>,
     vault_password_command: Option<String>,
     directory: PathBuf,
     /// Whether there is a server, which a question of Scaup's own must not be taken for.
     is_logged_in: bool,
     /// How long a command may take while no front end is attached.
     unattended: Duration,
-    /// The last code that a command gave, which was sent.
-    last_code: Mutex<Option<Zeroizing<String>>>,
-    /// The last code that was typed, unless the server said that it is wrong.
-    typed_code: Mutex<Option<Zeroizing<String>>>,
     activity: Arc<Activity>,
 }
 
@@ -74,14 +64,10 @@ impl Prompts {
             first: link,
             askpass: Askpass::from_environment(),
             batch_mode,
-            passphrase_command: request.passphrase_command.clone(),
-            otp_command: request.otp_command.clone(),
             vault_password_command: request.vault_password_command.clone(),
             directory: request.directory.clone(),
             is_logged_in: matches!(request.target, Target::Server(_)),
             unattended: UNATTENDED,
-            last_code: Mutex::default(),
-            typed_code: Mutex::default(),
             activity,
         }
     }
@@ -97,12 +83,8 @@ impl Prompts {
             askpass: None,
             unattended: Duration::ZERO,
             batch_mode: self.batch_mode,
-            passphrase_command: None,
-            otp_command: None,
             vault_password_command: self.vault_password_command.clone().filter(|_| !is_asked),
             directory: self.directory.clone(),
-            last_code: Mutex::default(),
-            typed_code: Mutex::default(),
             // The mount itself waits for nobody meanwhile.
             activity: Activity::new(),
         }
@@ -113,8 +95,6 @@ impl Prompts {
         Self {
             askpass: self.askpass.clone(),
             unattended: UNATTENDED,
-            passphrase_command: self.passphrase_command.clone(),
-            otp_command: self.otp_command.clone(),
             activity: Arc::clone(&self.activity),
             ..self.for_front_end(link, false)
         }
@@ -124,10 +104,6 @@ impl Prompts {
     pub(super) fn attach(&self, link: Link) -> Attached<'_> {
         self.link.send_replace(link.clone());
         Attached { prompts: self, link }
-    }
-
-    fn tell(&self, progress: String) {
-        self.link.borrow().tell(Event::Progress(progress));
     }
 
     /// Asks for the password of a vault; an error says why nobody gives one.
@@ -217,101 +193,25 @@ impl Prompts {
             }
         }
     }
-
-    /// An answer to the server's own question, typed by a person. A code that was typed before is not sent once more.
-    async fn typed(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
-        for _ in 0..SAME_CODES_MAX {
-            let answer = self.person(text.clone(), echo, None).await?;
-            if !looks_like_code(&answer) {
-                return Ok(answer);
-            }
-            let is_same = self.typed_code().replace(answer.clone()).is_some_and(|last| last == answer);
-            if !is_same {
-                return Ok(answer);
-            }
-            self.next_step().await;
-        }
-        Err("the code that was sent already was typed again and again".to_owned())
-    }
-
-    fn typed_code(&self) -> std::sync::MutexGuard<'_, Option<Zeroizing<String>>> {
-        self.typed_code.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A one-time code from the user's command: never one that was sent before, by this process or by one before it.
-    async fn code(&self, command: &str, destination: &str, text: &str) -> Result<Zeroizing<String>, String> {
-        let last = self.last_code.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if last.is_none() && code_steps::was_used(destination, now()) {
-            self.next_step().await;
-        }
-        let mut made = now();
-        let mut code = self.command(command, text, None).await?;
-        if last.is_some_and(|last| last == code) {
-            self.next_step().await;
-            made = now();
-            let next = self.command(command, text, None).await?;
-            if next == code {
-                return Err("the command gives the code that was sent already".to_owned());
-            }
-            code = next;
-        }
-        code_steps::mark_used(destination, made);
-        *self.last_code.lock().unwrap_or_else(PoisonError::into_inner) = Some(code.clone());
-        Ok(code)
-    }
-
-    async fn next_step(&self) {
-        let shown = |left: Duration| {
-            let seconds = left.as_secs_f64().ceil();
-            format!(
-                "this half minute's code was sent already; waiting for the next, which comes in {seconds} s"
-            )
-        };
-        // A second more, for clocks that differ a little.
-        let end = tokio::time::Instant::now() + code_steps::until_next(now()) + Duration::from_secs(1);
-        let left = || end.saturating_duration_since(tokio::time::Instant::now());
-        self.tell(shown(left()));
-        while !left().is_zero() {
-            let _shown = self.activity.waits_for(shown(left()));
-            tokio::time::sleep(left().min(Duration::from_secs(1))).await;
-        }
-    }
-}
-
-/// Whether an answer is a one-time code (RFC 4226, section 5.3: six to eight digits), which a server takes only once.
-fn looks_like_code(answer: &str) -> bool {
-    (6..=8).contains(&answer.len()) && answer.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The time since 1970.
-fn now() -> Duration {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[async_trait]
-impl Interaction for Prompts {
-    async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
-        let text = question.text();
-        let is_code = question.credential() == Some(Credential::Code);
-        let answer = match (&question, &self.passphrase_command, &self.otp_command) {
-            (Question::Passphrase { .. }, Some(command), _) => self.command(command, &text, None).await,
-            (Question::Prompt { destination, echo, .. }, _, command) if is_code => match command {
-                Some(command) => self.code(command, destination, &text).await,
-                None => self.typed(text, *echo).await,
-            },
-            // A server that asks for a password this way wants a person, not a code.
-            (Question::Prompt { echo, .. }, ..) => self.person(text, *echo, None).await,
-            (Question::UnknownHost { .. }, ..) => self.person(text, true, None).await,
-            _ => self.person(text, false, None).await,
-        };
-        answer.map_err(Cancelled)
+impl People for Prompts {
+    async fn by_command(&self, command: &str, text: &str) -> Result<Zeroizing<String>, String> {
+        self.command(command, text, None).await
     }
 
-    fn progress(&self, progress: Progress) {
-        if matches!(&progress, Progress::Wrong(what) if what.contains(&Credential::Code)) {
-            *self.typed_code() = None;
-        }
-        self.tell(progress.to_string());
+    async fn by_person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        self.person(text, echo, None).await
+    }
+
+    fn tell(&self, text: String) {
+        self.link.borrow().tell(Event::Progress(text));
+    }
+
+    async fn pause(&self, why: String, time: Duration) {
+        let _shown = self.activity.waits_for(why);
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -331,14 +231,10 @@ mod tests {
             first: link,
             askpass: None,
             batch_mode: false,
-            passphrase_command: None,
-            otp_command: None,
             vault_password_command: None,
             directory: PathBuf::from("/"),
             is_logged_in: true,
             unattended: UNATTENDED,
-            last_code: Mutex::default(),
-            typed_code: Mutex::default(),
             activity: Activity::new(),
         }
     }

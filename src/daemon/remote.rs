@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{
-    self, Cancelled, ConnectError, Credential, Destination, HeldKeys, Interaction, Progress, Question,
-    Session,
-};
+use scaup_sftp::ssh::{self, ConnectError, Destination, HeldKeys, Interaction, Session};
 use zeroize::Zeroizing;
 
 use super::answers::{AnswerCommand, BATCH_MODE};
+use super::asking::{Asker, People};
+use super::codes::CodeLedger;
 use super::protocol::{Failure, FailureKind, MountRequest};
 use super::remembered::Memory;
 use crate::config::ssh_config;
@@ -41,6 +40,7 @@ impl Place {
             identity: request.identity.clone(),
             config_file: request.ssh_config.clone(),
             options: request.options.ssh.clone(),
+            otp_for: request.options.otp_for.clone(),
             directory: request.directory.clone(),
         };
         let destination =
@@ -71,7 +71,7 @@ impl Place {
 pub(super) async fn connect(
     place: &Place,
     request: &MountRequest,
-    interaction: Arc<dyn Interaction>,
+    people: Arc<dyn People>,
 ) -> Result<Connected, Failure> {
     let (destination, directory) = match place {
         Place::Local(path) => {
@@ -81,6 +81,8 @@ pub(super) async fn connect(
         Place::Server { destination, directory } => (Destination::clone(destination), directory),
     };
     let held = (!request.forget_key).then(HeldKeys::default);
+    let ledger = CodeLedger::of_user().map_err(|error| Failure::new(FailureKind::Other, error))?;
+    let interaction = Arc::new(Asker::new(people, request, ledger));
     let login = Arc::new(Login { destination, interaction, held });
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let timeout = Duration::from_secs(request.timeout);
@@ -165,34 +167,36 @@ struct Here {
     ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
     tell: fn(&str),
     directory: PathBuf,
-    passphrase_command: Option<String>,
-    otp_command: Option<String>,
     batch_mode: bool,
 }
 
 #[async_trait]
-impl Interaction for Here {
-    async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled> {
-        let (ask, text) = (self.ask, question.text());
-        let command = match question.credential() {
-            Some(Credential::Passphrase) => self.passphrase_command.as_deref(),
-            Some(Credential::Code) => self.otp_command.as_deref(),
-            _ => None,
+impl People for Here {
+    async fn by_command(&self, command: &str, text: &str) -> Result<Zeroizing<String>, String> {
+        let (command, directory, text) = (command.to_owned(), self.directory.clone(), text.to_owned());
+        let run = move || {
+            let command =
+                AnswerCommand { command: &command, directory: &directory, prompt: &text, vault: None };
+            command.run_at_terminal()
         };
-        if let Some(command) = command {
-            let command = AnswerCommand { command, directory: &self.directory, prompt: &text, vault: None };
-            return command.run_at_terminal().await.map_err(Cancelled);
-        }
-        if self.batch_mode {
-            return Err(Cancelled(BATCH_MODE.to_owned()));
-        }
-        let echo = matches!(question, Question::UnknownHost { .. } | Question::Prompt { echo: true, .. });
-        let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
-        asked.unwrap_or_else(|error| Err(error.to_string())).map_err(Cancelled)
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    fn progress(&self, progress: Progress) {
-        (self.tell)(&progress.to_string());
+    async fn by_person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        if self.batch_mode {
+            return Err(BATCH_MODE.to_owned());
+        }
+        let ask = self.ask;
+        let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
+        asked.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    fn tell(&self, text: String) {
+        (self.tell)(&text);
+    }
+
+    async fn pause(&self, _why: String, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -207,14 +211,7 @@ pub async fn connect_here(
     tell: fn(&str),
 ) -> Result<Arc<dyn Remote>, Failure> {
     let place = Place::of(request)?;
-    let here = Here {
-        ask,
-        tell,
-        directory: request.directory.clone(),
-        passphrase_command: request.passphrase_command.clone(),
-        otp_command: request.otp_command.clone(),
-        batch_mode: place.asks_nobody(),
-    };
+    let here = Here { ask, tell, directory: request.directory.clone(), batch_mode: place.asks_nobody() };
     let connected = connect(&place, request, Arc::new(here)).await?;
     connected.ready(request).await?;
     Ok(connected.remote())

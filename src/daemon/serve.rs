@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
-use scaup_sftp::ssh::Interaction;
 use scaup_sftp::text::visible;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
@@ -17,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, RwLock, watch};
 use tokio::time::Instant;
 
+use super::asking::People;
 use super::front_ends::{Doing, Slot, Slots};
 use super::link::{Link, NotHeard};
 use super::prompts::Prompts;
@@ -309,7 +309,7 @@ impl Daemon {
         let request = &self.request;
         let prompts_for_login = Arc::new(self.prompts.for_logins(link.clone()));
         let (connected, password) = tokio::try_join!(
-            connect(&self.place, request, Arc::clone(&prompts_for_login) as Arc<dyn Interaction>),
+            connect(&self.place, request, Arc::clone(&prompts_for_login) as Arc<dyn People>),
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));

@@ -19,6 +19,7 @@ use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
+use super::patience::Words;
 use super::session::{Session, Way};
 use crate::text::Line;
 
@@ -63,11 +64,13 @@ async fn connect_one(
     loop {
         let known = KnownHost::load(destination);
         let seen = Arc::new(Mutex::new(None));
+        let words = Arc::new(Words::new());
         let client = Client {
             destination: destination.clone(),
             known: known.clone(),
             confirmed: confirmed.clone(),
             seen: Arc::clone(&seen),
+            words: Arc::clone(&words),
             interaction: Arc::clone(interaction),
             banners: 0,
         };
@@ -90,7 +93,7 @@ async fn connect_one(
                     let host = destination.known_host_name();
                     interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
-                log_in(&mut handle, &way, destination, interaction.as_ref(), held).await?;
+                log_in(&mut handle, &way, destination, interaction.as_ref(), &words, held).await?;
                 return Ok(Session::new(handle, way));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
@@ -201,6 +204,7 @@ pub(super) struct Client {
     known: KnownHost,
     confirmed: Option<PublicKey>,
     seen: Arc<Mutex<Option<Seen>>>,
+    words: Arc<Words>,
     interaction: Arc<dyn Interaction>,
     /// Banners that were shown.
     banners: usize,
@@ -251,6 +255,10 @@ impl Handler for Client {
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Self::Error> {
+        // What comes without end keeps a connection alive in which nothing happens.
+        if self.words.said(banner.len()).is_err() {
+            return Err(russh::Error::Disconnect);
+        }
         if self.banners < BANNERS_MAX {
             self.banners += 1;
             for line in Line::each_of(banner) {
@@ -319,6 +327,7 @@ pub(super) mod tests {
             methods: Method::ALL.to_vec(),
             attempts: 3,
             batch_mode: false,
+            unattended_codes: true,
             ciphers: Ciphers::default(),
             identities: Vec::new(),
             default_identities: Vec::new(),

@@ -71,6 +71,8 @@ pub struct Destination {
     pub attempts: usize,
     /// Nobody is to be asked (`BatchMode`): whoever answers questions heeds it.
     pub batch_mode: bool,
+    /// Whether its questions for a code may be answered without a person: whoever answers questions heeds it.
+    pub unattended_codes: bool,
     /// The ciphers to offer.
     pub ciphers: Ciphers,
     /// Identity files that the user named, in order.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::wanted::wanted;
 use crate::text::Line;
 
 /// What a person proves by who they are.
@@ -17,8 +18,12 @@ pub enum Credential {
     Passphrase,
     /// The user's password.
     Password,
+    /// A PIN.
+    Pin,
     /// A one-time code.
     Code,
+    /// Whatever else a server asks for.
+    Answer,
 }
 
 impl fmt::Display for Credential {
@@ -27,7 +32,9 @@ impl fmt::Display for Credential {
             Self::Key => "key",
             Self::Passphrase => "passphrase",
             Self::Password => "password",
+            Self::Pin => "PIN",
             Self::Code => "code",
+            Self::Answer => "answer",
         })
     }
 }
@@ -53,6 +60,8 @@ pub enum Question {
         prompt: Line,
         /// Whether what is typed may be shown.
         echo: bool,
+        /// Whether it asks for a code which may be had without a person, from a command that makes codes.
+        unattended: bool,
     },
     /// The user's password.
     Password {
@@ -71,16 +80,12 @@ pub enum Question {
 }
 
 impl Question {
-    /// What is asked for. Of the server's own prompts, those for a password say so; others want a code.
+    /// What is asked for. What the server's own prompts ask for, their words say.
     #[must_use]
     pub fn credential(&self) -> Option<Credential> {
         match self {
             Self::Passphrase { .. } => Some(Credential::Passphrase),
-            Self::Prompt { prompt, .. } => {
-                let prompt = prompt.as_str().to_lowercase();
-                let is_password = prompt.contains("password") && !prompt.contains("one-time password");
-                Some(if is_password { Credential::Password } else { Credential::Code })
-            }
+            Self::Prompt { prompt, .. } => Some(wanted(prompt.as_str())),
             Self::Password { .. } => Some(Credential::Password),
             Self::UnknownHost { .. } => None,
         }
@@ -167,28 +172,16 @@ mod tests {
     fn only_a_servers_question_begins_with_a_mark_and_it_is_one_line() {
         let destination = || "alice@hq".to_owned();
         for prompt in ["\nPassword for vault Vault: ", "\r\u{1b}[2KPassphrase for key x: ", "\u{202e}\0"] {
-            let text =
-                Question::Prompt { destination: destination(), prompt: Line::of(prompt), echo: false }.text();
+            let text = Question::Prompt {
+                destination: destination(),
+                prompt: Line::of(prompt),
+                echo: false,
+                unattended: false,
+            }
+            .text();
             assert!(text.starts_with("(alice@hq) ") && text.chars().all(crate::text::is_visible), "{text:?}");
         }
         let text = Question::Passphrase { path: "key: \n(alice@hq) Password: ".into() }.text();
         assert_eq!(text, "Passphrase for key key:  (alice@hq) Password: : ");
-    }
-
-    #[test]
-    fn prompts_for_a_password_are_told_from_those_for_a_code() {
-        let asked = |prompt: &str| {
-            let (destination, prompt) = ("alice@hq".to_owned(), Line::of(prompt));
-            Question::Prompt { destination, prompt, echo: false }.credential()
-        };
-        for prompt in ["Password: ", "alice's password:", "LDAP Password: "] {
-            assert_eq!(asked(prompt), Some(Credential::Password), "{prompt}");
-        }
-        // The last is what PAM's oath asks.
-        for prompt in
-            ["Verification code: ", "Number on your token> ", "One-time password (OATH) for `alice': "]
-        {
-            assert_eq!(asked(prompt), Some(Credential::Code), "{prompt}");
-        }
     }
 }

@@ -17,14 +17,13 @@ use super::error::ConnectError;
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
+use super::patience::{Exhausted, Patience, Words};
 use super::session::Way;
+use super::wanted::wanted;
 use crate::text::Line;
 
 /// Keys that are offered before others have their turn: servers count each, and most stop at six.
 const OFFERS_MAX: usize = 5;
-
-/// Prompts that a server may send in one login, of all rounds.
-const PROMPTS_MAX: usize = 100;
 
 /// What one step came to.
 enum Step {
@@ -55,6 +54,8 @@ struct Login<'a> {
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
     held: Option<&'a HeldKeys>,
+    words: &'a Words,
+    patience: Patience,
     /// Only ever used by its one owner; behind a lock since its stream can't be shared, and a login may move between threads.
     agent: Option<Mutex<AnyAgent>>,
     identities: std::vec::IntoIter<Identity>,
@@ -72,6 +73,7 @@ pub(super) async fn log_in(
     way: &Way,
     destination: &Destination,
     interaction: &dyn Interaction,
+    words: &Words,
     held: Option<&HeldKeys>,
 ) -> Result<(), ConnectError> {
     let mut agent = keys::agent(destination).await;
@@ -83,6 +85,8 @@ pub(super) async fn log_in(
         destination,
         interaction,
         held,
+        words,
+        patience: Patience::new(destination.attempts),
         agent,
         identities,
         offers: 0,
@@ -164,6 +168,9 @@ impl Login<'_> {
     /// The connection broke. Whoever was asked something may have been too slow, and who was turned down may have tried too often: that
     /// is for them to try again. Else it was merely the road.
     fn broken(&self, error: &russh::Error) -> ConnectError {
+        if self.words.are_exhausted() {
+            return self.without_end(Exhausted);
+        }
         let destination = self.destination.shown();
         let merely_the_road = !self.asked.load(Ordering::Relaxed) && self.tried.is_empty();
         let reason = match error {
@@ -196,6 +203,12 @@ impl Login<'_> {
         };
         let unusable: String = self.unusable.iter().map(|reason| format!("; {reason}")).collect();
         let reason = format!("login refused: {tried}{unusable} (it accepts: {})", wanted.join(", "));
+        ConnectError::Refused { destination: self.destination.shown(), reason }
+    }
+
+    /// Nobody goes through this again unasked: a login that is refused is not tried again by itself.
+    fn without_end(&self, Exhausted: Exhausted) -> ConnectError {
+        let reason = "login given up: the server asks or talks without end".to_owned();
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
@@ -371,9 +384,12 @@ impl Login<'_> {
 
     /// Goes through the server's prompts, any number of rounds (RFC 4256), and again if what was typed is wrong.
     async fn answer_prompts(&mut self) -> Result<Option<Step>, ConnectError> {
-        let mut attempt = 1;
         loop {
             let (step, asked) = self.answer_once().await?;
+            // A server that goes on with another method has heard as many wrong answers as one that stays with this.
+            if matches!(&step, Step::Refused(methods) if !methods.is_empty()) && !asked.is_empty() {
+                self.patience.was_wrong().map_err(|Exhausted| self.wrong(&asked))?;
+            }
             match step {
                 // Without a prompt nobody typed anything that could be wrong, or right the next time.
                 Step::Refused(methods)
@@ -383,17 +399,16 @@ impl Login<'_> {
                     return Err(self.refused(&methods));
                 }
                 Step::Refused(methods) if methods.contains(&MethodKind::KeyboardInteractive) => {
-                    if attempt >= self.destination.attempts {
-                        return Err(self.wrong(&asked));
-                    }
                     self.interaction.progress(Progress::Wrong(asked));
-                    attempt += 1;
                 }
                 Step::Refused(methods) => {
                     self.note("keyboard-interactive");
                     return Ok(Some(Step::Refused(methods)));
                 }
                 step => {
+                    if matches!(step, Step::Partly(_)) {
+                        self.patience.was_partly_right().map_err(|exhausted| self.without_end(exhausted))?;
+                    }
                     if !asked.is_empty() {
                         self.interaction.progress(Progress::Accepted(asked));
                     }
@@ -405,13 +420,14 @@ impl Login<'_> {
 
     /// What it came to, and what the prompts asked for.
     async fn answer_once(&mut self) -> Result<(Step, Vec<Credential>), ConnectError> {
+        self.patience.asked(0).map_err(|exhausted| self.without_end(exhausted))?;
         let user = self.destination.user.clone();
         let mut response = self
             .handle
             .authenticate_keyboard_interactive_start(user, None)
             .await
             .map_err(|error| self.broken(&error))?;
-        let (mut count, mut asked) = (0, Vec::new());
+        let mut asked = Vec::new();
         loop {
             let (words, prompts) = match response {
                 KeyboardInteractiveAuthResponse::Success => return Ok((Step::In, asked)),
@@ -425,20 +441,27 @@ impl Login<'_> {
                     ([name, instructions], prompts)
                 }
             };
+            for words in &words {
+                self.words.said(words.len()).map_err(|exhausted| self.without_end(exhausted))?;
+            }
             for line in words.iter().flat_map(|words| Line::each_of(words)) {
                 self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
             }
-            count += prompts.len().max(1);
-            if count > PROMPTS_MAX {
-                let reason = "the server asks without end".to_owned();
-                return Err(ConnectError::Protocol { destination: self.destination.shown(), reason });
-            }
+            self.patience.asked(prompts.len()).map_err(|exhausted| self.without_end(exhausted))?;
+            // More than one code at a time is nothing that a command could know of.
+            let one_code =
+                prompts.iter().filter(|prompt| wanted(&prompt.prompt) == Credential::Code).count() == 1;
             let mut answers = Vec::with_capacity(prompts.len());
             for prompt in prompts {
+                let unattended = one_code
+                    && self.destination.unattended_codes
+                    && wanted(&prompt.prompt) == Credential::Code
+                    && self.patience.may_have_code();
                 let question = Question::Prompt {
                     destination: self.destination.shown(),
                     prompt: Line::of(&prompt.prompt),
                     echo: prompt.echo,
+                    unattended,
                 };
                 asked.extend(question.credential().filter(|credential| !asked.contains(credential)));
                 // The library takes plain strings, and sends them at once.
@@ -453,28 +476,30 @@ impl Login<'_> {
     }
 
     async fn give_password(&mut self) -> Result<Option<Step>, ConnectError> {
-        for attempt in 1..=self.destination.attempts {
+        loop {
+            self.patience.asked(1).map_err(|exhausted| self.without_end(exhausted))?;
             let question = Question::Password { destination: self.destination.shown() };
             let password = self.ask(question).await?;
             let user = self.destination.user.clone();
             let result = self.handle.authenticate_password(user, password.as_str()).await;
-            match Step::from(result.map_err(|error| self.broken(&error))?) {
-                Step::Refused(methods) if methods.contains(&MethodKind::Password) => {
-                    if attempt < self.destination.attempts {
-                        self.interaction.progress(Progress::Wrong(vec![Credential::Password]));
-                    }
+            let step = Step::from(result.map_err(|error| self.broken(&error))?);
+            if let Step::Refused(methods) = step {
+                if !methods.is_empty() {
+                    self.patience.was_wrong().map_err(|Exhausted| self.wrong(&[Credential::Password]))?;
                 }
-                Step::Refused(methods) => {
+                if !methods.contains(&MethodKind::Password) {
                     self.note("password");
                     return Ok(Some(Step::Refused(methods)));
                 }
-                step => {
-                    self.interaction.progress(Progress::Accepted(vec![Credential::Password]));
-                    return Ok(Some(step));
-                }
+                self.interaction.progress(Progress::Wrong(vec![Credential::Password]));
+                continue;
             }
+            if matches!(step, Step::Partly(_)) {
+                self.patience.was_partly_right().map_err(|exhausted| self.without_end(exhausted))?;
+            }
+            self.interaction.progress(Progress::Accepted(vec![Credential::Password]));
+            return Ok(Some(step));
         }
-        Err(self.wrong(&[Credential::Password]))
     }
 
     fn note(&mut self, what: &'static str) {

@@ -174,6 +174,18 @@ impl Scaup {
         format!("cat '{}'", file.display())
     }
 
+    /// A shell command that prints another code each time, none of which is right.
+    #[must_use]
+    pub fn command_giving_wrong_codes(&self) -> String {
+        let last = self.private_file("0\n", 0o600);
+        format!("read n < '{0}'; n=$((n + 1)); echo $n > '{0}'; printf '%06d\\n' $n", last.display())
+    }
+
+    /// Forgets which codes were sent, so that one may be sent again at once.
+    pub fn forget_codes(&self) {
+        fs::remove_file(self.home.path().join("run/scaup/codes-sent")).expect("a code was sent");
+    }
+
     /// A program for `SSH_ASKPASS` that gives `answers`, and the file in which it notes each prompt, one a line.
     #[must_use]
     pub fn askpass(&self, answers: &Answers) -> (PathBuf, PathBuf) {
