@@ -8,6 +8,7 @@ mod call;
 pub mod client;
 mod code_steps;
 mod link;
+pub mod log;
 mod network;
 mod prompts;
 pub mod protocol;

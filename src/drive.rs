@@ -16,6 +16,7 @@ mod handles;
 mod keptopen;
 mod listings;
 mod location;
+mod locking;
 mod lookahead;
 mod lookup;
 mod marker_files;
@@ -122,7 +123,7 @@ pub struct Drive {
     open_ahead: Arc<OpenAhead>,
     kept_open: KeptOpen,
     counters: Arc<status::Counters>,
-    errors: Mutex<VecDeque<ErrorRecord>>,
+    errors: Mutex<VecDeque<status::Recorded>>,
     vaults: Mutex<Vec<KnownVault>>,
     invalidate: OnceLock<Arc<dyn Invalidate>>,
     mountpoint: OnceLock<PathBuf>,
@@ -371,6 +372,7 @@ impl Drive {
             invalidate.entry(parent, name);
         }
         self.record(
+            parent,
             "conflict",
             format!(
                 "{} was changed on the server meanwhile; your version was kept as {}",
