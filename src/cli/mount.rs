@@ -93,7 +93,7 @@ pub(super) struct Arguments {
     /// Let closing a file wait until the server has it on its disk, however small it is, and removing until it is done
     #[arg(long)]
     sync_on_close: bool,
-    /// Let the log hold clear names
+    /// Let the log hold clear names, and lines of the libraries that SCAUP_LOG asks for
     #[arg(long)]
     log_names: bool,
     /// Say nothing but errors

@@ -56,11 +56,38 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         "not logged without --log-names"
     };
     let trace = Backtrace::capture();
-    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string()).unwrap_or_default();
+    let trace = if trace.status() == BacktraceStatus::Captured { trace.to_string() } else { String::new() };
     tracing::error!(location, message, trace, "a bug: a task ended in panic");
 }
 
 fn text_of(payload: &dyn Any) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_panics_message_is_logged_only_where_names_are() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let lines = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let mut logged = Vec::new();
+        tracing::subscriber::with_default(lines, || {
+            for names in [false, true] {
+                set_names(names);
+                std::panic::catch_unwind(|| panic!("a {}", "name")).unwrap_err();
+                logged.push(std::fs::read_to_string(log.path()).unwrap());
+            }
+        });
+        std::panic::set_hook(before);
+        assert!(logged.iter().all(|line| line.contains("log.rs")), "{logged:?}");
+        assert!(!logged[0].contains("a name") && logged[1].contains("a name"), "{logged:?}");
+    }
 }
