@@ -104,13 +104,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_daemon() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(|| crate::log::Lines(std::io::stderr()))
-        .with_ansi(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("SCAUP_LOG").unwrap_or_else(|_| "scaup=info".into()),
-        )
-        .init();
+    crate::daemon::log::begin();
     match crate::daemon::run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

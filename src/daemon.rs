@@ -10,6 +10,8 @@ pub mod client;
 mod codes;
 mod front_ends;
 mod link;
+pub mod log;
+mod log_lines;
 mod network;
 mod prompts;
 pub mod protocol;

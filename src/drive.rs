@@ -18,6 +18,7 @@ mod keptopen;
 mod links;
 mod listings;
 mod location;
+mod locking;
 mod lookahead;
 mod lookup;
 mod marker_files;
@@ -133,7 +134,7 @@ pub struct Drive {
     open_ahead: Arc<OpenAhead>,
     kept_open: KeptOpen,
     counters: Arc<status::Counters>,
-    errors: Mutex<VecDeque<ErrorRecord>>,
+    errors: Mutex<VecDeque<status::Recorded>>,
     vaults: Mutex<Vec<KnownVault>>,
     invalidate: OnceLock<Arc<dyn Invalidate>>,
     /// Who is told what becomes of the places of vaults.
@@ -387,6 +388,7 @@ impl Drive {
             invalidate.entry(parent, name);
         }
         self.record(
+            parent,
             "conflict",
             format!(
                 "{} was changed on the server meanwhile; your version was kept as {}",

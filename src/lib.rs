@@ -10,6 +10,5 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod drive;
-mod log;
 pub mod memory;
 pub mod remote;

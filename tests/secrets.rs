@@ -6,9 +6,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+#[path = "secrets/search.rs"]
+mod search;
+
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
@@ -17,8 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aes_kw::KeyInit;
-use scaup_rig::{Answers, Fixture, Mount, Proxy, Scaup, Sshd, eventually, run};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, openat, statat};
+use rustix::io::Errno;
+use scaup_rig::{Answers, Fixture, KeyKind, Mount, MountCommand, Proxy, Scaup, Sshd, eventually, run};
+use search::{addresses_of, files_with, found, in_memory, is_locked, numbers_of, raw_keys};
 use support::{Drive, PASSWORD, ends_with, of_process, said, scaup};
 
 /// Any step of a story; the next code is up to half a minute away.
@@ -38,105 +43,6 @@ fn filled_with(canary: &str) -> String {
     format!("{canary}\n").repeat(200_000 / canary.len())
 }
 
-/// The canaries that `bytes` hold.
-fn found<'a>(bytes: &[u8], canaries: &[(&'a str, &[u8])]) -> Vec<&'a str> {
-    let mut begins = [false; 256];
-    for (_, canary) in canaries {
-        begins[usize::from(canary[0])] = true;
-    }
-    let mut found = Vec::new();
-    for (at, byte) in bytes.iter().enumerate() {
-        if begins[usize::from(*byte)] {
-            let here = canaries.iter().filter(|(_, canary)| bytes[at..].starts_with(canary));
-            found.extend(here.map(|(name, _)| *name));
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-/// All files below `directory` whose name or content holds one of the canaries. What is mounted there is left out.
-fn files_with(directory: &Path, canaries: &[(&str, &[u8])]) -> Vec<String> {
-    let device = fs::metadata(directory).unwrap().dev();
-    let (mut with, mut waiting) = (Vec::new(), vec![directory.to_path_buf()]);
-    while let Some(at) = waiting.pop() {
-        for entry in fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-            if metadata.dev() != device {
-                continue;
-            }
-            let mut bytes = path.file_name().unwrap().as_bytes().to_vec();
-            if metadata.is_dir() {
-                waiting.push(path.clone());
-            } else if metadata.is_file() {
-                bytes.extend(fs::read(&path).unwrap());
-            }
-            with.extend(
-                found(&bytes, canaries).into_iter().map(|name| format!("{name} in {}", path.display())),
-            );
-        }
-    }
-    with
-}
-
-/// The mappings of a process (proc(5)) that can be read: where, and what the kernel says of them.
-fn mappings(pid: u32) -> Vec<(std::ops::Range<u64>, String)> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    maps.lines()
-        .filter_map(|line| {
-            let (range, rest) = line.split_once(' ')?;
-            let (start, end) = range.split_once('-')?;
-            let range = u64::from_str_radix(start, 16).unwrap()..u64::from_str_radix(end, 16).unwrap();
-            (rest.starts_with('r') && !rest.ends_with("[vvar]") && !rest.ends_with("[vsyscall]"))
-                .then(|| (range, rest.split_whitespace().skip(4).collect::<Vec<_>>().join(" ")))
-        })
-        .collect()
-}
-
-/// The canaries in a process's memory, each with the mappings that hold it.
-fn in_memory(pid: u32, canaries: &[(&str, &[u8])]) -> BTreeMap<String, Vec<String>> {
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (range, what) in mappings(pid) {
-        let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
-        // A mapping may be gone by now.
-        if memory.read_exact_at(&mut bytes, range.start).is_err() {
-            continue;
-        }
-        for name in found(&bytes, canaries) {
-            all.entry(name.to_owned()).or_default().push(format!("{range:x?} {what}"));
-        }
-    }
-    all
-}
-
-/// The keys of a vault.
-struct Keys {
-    /// What wraps the masterkey.
-    wrapping: [u8; 32],
-    /// The encryption key, then the MAC key.
-    master: [u8; 64],
-}
-
-/// The keys of a vault whose password is [`PASSWORD`], by nothing but the format.
-fn raw_keys(vault: &Path) -> Keys {
-    let file = fs::read(vault.join("masterkey.cryptomator")).unwrap();
-    let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
-    let decoded = |name: &str| data_encoding::BASE64.decode(file[name].as_str().unwrap().as_bytes()).unwrap();
-    let cost = file["scryptCostParam"].as_u64().unwrap().ilog2();
-    let block = u32::try_from(file["scryptBlockSize"].as_u64().unwrap()).unwrap();
-    let params = scrypt::Params::new(u8::try_from(cost).unwrap(), block, 1).unwrap();
-    let mut wrapping = [0; 32];
-    scrypt::scrypt(PASSWORD.as_bytes(), &decoded("scryptSalt"), &params, &mut wrapping).unwrap();
-    let kek = aes_kw::KwAes256::new(&wrapping.into());
-    let mut master = [0; 64];
-    kek.unwrap_key(&decoded("primaryMasterKey"), &mut master[..32]).unwrap();
-    kek.unwrap_key(&decoded("hmacMasterKey"), &mut master[32..]).unwrap();
-    Keys { wrapping, master }
-}
-
 /// A mount behind a key with a passphrase and a code, with a vault in `Vault`; everything is typed at an `SSH_ASKPASS` program.
 struct Session {
     mount: Mount,
@@ -151,6 +57,10 @@ impl Session {
     }
 
     fn begin_with(arguments: &[&str]) -> Self {
+        Self::begin_as(arguments, |mount| mount)
+    }
+
+    fn begin_as(arguments: &[&str], as_wanted: impl FnOnce(MountCommand<'_>) -> MountCommand<'_>) -> Self {
         let sshd = Sshd::builder().passphrase(PASSPHRASE).start();
         Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
         sshd.give(&sshd.home());
@@ -163,8 +73,8 @@ impl Session {
             .args(["--vault", "Vault", "--timeout", "120"])
             .args(arguments)
             .askpass(&askpass)
-            .env("TMPDIR", scaup.home().join("tmp"))
-            .start();
+            .env("TMPDIR", scaup.home().join("tmp"));
+        let mount = as_wanted(mount).start();
         Self { mount, scaup, proxy, sshd }
     }
 
@@ -282,6 +192,19 @@ fn with_log_names_the_log_says_what_had_trouble() {
     session.mount.unmount(&session.scaup);
 }
 
+/// What is in a process's memory for good: what is on its way there is given some time to go.
+fn left_in_memory(pid: u32, canaries: &[(&str, &[u8])]) -> std::collections::BTreeMap<String, Vec<String>> {
+    let mut left = in_memory(pid, canaries);
+    for _ in 0..50 {
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        left = in_memory(pid, canaries);
+    }
+    left
+}
+
 #[test]
 fn after_lock_the_daemons_memory_holds_no_key_password_name_or_content() {
     let session = Session::begin();
@@ -306,16 +229,164 @@ fn after_lock_the_daemons_memory_holds_no_key_password_name_or_content() {
     ends_with(&session.scaup, 0, ["lock"]);
     // The library's one buffer for requests holds the last write until the next one of that size.
     fs::write(session.mount.join("plain"), vec![b'.'; 4 << 20]).unwrap();
-    let mut left = in_memory(pid, &canaries);
-    for _ in 0..50 {
-        if left.is_empty() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-        left = in_memory(pid, &canaries);
-    }
+    let left = left_in_memory(pid, &canaries);
     assert!(left.is_empty(), "{left:#?}");
     session.mount.unmount(&session.scaup);
+}
+
+#[test]
+fn at_any_level_the_log_holds_no_name_without_log_names_and_never_a_secret() {
+    const PLAIN: &str = "canary-plain-93b0e5d7c1a64f28";
+    for log_names in [false, true] {
+        let session = Session::begin_as(if log_names { &["--log-names"] } else { &[] }, |mount| {
+            mount.env("SCAUP_LOG", "trace").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full")
+        });
+        session.work();
+        symlink(NAME, session.vault().join("link")).unwrap();
+        fs::write(session.mount.join(PLAIN), READ).unwrap();
+        session.damage();
+        ends_with(&session.scaup, 0, ["lock"]);
+        let state = session.scaup.home().join("state");
+        session.mount.unmount(&session.scaup);
+        // Libraries log bytes as lists of numbers.
+        let numbers = |text: &str| format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).to_owned();
+        let secrets = [PASSWORD, PASSPHRASE, WRITTEN, SAVED, READ];
+        let names = [NAME, PLAIN];
+        let both = |texts: &[&str]| -> Vec<String> {
+            texts.iter().flat_map(|text| [(*text).to_owned(), numbers(text)]).collect()
+        };
+        let found_of = |texts: &[&str]| {
+            let texts = both(texts);
+            let canaries: Vec<(&str, &[u8])> = texts.iter().map(|text| (&**text, text.as_bytes())).collect();
+            files_with(&state, &canaries)
+        };
+        assert_eq!(found_of(&secrets), [""; 0], "{log_names}");
+        assert_eq!(found_of(&names).is_empty(), !log_names, "{:?}", found_of(&names));
+        assert!(!files_with(&state, &[("a line", b" INFO scaup"), ("a line", b"DEBUG scaup")]).is_empty());
+    }
+}
+
+#[test]
+fn after_lock_nothing_is_left_of_what_programs_still_have_open() {
+    let session = Session::begin();
+    let (vault, pid) = (session.vault(), session.mount.daemon());
+    let canary = |what: &str| format!("canary-{what}-6d1f0b93e8a7c254");
+    let [folder, listed, below, target, removed, kept, busy] =
+        ["folder", "listed", "below", "target", "removed", "kept", "busy"].map(canary);
+    let [stored, unsent, changed] = ["stored", "unsent", "changed"].map(canary);
+    let at = vault.join(&folder);
+    fs::create_dir_all(at.join(&below)).unwrap();
+    for n in 0..5 {
+        fs::write(at.join(format!("{listed}{n}")), &kept).unwrap();
+        fs::write(at.join(&below).join(format!("{below}{n}")), &kept).unwrap();
+        fs::write(at.join(format!("{removed}{n}")), &kept).unwrap();
+    }
+    symlink(&target, at.join("link")).unwrap();
+    assert_eq!(fs::read_link(at.join("link")).unwrap(), Path::new(&target));
+    session.damage();
+    // Open directories, one in the other, each read in part; a program that works in one.
+    let open = [File::open(&at).unwrap(), File::open(at.join(&below)).unwrap()];
+    let goes_on = |directory: &File| {
+        // As the kernel hands names out: too few bytes for all of them.
+        let mut space = [MaybeUninit::uninit(); 256];
+        RawDir::new(directory, &mut space).next().unwrap().map(drop)
+    };
+    assert!(open.iter().all(|directory| goes_on(directory).is_ok()));
+    let mut program = Command::new("sleep").arg("300").current_dir(at.join(&below)).spawn().unwrap();
+    // Files that are open: one with its name, and those that have lost theirs, with content that is stored, changed, or nowhere else.
+    let new = || File::options().read(true).write(true).create(true).truncate(true).to_owned();
+    let named = new().open(at.join(&busy)).unwrap();
+    named.write_all_at(stored.as_bytes(), 0).unwrap();
+    named.sync_all().unwrap();
+    let nameless: Vec<File> =
+        [(&stored, true, None), (&stored, true, Some(&changed)), (&unsent, false, None)]
+            .into_iter()
+            .map(|(content, is_stored, change)| {
+                let file = new().open(at.join(&removed)).unwrap();
+                file.write_all_at(filled_with(content).as_bytes(), 0).unwrap();
+                if is_stored {
+                    file.sync_all().unwrap();
+                }
+                fs::remove_file(at.join(&removed)).unwrap();
+                if let Some(change) = change {
+                    file.write_all_at(filled_with(change).as_bytes(), 0).unwrap();
+                }
+                file
+            })
+            .collect();
+    for n in 0..5 {
+        assert_eq!(fs::read_to_string(at.join(format!("{listed}{n}"))).unwrap(), kept);
+    }
+    for n in 0..5 {
+        fs::remove_file(at.join(format!("{removed}{n}"))).unwrap();
+    }
+
+    let all = [&folder, &listed, &below, &target, &removed, &kept, &busy, &stored, &unsent, &changed];
+    let mut canaries: Vec<(&str, &[u8])> = all.iter().map(|text| (&***text, text.as_bytes())).collect();
+    canaries.push(("what status tells", NAME.as_bytes()));
+    let before = in_memory(pid, &canaries);
+    assert_eq!(before.len(), canaries.len(), "the search is blind: {:?}", before.keys());
+    ends_with(&session.scaup, 0, ["lock"]);
+
+    for (directory, name) in open.iter().zip([&listed, &below]) {
+        assert_eq!(goes_on(directory), Err(Errno::IO));
+        let name = format!("{name}0");
+        assert!(openat(directory, &name, OFlags::RDONLY, Mode::empty()).is_err(), "{name}");
+        assert!(statat(directory, &name, AtFlags::empty()).is_err(), "{name}");
+    }
+    for file in nameless.iter().chain([&named]) {
+        assert_eq!(file.read_at(&mut [0; 64], 0).unwrap_err().raw_os_error(), Some(5));
+        assert_eq!(file.write_at(b"more", 0).unwrap_err().raw_os_error(), Some(5));
+    }
+    let status = session.scaup.status()["mounts"][0].to_string();
+    assert!(!status.contains(NAME) && !status.contains("canary"), "{status}");
+    // The library's one buffer for requests holds the last write until the next one of that size.
+    fs::write(session.mount.join("plain"), vec![b'.'; 4 << 20]).unwrap();
+    let left = left_in_memory(pid, &canaries);
+    assert!(left.is_empty(), "{left:#?}");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    drop((open, named, nameless));
+    session.mount.unmount(&session.scaup);
+}
+
+#[test]
+fn ssh_keys_are_in_one_piece_of_locked_memory_and_with_forget_key_nowhere() {
+    for kind in [KeyKind::Ed25519, KeyKind::Rsa2048, KeyKind::EcdsaP256] {
+        let sshd = Sshd::key_only().key(kind).passphrase(PASSPHRASE).start();
+        let scaup = scaup();
+        let open = scaup.home().join("open");
+        fs::copy(sshd.key().path(), &open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o600)).unwrap();
+        run(Command::new("ssh-keygen").args(["-q", "-p", "-P", PASSPHRASE, "-N", "", "-f"]).arg(&open));
+        let numbers = numbers_of(&open);
+        let names: Vec<String> = (0..numbers.len()).map(|n| format!("{kind:?}, part {n}")).collect();
+        let mut canaries: Vec<(&str, &[u8])> =
+            names.iter().zip(&numbers).map(|(name, number)| (&**name, &**number)).collect();
+        canaries.push(("passphrase", PASSPHRASE.as_bytes()));
+        for forgets in [true, false] {
+            let arguments: &[&str] = if forgets { &["--forget-key"] } else { &[] };
+            let mount = scaup
+                .mount_on(&sshd, "")
+                .args(["--no-vaults"])
+                .args(arguments)
+                .answering(&Answers::login(&sshd))
+                .start();
+            fs::read_dir(mount.path()).unwrap().for_each(drop);
+            if forgets {
+                let left = left_in_memory(mount.daemon(), &canaries);
+                assert!(left.is_empty(), "{left:#?}");
+            } else {
+                // Other copies may be on their way out.
+                eventually("it is in one piece of memory, and that is locked", SOON, || {
+                    let at = addresses_of(mount.daemon(), &numbers[0]);
+                    let elsewhere = in_memory(mount.daemon(), &canaries).len() > numbers.len();
+                    at.len() == 1 && is_locked(mount.daemon(), at[0]) && !elsewhere
+                });
+            }
+            mount.unmount(&scaup);
+        }
+    }
 }
 
 #[test]
@@ -323,34 +394,10 @@ fn keys_are_in_locked_memory_while_a_vault_is_open() {
     let drive = Drive::mounted();
     let keys = raw_keys(&drive.on_server("Vault")).master;
     let pid = drive.mount.daemon();
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     // Both keys in a row are only where they are kept.
-    let places: Vec<u64> = mappings(pid)
-        .into_iter()
-        .filter_map(|(range, _)| {
-            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
-            memory.read_exact_at(&mut bytes, range.start).ok()?;
-            let first = keys[0];
-            let at = (0..bytes.len()).find(|&at| bytes[at] == first && bytes[at..].starts_with(&keys))?;
-            Some(range.start + at as u64)
-        })
-        .collect();
+    let places = addresses_of(pid, &keys);
     assert_eq!(places.len(), 1, "{places:x?}");
-    // proc(5): each mapping is a line as in `maps`, then lines of its own.
-    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let mut here = false;
-    let mut flags = "";
-    for line in smaps.lines() {
-        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-        if let Some((Ok(start), Ok(end))) =
-            range.map(|(start, end)| (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16)))
-        {
-            here = (start..end).contains(&places[0]);
-        } else if here && let Some(found) = line.strip_prefix("VmFlags:") {
-            flags = found;
-        }
-    }
-    assert!(flags.split_whitespace().any(|flag| flag == "lo"), "not locked: {flags}");
+    assert!(is_locked(pid, places[0]), "not locked");
     drive.unmount();
 }
 

@@ -1,8 +1,9 @@
 //! SSH login: the server's key is checked, the user proves who they are, and channels are opened on the one connection.
 //!
 //! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `pem`
-//! where identities come from, `ciphers` which are offered, `held_keys` which are kept for the next login, `login` how the methods of authentication are gone through,
-//! `wanted` what a server's prompts ask for, `patience` how often they may, `session` what stands afterwards.
+//! where identities come from, `ciphers` which are offered, `secret_key` what signs with them, `held_keys` which are kept for the next login,
+//! `login` how the methods of authentication are gone through, `wanted` what a server's prompts ask for, `patience` how often they may,
+//! `session` what stands afterwards.
 
 mod ciphers;
 mod connect;
@@ -15,6 +16,7 @@ mod known_hosts;
 mod login;
 mod patience;
 mod pem;
+mod secret_key;
 mod session;
 mod wanted;
 

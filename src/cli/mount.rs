@@ -103,7 +103,7 @@ pub(super) struct Arguments {
     /// Follow links in vaults wherever they lead; without this, one that leads out of its vault is refused
     #[arg(long)]
     follow_outside: bool,
-    /// Let the log hold clear names
+    /// Let the log hold clear names, and lines of the libraries that SCAUP_LOG asks for
     #[arg(long)]
     log_names: bool,
     /// Say nothing but errors

@@ -34,7 +34,10 @@ pub(super) struct UnlockArguments {
     vault_password_command: Option<String>,
 }
 
-/// Lock a vault of a mount: its keys and its content are forgotten.
+/// Lock a vault of a mount: its keys, its names and its content are forgotten.
+///
+/// What is not saved yet is saved first; if it can't be, the vault stays unlocked (exit 8). Programs that still have something of it open get
+/// errors from then on. Content of files that were removed, and that programs still have open, is lost.
 #[derive(Args)]
 pub(super) struct LockArguments {
     /// The mount's name or mount point [default: the only one]

@@ -27,7 +27,7 @@ use super::remote::{Connected, Place, connect};
 use super::socket::{self, SocketFile};
 use super::status::Activity;
 use super::users::users_of;
-use super::{call, saving, travel, vaults};
+use super::{call, log, saving, travel, vaults};
 use crate::config::paths;
 use crate::drive::{Drive, DriveOptions};
 use crate::remote::sftp::{Reachability, SftpRemote};
@@ -66,6 +66,7 @@ pub fn run() -> io::Result<u8> {
 async fn serve(stream: UnixStream) -> u8 {
     let (link, mut requests) = Link::start(stream, MOUNT_REQUEST_LEN_MAX);
     let Some(Request::Mount(request)) = requests.recv().await else { return 1 };
+    log::set_names(request.log_names);
     match live(*request, &link).await {
         Ok(code) => code,
         Err(failure) => {

@@ -497,9 +497,11 @@ impl Drive {
 
     fn tell_of_bindings(&self) {
         let events = self.tree.lock().take_events();
+        // What is told names plain places only.
         for event in events {
             match &event {
                 VaultEvent::Displaced { path, shown } => self.record(
+                    Inode::ROOT,
                     "vault",
                     format!(
                         "vault {}: {shown}; nothing is read or written there until it is back",
@@ -507,7 +509,8 @@ impl Drive {
                     ),
                 ),
                 VaultEvent::Returned { path } => {
-                    self.record("vault", format!("vault {} is in its place again", shown_path(path)));
+                    let text = format!("vault {} is in its place again", shown_path(path));
+                    self.record(Inode::ROOT, "vault", text);
                 }
                 VaultEvent::Moved { .. } => {}
             }

@@ -63,7 +63,7 @@ impl File {
         }
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
-        let failed = state.failed.take();
+        let failed = state.tell_failure();
         let result = if self.unsaved().is_some() {
             self.commit_content(drive, &mut state, durable).await
         } else {
@@ -71,7 +71,7 @@ impl File {
         };
         self.note(&state);
         result?;
-        failed.map_or(Ok(()), Err)
+        failed
     }
 
     async fn commit_content(
@@ -291,7 +291,12 @@ impl File {
     pub(super) async fn sync(&self, drive: &Drive) -> Result<(), DriveError> {
         let waited = self.unsaved().is_some();
         self.commit(drive, true).await?;
-        if waited { Ok(()) } else { fsync(&self.state.read().await.backing.file()).await }
+        let state = self.state.read().await;
+        // What had no name when its vault was locked is nowhere.
+        if matches!(state.codec, Err(DriveError::Locked)) {
+            return Err(DriveError::Locked);
+        }
+        if waited { Ok(()) } else { fsync(&state.backing.file()).await }
     }
 }
 

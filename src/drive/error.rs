@@ -83,6 +83,11 @@ impl DriveError {
         Self::Damaged(what.to_string())
     }
 
+    /// What the kernel is told. For the log, which must not quote a server: its words may hold names.
+    pub(super) fn errno(&self) -> i32 {
+        Errno::from(self.clone()).0
+    }
+
     /// Whether this says that a name does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound | Self::Remote(RemoteError::NotFound))

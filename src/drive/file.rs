@@ -70,6 +70,13 @@ impl Backing {
         }
     }
 
+    pub(super) fn staged(&self) -> Option<Arc<StagedFile>> {
+        match self {
+            Self::Stored { .. } => None,
+            Self::Staged { file, .. } => Some(Arc::clone(file)),
+        }
+    }
+
     pub(super) fn is_staged(&self) -> bool {
         matches!(self, Self::Staged { .. })
     }
@@ -131,12 +138,17 @@ impl State {
         ChunkKey { content: self.content, number }
     }
 
-    /// Forgets the keys and the content: the vault was locked.
-    pub(super) fn forget_keys(&mut self) {
+    /// Forgets the keys and the content, what was never sent as well: the vault was locked.
+    fn forget_content(&mut self) {
+        if self.uncommitted || !self.dirty.is_empty() || !self.sending.is_empty() {
+            self.failed = Some(DriveError::Locked);
+        }
         self.codec = Err(DriveError::Locked);
         self.content = ContentId::fresh();
         self.uploader = None;
+        self.dirty.clear();
         self.sending.clear();
+        self.uncommitted = false;
     }
 
     /// Bytes that are not on the server.
@@ -353,9 +365,11 @@ impl File {
         self.note(state);
     }
 
-    /// See [`State::forget_keys`].
-    pub(super) async fn forget_keys(&self) {
-        self.state.write().await.forget_keys();
+    /// Forgets the keys and the content: the vault was locked. Whoever has it open reads and writes nothing from now on. Content that a name
+    /// waits for must have been saved before; what has lost its name is nowhere then.
+    pub(super) fn forget_content(&self, state: &mut State) {
+        state.forget_content();
+        self.note(state);
     }
 
     /// Makes sure that the server's file can be written through the handle that is held.

@@ -254,6 +254,7 @@ impl Filesystem for Drive {
     }
 
     async fn getattr(&self, inode: Inode, _handle: Option<Handle>) -> Result<TimedAttributes, DriveError> {
+        self.tree.lock().check_unlocked(inode)?;
         let _names = self.namespace.read().await;
         let attributes = self.attributes(inode).await;
         self.reported(inode, attributes).await
@@ -286,6 +287,7 @@ impl Filesystem for Drive {
     }
 
     async fn readlink(&self, inode: Inode) -> Result<Bytes, DriveError> {
+        self.tree.lock().check_unlocked(inode)?;
         let _names = self.namespace.read().await;
         let target = self.target_of(inode).await;
         self.reported(inode, target).await
@@ -493,7 +495,7 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let names = self.shown_names(inode).await;
         let names = self.reported(inode, names).await?;
-        Ok(self.handles.add_directory(names))
+        self.handles.add_directory(names)
     }
 
     async fn readdir(
@@ -506,6 +508,7 @@ impl Filesystem for Drive {
         let open = self.handles.directory(handle)?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let mut nodes = self.tree.lock();
+        nodes.check_same_vault(inode, open.vault.as_ref())?;
         let mut entries = Vec::new();
         for found in open.names.iter().skip(from).take(NAMES_AT_ONCE) {
             let attributes = if plus {

@@ -95,6 +95,14 @@ impl Directory {
         }
     }
 
+    /// The vault that it lies in.
+    pub(super) fn vault(&self) -> Option<Arc<UnlockedVault>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Vault(directory) => Some(Arc::clone(&directory.vault)),
+        }
+    }
+
     /// Whether it lies in a vault that was locked since.
     pub(super) fn is_locked(&self) -> bool {
         matches!(self, Self::Vault(directory) if directory.vault.cryptor().is_err())

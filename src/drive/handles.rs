@@ -11,6 +11,7 @@ use super::error::DriveError;
 use super::file::File;
 use super::found::Found;
 use super::readahead::ReadAhead;
+use super::vault::UnlockedVault;
 
 /// An open file.
 pub(super) struct OpenFile {
@@ -22,6 +23,8 @@ pub(super) struct OpenFile {
 /// An open directory.
 pub(super) struct OpenDirectory {
     pub(super) names: Vec<Found>,
+    /// The vault that it was in.
+    pub(super) vault: Option<Arc<UnlockedVault>>,
     /// When the server was asked for them.
     pub(super) asked: Instant,
     /// When the directory was opened.
@@ -32,7 +35,8 @@ pub(super) struct OpenDirectory {
 #[derive(Default)]
 pub(super) struct Handles {
     files: Mutex<HashMap<Handle, Arc<OpenFile>>>,
-    directories: Mutex<HashMap<Handle, Arc<OpenDirectory>>>,
+    /// `None` where the vault was locked since: the names are gone, and the program still has it open.
+    directories: Mutex<HashMap<Handle, Option<Arc<OpenDirectory>>>>,
     next: AtomicU64,
 }
 
@@ -60,14 +64,30 @@ impl Handles {
         lock(&self.files).remove(&handle)
     }
 
-    pub(super) fn add_directory(&self, open: OpenDirectory) -> Handle {
+    /// Fails if the vault was locked since the names were asked for.
+    pub(super) fn add_directory(&self, open: OpenDirectory) -> Result<Handle, DriveError> {
         let handle = self.number();
-        lock(&self.directories).insert(handle, Arc::new(open));
-        handle
+        let mut directories = lock(&self.directories);
+        // Looked at while the handles are held: `forget_directories_of` comes after the keys are gone.
+        if let Some(vault) = &open.vault {
+            vault.cryptor()?;
+        }
+        directories.insert(handle, Some(Arc::new(open)));
+        Ok(handle)
     }
 
     pub(super) fn directory(&self, handle: Handle) -> Result<Arc<OpenDirectory>, DriveError> {
-        lock(&self.directories).get(&handle).cloned().ok_or(DriveError::Stale)
+        lock(&self.directories).get(&handle).ok_or(DriveError::Stale)?.clone().ok_or(DriveError::Locked)
+    }
+
+    /// Forgets the names in all open directories of a vault that was locked.
+    pub(super) fn forget_directories_of(&self, vault: &Arc<UnlockedVault>) {
+        let is_in = |open: &OpenDirectory| open.vault.as_ref().is_some_and(|other| Arc::ptr_eq(other, vault));
+        for open in lock(&self.directories).values_mut() {
+            if open.as_deref().is_some_and(is_in) {
+                *open = None;
+            }
+        }
     }
 
     pub(super) fn remove_directory(&self, handle: Handle) {

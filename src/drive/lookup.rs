@@ -221,6 +221,7 @@ impl Drive {
 
     /// The names to show: what the server lists, and new files that are not there yet.
     pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
+        let vault = self.directory(inode).await?.vault();
         let (asked, listed) = self.names_for(inode, Purpose::Walk).await?;
         let nodes = self.tree.lock();
         let mut unsaved = HashMap::new();
@@ -237,7 +238,7 @@ impl Drive {
         drop(nodes);
         shown.retain(|found| !is_trash(&found.name) || !self.is_in_trash(inode, &found.name));
         shown.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(OpenDirectory { names: shown, asked, opened: Instant::now() })
+        Ok(OpenDirectory { names: shown, vault, asked, opened: Instant::now() })
     }
 
     /// Removes what a dead process of this machine left, in the background.
@@ -310,7 +311,7 @@ impl Drive {
     /// Asks for the mounted directory's own attributes, so that they are here when the first program asks.
     pub async fn look_at_root(&self) {
         if let Err(error) = self.attributes(Inode::ROOT).await {
-            tracing::debug!(%error, "the first program asks for the root's attributes itself");
+            tracing::debug!(errno = error.errno(), "the first program asks for the root's attributes itself");
         }
     }
 

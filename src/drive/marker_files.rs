@@ -57,7 +57,11 @@ impl Drive {
         vault.note_marker_files(now);
         if let Some(reason) = &broken {
             let path = String::from_utf8_lossy(path.as_bytes());
-            self.record("vault", format!("{path} stays unlocked, but can't be unlocked again: {reason}"));
+            self.record(
+                inode,
+                "vault",
+                format!("{path} stays unlocked, but can't be unlocked again: {reason}"),
+            );
         }
         self.note_unsupported(inode, broken);
     }

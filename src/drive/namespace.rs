@@ -140,7 +140,17 @@ impl Drive {
             (attributes.uid, attributes.gid) = (staged.uid, staged.gid);
         }
         let found = Found { name: name.clone(), attributes, place: location.place() };
-        let (inode, file) = self.add_new_file(parent, found, state)?;
+        let staged = state.backing.staged();
+        let (inode, file) = match self.add_new_file(parent, found, state) {
+            Ok(added) => added,
+            // Its vault was locked meanwhile.
+            Err(error) => {
+                if let Some(staged) = staged {
+                    staged.discard().await;
+                }
+                return Err(error);
+            }
+        };
         file.note_written(&*file.state.read().await);
         if let Err(error) = self.check_unlocked(&file).await {
             file.unlink(&*file.state.read().await).await;
@@ -465,7 +475,7 @@ impl Drive {
             }
             Err(error) => {
                 if let Err(error) = to.unhide(remote, &hidden, old).await {
-                    tracing::warn!(%error, "what was to be replaced stays out of sight");
+                    tracing::warn!(errno = error.errno(), "what was to be replaced stays out of sight");
                 }
                 Err(error)
             }

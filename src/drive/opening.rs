@@ -122,7 +122,7 @@ impl Drive {
             matches!(&nodes.get(file.inode)?.place, Place::Vault { vault, .. } if vault.cryptor().is_err())
         };
         if is_locked {
-            file.forget_keys().await;
+            file.forget_content(&mut *file.state.write().await);
             self.cache.clear();
             return Err(DriveError::Locked);
         }

@@ -291,6 +291,7 @@ impl Drive {
         }
         let shown = std::path::Path::new(&shown).join(name);
         self.record(
+            parent,
             "not_removed",
             format!("{} was removed here, but not on the server: {error}", shown.display()),
         );

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use scaup_fuse::filesystem::Inode;
 
+use super::vault::UnlockedVault;
 use super::{Drive, DriveError};
 use crate::remote::RemoteCounters;
 
@@ -32,8 +33,15 @@ pub struct ErrorRecord {
     pub time: SystemTime,
     /// A short word for its kind: `damaged`, `conflict`, `unsaved`, `vault`.
     pub kind: &'static str,
-    /// One sentence, with names: it is kept in memory only and shown to the mount's user only.
+    /// One sentence, with names: it is kept in memory only, shown to the mount's user only, and forgotten when the vault is locked that the
+    /// names are of.
     pub message: String,
+}
+
+/// An error, and the vault that it has names of.
+pub(super) struct Recorded {
+    record: ErrorRecord,
+    vault: Option<Arc<UnlockedVault>>,
 }
 
 /// What was done so far.
@@ -90,7 +98,7 @@ impl Drive {
     /// The last errors, newest first, at most 100.
     #[must_use]
     pub fn errors(&self) -> Vec<ErrorRecord> {
-        self.lock_errors().iter().cloned().collect()
+        self.lock_errors().iter().map(|recorded| recorded.record.clone()).collect()
     }
 
     /// What was done so far.
@@ -104,29 +112,40 @@ impl Drive {
         }
     }
 
-    fn lock_errors(&self) -> MutexGuard<'_, VecDeque<ErrorRecord>> {
+    fn lock_errors(&self) -> MutexGuard<'_, VecDeque<Recorded>> {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers an error for `status`. The newest is not repeated: what is tried again fails again.
-    pub(super) fn record(&self, kind: &'static str, message: String) {
+    /// Remembers an error for `status`, with names from the directory or file `inode`. The newest is not repeated: what is tried again fails
+    /// again.
+    pub(super) fn record(&self, inode: Inode, kind: &'static str, mut message: String) {
+        let vault = self.tree.lock().vault_around(inode);
+        let mut errors = self.lock_errors();
+        // Looked at while the errors are held: `forget_errors_of` comes after the keys are gone.
+        if vault.as_ref().is_some_and(|vault| vault.cryptor().is_err()) {
+            "something failed in a vault that was locked meanwhile".clone_into(&mut message);
+        }
         if self.options.log_names {
             tracing::warn!(kind, message);
         } else {
             tracing::warn!(kind, "an error was recorded; `scaup status` shows it");
         }
-        let mut errors = self.lock_errors();
-        if errors.iter().any(|known| known.kind == kind && known.message == message) {
-            errors.retain(|known| known.kind != kind || known.message != message);
-        }
-        errors.push_front(ErrorRecord { time: SystemTime::now(), kind, message });
+        errors.retain(|Recorded { record, .. }| record.kind != kind || record.message != message);
+        errors.push_front(Recorded { record: ErrorRecord { time: SystemTime::now(), kind, message }, vault });
         errors.truncate(ERRORS_MAX);
+    }
+
+    /// Forgets what names a vault that was locked.
+    pub(super) fn forget_errors_of(&self, vault: &Arc<UnlockedVault>) {
+        let is_of =
+            |recorded: &Recorded| recorded.vault.as_ref().is_some_and(|other| Arc::ptr_eq(other, vault));
+        self.lock_errors().retain(|recorded| !is_of(recorded));
     }
 
     /// Remembers what went wrong with one node.
     pub(super) fn report(&self, inode: Inode, kind: &'static str, error: &DriveError) {
         let shown = self.tree.lock().shown_path(inode);
-        self.record(kind, format!("{}: {error}", shown.display()));
+        self.record(inode, kind, format!("{}: {error}", shown.display()));
     }
 
     /// Passes a result on, remembering damage and what the server failed at. What is missing in a vault may be missing because the vault is.

@@ -41,7 +41,7 @@ pub(super) fn abandon(path: &RemotePath, error: &RemoteError) {
     if *error == RemoteError::NotFound {
         return;
     }
-    tracing::debug!(%error, "left something unfinished behind");
+    tracing::debug!(errno = DriveError::from(error.clone()).errno(), "left something unfinished behind");
     let mut abandoned = abandoned();
     if let Some((_, name)) = path.split()
         && is_temporary(name.as_bytes())

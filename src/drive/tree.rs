@@ -201,6 +201,10 @@ impl Node {
         matches!(self.place, Place::Vault { .. }) || self.vault == VaultHere::Found
     }
 
+    fn is_in(&self, wanted: &Arc<UnlockedVault>) -> bool {
+        matches!(&self.place, Place::Vault { vault, .. } if Arc::ptr_eq(vault, wanted))
+    }
+
     fn is_needed(&self, inode: Inode) -> bool {
         inode == Inode::ROOT
             || self.lookups > 0
@@ -315,10 +319,66 @@ impl Nodes<'_> {
         self.nodes().values().filter_map(|node| node.file.clone()).collect()
     }
 
-    /// All files of one vault that are open or unsaved.
-    pub(super) fn files_of(&self, wanted: &Arc<UnlockedVault>) -> Vec<Arc<File>> {
-        let is_in = |place: &Place| matches!(place, Place::Vault { vault, .. } if Arc::ptr_eq(vault, wanted));
-        self.nodes().values().filter(|node| is_in(&node.place)).filter_map(|node| node.file.clone()).collect()
+    /// All files of one vault that are open or unsaved, those that lost their names as well.
+    pub(super) fn files_of(&self, vault: &Arc<UnlockedVault>) -> Vec<Arc<File>> {
+        let in_vault = self.nodes().values().filter(|node| node.is_in(vault));
+        in_vault.filter_map(|node| node.file.clone()).collect()
+    }
+
+    /// Fails if the node lies in a vault that was locked since.
+    pub(super) fn check_unlocked(&self, inode: Inode) -> Result<(), DriveError> {
+        match &self.get(inode)?.place {
+            Place::Plain => Ok(()),
+            Place::Vault { vault, .. } => vault.cryptor().map(drop),
+        }
+    }
+
+    /// The vault that a node lies in, or whose own directory it is.
+    pub(super) fn vault_around(&self, inode: Inode) -> Option<Arc<UnlockedVault>> {
+        match &self.nodes().get(&inode)?.place {
+            Place::Vault { vault, .. } => Some(Arc::clone(vault)),
+            Place::Plain => self.bindings().unlocked(inode).cloned(),
+        }
+    }
+
+    /// Fails if a vault was locked or unlocked in a directory since that was opened in this one, or in none.
+    pub(super) fn check_same_vault(
+        &self,
+        inode: Inode,
+        opened_in: Option<&Arc<UnlockedVault>>,
+    ) -> Result<(), DriveError> {
+        let is_same = self.vault_around(inode).as_ref().map(Arc::as_ptr) == opened_in.map(Arc::as_ptr);
+        if is_same { Ok(()) } else { Err(DriveError::Locked) }
+    }
+
+    /// Whether what was found can lie in the directory `parent` as that is now. It may have been found before a vault was locked or unlocked
+    /// there.
+    fn check_belongs(&self, parent: Inode, place: &Place) -> Result<(), DriveError> {
+        match (place, self.vault_around(parent)) {
+            (Place::Plain, None) => Ok(()),
+            (Place::Vault { vault, .. }, around) => {
+                vault.cryptor()?;
+                around.filter(|around| Arc::ptr_eq(around, vault)).map(drop).ok_or(DriveError::Stale)
+            }
+            (Place::Plain, Some(_)) => Err(DriveError::Stale),
+        }
+    }
+
+    /// Forgets the names of all nodes of a vault that was locked, and what else of its cleartext they have; answers those that are left. Some
+    /// stay for as long as a program has something open.
+    pub(super) fn forget_names_of(&mut self, vault: &Arc<UnlockedVault>) -> Vec<Inode> {
+        let in_vault = self.nodes_mut().iter_mut().filter(|(_, node)| node.is_in(vault));
+        let left = in_vault.map(|(&inode, node)| {
+            node.expire();
+            node.doubt_names();
+            node.detached = true;
+            node.name = OsString::new();
+            node.children = HashMap::new();
+            node.changes = VecDeque::new();
+            node.content = None;
+            inode
+        });
+        left.collect()
     }
 
     /// Where a plain node lies. Also the way to a vault's own directory. Fails where the server shows something else in the place of a bound
@@ -392,13 +452,14 @@ impl Nodes<'_> {
             })),
             (Place::Plain, _) => Ok(Directory::Plain(self.plain_path(inode)?)),
             (Place::Vault { vault, node: VaultNode::Directory(id), .. }, _) => {
+                let cryptor = vault.cryptor()?;
                 let (root, ids) = self.vault_root(inode, vault)?;
                 // A directory inside itself would be walked for ever.
                 if ids.iter().filter(|&above| above == id).count() > 1 {
                     return Err(DriveError::damaged("the directory's id is that of a directory around it"));
                 }
                 Ok(Directory::Vault(VaultDirectory {
-                    cryptor: vault.cryptor()?,
+                    cryptor,
                     vault: Arc::clone(vault),
                     root: self.plain_path(root)?,
                     id: id.clone(),
@@ -457,6 +518,7 @@ impl Nodes<'_> {
     /// Makes what was found a child of `parent`, or brings the child of that name up to date. `asked` is when the server was
     /// asked: what this mount did since then is known better here.
     pub(super) fn adopt(&mut self, parent: Inode, found: Found, asked: Instant) -> Result<Inode, DriveError> {
+        self.check_belongs(parent, &found.place)?;
         if let Some(inode) = self.child(parent, &found.name) {
             let node = self.get_mut(inode)?;
             if node.is_unsaved() || node.knows_better_than(asked) {

@@ -9,7 +9,7 @@ mod changes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -57,9 +57,10 @@ impl UnlockedVault {
         self.cryptor.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(DriveError::Locked)
     }
 
-    /// Lets go of the keys.
-    pub(super) fn forget_keys(&self) {
-        *self.cryptor.write().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Lets go of the keys. Requests under way keep them to their end, which the result tells.
+    pub(super) fn forget_keys(&self) -> Weak<Cryptor> {
+        let cryptor = self.cryptor.write().unwrap_or_else(PoisonError::into_inner).take();
+        cryptor.map(|cryptor| Arc::downgrade(&cryptor)).unwrap_or_default()
     }
 }
 

@@ -13,6 +13,7 @@ use scaup_fuse::filesystem::Inode;
 use super::bindings::Displacement;
 use super::found::{Directory, Place};
 use super::listings::Purpose;
+use super::locking::nobody_has;
 use super::marker_files::MarkerFiles;
 use super::status::Unsaved;
 use super::vault::{UnlockedVault, VaultDirectory, content_path, write_small};
@@ -407,7 +408,7 @@ impl Drive {
             });
             for look in futures::future::join_all(looks).await {
                 if let Err(error) = look {
-                    tracing::debug!(%error, "could not look into a directory for a vault");
+                    tracing::debug!(errno = error.errno(), "could not look into a directory for a vault");
                 }
             }
         }
@@ -519,7 +520,8 @@ impl Drive {
         Err(reason)
     }
 
-    /// Saves what is unsaved in the vault, drops its keys and what the kernel holds of it.
+    /// Saves what is unsaved in the vault, and drops its keys, its names and its content, whoever still has something of it open, and what the
+    /// kernel holds of it. Content of files that were removed, and that programs still have open, is nowhere then.
     ///
     /// # Errors
     ///
@@ -535,45 +537,15 @@ impl Drive {
             return self.directory_at(path).await.map(drop);
         };
         self.save_all().await;
-        // From here on nobody writes to what is open. Held in one order, or this and a rename could wait for each other.
-        let mut files = self.tree.lock().files_of(&vault);
-        files.sort_by_key(|file| file.inode.0);
-        let mut states = Vec::new();
-        for file in &files {
-            states.push(file.state.write().await);
-        }
-        let opened_meanwhile = {
-            let nodes = self.tree.lock();
-            let all = nodes.files_of(&vault);
-            let unsaved = all.iter().filter_map(|file| file.unsaved());
-            let unsaved = unsaved.fold(Unsaved::default(), |sum, unsaved| Unsaved {
-                files: sum.files + 1,
-                bytes: sum.bytes + unsaved.bytes,
-                ..sum
-            });
-            if unsaved.files > 0 {
-                return Err(VaultError::Unsaved(unsaved));
-            }
-            // While the tree is held: a file that comes into it later finds the vault locked.
-            vault.forget_keys();
-            all.into_iter().filter(|file| !files.iter().any(|held| Arc::ptr_eq(held, file)))
-        };
-        states.iter_mut().for_each(|state| state.forget_keys());
-        drop(states);
-        for file in opened_meanwhile {
-            file.forget_keys().await;
-        }
-        // Chunks of other vaults go too: they are read again when they are needed.
-        self.cache.clear();
-        self.listings.clear();
-        self.forget_all_opened();
+        let keys = self.forget_content_of(&vault).await?;
         let gone = {
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode, Instant::now());
             nodes.lock_bound(inode);
             gone
         };
-        self.drop_from_kernel(inode, gone).await;
+        self.forget_names_of(&vault);
+        futures::join!(self.drop_from_kernel(inode, gone), nobody_has(&keys));
         Ok(())
     }
 

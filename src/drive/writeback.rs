@@ -82,9 +82,12 @@ impl State {
         Ok((offset, stored))
     }
 
-    /// What failed on its way, if that was not told yet.
-    fn tell_failure(&mut self) -> Result<(), DriveError> {
-        self.failed.take().map_or(Ok(()), Err)
+    /// What failed on its way, if that was not told yet. What was lost by locking is told to whoever asks.
+    pub(super) fn tell_failure(&mut self) -> Result<(), DriveError> {
+        match &self.failed {
+            Some(DriveError::Locked) => Err(DriveError::Locked),
+            _ => self.failed.take().map_or(Ok(()), Err),
+        }
     }
 
     /// A chunk that was sent is dirty again: it failed, or nobody knows.

@@ -31,7 +31,7 @@ pub const THRESHOLD: u32 = 36;
 
 pub type Result<T> = std::result::Result<T, i32>;
 
-fn errno(error: DriveError) -> i32 {
+pub fn errno(error: DriveError) -> i32 {
     Errno::from(error).0
 }
 

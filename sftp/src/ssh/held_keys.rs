@@ -1,59 +1,39 @@
 //! Keys whose passphrase was given once, held for the next login.
 
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use russh::keys::PrivateKey;
 use zeroize::Zeroizing;
+
+use super::secret_key::SecretKey;
 
 /// Keys that are held at most: a login has few, and key files may change in the course of time.
 const KEYS_MAX: usize = 16;
 
-/// Decrypted keys, so that a login after a lost connection asks for no passphrase. Between logins a key is only here, in one piece of memory
-/// that is locked and wiped; during a login the library makes copies of its own, which it wipes as well.
+/// Decrypted keys, so that a login after a lost connection asks for no passphrase.
 #[derive(Default)]
 pub struct HeldKeys(Mutex<Vec<HeldKey>>);
 
 struct HeldKey {
     /// The content of the key file, encrypted: another content is another key.
     file: Zeroizing<String>,
-    /// The key in OpenSSH's binary format, in locked memory.
-    key: Zeroizing<Vec<u8>>,
+    key: Arc<SecretKey>,
 }
 
 impl HeldKeys {
     /// The key that a key file of this content holds, if it was decrypted before.
-    pub(super) fn get(&self, file: &str) -> Option<Arc<PrivateKey>> {
+    pub(super) fn get(&self, file: &str) -> Option<Arc<SecretKey>> {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = keys.iter().find(|held| held.file.as_str() == file)?;
-        PrivateKey::from_bytes(&held.key).ok().map(Arc::new)
+        keys.iter().find(|held| held.file.as_str() == file).map(|held| Arc::clone(&held.key))
     }
 
     /// Holds the key that was found in a key file of this content.
-    pub(super) fn hold(&self, file: &Zeroizing<String>, key: &PrivateKey) {
-        let key = match key.to_bytes() {
-            Ok(key) => key,
-            Err(error) => {
-                tracing::info!(%error, "the key can't be held, so its passphrase will be asked for again");
-                return;
-            }
-        };
-        lock_memory(&key);
+    pub(super) fn hold(&self, file: &Zeroizing<String>, key: &Arc<SecretKey>) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() == KEYS_MAX {
             keys.remove(0);
         }
-        keys.push(HeldKey { file: file.clone(), key });
+        keys.push(HeldKey { file: file.clone(), key: Arc::clone(key) });
     }
-}
-
-/// Keeps the pages of `bytes` out of swap. Best effort: a small `RLIMIT_MEMLOCK` is no reason not to log in. They are never unlocked, since
-/// other keys may share them.
-#[allow(unsafe_code)]
-fn lock_memory(bytes: &[u8]) {
-    let start = NonNull::from(bytes).cast::<std::ffi::c_void>();
-    // SAFETY: the range is a live allocation, and locking it does not change its content.
-    let _ = unsafe { rustix::mm::mlock(start.as_ptr(), bytes.len()) };
 }
 
 #[cfg(test)]
@@ -70,10 +50,10 @@ mod tests {
         for (number, kind) in KeyKind::ALL.into_iter().enumerate() {
             let made = Key::generate(&directory.path().join(number.to_string()), kind, "");
             let file = Zeroizing::new(std::fs::read_to_string(made.path()).unwrap());
-            let key = russh::keys::decode_secret_key(&file, None).unwrap();
+            let key = SecretKey::decode(&file, None).unwrap();
             assert!(held.get(&file).is_none(), "it is not there yet");
             held.hold(&file, &key);
-            assert_eq!(held.get(&file).as_deref(), Some(&key));
+            assert!(Arc::ptr_eq(&held.get(&file).unwrap(), &key));
             assert!(held.get(&file.replacen('A', "B", 1)).is_none(), "another file has another key");
         }
     }
@@ -82,7 +62,7 @@ mod tests {
     fn keys_are_held_in_locked_memory() {
         let directory = tempfile::tempdir().unwrap();
         let made = Key::generate(&directory.path().join("key"), KeyKind::Ed25519, "");
-        let key = russh::keys::load_secret_key(made.path(), None).unwrap();
+        let key = SecretKey::decode(&std::fs::read_to_string(made.path()).unwrap(), None).unwrap();
         let held = HeldKeys::default();
         held.hold(&Zeroizing::new(String::new()), &key);
         // proc(5)
@@ -96,7 +76,7 @@ mod tests {
         let held = HeldKeys::default();
         let directory = tempfile::tempdir().unwrap();
         let made = Key::generate(&directory.path().join("key"), KeyKind::Ed25519, "");
-        let key = russh::keys::load_secret_key(made.path(), None).unwrap();
+        let key = SecretKey::decode(&std::fs::read_to_string(made.path()).unwrap(), None).unwrap();
         for number in 0..=KEYS_MAX {
             held.hold(&Zeroizing::new(number.to_string()), &key);
         }

@@ -12,6 +12,7 @@ use super::destination::{Agent, Destination};
 use super::error::ConnectError;
 use super::interaction::{Cancelled, Credential, Interaction, Progress, Question};
 use super::pem::{self, PemError};
+use super::secret_key::{SecretKey, wiped_after};
 
 /// The agent's protocol over whatever stream leads to it.
 pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
@@ -40,7 +41,7 @@ impl Identity {
 /// A key file that was read.
 pub(super) enum KeyFile {
     /// A key without a passphrase.
-    Open(Arc<PrivateKey>),
+    Open(Arc<SecretKey>),
     /// A key that needs one.
     Locked {
         /// The file's content.
@@ -120,8 +121,12 @@ fn public_half(path: &Path) -> Option<PublicKey> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".pub");
     let read = |path: &Path| std::fs::read_to_string(path).ok();
-    let inside = || Some(PrivateKey::from_openssh(Zeroizing::new(read(path)?)).ok()?.public_key().clone());
-    inside().or_else(|| {
+    // A key without a passphrase is read whole.
+    let inside = || {
+        let text = Zeroizing::new(read(path)?);
+        Some(PrivateKey::from_openssh(text.as_bytes()).ok()?.public_key().clone())
+    };
+    wiped_after(inside).or_else(|| {
         [Path::new(&beside), path].iter().find_map(|path| PublicKey::from_openssh(read(path)?.trim()).ok())
     })
 }
@@ -147,8 +152,8 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let text = Zeroizing::new(text);
     if !pem::is_encrypted(&text) {
-        match russh::keys::decode_secret_key(&text, None) {
-            Ok(key) => return Ok(KeyFile::Open(Arc::new(key))),
+        match SecretKey::decode(&text, None) {
+            Ok(key) => return Ok(KeyFile::Open(key)),
             Err(russh::keys::Error::KeyIsEncrypted) => {}
             Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {}
             Err(_) if PublicKey::from_openssh(text.trim()).is_ok() => {
@@ -168,7 +173,7 @@ pub(super) async fn unlock(
     text: &Zeroizing<String>,
     destination: &Destination,
     interaction: &dyn Interaction,
-) -> Result<Arc<PrivateKey>, ConnectError> {
+) -> Result<Arc<SecretKey>, ConnectError> {
     for attempt in 1..=destination.attempts {
         let question = Question::Passphrase { path: path.to_owned() };
         let text_of_question = question.text();
@@ -180,7 +185,7 @@ pub(super) async fn unlock(
         let decoded = tokio::task::spawn_blocking(move || decode(&text, &passphrase)).await;
         let decoded = decoded.unwrap_or(Err(PemError::Malformed));
         match decoded {
-            Ok(key) => return Ok(Arc::new(key)),
+            Ok(key) => return Ok(key),
             Err(PemError::WrongPassphrase) if attempt < destination.attempts => {
                 interaction.progress(Progress::Wrong(vec![Credential::Passphrase]));
             }
@@ -195,11 +200,12 @@ pub(super) async fn unlock(
     Err(ConnectError::Refused { destination: destination.shown(), reason })
 }
 
-fn decode(text: &str, passphrase: &str) -> Result<PrivateKey, PemError> {
+fn decode(text: &str, passphrase: &str) -> Result<Arc<SecretKey>, PemError> {
     let decoded = if pem::is_encrypted(text) {
-        russh::keys::decode_secret_key(&pem::decrypt(text, passphrase)?, None)
+        let text = wiped_after(|| pem::decrypt(text, passphrase))?;
+        SecretKey::decode(&text, None)
     } else {
-        russh::keys::decode_secret_key(text, Some(passphrase))
+        SecretKey::decode(text, Some(passphrase))
     };
     // Whether the passphrase was wrong shows only by nonsense coming out.
     decoded.map_err(|_| PemError::WrongPassphrase)

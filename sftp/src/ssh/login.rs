@@ -8,7 +8,7 @@ use std::time::Duration;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
 use super::connect::Client;
@@ -18,6 +18,7 @@ use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::patience::{Exhausted, Patience, Words};
+use super::secret_key::KeySigner;
 use super::session::Way;
 use super::wanted::wanted;
 use crate::text::Line;
@@ -292,23 +293,27 @@ impl Login<'_> {
                 return Ok(None);
             }
         };
-        if certificate
-            .as_ref()
-            .is_some_and(|certificate| certificate.public_key() != key.public_key().key_data())
-        {
+        let public = key.public().clone();
+        if certificate.as_ref().is_some_and(|certificate| certificate.public_key() != public.key_data()) {
             return Ok(None);
         }
         self.offers += 1;
-        let user = self.destination.user.clone();
-        let accepted = match certificate {
-            Some(certificate) => self.handle.authenticate_openssh_cert(user, key, *certificate).await,
-            None => {
-                let hash = self.rsa_hash(key.algorithm()).await;
-                let key = PrivateKeyWithHashAlg::new(key, hash);
-                self.handle.authenticate_publickey(user, key).await
+        let (user, hash) = (self.destination.user.clone(), self.rsa_hash(public.algorithm()).await);
+        let mut signer = KeySigner(key);
+        let signed = match certificate {
+            Some(certificate) => {
+                self.handle.authenticate_certificate_with(user, *certificate, hash, &mut signer).await
             }
+            None => self.handle.authenticate_publickey_with(user, public, hash, &mut signer).await,
         };
-        Ok(Some(accepted.map_err(|error| self.broken(&error))?.into()))
+        match signed {
+            Ok(result) => Ok(Some(result.into())),
+            Err(AgentAuthError::Key(error)) => {
+                self.unusable.push(format!("{}: {error}", path.display()));
+                Ok(None)
+            }
+            Err(AgentAuthError::Send(_)) => Err(self.broken(&russh::Error::Disconnect)),
+        }
     }
 
     /// Asks the server whether it would take a key (RFC 4252, section 7), without signing: the refusal, if it would not.
