@@ -550,7 +550,7 @@ fn whatever_a_server_says_is_marked_and_is_no_question_of_scaups() {
             && (c.is_control() || matches!(c, '\u{200b}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}'))
     };
     assert!(!screen.contains(plays), "{screen:?}");
-    let own = ["connecting to ", "password and code accepted", "scaup: "];
+    let own = ["connecting to ", "password and answer accepted", "scaup: "];
     for line in screen.split(['\n', '\r']).filter(|line| !line.is_empty()) {
         let is_own = own.iter().any(|own| line.starts_with(own));
         assert!(is_own || is_marked(line), "{line:?} in {screen}");

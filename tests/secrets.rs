@@ -10,7 +10,7 @@ mod support;
 mod search;
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -755,6 +755,16 @@ impl FrontEnd {
         }
     }
 
+    /// What the daemon asks next, after what it has to tell before.
+    fn hear_prompt(&mut self) -> serde_json::Value {
+        loop {
+            let heard = self.hear().expect("the daemon goes on");
+            if heard.get("Progress").is_none() {
+                return heard;
+            }
+        }
+    }
+
     fn hears_the_end(mut self) -> bool {
         while self.hear().is_some() {}
         true
@@ -856,7 +866,7 @@ fn any_number_of_unlocks_takes_the_memory_of_one() {
     let mut crowd: Vec<FrontEnd> = (0..60).map(|_| FrontEnd::connect(&path)).collect();
     crowd.iter().for_each(|front_end| front_end.ask(&unlock_request()));
     for front_end in &mut crowd {
-        let heard = front_end.hear().unwrap();
+        let heard = front_end.hear_prompt();
         assert_eq!(heard["Prompt"]["vault"], "Vault", "{heard}");
         let wrong = serde_json::json!({ "id": heard["Prompt"]["id"], "answer": { "Ok": "wrong" } });
         front_end.ask(&serde_json::json!({ "Answer": wrong }));
@@ -889,7 +899,7 @@ fn no_command_is_run_for_a_request() {
     front_end.ask(&serde_json::json!({ "Unlock": {
             "vault": "Vault", "password_command": command, "vault_password_command": command
         } }));
-    assert!(front_end.hear().unwrap()["Prompt"]["text"].is_string(), "it is asked itself");
+    assert!(front_end.hear_prompt()["Prompt"]["text"].is_string(), "it is asked itself");
     // Nor when it left: nobody else is asked in its place.
     drop(front_end);
     // A mount is made for the process that started the daemon, and for nobody else.
@@ -897,14 +907,14 @@ fn no_command_is_run_for_a_request() {
     let target = serde_json::json!({ "Local": scaup.home() });
     let options = serde_json::json!({
         "ssh": [], "read_only": false, "allow_other": false, "no_exec": false, "uid": null, "gid": null, "umask": null,
-        "fsname": null, "subtype": null, "server_owners": false, "without": []
+        "fsname": null, "subtype": null, "server_owners": false, "without": [], "otp_for": []
     });
     front_end.ask(&serde_json::json!({ "Mount": {
         "name": "other", "target": target, "mountpoint": scaup.home().join("other"), "directory": "/",
         "identity": null, "ssh_config": null, "options": options, "read_only": false, "vaults": ["Vault"],
         "no_vaults": false, "forget_key": false, "passphrase_command": command, "otp_command": command,
         "vault_password_command": command, "memory": 1 << 20, "attr_timeout": 1, "timeout": 1,
-        "sync_on_close": false, "log_names": false, "interactive": true, "terminal": false, "foreground": false
+        "sync_on_close": false, "follow_outside": false, "log_names": false, "interactive": true, "terminal": false, "foreground": false
     } }));
     // One that is not understood is hung up on.
     if let Some(heard) = front_end.hear() {

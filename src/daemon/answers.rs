@@ -12,9 +12,6 @@ use zeroize::Zeroizing;
 /// What a command is called where it fails.
 const COMMAND: &str = "the command for it";
 
-/// What the program that asks is called where it fails.
-const ASKPASS: &str = "SSH_ASKPASS";
-
 /// Why nobody is asked, where the user wants that.
 pub(super) const BATCH_MODE: &str = "BatchMode is set, so nobody is asked";
 
@@ -87,7 +84,7 @@ impl Askpass {
     /// question goes away with this future.
     pub(super) async fn ask(&self, text: &str) -> Result<Zeroizing<String>, String> {
         let _asking = self.asking.lock().await;
-        answer(ASKPASS, output_of(self.program(text)).await)
+        answer(&self.shown(), output_of(self.program(text)).await)
     }
 
     /// The same in a process that has a terminal.
@@ -96,7 +93,12 @@ impl Askpass {
     ///
     /// A sentence that says what went wrong.
     pub fn ask_at_terminal(&self, text: &str) -> Result<Zeroizing<String>, String> {
-        answer(ASKPASS, output_at_terminal(self.program(text)))
+        answer(&self.shown(), output_at_terminal(self.program(text)))
+    }
+
+    /// What it is called where it fails.
+    fn shown(&self) -> String {
+        format!("SSH_ASKPASS {}", self.program.display())
     }
 
     fn program(&self, text: &str) -> Command {
