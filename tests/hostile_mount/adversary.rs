@@ -13,17 +13,19 @@ use scaup::remote::RemoteError;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer};
 use scaup_fuse::filesystem::RenameMode;
 
-use crate::attacker::{Aim, Attacker, kind, path, relocate};
+use crate::attacker::{Aim, Attacker, ends, kind, path, relocate};
 use crate::dice::{Dice, from_environment};
 use crate::kernel::{self, Kernel, PASSWORD, Place, runtime};
 use crate::programs::{
-    CANARY, Programs, SPARED, SPARED_IN_DIRECTORY, Worked, content, is_closed, is_told, kept,
+    CANARY, DIRECTORIES, Programs, SPARED, SPARED_IN_DIRECTORY, Worked, content, is_closed, is_told, kept,
 };
 
 /// Steps of one game: a vault, an attacker, a way to mount.
 const GAME: u64 = 200;
 /// How long a program may wait, in the time that passes only while everybody waits.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// A time that names and attributes may be believed, short enough to end in the middle of a game.
+const A_MOMENT: Duration = Duration::from_millis(3);
 /// Longer than between two looks at a displaced vault.
 const A_LOOK: Duration = Duration::from_secs(3);
 
@@ -73,6 +75,17 @@ fn note_panics() {
 /// What a file may hold; `None`: it is not there.
 type Possible = BTreeMap<String, BTreeSet<Option<Vec<u8>>>>;
 
+/// How programs fared with paths in the vault.
+#[derive(Debug, Default)]
+struct Tally {
+    /// They had what they asked for.
+    done: u64,
+    /// Of a vault that was not in its place they were told so.
+    closed: u64,
+    /// All.
+    asked: u64,
+}
+
 struct Game {
     dice: Dice,
     trace: Trace,
@@ -87,6 +100,9 @@ struct Game {
     vault: String,
     id: Option<String>,
     is_unlocked: bool,
+    /// Whether this mount renamed what may have been something else in the vault's place.
+    was_renamed_under_attack: bool,
+    tally: Tally,
     possible: Possible,
     spared: Vec<u8>,
 }
@@ -98,12 +114,7 @@ impl Game {
         let aim = dice.pick(&[Aim::Places, Aim::Copies, Aim::Everything]);
         let vault = dice.pick(&["Vault", "A/Vault", "A/B/Vault"]).to_owned();
         let options = DriveOptions {
-            attr_timeout: dice.pick(&[
-                Duration::ZERO,
-                Duration::ZERO,
-                Duration::from_millis(3),
-                Duration::from_secs(3600),
-            ]),
+            attr_timeout: dice.pick(&[Duration::ZERO, Duration::ZERO, A_MOMENT, Duration::from_secs(3600)]),
             sync_on_close: dice.one_in(2),
             without: Part::ALL.into_iter().filter(|_| dice.one_in(5)).collect(),
             ..kernel::options()
@@ -116,10 +127,12 @@ impl Game {
         let delay = dice.pick(&delay);
         let server = place.server();
         if vault != "Vault" {
-            relocate(&server, "Vault", &vault).unwrap();
+            relocate(MemoryRemote::connect(&server).as_ref(), "Vault", &vault).await.unwrap();
         }
         server.watch_for(CANARY.as_bytes());
-        let attacker = Attacker::new(&server, place, aim, &vault);
+        let other = if place == Place::Gcm { Place::Ctrmac } else { Place::Gcm };
+        let (remote, other) = (MemoryRemote::connect(&server), MemoryRemote::connect(&other.server()));
+        let attacker = Attacker::new(remote, other, aim, &vault).await;
         let head = format!(
             "ADVERSARY_SEED={seed} ADVERSARY_STEPS={GAME}: {place:?}, {aim:?}, {vault}, {delay:?}, {options:?}"
         );
@@ -137,6 +150,8 @@ impl Game {
             vault,
             id: None,
             is_unlocked: false,
+            was_renamed_under_attack: false,
+            tally: Tally::default(),
             possible: BTreeMap::new(),
             spared,
         };
@@ -148,7 +163,11 @@ impl Game {
         game.kernel().mkdir(&game.in_vault(above), 0o755).await.unwrap();
         game.kernel().save(&game.in_vault(SPARED_IN_DIRECTORY), &game.spared).await.unwrap();
         assert_eq!(game.kernel().drive.save_all().await.files, 0);
-        game.attacker.spare(&game.vault);
+        game.attacker.spare(&game.vault).await;
+        for directory in DIRECTORIES {
+            game.kernel().mkdir(&game.in_vault(directory), 0o755).await.unwrap();
+        }
+        game.remember();
         game
     }
 
@@ -158,6 +177,10 @@ impl Game {
 
     fn in_vault(&self, name: &str) -> String {
         format!("{}/{name}", self.vault)
+    }
+
+    fn remember(&mut self) {
+        self.attacker.remember(MemoryRemote::connect(&self.server.fork()));
     }
 
     async fn mount(&mut self) {
@@ -220,12 +243,17 @@ impl Game {
     }
 
     async fn step(&mut self, number: u64) {
-        if self.dice.one_in(3) && !self.dice.one_in(3) {
-            let deed = self.attacker.act(&mut self.dice, &self.vault);
+        if self.dice.one_in(2) {
+            // A moment passes: a vault that is back is noticed.
+            tokio::time::sleep(Duration::from_millis(self.dice.below(1500) as u64)).await;
+        }
+        // It gives back what it took, or nothing more would be done that it could see.
+        if self.dice.one_in(if self.attacker.has_taken() { 3 } else { 8 }) {
+            let deed = self.attacker.act(&mut self.dice, &self.vault).await;
             self.trace.add(format!("{number}: the attacker {deed}"));
         }
         if self.dice.one_in(20) {
-            self.attacker.remember();
+            self.remember();
         }
         let fault = self.dice.one_in(25);
         if fault {
@@ -240,12 +268,12 @@ impl Game {
             self.trace.add(format!("{number}: the {n}th message from now: {fault:?}"));
             self.kernel().remote.fault_at(n, fault);
         }
-        match self.dice.below(40) {
+        match self.dice.below(44) {
             0 => self.lock().await,
-            1..4 if !self.is_unlocked => {
+            1..16 if !self.is_unlocked => {
                 self.unlock().await;
             }
-            4 => {
+            1 => {
                 self.unmount().await;
                 self.mount().await;
                 self.trace.add(format!("{number}: mounts anew"));
@@ -253,24 +281,24 @@ impl Game {
                     self.unlock().await;
                 }
             }
-            5 => self.rename_above(number).await,
-            6..9 => {
+            2 => self.rename_above(number).await,
+            3..6 => {
                 let kernel = self.kernel.as_ref().unwrap();
                 let done = Programs::work_in_plain(kernel, &self.vault, &mut self.dice).await;
                 self.trace.add(format!("{number}: {done}"));
             }
-            9..14 => self.keep(number, fault).await,
-            14 => {
+            6..10 => self.keep(number, fault).await,
+            10 => {
                 let time = Duration::from_secs(self.dice.pick(&[1, 7, 40]));
                 tokio::time::sleep(time).await;
                 self.server.pass(time);
             }
-            15 => self.programs.forget(self.kernel.as_ref().unwrap()),
-            16 => {
+            11 => self.programs.forget(self.kernel.as_ref().unwrap()),
+            12 => {
                 let unsaved = self.kernel().drive.save_all().await;
                 self.trace.add(format!("{number}: saves all but {}", unsaved.files));
             }
-            _ => self.work(number).await,
+            _ => self.work(number, fault).await,
         }
         let remote = &self.kernel().remote;
         remote.clear_faults();
@@ -284,8 +312,8 @@ impl Game {
     }
 
     /// A program works, and the attacker may act before it has ended.
-    async fn work(&mut self, number: u64) {
-        let strikes = self.delay.is_some() && self.dice.one_in(5);
+    async fn work(&mut self, number: u64, is_faulty: bool) {
+        let strikes = self.delay.is_some() && self.dice.one_in(8);
         let was_displaced = self.is_displaced();
         let wait = Duration::from_millis(self.dice.below(300) as u64);
         let (kernel, vault) = (self.kernel.as_ref().unwrap(), self.vault.as_str());
@@ -294,7 +322,7 @@ impl Game {
         let (attacker, dice) = (&mut self.attacker, &mut self.dice);
         let strike = async {
             tokio::time::sleep(wait).await;
-            attacker.act(dice, vault)
+            attacker.act(dice, vault).await
         };
         let both = async {
             if strikes {
@@ -310,12 +338,20 @@ impl Game {
             self.trace.add(format!("{number}: meanwhile the attacker {deed}"));
         }
         self.trace.add(format!("{number}: a program {what}: {done:?}"));
-        if !by_path || strikes || self.attacker.is_in_place(&self.vault) {
+        if by_path {
+            self.tally.asked += 1;
+            self.tally.done += u64::from(done.is_ok());
+            self.tally.closed += u64::from(is_closed(done) && was_displaced);
+        }
+        // A locked vault is shown encrypted as far as it is one.
+        if !by_path || strikes || !self.is_unlocked || self.attacker.is_in_place(&self.vault).await {
             return;
         }
-        if was_displaced {
+        if is_faulty {
+            assert!(done.is_err() || !was_displaced, "a displaced vault is closed");
+        } else if was_displaced {
             assert!(is_closed(done), "a displaced vault is closed");
-        } else if self.options.attr_timeout.is_zero() && self.is_unlocked {
+        } else if self.options.attr_timeout.is_zero() {
             assert!(!is_told(done), "nothing is taken from another place for the vault");
         }
     }
@@ -325,7 +361,7 @@ impl Game {
         let name = kept(self.dice.below(3));
         let at = self.in_vault(&name);
         let wanted = (!self.dice.one_in(4)).then(|| content(number, &mut self.dice));
-        let was_in_place = self.attacker.is_in_place(&self.vault);
+        let was_in_place = self.attacker.is_in_place(&self.vault).await;
         let kernel = self.kernel.as_ref().unwrap();
         let done = match &wanted {
             Some(content) => kernel.save(&at, content).await,
@@ -342,23 +378,22 @@ impl Game {
 
     /// This mount renames the vault or a directory above it.
     async fn rename_above(&mut self, number: u64) {
-        let ends: Vec<usize> =
-            self.vault.match_indices('/').map(|(end, _)| end).chain([self.vault.len()]).collect();
-        let end = self.dice.pick(&ends);
+        let end = self.dice.pick(&ends(&self.vault));
         let from = self.vault[..end].to_owned();
         let to = format!("{}{}", from.trim_end_matches('\''), "'".repeat(1 + self.dice.below(2)));
         let remote = MemoryRemote::connect(&self.server);
-        if from == to || kind(&remote, &to).is_some() {
+        if from == to || kind(remote.as_ref(), &to).await.is_some() {
             return;
         }
         let done = self.kernel().rename(&from, &to, RenameMode::NoReplace).await;
         self.trace.add(format!("{number}: a program renames {from} to {to}: {done:?}"));
         if done.is_ok() {
+            self.was_renamed_under_attack |= self.attacker.has_taken();
             self.vault = format!("{to}{}", &self.vault[end..]);
             self.attacker.note_renamed(&from, &to);
-        } else if kind(&remote, &to).is_some() {
+        } else if kind(remote.as_ref(), &to).await.is_some() {
             // Only the answer was lost: somebody takes it back.
-            relocate(&self.server, &to, &from).unwrap();
+            relocate(remote.as_ref(), &to, &from).await.unwrap();
         }
     }
 
@@ -375,9 +410,17 @@ impl Game {
     }
 
     /// The attacker puts everything back: the vault works again, and holds what is known to be there.
-    async fn end(mut self) {
-        self.attacker.put_all_back();
+    async fn end(&mut self) {
+        self.attacker.put_all_back().await;
+        // What is believed for a moment is so by the machine's clock, which nobody can pause.
+        std::thread::sleep(A_MOMENT);
         tokio::time::sleep(A_LOOK).await;
+        if !self.attacker.is_in_place(&self.vault).await {
+            // A copy was renamed in its stead.
+            assert!(self.was_renamed_under_attack, "everything is in its place");
+            self.unmount().await;
+            return self.check_all();
+        }
         if !self.is_unlocked {
             assert!(self.unlock().await, "the vault is back");
         }
@@ -421,6 +464,7 @@ fn an_adversary_never_gets_anything_in_clear() {
     note_panics();
     let first = from_environment("ADVERSARY_SEED", 1);
     let games = from_environment("ADVERSARY_STEPS", 10_000).div_ceil(GAME);
+    let mut tally = Tally::default();
     for seed in first..first + games {
         runtime().block_on(async {
             let mut game = Game::start(seed).await;
@@ -431,6 +475,11 @@ fn an_adversary_never_gets_anything_in_clear() {
                 }
             }
             game.end().await;
+            tally.done += game.tally.done;
+            tally.closed += game.tally.closed;
+            tally.asked += game.tally.asked;
         });
     }
+    // Where nothing works nothing leaks, either.
+    assert!(tally.asked < 8 * tally.done && tally.asked < 8 * tally.closed || games < 10, "{tally:?}");
 }

@@ -1,14 +1,13 @@
-//! Who holds the server, in memory: exchanges, hides, links, swaps and replays what lies there, and puts it back.
+//! Who holds the server: exchanges, hides, links, swaps and replays what lies there, and puts it back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use scaup::remote::memory::{MemoryRemote, MemoryServer};
-use scaup::remote::{Remote, RemoteError, RemoteKind, RemotePath};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use scaup::remote::{Remote, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes};
 
 use crate::dice::Dice;
-use crate::kernel::Place;
 
 type Done = Result<(), RemoteError>;
 
@@ -21,56 +20,95 @@ pub(crate) fn path(text: &str) -> RemotePath {
     RemotePath::parse(text.as_bytes()).unwrap()
 }
 
-fn text(path: &RemotePath) -> String {
-    String::from_utf8(path.as_bytes().to_vec()).unwrap()
-}
-
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
 }
 
-/// The server in memory answers at once.
-fn now<T>(answer: impl Future<Output = T>) -> T {
-    answer.now_or_never().expect("no message of the attacker takes time")
+pub(crate) async fn kind(remote: &dyn Remote, at: &str) -> Option<RemoteKind> {
+    remote.stat(&path(at)).await.ok().map(|attributes| attributes.kind)
 }
 
-pub(crate) fn kind(remote: &MemoryRemote, at: &str) -> Option<RemoteKind> {
-    now(remote.stat(&path(at))).ok().map(|attributes| attributes.kind)
+async fn names(remote: &dyn Remote, at: &str) -> Vec<String> {
+    let listed = remote.list(&path(at)).await.unwrap_or_default();
+    listed.iter().map(|entry| String::from_utf8(entry.name.as_bytes().to_vec()).unwrap()).collect()
 }
 
-fn remove_all(remote: &MemoryRemote, at: &str) {
-    match kind(remote, at) {
-        Some(RemoteKind::Directory) => {
-            for entry in now(remote.list(&path(at))).unwrap_or_default() {
-                remove_all(remote, &join(at, std::str::from_utf8(entry.name.as_bytes()).unwrap()));
+async fn content(remote: &dyn Remote, at: &str) -> Result<Bytes, RemoteError> {
+    remote.read_small(&path(at), 1 << 20).await
+}
+
+/// Gives a file other content in place, or makes it.
+async fn write(remote: &dyn Remote, at: &str, content: Bytes) -> Done {
+    let file = match remote.open(&path(at), RemoteOpen::ReadWrite).await {
+        Err(RemoteError::NotFound) => remote.open(&path(at), RemoteOpen::CreateNew(0o644)).await?,
+        opened => opened?,
+    };
+    file.set_attributes(RemoteSetAttributes { size: Some(0), ..RemoteSetAttributes::default() }).await?;
+    file.write_at(0, content).await?;
+    file.close().await
+}
+
+fn remove_all<'a>(remote: &'a dyn Remote, at: &'a str) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        match kind(remote, at).await {
+            Some(RemoteKind::Directory) => {
+                for name in names(remote, at).await {
+                    remove_all(remote, &join(at, &name)).await;
+                }
+                let _ = remote.rmdir(&path(at)).await;
             }
-            let _ = now(remote.rmdir(&path(at)));
+            Some(_) => {
+                let _ = remote.remove(&path(at)).await;
+            }
+            None => {}
         }
-        Some(_) => {
-            let _ = now(remote.remove(&path(at)));
-        }
-        None => {}
-    }
+    })
 }
 
 /// Copies a tree from a server to another, or the same one.
-pub(crate) fn copy_all(from: &MemoryRemote, at: &str, to: &MemoryRemote, there: &str) -> Done {
-    let attributes = now(from.stat(&path(at)))?;
-    match attributes.kind {
-        RemoteKind::Directory => {
-            now(to.mkdir(&path(there), 0o755))?;
-            for entry in now(from.list(&path(at)))? {
-                let name = std::str::from_utf8(entry.name.as_bytes()).unwrap();
-                copy_all(from, &join(at, name), to, &join(there, name))?;
+pub(crate) fn copy_all<'a>(
+    from: &'a dyn Remote,
+    at: &'a str,
+    to: &'a dyn Remote,
+    there: &'a str,
+) -> BoxFuture<'a, Done> {
+    Box::pin(async move {
+        match from.stat(&path(at)).await?.kind {
+            RemoteKind::Directory => {
+                if !there.is_empty() {
+                    to.mkdir(&path(there), 0o755).await?;
+                }
+                for name in names(from, at).await {
+                    copy_all(from, &join(at, &name), to, &join(there, &name)).await?;
+                }
+                Ok(())
             }
-            Ok(())
+            RemoteKind::Symlink => to.symlink(&path(there), &from.readlink(&path(at)).await?).await,
+            _ => write(to, there, content(from, at).await?).await,
         }
-        RemoteKind::Symlink => {
-            let target = now(from.readlink(&path(at)))?;
-            now(to.symlink(&path(there), &target))
+    })
+}
+
+/// All paths below a directory, from there.
+fn below<'a>(remote: &'a dyn Remote, at: &'a str, from: &'a str) -> BoxFuture<'a, Vec<String>> {
+    Box::pin(async move {
+        let mut found = Vec::new();
+        if kind(remote, at).await != Some(RemoteKind::Directory) {
+            return found;
         }
-        _ => to.server().set_content(&path(there), &from.server().content(&path(at))?),
-    }
+        for name in names(remote, at).await {
+            let path = join(from, &name);
+            let deeper = below(remote, &join(at, &name), &path).await;
+            found.push(path);
+            found.extend(deeper);
+        }
+        found
+    })
+}
+
+/// Where the names of a path end.
+pub(crate) fn ends(path: &str) -> Vec<usize> {
+    path.match_indices('/').map(|(end, _)| end).chain([path.len()]).collect()
 }
 
 /// What was taken away: from where, and where it lies.
@@ -91,14 +129,14 @@ pub(crate) enum Aim {
 }
 
 pub(crate) struct Attacker {
-    remote: Arc<MemoryRemote>,
+    remote: Arc<dyn Remote>,
     aim: Aim,
     /// A server with another vault.
-    other: Arc<MemoryRemote>,
+    other: Arc<dyn Remote>,
     taken: Vec<Taken>,
     number: u32,
     /// How the server looked before.
-    old: Vec<MemoryServer>,
+    old: Vec<Arc<dyn Remote>>,
     /// What lies in the vault and is never touched in it, by paths from the vault's directory.
     spared: BTreeSet<String>,
     /// The content directory of the vault's root, from the vault's directory.
@@ -106,45 +144,43 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// An attacker of a vault that lies at `vault`.
-    pub(crate) fn new(server: &MemoryServer, kind: Place, aim: Aim, vault: &str) -> Self {
-        let remote = MemoryRemote::connect(server);
-        let mut attacker = Self {
+    /// An attacker of a vault with empty content that lies at `vault`; another vault lies at `Vault` on the server `other`.
+    pub(crate) async fn new(remote: Arc<dyn Remote>, other: Arc<dyn Remote>, aim: Aim, vault: &str) -> Self {
+        remote.mkdir(&path(ATTIC), 0o755).await.unwrap();
+        let nodes = below(remote.as_ref(), vault, "").await;
+        let is_content = |node: &&String| node.split('/').count() == 3 && node.starts_with("d/");
+        // The root's directory is the only one before there are others.
+        let content = nodes.iter().find(is_content).unwrap().clone();
+        Self {
             remote,
             aim,
-            other: another(kind),
+            other,
             taken: Vec::new(),
             number: 0,
-            old: vec![server.fork()],
+            old: Vec::new(),
             spared: BTreeSet::new(),
-            content: String::new(),
-        };
-        now(attacker.remote.mkdir(&path(ATTIC), 0o755)).unwrap();
-        attacker.spared = attacker.nodes(vault).into_iter().collect();
-        let is_root = |node: &&String| node.split('/').count() == 3 && node.starts_with("d/");
-        // The root's directory is the only one before there are others.
-        attacker.content = attacker.spared.iter().find(is_root).unwrap().clone();
-        attacker
+            content,
+        }
     }
 
-    /// From now on this is not touched within the vault, either.
-    pub(crate) fn spare(&mut self, vault: &str) {
-        self.spared = self.nodes(vault).into_iter().collect();
-        self.old = vec![self.remote.server().fork()];
+    /// What lies in the vault now is never touched in it.
+    pub(crate) async fn spare(&mut self, vault: &str) {
+        self.spared = self.nodes(vault).await.into_iter().collect();
     }
 
-    /// The paths below the vault's directory, from there.
-    fn nodes(&self, vault: &str) -> Vec<String> {
-        let below = format!("{vault}/");
-        let paths = self.remote.server().paths();
-        paths.iter().filter_map(|path| Some(text(path).strip_prefix(&below)?.to_owned())).collect()
+    async fn nodes(&self, vault: &str) -> Vec<String> {
+        below(self.remote.as_ref(), vault, "").await
     }
 
     /// Whether what lies at that path is a vault with content, and no link leads there.
-    pub(crate) fn is_in_place(&self, vault: &str) -> bool {
+    pub(crate) async fn is_in_place(&self, vault: &str) -> bool {
         let whole = join(vault, &self.content);
-        let steps = whole.match_indices('/').map(|(end, _)| &whole[..end]).chain([whole.as_str()]);
-        steps.into_iter().all(|step| kind(&self.remote, step) == Some(RemoteKind::Directory))
+        for end in ends(&whole) {
+            if kind(self.remote.as_ref(), &whole[..end]).await != Some(RemoteKind::Directory) {
+                return false;
+            }
+        }
+        true
     }
 
     pub(crate) fn has_taken(&self) -> bool {
@@ -162,136 +198,162 @@ impl Attacker {
         }
     }
 
-    /// Remembers how all is, to show it later.
-    pub(crate) fn remember(&mut self) {
-        /// Old states that are kept.
+    /// Has a server to show that is as this one was.
+    pub(crate) fn remember(&mut self, old: Arc<dyn Remote>) {
+        /// Old states that are kept: the first one, and the last ones.
         const OLD_MAX: usize = 3;
         if self.old.len() == OLD_MAX {
             self.old.remove(1);
         }
-        self.old.push(self.remote.server().fork());
+        self.old.push(old);
     }
 
     /// Does one deed; says what.
-    pub(crate) fn act(&mut self, dice: &mut Dice, vault: &str) -> String {
-        if self.has_taken() && dice.one_in(3) {
-            return self.put_back();
+    pub(crate) async fn act(&mut self, dice: &mut Dice, vault: &str) -> String {
+        if self.has_taken() && !dice.one_in(5) {
+            return self.put_back().await;
         }
         if self.aim == Aim::Everything && dice.one_in(2) {
-            return self.meddle(dice, vault);
+            return self.meddle(dice, vault).await;
         }
-        let ends: Vec<usize> = vault.match_indices('/').map(|(end, _)| end).chain([vault.len()]).collect();
-        let end = dice.pick(&ends);
+        let end = dice.pick(&ends(vault));
         let at = &vault[..end];
         let below = &vault[end..];
         match dice.below(12) {
-            0 => self.take_markers(dice, vault),
+            0 => self.take_markers(dice, vault).await,
             1 => {
                 let content = join(vault, &self.content);
-                self.exchange(dice, &content, "")
+                self.exchange(dice, &content, "").await
             }
             2 => {
                 let data = join(vault, "d");
-                self.exchange(dice, &data, "")
+                self.exchange(dice, &data, "").await
             }
-            _ => self.exchange(dice, at, below),
+            _ => self.exchange(dice, at, below).await,
         }
     }
 
-    fn take(&mut self, from: &str) -> Option<String> {
+    async fn rename(&self, from: &str, to: &str) -> Done {
+        self.remote.rename(&path(from), &path(to)).await
+    }
+
+    async fn link(&self, at: &str, to: &str) -> Done {
+        self.remote.symlink(&path(at), to.as_bytes()).await
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> Done {
+        copy_all(self.remote.as_ref(), from, self.remote.as_ref(), to).await
+    }
+
+    async fn remove(&self, at: &str) {
+        remove_all(self.remote.as_ref(), at).await;
+    }
+
+    async fn write(&self, at: &str, content: &'static [u8]) -> Done {
+        write(self.remote.as_ref(), at, Bytes::from_static(content)).await
+    }
+
+    async fn take(&mut self, from: &str) -> Option<String> {
         self.number += 1;
         let attic = join(ATTIC, &self.number.to_string());
-        now(self.remote.rename(&path(from), &path(&attic))).ok()?;
+        self.rename(from, &attic).await.ok()?;
         self.taken.push(Taken { from: from.to_owned(), attic: attic.clone() });
         Some(attic)
     }
 
     /// Puts what was taken last back in its place.
-    fn put_back(&mut self) -> String {
+    async fn put_back(&mut self) -> String {
         let Some(Taken { from, attic }) = self.taken.pop() else { return "nothing".to_owned() };
-        remove_all(&self.remote, &from);
-        let done = now(self.remote.rename(&path(&attic), &path(&from)));
+        self.remove(&from).await;
+        let done = self.rename(&attic, &from).await;
         format!("puts {from} back: {done:?}")
     }
 
-    pub(crate) fn put_all_back(&mut self) {
+    pub(crate) async fn put_all_back(&mut self) {
         while self.has_taken() {
-            self.put_back();
+            self.put_back().await;
         }
     }
 
-    fn take_markers(&mut self, dice: &mut Dice, vault: &str) -> String {
+    async fn take_markers(&mut self, dice: &mut Dice, vault: &str) -> String {
         let marker = join(vault, dice.pick(&MARKERS));
-        if self.take(&marker).is_none() {
+        if self.take(&marker).await.is_none() {
             return format!("finds no {marker}");
         }
         let other = dice.below(3);
         let done = match other {
             0 => Ok(()),
-            1 => copy_all(&self.other, &join("Vault", &marker[vault.len() + 1..]), &self.remote, &marker),
-            _ => self.remote.server().set_content(&path(&marker), b"{}"),
+            1 => {
+                copy_all(
+                    self.other.as_ref(),
+                    &join("Vault", &marker[vault.len() + 1..]),
+                    self.remote.as_ref(),
+                    &marker,
+                )
+                .await
+            }
+            _ => self.write(&marker, b"{}").await,
         };
         format!("takes {marker}, in its place {other}: {done:?}")
     }
 
     /// Puts something else in the place of a directory; `below` is the way from there to the vault.
-    fn exchange(&mut self, dice: &mut Dice, at: &str, below: &str) -> String {
-        let Some(attic) = self.take(at) else { return format!("finds no {at}") };
+    async fn exchange(&mut self, dice: &mut Dice, at: &str, below: &str) -> String {
+        let Some(attic) = self.take(at).await else { return format!("finds no {at}") };
         let up = "../".repeat(at.matches('/').count());
-        let link = |to: String| now(self.remote.symlink(&path(at), to.as_bytes()));
         let has_copies = self.aim != Aim::Places;
         let (what, done) = match dice.below(if has_copies { 13 } else { 9 }) {
             0 => ("nothing", Ok(())),
-            1 => ("a directory", self.directories(at)),
-            2 => ("the same names", self.directories(&format!("{at}{below}"))),
+            1 => ("a directory", self.directories(at).await),
+            2 => ("the same names", self.directories(&format!("{at}{below}")).await),
             3 => {
                 let place = format!("{at}{below}");
-                let done = self.directories(&format!("{place}/d"));
+                let done = self.directories(&format!("{place}/d")).await;
                 let markers =
                     MARKERS.map(|marker| (format!("{attic}{below}/{marker}"), format!("{place}/{marker}")));
                 for (from, to) in markers {
-                    let _ = copy_all(&self.remote, &from, &self.remote, &to);
+                    let _ = self.copy(&from, &to).await;
                 }
                 ("a vault without content", done)
             }
-            4 => ("a link to a directory", link(format!("{up}plain"))),
-            5 => ("a link to where it is now", link(format!("{up}{attic}"))),
-            6 => ("a link out", link(dice.pick(&["/etc", "../../../..", "/"]).to_owned())),
-            7 => ("a file", self.remote.server().set_content(&path(at), b"a file")),
+            4 => ("a link to a directory", self.link(at, &format!("{up}plain")).await),
+            5 => ("a link to where it is now", self.link(at, &format!("{up}{attic}")).await),
+            6 => ("a link out", self.link(at, dice.pick(&["/etc", "../../../..", "/"])).await),
+            7 => ("a file", self.write(at, b"a file").await),
             8 => {
                 let place = format!("{at}{below}");
                 let parent = place.rsplit_once('/').map_or("", |(parent, _)| parent);
-                let _ = self.directories(parent);
-                ("another vault", copy_all(&self.other, "Vault", &self.remote, &place))
+                let _ = self.directories(parent).await;
+                ("another vault", copy_all(self.other.as_ref(), "Vault", self.remote.as_ref(), &place).await)
             }
-            9 => ("a copy", copy_all(&self.remote, &attic, &self.remote, at)),
+            9 => ("a copy", self.copy(&attic, at).await),
             10 => {
                 let copy = format!("{attic}-copy");
-                let _ = copy_all(&self.remote, &attic, &self.remote, &copy);
-                ("a link to a copy", link(format!("{up}{copy}")))
+                let _ = self.copy(&attic, &copy).await;
+                ("a link to a copy", self.link(at, &format!("{up}{copy}")).await)
             }
             _ => {
-                let old = MemoryRemote::connect(&dice.pick(&self.old));
-                ("what was there before", copy_all(&old, at, &self.remote, at))
+                let old = dice.pick(&self.old);
+                ("what was there before", copy_all(old.as_ref(), at, self.remote.as_ref(), at).await)
             }
         };
         format!("takes {at}, in its place {what}: {done:?}")
     }
 
-    fn directories(&self, at: &str) -> Done {
+    async fn directories(&self, at: &str) -> Done {
         let mut made = Ok(());
-        for end in at.match_indices('/').map(|(end, _)| end).chain([at.len()]) {
-            if end > 0 && kind(&self.remote, &at[..end]).is_none() {
-                made = now(self.remote.mkdir(&path(&at[..end]), 0o755));
+        for end in ends(at) {
+            if end > 0 && kind(self.remote.as_ref(), &at[..end]).await.is_none() {
+                made = self.remote.mkdir(&path(&at[..end]), 0o755).await;
             }
         }
         made
     }
 
     /// Meddles with the encrypted content.
-    fn meddle(&self, dice: &mut Dice, vault: &str) -> String {
-        let remote = &self.remote;
-        let mut nodes = self.nodes(vault);
+    async fn meddle(&self, dice: &mut Dice, vault: &str) -> String {
+        let remote = self.remote.as_ref();
+        let mut nodes = self.nodes(vault).await;
         nodes.retain(|node| !self.spared.contains(node));
         if nodes.is_empty() {
             return "finds no content".to_owned();
@@ -302,70 +364,69 @@ impl Attacker {
         }
         let up = "../".repeat(one.matches('/').count());
         let hidden = join(ATTIC, "hidden");
-        let rename = |from: &str, to: &str| now(remote.rename(&path(from), &path(to)));
         let (what, done) = match dice.below(9) {
             0 => {
-                let swapped = rename(&one, &hidden).and_then(|()| rename(&other, &one));
-                ("swaps it with", swapped.and_then(|()| rename(&hidden, &other)))
+                let _ = self.rename(&one, &hidden).await;
+                let _ = self.rename(&other, &one).await;
+                ("swaps it with", self.rename(&hidden, &other).await)
             }
             1 => {
-                remove_all(remote, &one);
-                ("puts there a copy of", copy_all(remote, &other, remote, &one))
+                self.remove(&one).await;
+                ("puts there a copy of", self.copy(&other, &one).await)
             }
             2 => {
-                remove_all(remote, &one);
+                self.remove(&one).await;
                 ("removes it and not", Ok(()))
             }
             3 => {
-                remove_all(remote, &one);
+                self.remove(&one).await;
                 let to = dice.pick(&[format!("{up}{other}"), format!("{up}plain"), "/etc/passwd".to_owned()]);
-                ("puts a link there, to the like of", now(remote.symlink(&path(&one), to.as_bytes())))
+                ("puts a link there, to the like of", self.link(&one, &to).await)
             }
             4 => {
-                let old = MemoryRemote::connect(&dice.pick(&self.old));
-                remove_all(remote, &one);
-                ("puts there what was, beside", copy_all(&old, &one, remote, &one))
+                let old = dice.pick(&self.old);
+                self.remove(&one).await;
+                ("puts there what was, beside", copy_all(old.as_ref(), &one, remote, &one).await)
             }
             5 => {
                 // What is a file is a link or a directory now, or the other way round.
-                let _ = rename(&one, &hidden);
-                let made = now(remote.mkdir(&path(&one), 0o755));
+                let _ = self.rename(&one, &hidden).await;
+                let _ = remote.mkdir(&path(&one), 0o755).await;
                 let name = dice.pick(&["symlink.c9r", "dir.c9r", "contents.c9r"]);
-                let moved = made.and_then(|()| rename(&hidden, &join(&one, name)));
-                remove_all(remote, &hidden);
+                let moved = self.rename(&hidden, &join(&one, name)).await;
+                self.remove(&hidden).await;
                 ("makes it another kind than", moved)
             }
             6 => {
-                let held: Vec<&String> = nodes.iter().filter(|node| node.starts_with(&one)).collect();
-                let from = if held.is_empty() { one.clone() } else { join(vault, &dice.pick(&held)) };
-                ("brings up what lies in it, not", rename(&from, &join(&up_one(&up_one(&one)), "moved.c9r")))
+                let to = join(&up_one(&up_one(&one)), "moved.c9r");
+                ("brings it up, not", self.rename(&one, &to).await)
             }
-            7 => ("makes it longer than", self.lengthen(dice, &one)),
+            7 => ("changes it and not", self.change(dice, &one).await),
             _ => {
                 let ids: Vec<&String> = nodes.iter().filter(|node| node.ends_with("/dir.c9r")).collect();
                 if ids.len() < 2 {
                     return "finds no two directories".to_owned();
                 }
                 let (from, to) = (join(vault, &dice.pick(&ids)), join(vault, &dice.pick(&ids)));
-                let id = remote.server().content(&path(&from));
-                (
-                    "has one directory in two places, beside",
-                    id.and_then(|id| remote.server().set_content(&path(&to), &id)),
-                )
+                let done = match content(remote, &from).await {
+                    Ok(id) => write(remote, &to, id).await,
+                    Err(error) => Err(error),
+                };
+                ("has one directory in two places, beside", done)
             }
         };
         format!("{one}: {what} {other}: {done:?}")
     }
 
-    fn lengthen(&self, dice: &mut Dice, at: &str) -> Done {
-        let server = self.remote.server();
-        let mut content = server.content(&path(at))?;
+    async fn change(&self, dice: &mut Dice, at: &str) -> Done {
+        let remote = self.remote.as_ref();
+        let mut content = content(remote, at).await?.to_vec();
         match dice.below(3) {
             0 => content.extend_from_slice(b"more"),
             1 => content.truncate(content.len() / 2),
             _ => content.iter_mut().for_each(|byte| *byte ^= 1),
         }
-        server.set_content(&path(at), &content)
+        write(remote, at, content.into()).await
     }
 }
 
@@ -373,19 +434,11 @@ fn up_one(at: &str) -> String {
     at.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_owned())
 }
 
-/// A server with a vault that has the same password and another id.
-fn another(kind: Place) -> Arc<MemoryRemote> {
-    MemoryRemote::connect(&if kind == Place::Gcm { Place::Ctrmac } else { Place::Gcm }.server())
-}
-
 /// Moves a tree on a server.
-pub(crate) fn relocate(server: &MemoryServer, from: &str, to: &str) -> Done {
-    let remote = MemoryRemote::connect(server);
-    let mut made = String::new();
+pub(crate) async fn relocate(remote: &dyn Remote, from: &str, to: &str) -> Done {
     let (above, _) = to.rsplit_once('/').unwrap_or(("", to));
-    for name in above.split('/').filter(|name| !name.is_empty()) {
-        made = join(&made, name);
-        now(remote.mkdir(&path(&made), 0o755))?;
+    for end in ends(above).into_iter().filter(|&end| end > 0) {
+        remote.mkdir(&path(&above[..end]), 0o755).await?;
     }
-    now(remote.rename(&path(from), &path(to)))
+    remote.rename(&path(from), &path(to)).await
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use scaup_fuse::filesystem::{FileKind, Handle, Inode, RenameMode};
 
 use crate::dice::Dice;
-use crate::kernel::{APPEND, EIO, ENOENT, Kernel, READ, READ_WRITE, Result};
+use crate::kernel::{APPEND, EEXIST, EIO, ENOENT, Kernel, READ, READ_WRITE, Result};
 
 /// What is in every name and content that programs give to the vault. No ciphertext name can have it: `~` is not in Base64.
 pub(crate) const CANARY: &str = "~Qx7~";
@@ -46,20 +46,22 @@ impl Worked {
     }
 }
 
+/// Directories that there are from the beginning.
+pub(crate) const DIRECTORIES: [&str; 2] = ["~Qx7~D", "~Qx7~ a directory with a long name"];
+
 fn directory(dice: &mut Dice) -> String {
-    let one = ["~Qx7~D", "~Qx7~E", "~Qx7~ a directory with a long name"];
-    match dice.below(6) {
-        0..3 => String::new(),
-        3 | 4 => format!("/{}", dice.pick(&one)),
-        _ => format!("/{}/{}", dice.pick(&one), dice.pick(&one)),
+    match dice.below(8) {
+        0..4 => String::new(),
+        4..7 => format!("/{}", dice.pick(&DIRECTORIES)),
+        _ => format!("/{}/{}", dice.pick(&DIRECTORIES), dice.pick(&["~Qx7~D", "~Qx7~E"])),
     }
 }
 
 fn name(dice: &mut Dice) -> String {
     if dice.one_in(3) {
-        format!("{CANARY} a long name {}", dice.below(3))
+        format!("{CANARY} a long name")
     } else {
-        format!("{CANARY}{}", dice.pick(&["a", "b", "c"]))
+        format!("{CANARY}{}", dice.pick(&["a", "b"]))
     }
 }
 
@@ -75,10 +77,11 @@ impl Programs {
         let at = format!("{vault}{}", directory(dice));
         let file = format!("{at}/{}", name(dice));
         match dice.below(24) {
-            0..4 => {
+            0..5 => {
                 Worked::new(format!("saves {file}"), true, kernel.save(&file, &content(number, dice)).await)
             }
-            4 => match kernel.create(&file, 0o644).await {
+            // The kernel looks a name up before it has it made.
+            5 => match create_new(kernel, &file).await {
                 Ok(open) => {
                     self.files.push(open);
                     let written = kernel.write(open, 0, &content(number, dice)).await;
@@ -86,12 +89,12 @@ impl Programs {
                 }
                 Err(error) => Worked::new(format!("creates {file}"), true, Err(error)),
             },
-            5 => {
+            6 => {
                 let how = dice.pick(&[READ, READ_WRITE, APPEND]);
                 let opened = kernel.open(&file, how).await.map(|open| self.files.push(open));
                 Worked::new(format!("opens {file}"), true, opened)
             }
-            6 => {
+            7 => {
                 let done = match kernel.open(&file, APPEND).await {
                     Ok(open) => {
                         let written = kernel.write(open, 0, &content(number, dice)).await;
@@ -101,12 +104,12 @@ impl Programs {
                 };
                 Worked::new(format!("appends to {file}"), true, done)
             }
-            7 => Worked::new(
+            8 => Worked::new(
                 format!("truncates {file}"),
                 true,
                 kernel.truncate(&file, dice.below(100) as u64).await,
             ),
-            8 | 9 => Worked::new(format!("reads {file}"), true, kernel.content(&file).await.map(drop)),
+            9 => Worked::new(format!("reads {file}"), true, kernel.content(&file).await.map(drop)),
             10 | 11 => {
                 let to = format!("{vault}{}/{}", directory(dice), name(dice));
                 let mode = dice.pick(&[RenameMode::Replace, RenameMode::NoReplace]);
@@ -117,9 +120,13 @@ impl Programs {
                 let made = format!("{vault}{}/~Qx7~{}", directory(dice), dice.pick(&["D", "E", "F"]));
                 Worked::new(format!("makes {made}"), true, kernel.mkdir(&made, 0o755).await)
             }
-            13 => Worked::new(format!("removes {at}"), true, kernel.rmdir(&at).await),
+            13 => {
+                let gone = format!("{vault}{}/~Qx7~{}", directory(dice), dice.pick(&["D", "E", "F"]));
+                Worked::new(format!("removes {gone}"), true, kernel.rmdir(&gone).await)
+            }
             14 => {
-                let to = format!("{vault}/~Qx7~{}", dice.pick(&["D", "E", "F"]));
+                let at = format!("{vault}/{}", dice.pick(&["~Qx7~D", "~Qx7~E", "~Qx7~F"]));
+                let to = format!("{vault}{}/~Qx7~F", directory(dice));
                 let done = kernel.rename(&at, &to, RenameMode::Replace).await;
                 Worked::new(format!("renames {at} to {to}"), true, done)
             }
@@ -134,7 +141,8 @@ impl Programs {
                     FileKind::Directory => self.directories.push(found.inode),
                     _ => {}
                 });
-                Worked::new(format!("opens the directory {at}"), true, opened)
+                // The vault's own directory is looked at when something in it is asked for.
+                Worked::new(format!("opens the directory {at}"), at != vault, opened)
             }
             20 => self.work_at(kernel, number, dice).await,
             _ => self.work_open(kernel, number, dice).await,
@@ -261,6 +269,14 @@ impl Programs {
         let mut open = self.directories.clone();
         open.extend(self.files.iter().map(|&(inode, _)| inode));
         kernel.forget(&open);
+    }
+}
+
+async fn create_new(kernel: &Kernel, file: &str) -> Result<(Inode, Handle)> {
+    match kernel.lookup(file).await {
+        Ok(_) => Err(EEXIST),
+        Err(ENOENT) => kernel.create(file, 0o644).await,
+        Err(error) => Err(error),
     }
 }
 
