@@ -3,8 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "hostile_mount/adversary.rs"]
+mod adversary;
+#[path = "hostile_mount/attacker.rs"]
+mod attacker;
+#[path = "hostile_mount/dice.rs"]
+mod dice;
+mod kernel;
 #[path = "hostile_mount/places.rs"]
 mod places;
+#[path = "hostile_mount/programs.rs"]
+mod programs;
 mod support;
 
 use std::collections::BTreeSet;

@@ -81,6 +81,9 @@ impl Drive {
             return Ok(None);
         }
         let directory = self.directory(parent).await?;
+        if self.tree.lock().is_in_locked_vault(parent) {
+            return self.find_encrypted(parent, name).await;
+        }
         let asked = Instant::now();
         let place = {
             let nodes = self.tree.lock();
@@ -103,15 +106,29 @@ impl Drive {
                 Ok(Some(inode))
             }
             None => {
-                if let Some(gone) = nodes.child(parent, name)
-                    && nodes.get(parent)?.has_same_names_as(asked)
-                {
+                let Some(gone) = nodes.child(parent, name) else { return Ok(None) };
+                if nodes.get(parent)?.has_same_names_as(asked) {
                     nodes.note_missing(gone, asked);
                     nodes.check_placed(gone)?;
+                }
+                // An answer that is older than what is known says nothing for sure; a vault is not told to be missing for it.
+                if nodes.leads_to_binding(gone) {
+                    return Err(DriveError::Displaced(Displacement::Missing));
                 }
                 Ok(None)
             }
         }
+    }
+
+    /// Finds a name in a locked vault among those that are listed. The server is never asked for it: programs go on asking for clear names
+    /// that they knew while the vault was unlocked.
+    async fn find_encrypted(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
+        let (asked, names) = self.names(parent).await?;
+        let Some(found) = names.get(name).cloned() else { return Ok(None) };
+        let mut nodes = self.tree.lock();
+        let inode = nodes.adopt(parent, found, asked)?;
+        nodes.check_placed(inode)?;
+        Ok(Some(inode))
     }
 
     /// What `name` in `parent` stands for; `None` if there is no such name. In a vault `name` is in its shown form.

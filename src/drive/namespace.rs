@@ -231,6 +231,10 @@ impl Drive {
         let (to, new_name) = self.new_name(new_parent, new_name).await?;
         let from = self.directory(parent).await?;
         let source = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
+        // No server refuses that in a vault, and the tree would be walked for ever.
+        if self.tree.lock().above(new_parent).contains(&source.inode) {
+            return Err(DriveError::Invalid);
+        }
         let replaced = self.target(new_parent, &new_name).await?;
         if let Some(replaced) = &replaced {
             if replaced.inode == source.inode {

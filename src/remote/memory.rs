@@ -28,12 +28,24 @@ use super::{
 #[derive(Clone)]
 pub struct MemoryServer {
     tree: Arc<Mutex<Tree>>,
+    watch: Arc<Mutex<Watch>>,
 }
 
 impl Default for MemoryServer {
     fn default() -> Self {
-        Self { tree: Arc::new(Mutex::new(Tree::new())) }
+        Self::holding(Tree::new())
     }
+}
+
+/// A look-out for bytes that must not come to the server.
+#[derive(Default)]
+struct Watch {
+    canary: Vec<u8>,
+    seen: Vec<String>,
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    !wanted.is_empty() && bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 impl MemoryServer {
@@ -41,10 +53,45 @@ impl MemoryServer {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn holding(tree: Tree) -> Self {
+        Self { tree: Arc::new(Mutex::new(tree)), watch: Arc::default() }
+    }
+
     /// Another server that holds the same.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { tree: Arc::new(Mutex::new(self.lock().clone())) }
+        Self::holding(self.lock().clone())
+    }
+
+    /// From now on looks for `canary` in all that messages bring: paths that are asked for, too, and what is there only for a moment.
+    pub fn watch_for(&self, canary: &[u8]) {
+        *self.lock_watch() = Watch { canary: canary.to_vec(), seen: Vec::new() };
+    }
+
+    /// The messages that brought what is watched for.
+    #[must_use]
+    pub fn seen(&self) -> Vec<String> {
+        self.lock_watch().seen.clone()
+    }
+
+    fn lock_watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_at(&self, kind: MessageKind, path: &RemotePath, brought: &[u8]) {
+        let mut watch = self.lock_watch();
+        if contains(brought, &watch.canary) {
+            watch.seen.push(format!("{kind:?} {path:?}: {}", String::from_utf8_lossy(brought)));
+        }
+    }
+
+    /// Whether any name, target of a link or content on the server has these bytes, whether or not it still has a name.
+    #[must_use]
+    pub fn holds(&self, wanted: &[u8]) -> bool {
+        self.lock().contents().any(|content| match content {
+            Content::File(bytes) | Content::Symlink(bytes) => contains(bytes, wanted),
+            Content::Directory(names) => names.keys().any(|name| contains(name.as_bytes(), wanted)),
+        })
     }
 
     /// Lets the server's clock jump ahead: what is changed from now on is that much newer.
@@ -316,6 +363,7 @@ impl Shared {
         order: Option<&Order>,
         operation: impl FnOnce(&mut Tree) -> Result<T, RemoteError> + Send + 'static,
     ) -> Result<T, RemoteError> {
+        self.server.look_at(kind, path, path.as_bytes());
         let (fault, era, travel) = {
             let mut connection = self.lock();
             if connection.era % 2 == 1 {
@@ -419,12 +467,14 @@ impl Remote for MemoryRemote {
     }
 
     async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+        self.shared.server.look_at(MessageKind::Rename, from, to.as_bytes());
         let (source, target) = (from.clone(), to.clone());
         let rename = move |tree: &mut Tree| tree.rename(&source, &target);
         self.shared.message(MessageKind::Rename, from, None, rename).await
     }
 
     async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError> {
+        self.shared.server.look_at(MessageKind::Symlink, path, target);
         let (at, target) = (path.clone(), target.to_vec());
         let make = move |tree: &mut Tree| tree.make(&at, Content::Symlink(target), 0o777);
         self.shared.message(MessageKind::Symlink, path, None, make).await
@@ -441,6 +491,7 @@ impl Remote for MemoryRemote {
     }
 
     async fn hard_link(&self, existing: &RemotePath, new: &RemotePath) -> Result<(), RemoteError> {
+        self.shared.server.look_at(MessageKind::HardLink, existing, new.as_bytes());
         let (source, target) = (existing.clone(), new.clone());
         let link = move |tree: &mut Tree| tree.hard_link(&source, &target);
         self.shared.message(MessageKind::HardLink, existing, None, link).await
@@ -500,6 +551,7 @@ impl RemoteFile for MemoryFile {
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
+        self.shared.server.look_at(MessageKind::WriteFile, &self.path, &data);
         let length = data.len() as u64;
         self.message(MessageKind::WriteFile, move |tree, number| tree.write(number, offset, &data)).await?;
         self.shared.lock().counters.bytes_sent += length;

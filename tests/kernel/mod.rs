@@ -249,6 +249,11 @@ impl Kernel {
 
     pub async fn create(&self, path: &str, mode: u16) -> Result<(Inode, Handle)> {
         let (parent, name) = self.parent(path).await?;
+        self.create_at(parent, name, mode).await
+    }
+
+    /// The same by a directory that a program has open, as `openat` does.
+    pub async fn create_at(&self, parent: Inode, name: &OsStr, mode: u16) -> Result<(Inode, Handle)> {
         let (made, opened) =
             self.drive.create(parent, name, mode, READ_WRITE, CALLER).await.map_err(errno)?;
         self.count(made.attributes.inode);

@@ -84,6 +84,11 @@ impl Tree {
         number
     }
 
+    /// What everything is that has a name or is open.
+    pub(super) fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.nodes.values().map(|node| &node.content)
+    }
+
     pub(super) fn get(&self, number: Number) -> Result<&Node, RemoteError> {
         self.nodes.get(&number).ok_or_else(failure)
     }
