@@ -37,6 +37,7 @@ fn headquarters() -> (Scaup, Sshd) {
     fs::create_dir(mount.join("Vault/Contracts")).unwrap();
     fs::write(mount.join("Vault/Minutes.md"), "# Minutes\n\n- The files stay at headquarters.\n").unwrap();
     mount.unmount(&scaup);
+    scaup.forget_codes();
     let ssh = scaup.home().join(".ssh");
     fs::create_dir(&ssh).unwrap();
     fs::copy(sshd.key().path(), ssh.join("id_ed25519")).unwrap();

@@ -31,6 +31,27 @@ pub(super) trait People: Send + Sync {
     async fn pause(&self, why: String, time: Duration);
 }
 
+/// What a server's prompt asks for, as far as codes go.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A code.
+    Code,
+    /// Nothing that can be said, which may be a code all the same.
+    Answer,
+    /// A password or a PIN, which is the same each time. Some answer with a code whatever they are asked for: it is none to send again.
+    Secret,
+}
+
+impl Kind {
+    /// How many digits a code has among such answers. Some servers want a PIN before it, as one number.
+    fn digits(self) -> RangeInclusive<usize> {
+        match self {
+            Self::Code => 6..=16,
+            Self::Answer | Self::Secret => 6..=8,
+        }
+    }
+}
+
 /// Asks people on behalf of a login.
 pub(super) struct Asker {
     people: Arc<dyn People>,
@@ -58,26 +79,24 @@ impl Asker {
             },
             (Question::Prompt { unattended, echo, .. }, Some(Credential::Code)) => {
                 let command = self.otp_command.as_deref().filter(|_| unattended);
-                self.unsent(command, text, echo, 6..=16).await
+                self.unsent(command, text, echo, Kind::Code).await
             }
-            // It may be a code all the same.
             (Question::Prompt { echo, .. }, Some(Credential::Answer)) => {
-                self.unsent(None, text, echo, 6..=8).await
+                self.unsent(None, text, echo, Kind::Answer).await
             }
-            (Question::Prompt { echo, .. }, _) => self.people.by_person(text, echo).await,
+            (Question::Prompt { echo, .. }, _) => self.unsent(None, text, echo, Kind::Secret).await,
             (Question::UnknownHost { .. }, _) => self.people.by_person(text, true).await,
             (Question::Password { .. }, _) => self.people.by_person(text, false).await,
         }
     }
 
-    /// An answer that is no code, or one that was not sent before; a code has so many digits. Once the code that is given was sent, the next
-    /// one is waited for.
+    /// An answer that is no code, or one that was not sent before. Where the one that is given was sent, the next is waited for.
     async fn unsent(
         &self,
         command: Option<&str>,
         text: String,
         echo: bool,
-        digits: RangeInclusive<usize>,
+        kind: Kind,
     ) -> Result<Zeroizing<String>, String> {
         let (times, who) = match command {
             Some(_) => (BY_COMMAND_MAX, "the command gives"),
@@ -88,9 +107,12 @@ impl Asker {
                 Some(command) => self.people.by_command(command, &text).await?,
                 None => self.people.by_person(text.clone(), echo).await?,
             };
-            let Some(code) = as_code(&answer, &digits) else { return Ok(answer) };
-            let not_noted = |error| format!("the code was not sent, since that can't be noted: {error}");
-            if self.ledger.mark(code).await.map_err(not_noted)? {
+            let Some(code) = as_code(&answer, &kind.digits()) else { return Ok(answer) };
+            let is_new = match kind {
+                Kind::Code | Kind::Answer => self.ledger.mark(code).await,
+                Kind::Secret => self.ledger.was_sent(code).await.map(|was_sent| !was_sent),
+            };
+            if is_new.map_err(|error| format!("the code was not sent, since that can't be noted: {error}"))? {
                 return Ok(answer);
             }
             if time < times {
@@ -262,7 +284,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_no_code_may_be_the_same_each_time() {
         let directory = tempfile::tempdir().unwrap();
-        let given = given(&["push", "push", "123456", "123456", "blue", "blue", "1", "1"]);
+        let given =
+            given(&["push", "push", "123456", "123456", "blue", "blue", "1", "1", "123456", "123456", "0"]);
         let asker = asker(&given, ledger(directory.path()));
         for question in ["Code: ", "PIN: ", "Colour: ", "Passcode or option (1-2): "] {
             for _ in 0..2 {
@@ -270,6 +293,10 @@ mod tests {
             }
         }
         assert!(!given.noted().contains(&SENT_ALREADY.to_owned()));
+        // A code that was sent as one is no PIN.
+        assert_eq!(asker.answer(prompt("Code: ", false)).await.unwrap().as_str(), "123456");
+        assert_eq!(asker.answer(prompt("PIN: ", false)).await.unwrap().as_str(), "0");
+        assert!(given.noted().contains(&SENT_ALREADY.to_owned()));
     }
 
     #[tokio::test]

@@ -66,11 +66,21 @@ impl CodeLedger {
     ///
     /// Looking and marking are one: two processes that were given the same code at once do not both send it.
     pub(super) async fn mark(&self, code: Zeroizing<String>) -> io::Result<bool> {
-        let ledger = self.clone();
-        tokio::task::spawn_blocking(move || ledger.mark_now(&code)).await.map_err(io::Error::other)?
+        self.look(code, true).await
     }
 
-    fn mark_now(&self, code: &str) -> io::Result<bool> {
+    /// Whether a code was sent.
+    pub(super) async fn was_sent(&self, code: Zeroizing<String>) -> io::Result<bool> {
+        self.look(code, false).await.map(|is_new| !is_new)
+    }
+
+    async fn look(&self, code: Zeroizing<String>, mark: bool) -> io::Result<bool> {
+        let ledger = self.clone();
+        tokio::task::spawn_blocking(move || ledger.look_now(&code, mark)).await.map_err(io::Error::other)?
+    }
+
+    /// Whether a code is new; it is none any more if it is to be marked.
+    fn look_now(&self, code: &str, mark: bool) -> io::Result<bool> {
         let mut file = self.open()?;
         file.lock()?;
         let mut bytes = Vec::new();
@@ -87,6 +97,9 @@ impl CodeLedger {
         sent.codes.retain(|code| now.saturating_sub(code.at) < REMEMBERED);
         if sent.codes.iter().any(|code| code.hash == hash) {
             return Ok(false);
+        }
+        if !mark {
+            return Ok(true);
         }
         let too_many = (sent.codes.len() + 1).saturating_sub(CODES_MAX);
         sent.codes.drain(..too_many);
@@ -137,16 +150,18 @@ pub(super) mod tests {
     fn a_code_is_marked_once_by_whomever_and_is_not_in_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let (first, second) = (ledger(directory.path()), ledger(directory.path()));
-        assert!(first.mark_now("123456").unwrap());
-        assert!(!first.mark_now("123456").unwrap());
-        assert!(!second.mark_now("123456").unwrap());
-        assert!(second.mark_now("654321").unwrap());
-        assert!(!first.mark_now("654321").unwrap());
+        assert!(first.look_now("123456", true).unwrap());
+        assert!(!first.look_now("123456", true).unwrap());
+        assert!(!second.look_now("123456", true).unwrap());
+        // One that is only looked for stays as it is.
+        assert!(second.look_now("654321", false).unwrap() && !second.look_now("123456", false).unwrap());
+        assert!(second.look_now("654321", true).unwrap());
+        assert!(!first.look_now("654321", true).unwrap());
         let kept = std::fs::read_to_string(directory.path().join(NAME)).unwrap();
         assert!(!kept.contains("123456") && !kept.contains("654321"), "{kept}");
         // What is kept is of no use in another directory, nor made by the code alone.
         let elsewhere = tempfile::tempdir().unwrap();
-        assert!(ledger(elsewhere.path()).mark_now("123456").unwrap());
+        assert!(ledger(elsewhere.path()).look_now("123456", true).unwrap());
         let other = std::fs::read_to_string(elsewhere.path().join(NAME)).unwrap();
         let hash = |text: &str| serde_json::from_str::<Sent>(text).unwrap().codes[0].hash.clone();
         assert_ne!(hash(&kept), hash(&other));
@@ -157,7 +172,7 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let marked: Vec<bool> = std::thread::scope(|scope| {
             let marking: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| ledger(directory.path()).mark_now("123456").unwrap()))
+                .map(|_| scope.spawn(|| ledger(directory.path()).look_now("123456", true).unwrap()))
                 .collect();
             marking.into_iter().map(|marking| marking.join().unwrap()).collect()
         });
@@ -168,16 +183,16 @@ pub(super) mod tests {
     fn codes_are_forgotten_when_they_are_old_or_many_and_a_damaged_file_is_begun_anew() {
         let directory = tempfile::tempdir().unwrap();
         let (ledger, file) = (ledger(directory.path()), directory.path().join(NAME));
-        assert!(ledger.mark_now("123456").unwrap());
+        assert!(ledger.look_now("123456", true).unwrap());
         let mut sent: Sent = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         sent.codes[0].at -= REMEMBERED;
         sent.codes.extend((0..2 * CODES_MAX).map(|n| SentCode { at: now().as_secs(), hash: n.to_string() }));
         std::fs::write(&file, serde_json::to_vec(&sent).unwrap()).unwrap();
-        assert!(ledger.mark_now("123456").unwrap());
+        assert!(ledger.look_now("123456", true).unwrap());
         let sent: Sent = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(sent.codes.len(), CODES_MAX);
         std::fs::write(&file, "{").unwrap();
-        assert!(ledger.mark_now("123456").unwrap() && !ledger.mark_now("123456").unwrap());
+        assert!(ledger.look_now("123456", true).unwrap() && !ledger.look_now("123456", true).unwrap());
     }
 
     #[test]
@@ -185,7 +200,7 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         std::os::unix::fs::symlink(&target, directory.path().join(NAME)).unwrap();
-        assert!(ledger(directory.path()).mark_now("123456").is_err());
+        assert!(ledger(directory.path()).look_now("123456", true).is_err());
         assert!(!target.exists());
     }
 }
