@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use scaup::config::mount_options;
+use scaup::config::ssh_config::keywords;
 use scaup_rig::{Answers, Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually, run, within};
 use support::{PATIENCE, ends_with, noise, said, scaup, signal};
 
@@ -75,13 +76,13 @@ fn every_command_explains_itself() {
 fn the_help_names_every_option_that_is_known() {
     let scaup = scaup();
     let help = ends_with(&scaup, 0, ["mount", "--help"]);
-    for option in mount_options::SSH.iter().chain(mount_options::MOUNT) {
-        let is_named = |word: &str| word.trim_matches([',', '.', '(', ')', ';']) == *option;
+    for option in keywords::heeded().chain(mount_options::MOUNT.iter().copied()) {
+        let is_named = |word: &str| word.trim_matches([',', '.', '(', ')', ';']) == option;
         assert!(help.split_whitespace().any(is_named), "{option}: {help}");
     }
     // Whoever is refused is told what there is.
-    let words = ends_with(&scaup, 2, ["mount", "host", "-o", "KexAlgorithms=x"]);
-    for known in ["KexAlgorithms=x", "allow_other", "ProxyJump", "BatchMode"] {
+    let words = ends_with(&scaup, 2, ["mount", "host", "-o", "KexAlgorithm=x"]);
+    for known in ["KexAlgorithm=x", "allow_other", "ProxyJump", "BatchMode"] {
         assert!(words.contains(known), "{known}: {words}");
     }
 }

@@ -280,3 +280,79 @@ fn a_key_that_cannot_be_recorded_is_said() {
     let said = refused(mount(&scaup, &sshd, &file).args(["-o", "StrictHostKeyChecking=accept-new"]));
     assert!(said.contains("can't be recorded") && said.contains(file.to_str().unwrap()), "{said}");
 }
+
+#[test]
+fn keys_that_the_configuration_revokes_are_refused_even_where_they_are_known() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let other = other_key(&scaup, KeyKind::Ed25519);
+    let list = scaup.home().join("revoked");
+    let config = scaup.home().join("ssh_config");
+    let known = sshd.known_hosts_file();
+    let lines = format!("UserKnownHostsFile {}\nRevokedHostKeys {}\n", known.display(), list.display());
+    fs::write(&config, lines).unwrap();
+    let with_list = || {
+        let mount = scaup.mount(format!("{}@{}", sshd.user(), sshd.host()));
+        mount
+            .args(["-p", &sshd.port().to_string(), "-i"])
+            .args([sshd.key().path()])
+            .args(["-F".as_ref(), config.as_os_str()])
+    };
+    // No list is no reason to trust everybody.
+    let said = refused(with_list());
+    assert!(said.contains(list.to_str().unwrap()) && said.contains("RevokedHostKeys"), "{said}");
+    let key = sshd.host_keys()[0].public_fields();
+    fs::write(&list, format!("# {key}\n{}\n", other.public_fields())).unwrap();
+    comes_in(&scaup, with_list());
+    fs::write(&list, format!("{}\n\t{key} a comment\n", other.public_fields())).unwrap();
+    let said = refused(with_list());
+    assert!(said.contains("revoked") && said.contains(&format!("{}:2", list.display())), "{said}");
+    let option = format!("RevokedHostKeys={},StrictHostKeyChecking=no", list.display());
+    for known in [&known, &known_hosts(&scaup, "")] {
+        refused(mount(&scaup, &sshd, known).args(["-o", &option]));
+    }
+    // A list in OpenSSH's binary format, whether or not the key is in it.
+    run(Command::new("ssh-keygen").args(["-q", "-k", "-f"]).arg(&list).arg(other.public_path()));
+    assert!(refused(with_list()).contains("binary"));
+}
+
+#[test]
+fn a_certificate_by_a_revoked_authority_or_with_a_revoked_key_is_refused() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().host_certificate(&["-n", "127.0.0.1"]).start());
+    let file = known_hosts(&scaup, &authority(&sshd));
+    let list = scaup.home().join("revoked");
+    for key in [sshd.host_authority(), &sshd.host_keys()[0]] {
+        fs::write(&list, key.public_line()).unwrap();
+        let option = format!("RevokedHostKeys={}", list.display());
+        assert!(refused(mount(&scaup, &sshd, &file).args(["-o", &option])).contains("revoked"));
+    }
+}
+
+#[test]
+fn an_authority_signs_only_in_ways_that_are_wanted() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().host_certificate(&["-n", "127.0.0.1"]).start());
+    let file = known_hosts(&scaup, &authority(&sshd));
+    let with =
+        |list: &str| mount(&scaup, &sshd, &file).args(["-o", &format!("CASignatureAlgorithms={list}")]);
+    let said = refused(with("rsa-sha2-512"));
+    assert!(said.contains("CASignatureAlgorithms"), "{said}");
+    comes_in(&scaup, with("rsa-sha2-512,ssh-ed25519"));
+}
+
+#[test]
+fn only_keys_of_wanted_kinds_and_lengths_are_taken() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().host_keys(&[KeyKind::Rsa2048]).start());
+    let file = sshd.known_hosts_file();
+    let said = refused(mount(&scaup, &sshd, &file).args(["-o", "RequiredRSASize=3072"]));
+    assert!(said.contains("2048") && said.contains("RequiredRSASize"), "{said}");
+    comes_in(&scaup, mount(&scaup, &sshd, &file).args(["-o", "RequiredRSASize=2048"]));
+    for list in ["HostKeyAlgorithms=ssh-ed25519", "KexAlgorithms=ecdh-sha2-nistp521,MACs=hmac-sha2-256"] {
+        let mut options = vec!["-o", list];
+        if list.starts_with("Host") {
+            let output = mount(&scaup, &sshd, &file).args(options).refused();
+            assert!(!output.status.success());
+        } else {
+            options.extend(["-o", "Ciphers=aes192-ctr,HostKeyAlgorithms=rsa-sha2-256"]);
+            comes_in(&scaup, mount(&scaup, &sshd, &file).args(options));
+        }
+    }
+}

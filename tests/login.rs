@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -647,4 +648,69 @@ fn a_banner_is_shown() {
     let sshd = Sshd::key_only().config(&format!("Banner {}", banner.display())).start();
     let said = comes_in(&scaup, &sshd, scaup.mount_on(&sshd, ""));
     assert!(said.contains("Authorised people only."), "{said}");
+}
+
+#[test]
+fn a_key_file_that_others_may_read_or_change_is_not_used() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let file = scaup.home().join("key");
+    fs::copy(sshd.key().path(), &file).unwrap();
+    fs::copy(sshd.key().public_path(), scaup.home().join("key.pub")).unwrap();
+    let open_to = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o644, 0o640, 0o620, 0o601] {
+        open_to(mode);
+        let output = mount_with(&scaup, &sshd, &file).refused();
+        assert_eq!(code(&output), Some(3), "{}", said(&output));
+        assert!(said(&output).contains(&format!("chmod 600 {}", file.display())), "{}", said(&output));
+    }
+    // A certificate does not make the key of another kind.
+    fs::write(scaup.home().join("key-cert.pub"), "").unwrap();
+    assert_eq!(code(&mount_with(&scaup, &sshd, &file).refused()), Some(3));
+    // What an agent holds does not come from the file.
+    open_to(0o600);
+    let agent = Agent::start(&scaup, &[&file]);
+    open_to(0o644);
+    comes_in(&scaup, &sshd, mount_with(&scaup, &sshd, &file).env("SSH_AUTH_SOCK", &agent.socket));
+    for mode in [0o600, 0o400] {
+        open_to(mode);
+        comes_in(&scaup, &sshd, mount_with(&scaup, &sshd, &file));
+    }
+    // As for ssh, whoever keeps it for a group may.
+    open_to(0o640);
+    chown(&file, Some(65534), None).unwrap();
+    comes_in(&scaup, &sshd, mount_with(&scaup, &sshd, &file));
+}
+
+#[test]
+fn keys_of_kinds_and_lengths_that_are_not_wanted_are_not_offered() {
+    let scaup = scaup();
+    let sshd = Sshd::key_only().key(KeyKind::Rsa2048).passphrase("secret").start();
+    let key = sshd.key();
+    let agent = scaup.home().join("open");
+    fs::copy(key.path(), &agent).unwrap();
+    run(Command::new("ssh-keygen").args(["-q", "-p", "-P", "secret", "-N", "", "-f"]).arg(&agent));
+    let agent = Agent::start(&scaup, &[&agent]);
+    let (askpass, noted) = scaup.askpass(&Answers::login(&sshd));
+    for (option, reason) in [
+        (
+            "PubkeyAcceptedAlgorithms=ssh-ed25519,rsa-sha2-512-cert-v01@openssh.com",
+            "PubkeyAcceptedAlgorithms",
+        ),
+        ("RequiredRSASize=3072", "RequiredRSASize"),
+    ] {
+        for held in [Some(&agent.socket), None] {
+            let mount = mount_with(&scaup, &sshd, key.path()).args(["-o", option]).askpass(&askpass);
+            let mount = held.into_iter().fold(mount, |mount, socket| mount.env("SSH_AUTH_SOCK", socket));
+            let output = mount.refused();
+            assert_eq!(code(&output), Some(3), "{}", said(&output));
+            assert!(said(&output).contains(reason), "{}", said(&output));
+        }
+    }
+    assert!(prompts(&noted).is_empty(), "nobody types a passphrase in vain");
+    let offered = |list: &str| {
+        let mount = mount_with(&scaup, &sshd, key.path()).env("SSH_AUTH_SOCK", &agent.socket);
+        comes_in(&scaup, &sshd, mount.args(["-o", &format!("PubkeyAcceptedAlgorithms={list}")]));
+    };
+    offered("rsa-sha2-256");
+    offered("-ssh-ed25519");
 }

@@ -10,6 +10,7 @@ use super::exit::CliError;
 use super::prompt;
 use super::screen;
 use crate::config::bookmark::{self, Bookmark};
+use crate::config::ssh_config::keywords;
 use crate::config::target::{ServerTarget, Target};
 use crate::config::{mount_options, paths, size};
 use crate::daemon::client::{self, Conversation};
@@ -22,31 +23,38 @@ const ATTR_TIMEOUT: u64 = 5;
 /// How long an operation waits for a lost server, seconds, if nothing is given.
 const TIMEOUT: u64 = 60;
 
+/// What stands below the options in the help.
+fn after_help() -> String {
+    let ssh = keywords::heeded().collect::<Vec<_>>().join(", ");
+    format!(
+        "Examples:\n  \
+         scaup mount hq                                 a bookmark\n  \
+         scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
+         scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
+         Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, \
+         otp_for=HOST[:HOST…] (see below), and without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a \
+         fault. With allow_other, nobody else gets into vaults, whatever modes the server shows, unless umask= is given: then others may read \
+         and write what it leaves them.\n\n\
+         Options (-o) of ssh_config(5): {ssh}. With BatchMode, commands still answer. Those about terminals, forwardings, compression and \
+         logs are taken, and change nothing; others are refused.\n\n\
+         Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
+         A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked \
+         for at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named \
+         when it was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited \
+         for.\n\n\
+         The command for codes is run for a question of the server whose words name a code (code, token, OTP, one-time password and the like) \
+         and no password, passphrase, PIN or other secret, where it is the only one at that time, and as often as NumberOfPasswordPrompts says \
+         in one login. A person is asked for everything else. Jump hosts get no code from it unless -o otp_for names them as ProxyJump does, or \
+         by their HostName. No code is sent twice, whoever gives it: if the one that was sent is given again, the next half minute is waited \
+         for.\n\n\
+         A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits \
+         for it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes."
+    )
+}
+
 /// Mount a directory of a server, and unlock the vaults in it.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
-    scaup mount hq                                 a bookmark\n  \
-    scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
-    scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
-    Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, \
-    otp_for=HOST[:HOST…] (see below), and without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a fault. With allow_other, nobody else gets into \
-    vaults, whatever modes the server shows, unless umask= is given: then others may read and write what it leaves them.\n\n\
-    Options (-o) of ssh_config(5): User, Port, HostName, IdentityFile, IdentitiesOnly, IdentityAgent, CertificateFile, ProxyJump, \
-    UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking, HostKeyAlias, HashKnownHosts, ServerAliveInterval, \
-    ServerAliveCountMax, ConnectTimeout, PreferredAuthentications, PubkeyAuthentication, PasswordAuthentication, \
-    KbdInteractiveAuthentication, ChallengeResponseAuthentication, NumberOfPasswordPrompts, BatchMode (commands still answer), \
-    Ciphers. Those about terminals, forwardings, compression and logs are taken, and change nothing.\n\n\
-    Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
-    A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked \
-    for at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named \
-    when it was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited \
-    for.\n\n\
-    The command for codes is run for a question of the server whose words name a code (code, token, OTP, one-time password and the like) \
-    and no password, passphrase, PIN or other secret, where it is the only one at that time, and as often as NumberOfPasswordPrompts says in \
-    one login. A person is asked for everything else. Jump hosts get no code from it unless -o otp_for names them as ProxyJump does, or by \
-    their HostName. No code is sent twice, whoever gives it: if the one that was sent is given again, the next half minute is waited for.\n\n\
-    A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits \
-    for it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes.")]
+#[command(after_help = after_help())]
 pub(super) struct Arguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::ssh_config::keywords;
 use crate::drive::{Part, UnknownPart};
 
 /// The options of all `-o`, sorted out.
@@ -75,88 +76,6 @@ pub const MOUNT: &[&str] = &[
     "without=PART[:PART…]",
 ];
 
-/// Options of `ssh_config(5)` that are heeded.
-pub const SSH: &[&str] = &[
-    "User",
-    "Port",
-    "HostName",
-    "IdentityFile",
-    "IdentitiesOnly",
-    "IdentityAgent",
-    "CertificateFile",
-    "ProxyJump",
-    "UserKnownHostsFile",
-    "GlobalKnownHostsFile",
-    "StrictHostKeyChecking",
-    "HostKeyAlias",
-    "HashKnownHosts",
-    "ServerAliveInterval",
-    "ServerAliveCountMax",
-    "ConnectTimeout",
-    "PreferredAuthentications",
-    "PubkeyAuthentication",
-    "PasswordAuthentication",
-    "KbdInteractiveAuthentication",
-    "ChallengeResponseAuthentication",
-    "NumberOfPasswordPrompts",
-    "BatchMode",
-    "Ciphers",
-];
-
-/// Those of them whose values are lists with commas.
-const LISTS: &[&str] = &["ProxyJump", "PreferredAuthentications", "Ciphers"];
-
-/// Options of `ssh_config(5)` about what a mount has none of, be it a terminal, a shell, a forwarding or `ssh`'s own log, or about how
-/// bytes travel: whatever they say, nobody would notice.
-const WITHOUT_EFFECT: &[&str] = &[
-    "CheckHostIP",
-    "ClearAllForwardings",
-    "Compression",
-    "CompressionLevel",
-    "EnableEscapeCommandline",
-    "EscapeChar",
-    "ExitOnForwardFailure",
-    "ForkAfterAuthentication",
-    "ForwardAgent",
-    "ForwardX11",
-    "ForwardX11Timeout",
-    "ForwardX11Trusted",
-    "GatewayPorts",
-    "IPQoS",
-    "LogLevel",
-    "LogVerbose",
-    "ObscureKeystrokeTiming",
-    "RequestTTY",
-    "SendEnv",
-    "SessionType",
-    "SetEnv",
-    "StdinNull",
-    "SyslogFacility",
-    "TCPKeepAlive",
-    "VisualHostKey",
-];
-
-/// Options of `ssh_config(5)` for what is never done here: only saying that it shall not be done is right.
-const NEVER: &[&str] = &[
-    "AddKeysToAgent",
-    "CanonicalizeHostname",
-    "ControlMaster",
-    "ControlPath",
-    "ControlPersist",
-    "GSSAPIAuthentication",
-    "GSSAPIDelegateCredentials",
-    "HostbasedAuthentication",
-    "PermitLocalCommand",
-    "Tunnel",
-    "UpdateHostKeys",
-    "VerifyHostKeyDNS",
-];
-
-/// Whether a list names an option of `ssh_config(5)`, whose names have no case.
-fn names(options: &[&str], key: &str) -> bool {
-    options.iter().any(|option| option.eq_ignore_ascii_case(key))
-}
-
 /// Sorts the values of all `-o`.
 ///
 /// # Errors
@@ -172,7 +91,8 @@ pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
             let value = value.unwrap_or_default();
             u32::from_str_radix(value, radix).map_err(|_| format!("option {key}={value}: not a number"))
         };
-        let is_list = names(LISTS, key);
+        let keyword = value.and_then(|_| keywords::find(key));
+        let is_list = keyword.is_some_and(|keyword| keyword.is_list());
         match (key, value) {
             // What follows a list and is no option belongs to it.
             (item, None) if last_is_list && !WORDS.contains(&item) && !IGNORED.contains(&item) => {
@@ -201,22 +121,18 @@ pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
             ("idmap", Some("none")) => sorted.server_owners = true,
             ("idmap", Some("user")) => sorted.server_owners = false,
             (key, _) if key.starts_with("x-") || (IGNORED.contains(&key) && value.is_none()) => {}
-            (key, Some(value)) if names(SSH, key) => sorted.ssh.push((key.to_owned(), value.to_owned())),
-            (key, Some(_)) if names(WITHOUT_EFFECT, key) => {}
-            (key, Some(value)) if names(NEVER, key) => {
-                if !names(&["no", "none", "false"], value) {
-                    return Err(format!("option {option}: Scaup does not do that; only {key}=no is taken"));
+            (key, value) => match (keyword, value) {
+                (Some(keyword), Some(value)) => match keyword.refusal_as_option(value) {
+                    Some(reason) => return Err(format!("option {option} is not supported: {reason}")),
+                    None => sorted.ssh.push((key.to_owned(), value.to_owned())),
+                },
+                _ => {
+                    let (mount, ssh) = (MOUNT.join(", "), keywords::heeded().collect::<Vec<_>>().join(", "));
+                    return Err(format!(
+                        "unknown option -o {option}; known are {mount}, and of ssh_config(5) {ssh}"
+                    ));
                 }
-            }
-            _ if key.eq_ignore_ascii_case("proxycommand") => {
-                return Err("option ProxyCommand is not supported; use ProxyJump".to_owned());
-            }
-            _ => {
-                let (mount, ssh) = (MOUNT.join(", "), SSH.join(", "));
-                return Err(format!(
-                    "unknown option -o {option}; known are {mount}, and of ssh_config(5) {ssh}"
-                ));
-            }
+            },
         }
         last_is_list = is_list;
     }

@@ -1,25 +1,33 @@
 //! `ssh_config(5)`: what the user's and the system's files, and `-o`, say about a host.
 //!
-//! The first value of a keyword wins, and `-o` comes first. Keywords that are not listed in [`resolve`] are skipped.
+//! The first value of an option wins, and `-o` comes first. What is done about each option stands in [`keywords`].
 
+mod files;
+pub mod keywords;
+mod lines;
+mod reader;
 mod values;
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use scaup_sftp::ssh::{Agent, Destination, Method, StrictHostKeyChecking};
+use scaup_sftp::ssh::{Agent, Algorithms, Destination, Kind, Method, Offer, StrictHostKeyChecking};
 
 use super::paths;
+pub use files::{Disk, Files};
+use keywords::{KEYWORDS, Keyword};
+use reader::Reader;
+pub use values::Origin;
 use values::Values;
 
 /// Where the system's configuration lies.
 const SYSTEM_DIRECTORY: &str = "/etc/ssh";
-/// Deepest chain of Include files.
-const INCLUDE_DEPTH_MAX: usize = 16;
 /// Longest chain of jump hosts.
 const JUMPS_MAX: usize = 8;
+/// The shortest RSA key that is taken if nothing is said, bits; what is said can only raise it.
+const RSA_BITS_MIN: u32 = 1024;
 
 /// What was asked for, before the files are read.
 #[derive(Debug, Clone, Default)]
@@ -53,17 +61,76 @@ pub enum SshConfigError {
         /// What the system said.
         source: io::Error,
     },
-    /// A value is not of the form it has to have.
-    #[error("{keyword} {value:?} is not valid")]
-    Value {
-        /// The keyword.
+    /// Others than the user may write to a file.
+    #[error(
+        "{path}: others may write to it (mode {mode:04o}), so it is not trusted; chmod 600 {path}",
+        path = .path.display()
+    )]
+    OpenFile {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A file belongs to somebody else.
+    #[error(
+        "{path}: it belongs to the user {owner}, who may change it, so it is not trusted; make a copy of your own, and chmod 600 {path}",
+        path = .path.display()
+    )]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// The number of the user whom it belongs to.
+        owner: u32,
+    },
+    /// Files include each other in a circle, or too many others.
+    #[error("{}: too many files are included", .path.display())]
+    TooManyIncludes {
+        /// The file that is one too many.
+        path: PathBuf,
+    },
+    /// An option that neither Scaup nor `ssh` knows.
+    #[error(
+        "{origin} {keyword} is not known; correct it, or name it with IgnoreUnknown if another program wants it"
+    )]
+    Unknown {
+        /// Where it stands.
+        origin: Origin,
+        /// The option.
         keyword: String,
+    },
+    /// A value is not of the form it has to have.
+    #[error("{origin} {keyword} {value:?} is not valid")]
+    Value {
+        /// Where it stands.
+        origin: Origin,
+        /// The option.
+        keyword: &'static str,
         /// The value.
         value: String,
     },
-    /// Something that would lead elsewhere if it were passed over.
-    #[error("ProxyCommand is not supported; if it goes through another SSH server, name that with ProxyJump")]
-    ProxyCommand,
+    /// Something that would lead elsewhere, or have others trusted, if it were passed over.
+    #[error("{origin} {keyword} {value:?} is not supported: {way_out}")]
+    Unsupported {
+        /// Where it stands.
+        origin: Origin,
+        /// The option.
+        keyword: &'static str,
+        /// The value.
+        value: String,
+        /// What to do instead.
+        way_out: &'static str,
+    },
+    /// A condition that Scaup can't find out.
+    #[error(
+        "{origin} Match {criterion} is not supported: say what holds for this host in a Host block before, or name another file with -F"
+    )]
+    Match {
+        /// Where it stands.
+        origin: Origin,
+        /// The condition.
+        criterion: String,
+    },
     /// Jump hosts that lead in a circle, or too far.
     #[error("more than {JUMPS_MAX} jump hosts")]
     TooManyJumps,
@@ -81,12 +148,21 @@ struct Context<'a> {
 ///
 /// # Errors
 ///
-/// If a file that was named can't be read, or a value is not valid.
+/// If a file can't be read or may not be trusted, or if something in it is not valid or not supported.
 pub fn resolve(wanted: &Wanted) -> Result<Destination, SshConfigError> {
-    resolve_at_depth(wanted, 0)
+    resolve_with(wanted, &Disk)
 }
 
-fn resolve_at_depth(wanted: &Wanted, depth: usize) -> Result<Destination, SshConfigError> {
+/// The same with other files than those of this machine.
+///
+/// # Errors
+///
+/// As for [`resolve`].
+pub fn resolve_with(wanted: &Wanted, files: &dyn Files) -> Result<Destination, SshConfigError> {
+    resolve_at_depth(wanted, files, 0)
+}
+
+fn resolve_at_depth(wanted: &Wanted, files: &dyn Files, depth: usize) -> Result<Destination, SshConfigError> {
     if depth > JUMPS_MAX {
         return Err(SshConfigError::TooManyJumps);
     }
@@ -99,76 +175,138 @@ fn resolve_at_depth(wanted: &Wanted, depth: usize) -> Result<Destination, SshCon
         home: paths::home(),
     };
     let mut values = Values::default();
-    if let Some(user) = &wanted.user {
-        values.add("user", user);
+    let port = wanted.port.map(|port| port.to_string());
+    let named = [("User", wanted.user.as_deref()), ("Port", port.as_deref())];
+    let named = named.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+    let options = wanted.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in named.chain(options) {
+        let unknown = || SshConfigError::Unknown { origin: Origin::CommandLine, keyword: name.to_owned() };
+        values.add(keywords::find(name).ok_or_else(unknown)?, value, &Origin::CommandLine)?;
     }
-    if let Some(port) = wanted.port {
-        values.add("port", &port.to_string());
-    }
-    for (keyword, value) in &wanted.options {
-        values.add(&keyword.to_ascii_lowercase(), value);
-    }
-    if let Some(user) = values.get("user") {
+    if let Some(user) = values.get("User") {
         context.user = user.to_owned();
     }
+    if !read_files(wanted, files, &context, &mut values, false)? {
+        return destination(wanted, files, &values, &context, depth);
+    }
+    // `Match final`: all is read once more, for the name that is connected to, which nothing can change any more.
+    let host = host_name(&values, &wanted.host).replace('%', "%%");
+    values.fix("HostName", &host);
+    read_files(wanted, files, &context, &mut values, true)?;
+    destination(wanted, files, &values, &context, depth)
+}
+
+/// Takes in what all files say; whether they are to be read once more.
+fn read_files(
+    wanted: &Wanted,
+    files: &dyn Files,
+    context: &Context<'_>,
+    values: &mut Values,
+    is_final: bool,
+) -> Result<bool, SshConfigError> {
     let own = user_directory(&context.home);
+    let mut reader = Reader::new(files, context, values, is_final);
     match &wanted.config_file {
         Some(file) if file == Path::new("none") => {}
-        Some(file) => read_file(file, &own, &context, &mut values, 0)
-            .map_err(|source| SshConfigError::File { path: file.clone(), source })?,
+        // As for `ssh`, who names a file vouches for it; not for what that includes.
+        Some(file) => {
+            if !reader.read(file, false, &own)? {
+                let source = io::ErrorKind::NotFound.into();
+                return Err(SshConfigError::File { path: file.clone(), source });
+            }
+        }
         None => {
             let system = PathBuf::from(SYSTEM_DIRECTORY);
-            for (directory, name) in [(own, "config"), (system, "ssh_config")] {
-                // One that is missing or not ours to read says nothing.
-                let _ = read_file(&directory.join(name), &directory, &context, &mut values, 0);
+            for (directory, name, is_checked) in [(own, "config", true), (system, "ssh_config", false)] {
+                let path = directory.join(name);
+                match reader.read(&path, is_checked, &directory) {
+                    // One that is not ours to read says nothing, as for `ssh`.
+                    Err(SshConfigError::File { path: failed, source })
+                        if failed == path && source.kind() == io::ErrorKind::PermissionDenied => {}
+                    read => drop(read?),
+                }
             }
         }
     }
-    destination(wanted, &values, &context, depth)
+    Ok(reader.wants_final)
+}
+
+/// Refuses what Scaup can't heed.
+fn check_supported(values: &Values) -> Result<(), SshConfigError> {
+    let refused = |keyword: &Keyword| {
+        let (said, value) = (values.value(keyword.name)?, values.get(keyword.name)?);
+        Some(SshConfigError::Unsupported {
+            origin: said.origin.clone(),
+            keyword: keyword.name,
+            value: value.to_owned(),
+            way_out: keyword.refusal(value)?,
+        })
+    };
+    KEYWORDS.iter().find_map(refused).map_or(Ok(()), Err)
+}
+
+fn algorithms(values: &Values) -> Result<Algorithms, SshConfigError> {
+    fn offer<K: Kind>(values: &Values, name: &'static str) -> Result<Offer<K>, SshConfigError> {
+        Ok(values.parsed(name, |list| Offer::from_str(list).ok())?.unwrap_or_default())
+    }
+    Ok(Algorithms {
+        kex: offer(values, "KexAlgorithms")?,
+        ciphers: offer(values, "Ciphers")?,
+        message_codes: offer(values, "MACs")?,
+        host_keys: offer(values, "HostKeyAlgorithms")?,
+        authority_signatures: offer(values, "CASignatureAlgorithms")?,
+        user_keys: offer(values, "PubkeyAcceptedAlgorithms")?,
+    })
 }
 
 fn destination(
     wanted: &Wanted,
+    files: &dyn Files,
     values: &Values,
     context: &Context<'_>,
     depth: usize,
 ) -> Result<Destination, SshConfigError> {
-    if values.get("proxycommand").is_some_and(|command| !command.eq_ignore_ascii_case("none")) {
-        return Err(SshConfigError::ProxyCommand);
-    }
+    check_supported(values)?;
     let host = host_name(values, &wanted.host);
-    let user = values.get("user").unwrap_or(&context.local_user).to_owned();
-    let port = values.parsed("port", values::port)?.unwrap_or(22);
+    let user = values.get("User").unwrap_or(&context.local_user).to_owned();
+    let port = values.parsed("Port", values::port)?.unwrap_or(22);
     let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
-    let files = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
-        match values.get(keyword) {
-            Some("none") => Vec::new(),
-            Some(list) => words(list).iter().map(|path| expand(path)).collect(),
+    let known_hosts = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
+        match values.value(keyword).map(|value| value.words.as_slice()) {
+            Some([none]) if none.eq_ignore_ascii_case("none") => Vec::new(),
+            Some(list) => list.iter().map(|path| expand(path)).collect(),
             None => default.iter().map(|path| expand(path)).collect(),
         }
     };
-    let attempts = values.parsed("numberofpasswordprompts", values::count)?.unwrap_or(3);
+    let attempts = values.parsed("NumberOfPasswordPrompts", values::count)?.unwrap_or(3);
     let named = values.identities.iter().filter(|path| *path != "none").map(|path| expand(path));
+    let revoked = values.get("RevokedHostKeys").filter(|path| !path.eq_ignore_ascii_case("none"));
+    let rsa_bits_min = values.parsed("RequiredRSASize", |bits| bits.parse().ok())?;
     Ok(Destination {
         port,
-        host_key_alias: values.get("hostkeyalias").map(str::to_owned),
-        user_known_hosts: files("userknownhostsfile", &["~/.ssh/known_hosts", "~/.ssh/known_hosts2"]),
-        global_known_hosts: files(
-            "globalknownhostsfile",
+        address_family: values.parsed("AddressFamily", values::address_family)?.unwrap_or_default(),
+        host_key_alias: values.get("HostKeyAlias").map(str::to_owned),
+        user_known_hosts: known_hosts("UserKnownHostsFile", &["~/.ssh/known_hosts", "~/.ssh/known_hosts2"]),
+        global_known_hosts: known_hosts(
+            "GlobalKnownHostsFile",
             &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
         ),
+        revoked_host_keys: revoked.map(expand),
+        rsa_bits_min: rsa_bits_min.unwrap_or(RSA_BITS_MIN).max(RSA_BITS_MIN),
         strict_host_key_checking: values
-            .parsed("stricthostkeychecking", values::strict_host_key_checking)?
+            .parsed("StrictHostKeyChecking", values::strict_host_key_checking)?
             .unwrap_or(StrictHostKeyChecking::Ask),
-        hash_known_hosts: values.parsed("hashknownhosts", values::flag)?.unwrap_or(false),
+        hash_known_hosts: values.parsed("HashKnownHosts", values::flag)?.unwrap_or(false),
         methods: methods(values)?,
         // Who may be asked no time is not asked.
         attempts: attempts.max(1),
         // A jump host learns a code only where the user says so.
         unattended_codes: depth == 0
             || wanted.otp_for.iter().any(|name| [&wanted.host, &host].contains(&name)),
-        batch_mode: values.parsed("batchmode", values::flag)?.unwrap_or(false) || attempts == 0,
-        ciphers: values.parsed("ciphers", values::ciphers)?.unwrap_or_default(),
+        batch_mode: values.parsed("BatchMode", values::flag)?.unwrap_or(false) || attempts == 0,
+        kbd_interactive_devices: values.get("KbdInteractiveDevices").map(str::to_owned),
+        algorithms: algorithms(values)?,
+        rekeying: values.parsed_words("RekeyLimit", values::rekeying)?.unwrap_or_default(),
         identities: wanted.identity.iter().cloned().chain(named).collect(),
         default_identities: ["id_ed25519", "id_ecdsa", "id_rsa"]
             .iter()
@@ -176,9 +314,9 @@ fn destination(
             .collect(),
         certificates: values.certificates.iter().map(|path| expand(path)).collect(),
         // A key named on the command line is the one that is meant.
-        identities_only: values.parsed("identitiesonly", values::flag)?.unwrap_or(false)
+        identities_only: values.parsed("IdentitiesOnly", values::flag)?.unwrap_or(false)
             || wanted.identity.is_some(),
-        agent: match values.get("identityagent") {
+        agent: match values.get("IdentityAgent") {
             None | Some("SSH_AUTH_SOCK") => Agent::FromEnvironment,
             Some("none") => Agent::None,
             Some(variable) if variable.starts_with('$') => {
@@ -188,14 +326,14 @@ fn destination(
             Some(path) => Agent::Socket(expand(path)),
         },
         server_alive_interval: values
-            .parsed("serveraliveinterval", values::time)?
+            .parsed("ServerAliveInterval", values::time)?
             .unwrap_or(Duration::from_secs(4)),
-        server_alive_count_max: values.parsed("serveralivecountmax", values::count)?.unwrap_or(2),
+        server_alive_count_max: values.parsed("ServerAliveCountMax", values::count)?.unwrap_or(2),
         connect_timeout: Some(
-            values.parsed("connecttimeout", values::time)?.unwrap_or(Duration::from_secs(15)),
+            values.parsed("ConnectTimeout", values::time)?.unwrap_or(Duration::from_secs(15)),
         )
         .filter(|limit| !limit.is_zero()),
-        jumps: jumps(values.get("proxyjump"), wanted, depth)?,
+        jumps: jumps(values, wanted, files, depth)?,
         host,
         user,
     })
@@ -204,19 +342,30 @@ fn destination(
 /// The name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
 fn host_name(values: &Values, original: &str) -> String {
     let expand = |part: &str| part.replace("%h", original);
-    values.get("hostname").map_or_else(
+    values.get("HostName").map_or_else(
         || original.to_owned(),
         |name| name.split("%%").map(expand).collect::<Vec<_>>().join("%"),
     )
 }
 
-fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Destination>, SshConfigError> {
-    let Some(value) = value.filter(|value| !value.eq_ignore_ascii_case("none")) else {
+fn jumps(
+    values: &Values,
+    wanted: &Wanted,
+    files: &dyn Files,
+    depth: usize,
+) -> Result<Vec<Destination>, SshConfigError> {
+    let Some(said) = values.value("ProxyJump") else { return Ok(Vec::new()) };
+    let value = said.words.concat();
+    if value.eq_ignore_ascii_case("none") {
         return Ok(Vec::new());
-    };
+    }
     let mut chain: Vec<Destination> = Vec::new();
     for (index, hop) in value.split(',').enumerate() {
-        let invalid = || SshConfigError::Value { keyword: "proxyjump".to_owned(), value: hop.to_owned() };
+        let invalid = || SshConfigError::Value {
+            origin: said.origin.clone(),
+            keyword: "ProxyJump",
+            value: hop.to_owned(),
+        };
         let hop = hop.trim().trim_start_matches("ssh://");
         let (user, place) = hop.rsplit_once('@').map_or((None, hop), |(user, place)| (Some(user), place));
         let (host, port) = match place.strip_prefix('[') {
@@ -230,18 +379,26 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
             return Err(invalid());
         }
         let port = port.map(|port| port.parse().map_err(|_| invalid())).transpose()?;
-        // What was said for the target alone does not hold for the way there.
+        // What was said for the target alone does not hold for the way there; what says whom to trust does.
         let shared = [
-            "userknownhostsfile",
-            "globalknownhostsfile",
-            "stricthostkeychecking",
-            "identityagent",
-            "identityfile",
+            "UserKnownHostsFile",
+            "GlobalKnownHostsFile",
+            "StrictHostKeyChecking",
+            "RevokedHostKeys",
+            "RequiredRSASize",
+            "KexAlgorithms",
+            "Ciphers",
+            "MACs",
+            "HostKeyAlgorithms",
+            "CASignatureAlgorithms",
+            "PubkeyAcceptedAlgorithms",
+            "IdentityAgent",
+            "IdentityFile",
+            "IgnoreUnknown",
         ];
-        let options = wanted
-            .options
-            .iter()
-            .filter(|(keyword, _)| shared.contains(&keyword.to_ascii_lowercase().as_str()));
+        let is_shared =
+            |name: &str| keywords::find(name).is_some_and(|keyword| shared.contains(&keyword.name));
+        let options = wanted.options.iter().filter(|(name, _)| is_shared(name));
         let next = Wanted {
             host: host.to_owned(),
             user: user.map(str::to_owned),
@@ -252,7 +409,7 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
             otp_for: wanted.otp_for.clone(),
             directory: wanted.directory.clone(),
         };
-        let next = resolve_at_depth(&next, depth + 1)?;
+        let next = resolve_at_depth(&next, files, depth + 1)?;
         // The first hop may itself need others before it.
         if index == 0 {
             chain.extend(next.jumps.iter().cloned());
@@ -268,12 +425,12 @@ fn jumps(value: Option<&str>, wanted: &Wanted, depth: usize) -> Result<Vec<Desti
 /// The methods that may be tried, in the order that is preferred.
 fn methods(values: &Values) -> Result<Vec<Method>, SshConfigError> {
     let mut methods = values
-        .get("preferredauthentications")
+        .get("PreferredAuthentications")
         .map_or_else(|| Method::ALL.to_vec(), |list| list.split(',').filter_map(method).collect());
     for (keyword, method) in [
-        ("pubkeyauthentication", Method::PublicKey),
-        ("kbdinteractiveauthentication", Method::KeyboardInteractive),
-        ("passwordauthentication", Method::Password),
+        ("PubkeyAuthentication", Method::PublicKey),
+        ("KbdInteractiveAuthentication", Method::KeyboardInteractive),
+        ("PasswordAuthentication", Method::Password),
     ] {
         if values.parsed(keyword, values::permission)? == Some(false) {
             methods.retain(|other| *other != method);
@@ -325,176 +482,17 @@ fn user_directory(home: &Path) -> PathBuf {
     home.join(".ssh")
 }
 
-/// Takes in what a file says about the host. Its Includes are relative to `base`.
-fn read_file(
-    path: &Path,
-    base: &Path,
-    context: &Context<'_>,
-    values: &mut Values,
-    depth: usize,
-) -> io::Result<()> {
-    let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-    let mut holds = true;
-    for line in text.lines() {
-        let Some((keyword, value)) = split_line(line) else { continue };
-        match keyword.as_str() {
-            "host" => holds = matches_list(context.original_host, words(&value).iter().map(String::as_str)),
-            "match" => holds = matches_conditions(&value, context, values),
-            _ if !holds => {}
-            "include" if depth < INCLUDE_DEPTH_MAX => {
-                for pattern in words(&value) {
-                    for file in included(&pattern, base, &context.home) {
-                        let _ = read_file(&file, base, context, values, depth + 1);
-                    }
-                }
-            }
-            keyword => values.add_from_file(keyword, &value),
-        }
-    }
-    Ok(())
-}
-
-/// The words of a value: separated by blanks, unless these stand in quotes; up to a comment.
-fn words(value: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut rest = value.trim_start();
-    while !rest.is_empty() && !rest.starts_with('#') {
-        let (word, behind) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => rest.split_at(rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len())),
-        };
-        words.push(word.to_owned());
-        rest = behind.trim_start();
-    }
-    words
-}
-
-/// The keyword in lower case, and its value as it stands; separated by blanks, or by one `=`.
-fn split_line(line: &str) -> Option<(String, String)> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return None;
-    }
-    let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=')?;
-    let (keyword, rest) = line.split_at(end);
-    let rest = rest.trim_start();
-    let value = rest.strip_prefix('=').unwrap_or(rest).trim();
-    Some((keyword.to_ascii_lowercase(), value.to_owned()))
-}
-
-fn matches_list<'a>(text: &str, patterns: impl Iterator<Item = &'a str>) -> bool {
-    let mut found = false;
-    for pattern in patterns {
-        match pattern.strip_prefix('!') {
-            Some(negated) if matches_pattern(text, negated) => return false,
-            Some(_) => {}
-            None => found |= matches_pattern(text, pattern),
-        }
-    }
-    found
-}
-
-/// `Match`: all conditions have to hold. Those that would run a command or need the final host name do not.
-fn matches_conditions(conditions: &str, context: &Context<'_>, values: &Values) -> bool {
-    let mut words = words(conditions).into_iter();
-    while let Some(word) = words.next() {
-        let (negated, criterion) = word.strip_prefix('!').map_or((false, word.as_str()), |word| (true, word));
-        let criterion = criterion.to_ascii_lowercase();
-        if criterion == "all" {
-            if negated {
-                return false;
-            }
-            continue;
-        }
-        let Some(patterns) = words.next() else { return false };
-        let host = host_name(values, context.original_host);
-        let text = match criterion.as_str() {
-            "host" => &host,
-            "originalhost" => context.original_host,
-            "user" => values.get("user").unwrap_or(&context.user),
-            "localuser" => &context.local_user,
-            _ => return false,
-        };
-        if matches_list(text, patterns.split(',')) == negated {
-            return false;
-        }
-    }
-    true
-}
-
-/// The files that an Include names, in the order of their names: relative to `base`, with patterns in any part of the path (glob(7)).
-fn included(pattern: &str, base: &Path, home: &Path) -> Vec<PathBuf> {
-    let below = |directory: &Path, pattern: &str| {
-        format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy()))
-    };
-    let mut pattern = match pattern.strip_prefix("~/") {
-        Some(pattern) => below(home, pattern),
-        None if pattern.starts_with('/') => pattern.to_owned(),
-        None => below(base, pattern),
-    };
-    // Two stars are as good as one; to the library they would be directories at any depth.
-    while pattern.contains("**") {
-        pattern = pattern.replace("**", "*");
-    }
-    // A name that begins with a dot is only meant where the pattern has it, too. The library's own option for that misses those, and
-    // does not live with names that are no UTF-8.
-    let is_meant = |path: &PathBuf| {
-        let starts_with_dot = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(b".");
-        let mut parts = path.components().zip(Path::new(&pattern).components());
-        parts.all(|(name, pattern)| !starts_with_dot(name) || starts_with_dot(pattern))
-    };
-    match glob::glob(&pattern) {
-        Ok(paths) => paths.flatten().filter(is_meant).collect(),
-        // What is no pattern stands for itself.
-        Err(_) => vec![PathBuf::from(pattern)],
-    }
-}
-
-/// Whether a name is what a pattern of hosts or users means (`ssh_config(5)`, PATTERNS), in capitals or not.
-fn matches_pattern(text: &str, pattern: &str) -> bool {
-    scaup_sftp::ssh::matches_pattern(&text.to_lowercase(), &pattern.to_lowercase())
-}
-
 /// The hosts that a file, and those that it includes, name without patterns, in their order.
 ///
 /// # Errors
 ///
 /// If the file can't be read.
 pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
-    let all = host_names_at_depth(file, &paths::home(), 0)
-        .map_err(|source| SshConfigError::File { path: file.to_owned(), source })?;
+    let all = reader::host_names(&Disk, file, &paths::home())?;
     let mut names: Vec<String> = Vec::new();
     for name in all {
         if !names.contains(&name) {
             names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-fn host_names_at_depth(file: &Path, home: &Path, depth: usize) -> io::Result<Vec<String>> {
-    let text = String::from_utf8_lossy(&std::fs::read(file)?).into_owned();
-    let mut names = Vec::new();
-    // Which hosts the lines are about. Behind a Match it may be any.
-    let mut about = vec!["*".to_owned()];
-    for (keyword, value) in text.lines().filter_map(split_line) {
-        match keyword.as_str() {
-            "host" => {
-                about = words(&value);
-                names.extend(about.iter().filter(|name| !name.contains(['*', '?', '!'])).cloned());
-            }
-            "match" => about = vec!["*".to_owned()],
-            "include" if depth < INCLUDE_DEPTH_MAX => {
-                let files =
-                    words(&value).into_iter().flat_map(|path| included(&path, &user_directory(home), home));
-                for file in files {
-                    // One that is missing or not ours to read says nothing.
-                    let found = host_names_at_depth(&file, home, depth + 1).unwrap_or_default();
-                    let is_meant = |name: &String| matches_list(name, about.iter().map(String::as_str));
-                    names.extend(found.into_iter().filter(is_meant));
-                }
-            }
-            _ => {}
         }
     }
     Ok(names)
@@ -523,7 +521,7 @@ mod tests {
 
     #[test]
     fn negated_patterns_and_match_blocks() {
-        let config = "Host *.org !bad.org\n  User a\nMatch host \"x\"\nMatch originalhost x user root\n  Port 5\nMatch exec true\n  Port 6\nMatch all\n  Port 7\n";
+        let config = "Host *.org !bad.org\n  User a\nMatch host \"x\"\nMatch originalhost x user root\n  Port 5\nMatch all\n  Port 7\n";
         assert_eq!(resolved(config, "good.org").user, "a");
         assert_ne!(resolved(config, "bad.org").user, "a");
         assert_eq!(resolved(config, "good.org").port, 7);

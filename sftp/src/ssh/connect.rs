@@ -6,20 +6,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::Preferred;
 use russh::client::{self, Config, Handle, Handler};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Limits, Preferred};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::destination::{Destination, StrictHostKeyChecking};
+use super::destination::{AddressFamily, Destination, Rekeying, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::keys::is_too_short;
 use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
 use super::patience::Words;
+use super::revoked::RevokedKeys;
 use super::session::{Session, Way};
 use crate::text::Line;
 
@@ -61,6 +63,8 @@ async fn connect_one(
 ) -> Result<Session, ConnectError> {
     interaction.progress(Progress::Connecting(destination.shown()));
     let mut confirmed: Option<PublicKey> = None;
+    let revoked = RevokedKeys::load(destination)
+        .map_err(|problem| ConnectError::HostKey { host: destination.known_host_name(), problem })?;
     loop {
         let known = KnownHost::load(destination);
         let seen = Arc::new(Mutex::new(None));
@@ -68,6 +72,7 @@ async fn connect_one(
         let client = Client {
             destination: destination.clone(),
             known: known.clone(),
+            revoked: revoked.clone(),
             confirmed: confirmed.clone(),
             seen: Arc::clone(&seen),
             words: Arc::clone(&words),
@@ -135,7 +140,7 @@ async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectEr
         .await
         .map_err(|error| unreachable(error.to_string()))?;
     let mut last = "the name has no address".to_owned();
-    for address in addresses {
+    for address in addresses.filter(|address| is_of_family(*address, destination.address_family)) {
         let connecting = TcpStream::connect(address);
         let connected = match destination.connect_timeout {
             Some(limit) => tokio::time::timeout(limit, connecting)
@@ -151,6 +156,14 @@ async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectEr
     Err(unreachable(last))
 }
 
+fn is_of_family(address: std::net::SocketAddr, family: AddressFamily) -> bool {
+    match family {
+        AddressFamily::Any => true,
+        AddressFamily::Inet => address.is_ipv4(),
+        AddressFamily::Inet6 => address.is_ipv6(),
+    }
+}
+
 /// Small packets go at once, and a dead road is noticed even in the middle of an upload.
 fn prepare(stream: TcpStream) -> io::Result<(TcpStream, Socket)> {
     stream.set_nodelay(true)?;
@@ -162,34 +175,42 @@ fn prepare(stream: TcpStream) -> io::Result<(TcpStream, Socket)> {
 
 fn config(destination: &Destination, known: &KnownHost) -> Config {
     let alive = Some(destination.server_alive_interval).filter(|interval| !interval.is_zero());
-    // The types on record first: a server with several keys would else show one that is not known.
+    let offered = &destination.algorithms;
+    let mut algorithms = offered.host_keys.keys();
     let recorded = known.algorithms();
-    let mut algorithms: Vec<Algorithm> = Preferred::DEFAULT
-        .key
-        .iter()
-        .filter(|algorithm| **algorithm != Algorithm::Rsa { hash: None })
-        .cloned()
-        .collect();
     let is_recorded = |algorithm: &Algorithm| match algorithm {
         Algorithm::Rsa { .. } => recorded.iter().any(|recorded| matches!(recorded, Algorithm::Rsa { .. })),
         other => recorded.contains(other),
     };
-    algorithms.sort_by_key(|algorithm| !is_recorded(algorithm));
-    let certificates = if known.has_authorities() { algorithms.clone() } else { Vec::new() };
+    // The types on record first: a server with several keys would else show one that is not known.
+    if !offered.host_keys.is_in_users_order() {
+        algorithms.sort_by_key(|algorithm| !is_recorded(algorithm));
+    }
+    let certificates = if known.has_authorities() { offered.host_keys.certificates() } else { Vec::new() };
     Config {
         window_size: WINDOW,
         maximum_packet_size: PACKET_MAX,
         keepalive_interval: alive,
         keepalive_max: destination.server_alive_count_max,
+        limits: limits(destination.rekeying),
         preferred: Preferred {
             key: Cow::Owned(algorithms),
             host_key_certificates: Cow::Owned(certificates),
-            cipher: Cow::Owned(destination.ciphers.names().to_vec()),
+            kex: Cow::Owned(offered.kex.for_library()),
+            cipher: Cow::Owned(offered.ciphers.for_library()),
+            mac: Cow::Owned(offered.message_codes.for_library()),
             ..Preferred::DEFAULT
         },
         nodelay: true,
         ..Config::default()
     }
+}
+
+/// The library's ciphers bear no more than its own limit of bytes.
+fn limits(rekeying: Rekeying) -> Limits {
+    let usual = Limits::default();
+    let bytes = rekeying.bytes.unwrap_or(usual.rekey_write_limit).min(usual.rekey_write_limit);
+    Limits::new(bytes, bytes, rekeying.time.unwrap_or(usual.rekey_time_limit))
 }
 
 /// What was found about the server's key when it was not accepted.
@@ -202,6 +223,7 @@ enum Seen {
 pub(super) struct Client {
     destination: Destination,
     known: KnownHost,
+    revoked: RevokedKeys,
     confirmed: Option<PublicKey>,
     seen: Arc<Mutex<Option<Seen>>>,
     words: Arc<Words>,
@@ -212,11 +234,23 @@ pub(super) struct Client {
 
 impl Client {
     fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), Seen> {
+        let (key, authority) = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => (key.key_data(), None),
+            PublicKeyOrCertificate::Certificate(shown) => (shown.public_key(), Some(shown.signature_key())),
+        };
+        if let Some(bits) = is_too_short(key, self.destination.rsa_bits_min) {
+            let bits_min = self.destination.rsa_bits_min;
+            return Err(Seen::Refused(HostKeyProblem::ShortRsaKey { bits, bits_min }));
+        }
+        if let Some(problem) = self.revoked.problem(std::iter::once(key).chain(authority)) {
+            return Err(Seen::Refused(problem));
+        }
         let key = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => key,
             PublicKeyOrCertificate::Certificate(certificate) => {
+                let signatures = &self.destination.algorithms.authority_signatures;
                 let name = self.destination.host_key_alias.as_ref().unwrap_or(&self.destination.host);
-                match self.known.judge_certificate(certificate, &name.to_lowercase()) {
+                match self.known.judge_certificate(certificate, &name.to_lowercase(), signatures) {
                     CertificateVerdict::Valid => return Ok(()),
                     CertificateVerdict::Invalid(reason) => {
                         return Err(Seen::Refused(HostKeyProblem::Certificate(reason)));
@@ -311,24 +345,29 @@ fn keep(destination: &Destination, key: &PublicKey) -> Result<Option<PathBuf>, C
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ssh::{Agent, Ciphers, Method};
+    use crate::ssh::{Agent, Algorithms, Method};
 
     /// A destination with nothing but a place.
     pub(crate) fn destination(host: &str, port: u16) -> Destination {
         Destination {
             host: host.to_owned(),
             port,
+            address_family: AddressFamily::Any,
             user: "alice".to_owned(),
             host_key_alias: None,
             user_known_hosts: Vec::new(),
             global_known_hosts: Vec::new(),
+            revoked_host_keys: None,
+            rsa_bits_min: 1024,
             strict_host_key_checking: StrictHostKeyChecking::Ask,
             hash_known_hosts: false,
             methods: Method::ALL.to_vec(),
             attempts: 3,
             batch_mode: false,
             unattended_codes: true,
-            ciphers: Ciphers::default(),
+            kbd_interactive_devices: None,
+            algorithms: Algorithms::default(),
+            rekeying: Rekeying::default(),
             identities: Vec::new(),
             default_identities: Vec::new(),
             certificates: Vec::new(),

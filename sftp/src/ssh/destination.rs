@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ciphers::Ciphers;
+use super::algorithms::Algorithms;
 use crate::text::Line;
 
 /// What to do about host keys that are not known (`StrictHostKeyChecking`).
@@ -46,6 +46,27 @@ pub enum Agent {
     None,
 }
 
+/// Which addresses of a host may be connected to (`AddressFamily`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AddressFamily {
+    /// All.
+    #[default]
+    Any,
+    /// IPv4 only.
+    Inet,
+    /// IPv6 only.
+    Inet6,
+}
+
+/// When new keys are agreed on for a connection (`RekeyLimit`); `None` leaves it to the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rekeying {
+    /// After this many bytes in one direction.
+    pub bytes: Option<usize>,
+    /// After this time.
+    pub time: Option<Duration>,
+}
+
 /// A server, and how to log in there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
@@ -53,6 +74,8 @@ pub struct Destination {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Which of its addresses may be connected to.
+    pub address_family: AddressFamily,
     /// The user to log in as.
     pub user: String,
     /// The name under which its key is known, if another.
@@ -61,6 +84,10 @@ pub struct Destination {
     pub user_known_hosts: Vec<PathBuf>,
     /// The system's files of known hosts.
     pub global_known_hosts: Vec<PathBuf>,
+    /// A file of keys that no host may have, nor an authority that signed for it (`RevokedHostKeys`).
+    pub revoked_host_keys: Option<PathBuf>,
+    /// The shortest RSA key that a host or the user may have, bits (`RequiredRSASize`).
+    pub rsa_bits_min: u32,
     /// What to do about unknown keys.
     pub strict_host_key_checking: StrictHostKeyChecking,
     /// Whether new entries hide the host's name.
@@ -73,8 +100,12 @@ pub struct Destination {
     pub batch_mode: bool,
     /// Whether its questions for a code may be answered without a person: whoever answers questions heeds it.
     pub unattended_codes: bool,
-    /// The ciphers to offer.
-    pub ciphers: Ciphers,
+    /// The devices that keyboard-interactive authentication is asked to go by (`KbdInteractiveDevices`).
+    pub kbd_interactive_devices: Option<String>,
+    /// The algorithms to offer.
+    pub algorithms: Algorithms,
+    /// When new keys are agreed on.
+    pub rekeying: Rekeying,
     /// Identity files that the user named, in order.
     pub identities: Vec<PathBuf>,
     /// Identity files to try if none was named.

@@ -21,6 +21,22 @@ pub enum HostKeyProblem {
         /// Its line.
         line: usize,
     },
+    /// Nobody can tell which keys are revoked.
+    #[error("it can't be told whether the key is revoked (RevokedHostKeys {}): {reason}", .file.display())]
+    RevocationsUnreadable {
+        /// The file that would say so.
+        file: PathBuf,
+        /// Why it can't be read.
+        reason: String,
+    },
+    /// An RSA key that is too short.
+    #[error("the RSA key has {bits} bits only, and RequiredRSASize is {bits_min}")]
+    ShortRsaKey {
+        /// Its length.
+        bits: u32,
+        /// What is required.
+        bits_min: u32,
+    },
     /// The key is marked as revoked.
     #[error("the key is revoked ({}:{line})", .file.display())]
     Revoked {

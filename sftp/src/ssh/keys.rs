@@ -1,10 +1,14 @@
 //! Identities: key files, and keys in the agent.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::{AgentClient, AgentStream};
+use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
@@ -149,8 +153,20 @@ fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
 ///
 /// What is wrong with it, in words.
 pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = Zeroizing::new(text);
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut file = File::open(path).map_err(failed)?;
+    let mut text = Zeroizing::new(String::new());
+    let metadata = file.metadata().map_err(failed)?;
+    file.read_to_string(&mut text).map_err(failed)?;
+    // As `ssh` has it (sshkey_perm_ok): what belongs to somebody else, such as root's keys for a group, is for them to keep.
+    let is_ours = metadata.uid() == rustix::process::getuid().as_raw();
+    let is_open_to_others = is_ours && metadata.mode() & 0o077 != 0;
+    if is_open_to_others && PublicKey::from_openssh(text.trim()).is_err() {
+        let (path, mode) = (path.display(), metadata.mode() & 0o777);
+        return Err(format!(
+            "{path}: a private key that others may read or change (mode {mode:04o}) is not used; chmod 600 {path}"
+        ));
+    }
     if !pem::is_encrypted(&text) {
         match SecretKey::decode(&text, None) {
             Ok(key) => return Ok(KeyFile::Open(key)),
@@ -165,6 +181,11 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
         }
     }
     Ok(KeyFile::Locked { public: public_half(path), text })
+}
+
+/// The length of an RSA key that is too short, bits.
+pub(super) fn is_too_short(key: &KeyData, bits_min: u32) -> Option<u32> {
+    key.rsa().map(|key| key.key_size()).filter(|bits| *bits < bits_min)
 }
 
 /// Asks for the passphrase of a key file until it is right, or was typed as often as it may be.

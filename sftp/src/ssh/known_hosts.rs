@@ -10,6 +10,7 @@ use hmac::{Hmac, Mac};
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use sha1::Sha1;
 
+use super::algorithms::{AuthoritySignature, Offer};
 use super::destination::Destination;
 
 /// What a line says beside the key.
@@ -67,14 +68,15 @@ impl KnownHost {
         let mut lines = Vec::new();
         for file in files {
             let Ok(text) = std::fs::read(file) else { continue };
-            let text = String::from_utf8_lossy(&text);
-            for (index, line) in text.lines().enumerate() {
-                if let Some((marker, key)) = parse(line, &name) {
-                    lines.push(Line { file: file.clone(), number: index + 1, marker, key });
-                }
-            }
+            lines.extend(lines_of(file, &String::from_utf8_lossy(&text), &name));
         }
         Self { lines }
+    }
+
+    /// What one file says of the host called `name`.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of_text(text: &str, name: &str) -> Self {
+        Self { lines: lines_of(Path::new("known_hosts"), text, name).collect() }
     }
 
     /// The types of the keys on record: they are asked for first, as a server with several would else show one that is not known.
@@ -107,8 +109,13 @@ impl KnownHost {
         }
     }
 
-    /// Judges a certificate, for the host called `host` (without a port).
-    pub(super) fn judge_certificate(&self, certificate: &Certificate, host: &str) -> CertificateVerdict {
+    /// Judges a certificate, for the host called `host` (without a port), under which an authority may sign in these ways.
+    pub(super) fn judge_certificate(
+        &self,
+        certificate: &Certificate,
+        host: &str,
+        signatures: &Offer<AuthoritySignature>,
+    ) -> CertificateVerdict {
         let of = |marker| self.lines.iter().filter(move |line| line.marker == marker);
         let is_revoked = of(Marker::Revoked).any(|line| {
             line.key.key_data() == certificate.signature_key()
@@ -120,6 +127,11 @@ impl KnownHost {
         }
         if !of(Marker::CertAuthority).any(|line| line.key.key_data() == certificate.signature_key()) {
             return CertificateVerdict::Untrusted;
+        }
+        let signature = certificate.signature().algorithm();
+        if !signatures.contains(signature.as_str()) {
+            let reason = format!("it is signed with {signature}, which is not among CASignatureAlgorithms");
+            return CertificateVerdict::Invalid(reason);
         }
         if !certificate.cert_type().is_host() {
             return invalid("it is no host's certificate");
@@ -139,6 +151,14 @@ impl KnownHost {
             Err(_) => invalid("it has expired, is not valid yet, or its signature is wrong"),
         }
     }
+}
+
+/// The lines of a file that speak of the host called `name`.
+fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = Line> {
+    text.lines().enumerate().filter_map(move |(index, line)| {
+        let (marker, key) = parse(line, name)?;
+        Some(Line { file: file.to_owned(), number: index + 1, marker, key })
+    })
 }
 
 /// The marker and key of a line that speaks of the host called `name`.
@@ -265,14 +285,6 @@ mod tests {
         PublicKey::from_openssh(text).unwrap()
     }
 
-    fn known(text: &str, name: &str) -> KnownHost {
-        let lines = text.lines().enumerate().filter_map(|(index, line)| {
-            let (marker, key) = parse(line, name)?;
-            Some(Line { file: "known_hosts".into(), number: index + 1, marker, key })
-        });
-        KnownHost { lines: lines.collect() }
-    }
-
     #[test]
     fn lines_are_found_by_every_way_of_naming_a_host() {
         for (field, name, found) in [
@@ -287,7 +299,7 @@ mod tests {
             ("host", "[host]:2222", false),
             ("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=", "host", false),
         ] {
-            let known = known(&format!("{field}\t {ONE} a comment"), name);
+            let known = KnownHost::of_text(&format!("{field}\t {ONE} a comment"), name);
             assert_eq!(known.judge(&key(ONE)) == Verdict::Known, found, "{field} {name}");
         }
     }
@@ -314,19 +326,22 @@ mod tests {
 
     #[test]
     fn a_revoked_key_is_refused_even_where_it_is_known() {
-        let known = known(&format!("host {ONE}\n@revoked * {ONE}"), "host");
+        let known = KnownHost::of_text(&format!("host {ONE}\n@revoked * {ONE}"), "host");
         assert!(matches!(known.judge(&key(ONE)), Verdict::Revoked { line: 2, .. }));
     }
 
     #[test]
     fn one_of_several_keys_is_enough_and_bad_lines_do_no_harm() {
-        let known = known(&format!("host garbage\n|1|x|y {ONE}\n\n# {ONE}\nhost {TWO}\nhost {ONE}"), "host");
+        let known = KnownHost::of_text(
+            &format!("host garbage\n|1|x|y {ONE}\n\n# {ONE}\nhost {TWO}\nhost {ONE}"),
+            "host",
+        );
         assert_eq!(known.judge(&key(ONE)), Verdict::Known);
     }
 
     #[test]
     fn authorities_are_no_host_keys() {
-        let known = known(&format!("@cert-authority host {ONE}"), "host");
+        let known = KnownHost::of_text(&format!("@cert-authority host {ONE}"), "host");
         assert_eq!(known.judge(&key(ONE)), Verdict::Unknown);
         assert!(known.has_authorities());
     }

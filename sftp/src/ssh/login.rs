@@ -8,6 +8,7 @@ use std::time::Duration;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
+use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
@@ -275,7 +276,13 @@ impl Login<'_> {
             Ok(KeyFile::Locked { text, public }) => match self.held.and_then(|held| held.get(&text)) {
                 Some(key) => key,
                 None => {
-                    // Nobody should type a passphrase for a key that the server does not want.
+                    // Nobody should type a passphrase for a key that may not be offered, or that the server does not want.
+                    let shown = certificate.as_deref().map(Certificate::public_key);
+                    let shown = shown.or_else(|| public.as_ref().map(PublicKey::key_data));
+                    if shown.is_some_and(|key| self.is_ruled_out(key, certificate.is_some(), path.display()))
+                    {
+                        return Ok(None);
+                    }
                     if let Some(refused) = self.try_public(public, certificate.as_deref()).await? {
                         return Ok(Some(refused));
                     }
@@ -289,6 +296,7 @@ impl Login<'_> {
                 }
             },
             Err(reason) => {
+                tracing::warn!("{reason}");
                 self.unusable.push(reason);
                 return Ok(None);
             }
@@ -297,8 +305,12 @@ impl Login<'_> {
         if certificate.as_ref().is_some_and(|certificate| certificate.public_key() != public.key_data()) {
             return Ok(None);
         }
+        if self.is_ruled_out(public.key_data(), certificate.is_some(), path.display()) {
+            return Ok(None);
+        }
         self.offers += 1;
-        let (user, hash) = (self.destination.user.clone(), self.rsa_hash(public.algorithm()).await);
+        let (user, hash) =
+            (self.destination.user.clone(), self.rsa_hash(public.algorithm(), certificate.is_some()).await);
         let mut signer = KeySigner(key);
         let signed = match certificate {
             Some(certificate) => {
@@ -327,12 +339,12 @@ impl Login<'_> {
         let mut nobody = AgentClient::connect(tokio::io::empty());
         let answer = match (certificate, public) {
             (Some(certificate), _) => {
-                let hash = self.rsa_hash(certificate.public_key().algorithm()).await;
+                let hash = self.rsa_hash(certificate.public_key().algorithm(), true).await;
                 let certificate = certificate.clone();
                 self.handle.authenticate_certificate_with(user, certificate, hash, &mut nobody).await
             }
             (None, Some(public)) => {
-                let hash = self.rsa_hash(public.algorithm()).await;
+                let hash = self.rsa_hash(public.algorithm(), false).await;
                 self.handle.authenticate_publickey_with(user, public, hash, &mut nobody).await
             }
             (None, None) => return Ok(None),
@@ -348,13 +360,15 @@ impl Login<'_> {
     }
 
     async fn offer_from_agent(&mut self, held: AgentIdentity) -> Result<Option<Step>, ConnectError> {
-        self.offers += 1;
-        let hash = match &held {
-            AgentIdentity::PublicKey { key, .. } => self.rsa_hash(key.algorithm()).await,
-            AgentIdentity::Certificate { certificate, .. } => {
-                self.rsa_hash(certificate.public_key().algorithm()).await
-            }
+        let (key, is_certificate) = match &held {
+            AgentIdentity::PublicKey { key, .. } => (key.key_data(), false),
+            AgentIdentity::Certificate { certificate, .. } => (certificate.public_key(), true),
         };
+        if self.is_ruled_out(key, is_certificate, "a key in the agent") {
+            return Ok(None);
+        }
+        self.offers += 1;
+        let hash = self.rsa_hash(key.algorithm(), is_certificate).await;
         let Some(agent) = self.agent.as_mut() else { return Ok(None) };
         let agent = agent.get_mut().unwrap_or_else(PoisonError::into_inner);
         let user = self.destination.user.clone();
@@ -376,15 +390,27 @@ impl Login<'_> {
         }
     }
 
-    /// The hash for signatures with RSA keys: never SHA-1. For other keys there is none to choose, and the server's word is not waited for.
-    async fn rsa_hash(&self, algorithm: Algorithm) -> Option<HashAlg> {
-        if !algorithm.is_rsa() {
+    /// Whether the configuration forbids to offer a key; then it is noted why.
+    fn is_ruled_out(&mut self, key: &KeyData, is_certificate: bool, name: impl std::fmt::Display) -> bool {
+        let user_keys = &self.destination.algorithms.user_keys;
+        let reason = if let Some(bits) = keys::is_too_short(key, self.destination.rsa_bits_min) {
+            format!("{name}: {bits} bits are fewer than RequiredRSASize")
+        } else if user_keys.hash(&key.algorithm(), is_certificate, None).is_none() {
+            format!("{name}: PubkeyAcceptedAlgorithms rules {} out", key.algorithm())
+        } else {
+            return false;
+        };
+        self.unusable.push(reason);
+        true
+    }
+
+    /// The hash for signatures with RSA keys. For other keys there is none to choose, and the server's word is not waited for.
+    async fn rsa_hash(&self, algorithm: Algorithm, is_certificate: bool) -> Option<HashAlg> {
+        if !matches!(algorithm, Algorithm::Rsa { .. }) {
             return None;
         }
-        match self.handle.best_supported_rsa_hash().await {
-            Ok(Some(Some(hash))) => Some(hash),
-            _ => Some(HashAlg::Sha256),
-        }
+        let servers_choice = self.handle.best_supported_rsa_hash().await.ok().flatten().flatten();
+        self.destination.algorithms.user_keys.hash(&algorithm, is_certificate, servers_choice).flatten()
     }
 
     /// Goes through the server's prompts, any number of rounds (RFC 4256), and again if what was typed is wrong.
@@ -429,7 +455,7 @@ impl Login<'_> {
         let user = self.destination.user.clone();
         let mut response = self
             .handle
-            .authenticate_keyboard_interactive_start(user, None)
+            .authenticate_keyboard_interactive_start(user, self.destination.kbd_interactive_devices.clone())
             .await
             .map_err(|error| self.broken(&error))?;
         let mut asked = Vec::new();

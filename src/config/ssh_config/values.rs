@@ -1,87 +1,138 @@
 //! The values that hold for one host, and what they mean.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use scaup_sftp::ssh::{Ciphers, StrictHostKeyChecking};
+use scaup_sftp::ssh::{AddressFamily, Rekeying, StrictHostKeyChecking};
 
-use super::{SshConfigError, words};
+use super::SshConfigError;
+use super::keywords::{Form, Keyword, Treatment};
+use super::lines::words;
 
 /// The names of ports: services(5).
 const SERVICES: &str = "/etc/services";
 
-/// The values that hold for one host: each keyword's first, and all of those that add up.
+/// Who gave a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    CommandLine,
+    /// This line of a file.
+    Line(PathBuf, usize),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine => formatter.write_str("option"),
+            Self::Line(file, line) => write!(formatter, "{}:{line}:", file.display()),
+        }
+    }
+}
+
+/// What was said about an option.
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    pub(super) words: Vec<String>,
+    pub(super) origin: Origin,
+}
+
+/// The values that hold for one host: each option's first, and all of those that add up.
 #[derive(Default)]
 pub(super) struct Values {
-    single: HashMap<String, String>,
+    single: HashMap<&'static str, Value>,
     pub(super) identities: Vec<String>,
     pub(super) certificates: Vec<String>,
 }
 
 impl Values {
-    pub(super) fn add(&mut self, keyword: &str, value: &str) {
-        match keyword {
-            // Its old name.
-            "challengeresponseauthentication" => self.add("kbdinteractiveauthentication", value),
-            "identityfile" => self.identities.extend(words(value)),
-            "certificatefile" => self.certificates.extend(words(value)),
-            // The first of the two wins.
-            "proxycommand" if self.single.contains_key("proxyjump") => {}
-            "proxyjump" if self.single.contains_key("proxycommand") => {}
-            "userknownhostsfile" | "globalknownhostsfile" | "proxycommand" => {
-                self.single.entry(keyword.to_owned()).or_insert_with(|| value.to_owned());
-            }
-            // What takes one word.
-            _ => {
-                self.single.entry(keyword.to_owned()).or_insert_with(|| first_word(value));
-            }
-        }
-    }
-
-    /// Adds what a file says. A value that means nothing here is passed over where Scaup can do without: another version of `ssh` may
-    /// know it, and whom that lets in is not to be stopped.
-    pub(super) fn add_from_file(&mut self, keyword: &str, value: &str) {
-        let word = first_word(value);
-        let means_something = match keyword {
-            "serveraliveinterval" | "connecttimeout" => time(&word).is_some(),
-            "serveralivecountmax" | "numberofpasswordprompts" => count(&word).is_some(),
-            "hashknownhosts" | "identitiesonly" | "batchmode" => flag(&word).is_some(),
-            "pubkeyauthentication"
-            | "passwordauthentication"
-            | "kbdinteractiveauthentication"
-            | "challengeresponseauthentication" => permission(&word).is_some(),
-            "ciphers" => ciphers(&word).is_some(),
-            _ => true,
+    /// Adds what was said, unless an earlier word holds.
+    pub(super) fn add(
+        &mut self,
+        keyword: &'static Keyword,
+        value: &str,
+        origin: &Origin,
+    ) -> Result<(), SshConfigError> {
+        let invalid = || SshConfigError::Value {
+            origin: origin.clone(),
+            keyword: keyword.name,
+            value: value.to_owned(),
         };
-        if means_something {
-            self.add(keyword, value);
-        } else {
-            tracing::warn!(keyword, value, "a value of the ssh configuration is not known and passed over");
+        let words = match keyword.treatment {
+            Treatment::Heeded(form) => {
+                let words = words(value).ok_or_else(invalid)?;
+                let as_many_as_there_may_be = match form {
+                    Form::Word | Form::List => words.len() == 1,
+                    Form::Words => !words.is_empty(),
+                };
+                if !as_many_as_there_may_be {
+                    return Err(invalid());
+                }
+                words
+            }
+            Treatment::Refused(..) => match words(value) {
+                Some(words) => vec![words.join(" ")],
+                None => vec![value.to_owned()],
+            },
+            Treatment::Structure | Treatment::NeverDone(_) | Treatment::WithoutEffect(_) => return Ok(()),
+        };
+        match keyword.name {
+            "IdentityFile" => add_new(&mut self.identities, words),
+            "CertificateFile" => add_new(&mut self.certificates, words),
+            // The first of the two wins.
+            "ProxyCommand" if self.single.contains_key("ProxyJump") => {}
+            "ProxyJump" if self.single.contains_key("ProxyCommand") => {}
+            name => {
+                self.single.entry(name).or_insert_with(|| Value { words, origin: origin.clone() });
+            }
         }
+        Ok(())
     }
 
-    pub(super) fn get(&self, keyword: &str) -> Option<&str> {
-        self.single.get(keyword).map(String::as_str)
+    /// Leaves no room for another value.
+    pub(super) fn fix(&mut self, name: &'static str, value: &str) {
+        let value = Value { words: vec![value.to_owned()], origin: Origin::CommandLine };
+        self.single.insert(name, value);
     }
 
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.single.get(name)
+    }
+
+    /// The first word of an option's value.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.value(name)?.words.first().map(String::as_str)
+    }
+
+    /// What an option's value means.
     pub(super) fn parsed<T>(
         &self,
-        keyword: &str,
+        name: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, SshConfigError> {
-        self.get(keyword)
-            .map(|value| {
-                parse(value).ok_or_else(|| SshConfigError::Value {
-                    keyword: keyword.to_owned(),
-                    value: value.to_owned(),
-                })
-            })
-            .transpose()
+        self.parsed_words(name, |words| parse(words.first()?))
+    }
+
+    pub(super) fn parsed_words<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&[String]) -> Option<T>,
+    ) -> Result<Option<T>, SshConfigError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let parsed = parse(&value.words).ok_or_else(|| SshConfigError::Value {
+            origin: value.origin.clone(),
+            keyword: name,
+            value: value.words.join(" "),
+        })?;
+        Ok(Some(parsed))
     }
 }
 
-fn first_word(value: &str) -> String {
-    words(value).into_iter().next().unwrap_or_default()
+/// A file that is named twice is one.
+fn add_new(list: &mut Vec<String>, words: Vec<String>) {
+    list.extend(words.into_iter().filter(|word| !list.contains(word)).collect::<Vec<_>>());
 }
 
 pub(super) fn flag(value: &str) -> Option<bool> {
@@ -97,8 +148,47 @@ pub(super) fn permission(value: &str) -> Option<bool> {
     flag(value).or_else(|| matches!(value, "unbound" | "host-bound").then_some(true))
 }
 
-pub(super) fn ciphers(value: &str) -> Option<Ciphers> {
-    value.parse().ok()
+pub(super) fn address_family(value: &str) -> Option<AddressFamily> {
+    match value.to_ascii_lowercase().as_str() {
+        "any" => Some(AddressFamily::Any),
+        "inet" => Some(AddressFamily::Inet),
+        "inet6" => Some(AddressFamily::Inet6),
+        _ => None,
+    }
+}
+
+/// Bytes, and perhaps a time.
+pub(super) fn rekeying(words: &[String]) -> Option<Rekeying> {
+    /// Fewer would be no use: `ssh` takes no fewer, either.
+    const BYTES_MIN: usize = 16;
+    let (bytes, limit) = match words {
+        [bytes] => (bytes, None),
+        [bytes, limit] => (bytes, Some(limit)),
+        _ => return None,
+    };
+    let bytes = match bytes.as_str() {
+        "default" | "none" => None,
+        bytes => {
+            let unit = match bytes.to_ascii_lowercase().chars().last()? {
+                'k' => 1 << 10,
+                'm' => 1 << 20,
+                'g' => 1 << 30,
+                _ => 1,
+            };
+            let number = bytes.strip_suffix(|c: char| c.is_ascii_alphabetic() && unit > 1).unwrap_or(bytes);
+            let bytes = number.parse::<usize>().ok()?.checked_mul(unit)?;
+            if bytes != 0 && bytes < BYTES_MIN {
+                return None;
+            }
+            Some(bytes)
+        }
+    };
+    let limit = limit.map_or(Some(Duration::ZERO), |limit| time(limit))?;
+    // Nothing is as good as what is usual.
+    Some(Rekeying {
+        bytes: bytes.filter(|bytes| *bytes > 0),
+        time: Some(limit).filter(|limit| !limit.is_zero()),
+    })
 }
 
 pub(super) fn count(value: &str) -> Option<usize> {

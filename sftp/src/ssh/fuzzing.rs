@@ -1,0 +1,91 @@
+//! Ways in for fuzz targets, which can't reach what a login alone calls.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{Certificate, PublicKey, PublicKeyOrCertificate};
+use zeroize::Zeroizing;
+
+use super::connect::{Client, Seen};
+use super::destination::Destination;
+use super::interaction::{Cancelled, Interaction, Progress, Question};
+use super::known_hosts::KnownHost;
+use super::revoked::RevokedKeys;
+
+/// What comes of a key or certificate that a server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The login goes on.
+    Trusted,
+    /// Somebody is asked.
+    Unknown,
+    /// The login ends.
+    Refused,
+}
+
+/// What a server shows, as it comes in a packet.
+pub struct Shown(PublicKeyOrCertificate);
+
+impl Shown {
+    /// A key, or else a certificate.
+    #[must_use]
+    pub fn read(blob: &[u8]) -> Option<Self> {
+        let key = PublicKey::from_bytes(blob).map(|key| PublicKeyOrCertificate::PublicKey { key, hash_alg: None });
+        let shown = key.or_else(|_| Certificate::from_bytes(blob).map(PublicKeyOrCertificate::Certificate));
+        shown.ok().map(Self)
+    }
+
+    /// The key, or that of the certificate, as files have it.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        let key: KeyData = match &self.0 {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data().clone(),
+            PublicKeyOrCertificate::Certificate(certificate) => certificate.public_key().clone(),
+        };
+        PublicKey::from(key).to_openssh().ok()
+    }
+
+    /// Whether it is a certificate.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
+        matches!(self.0, PublicKeyOrCertificate::Certificate(_))
+    }
+
+    /// Judges it by a file of known hosts, and a list of revoked keys.
+    #[must_use]
+    pub fn judge(&self, destination: &Destination, known_hosts: &str, revoked: &[u8]) -> Judgement {
+        let Ok(revoked) = RevokedKeys::of_content(Path::new("revoked"), revoked) else {
+            return Judgement::Refused;
+        };
+        let known = KnownHost::of_text(known_hosts, &destination.known_host_name());
+        // What is offered is chosen from the same file.
+        let _ = (known.algorithms(), known.has_authorities());
+        let client = Client {
+            destination: destination.clone(),
+            known,
+            revoked,
+            confirmed: None,
+            seen: Arc::new(Mutex::new(None)),
+            interaction: Arc::new(Nobody),
+        };
+        match client.judge(&self.0) {
+            Ok(()) => Judgement::Trusted,
+            Err(Seen::Unknown(_)) => Judgement::Unknown,
+            Err(Seen::Refused(_)) => Judgement::Refused,
+        }
+    }
+}
+
+/// Nobody to ask.
+struct Nobody;
+
+#[async_trait]
+impl Interaction for Nobody {
+    async fn ask(&self, _question: Question) -> Result<Zeroizing<String>, Cancelled> {
+        Err(Cancelled("nobody is there".to_owned()))
+    }
+
+    fn progress(&self, _progress: Progress) {}
+}

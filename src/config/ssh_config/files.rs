@@ -1,0 +1,78 @@
+//! Configuration files on the disk, and whom they may belong to.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use super::SshConfigError;
+
+/// The longest file that is read, bytes.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// Where configuration files are.
+pub trait Files {
+    /// The text of a file; `None` if there is none. With `is_checked`, one that others may write to is refused.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read, or may not be trusted.
+    fn read(&self, path: &Path, is_checked: bool) -> Result<Option<String>, SshConfigError>;
+
+    /// The files that a pattern (glob(7)) means, in the order of their names.
+    fn matching(&self, pattern: &str) -> Vec<PathBuf>;
+}
+
+/// The files of this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path, is_checked: bool) -> Result<Option<String>, SshConfigError> {
+        let failed = |source| SshConfigError::File { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if is_checked {
+            // Of the file that is open, which is the one that is read.
+            check(path, &file.metadata().map_err(failed)?)?;
+        }
+        let mut content = Vec::new();
+        file.take(FILE_MAX + 1).read_to_end(&mut content).map_err(failed)?;
+        if content.len() as u64 > FILE_MAX {
+            return Err(failed(io::Error::other(format!("more than {FILE_MAX} bytes"))));
+        }
+        Ok(Some(String::from_utf8_lossy(&content).into_owned()))
+    }
+
+    fn matching(&self, pattern: &str) -> Vec<PathBuf> {
+        // A name that begins with a dot is only meant where the pattern has it, too. The library's own option for that misses those, and
+        // does not live with names that are no UTF-8.
+        let is_meant = |path: &PathBuf| {
+            let starts_with_dot = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(b".");
+            let mut parts = path.components().zip(Path::new(pattern).components());
+            parts.all(|(name, pattern)| !starts_with_dot(name) || starts_with_dot(pattern))
+        };
+        match glob::glob(pattern) {
+            Ok(paths) => paths.flatten().filter(is_meant).collect(),
+            // What is no pattern stands for itself.
+            Err(_) => vec![PathBuf::from(pattern)],
+        }
+    }
+}
+
+/// As `ssh` has it: the file is the user's or root's, and nobody else may write to it.
+fn check(path: &Path, metadata: &std::fs::Metadata) -> Result<(), SshConfigError> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != 0 && owner != rustix::process::getuid().as_raw() {
+        return Err(SshConfigError::ForeignFile { path: path.to_owned(), owner });
+    }
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(SshConfigError::OpenFile { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
