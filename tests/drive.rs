@@ -10,10 +10,9 @@ use kernel::{
     CHUNK, ENOSPC, Kernel, Place, READ_WRITE, ROUND_TRIP, Seen, in_every_place, in_every_vault, is_temporary,
     mount, options, pattern, round_trips,
 };
-use scaup::drive::{DriveOptions, Unsaved};
+use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup::remote::{RemoteError, RemotePath};
-use scaup_fuse::Filesystem as _;
 use scaup_fuse::filesystem::{Inode, RenameMode, SetAttributes, SetTime};
 
 fn slow() -> Option<Delay> {
@@ -777,136 +776,5 @@ fn what_is_removed_while_it_becomes_a_conflicting_copy_takes_nothing_of_theirs_a
             }
         }
         assert!(conflicts > 0, "{place:?}");
-    });
-}
-
-#[test]
-fn what_programs_have_open_when_its_vault_is_locked_shows_and_takes_nothing() {
-    in_every_vault(async |place| {
-        let kernel = mount(&place.server(), place).await;
-        kernel.mkdir("folder", 0o755).await.unwrap();
-        kernel.save("folder/inner", b"inner content").await.unwrap();
-        kernel.save("file", &pattern(1, 2 * CHUNK)).await.unwrap();
-        kernel.symlink("link", "target").await.unwrap();
-        let before = kernel.tree(true).await.unwrap();
-        let (root, folder) = (kernel.root().await.unwrap(), kernel.lookup("folder").await.unwrap().inode);
-        let link = kernel.lookup("link").await.unwrap().inode;
-        let handles = [
-            (root, kernel.drive.opendir(root).await.unwrap()),
-            (folder, kernel.drive.opendir(folder).await.unwrap()),
-        ];
-        let stored = kernel.open("file", READ_WRITE).await.unwrap();
-        // What has lost its name is nowhere but here: with content that the server has, with some that is being written, and new.
-        let mut nameless = Vec::new();
-        for name in ["removed", "changed", "new"] {
-            if name != "new" {
-                kernel.save(name, &pattern(2, 2 * CHUNK)).await.unwrap();
-            }
-            let open = if name == "new" {
-                kernel.create(name, 0o644).await.unwrap()
-            } else {
-                kernel.open(name, READ_WRITE).await.unwrap()
-            };
-            kernel.unlink(name).await.unwrap();
-            if name != "removed" {
-                kernel.write(open, 7, b"written after it was removed").await.unwrap();
-            }
-            nameless.push(open);
-        }
-
-        kernel.drive.lock(&place.root()).await.unwrap();
-        for plus in [false, true] {
-            for (inode, handle) in handles {
-                let names = kernel.drive.readdir(inode, handle, 0, plus).await;
-                assert_eq!(names.map_err(kernel::errno).err(), Some(kernel::EIO), "{place:?}, {plus}");
-            }
-        }
-        for name in ["folder", "file", "link", "removed"] {
-            assert_eq!(kernel.lookup_in(root, name).await.err(), Some(kernel::ENOENT), "{place:?}: {name}");
-        }
-        assert_eq!(kernel.lookup_in(folder, "inner").await.err(), Some(kernel::EIO), "{place:?}");
-        for inode in [folder, link, stored.0, nameless[0].0] {
-            assert_eq!(kernel.getattr(inode).await.err(), Some(kernel::EIO), "{place:?}");
-        }
-        assert_eq!(
-            kernel.drive.readlink(link).await.map_err(kernel::errno).err(),
-            Some(kernel::EIO),
-            "{place:?}"
-        );
-        for &open in nameless.iter().chain([&stored]) {
-            assert_eq!(kernel.read(open, 0, 100).await, Err(kernel::EIO), "{place:?}");
-            assert_eq!(kernel.write(open, 0, b"more").await, Err(kernel::EIO), "{place:?}");
-            assert!(kernel.truncate_open(open, 0).await.is_err(), "{place:?}");
-            assert_eq!(kernel.fsync(open).await, Err(kernel::EIO), "{place:?}");
-        }
-        assert_eq!(kernel.drive.unsaved(), Unsaved::default(), "{place:?}");
-
-        kernel.unlock().await;
-        for (inode, handle) in handles {
-            assert!(
-                kernel.drive.readdir(inode, handle, 0, true).await.is_err(),
-                "{place:?}: a new unlocking"
-            );
-        }
-        for &open in nameless.iter().chain([&stored]) {
-            assert_eq!(kernel.read(open, 0, 100).await, Err(kernel::EIO), "{place:?}: a new unlocking");
-            let _ = kernel.close(open).await;
-        }
-        assert_eq!(kernel.tree(true).await.unwrap(), before, "{place:?}");
-    });
-}
-
-#[test]
-fn a_directory_that_is_opened_while_its_vault_is_locked_or_unlocked_shows_names_of_now() {
-    in_every_vault(async |place| {
-        let server = place.server();
-        mount(&server, place).await.save("file", b"content").await.unwrap();
-        for (after, unlocking) in (0..30).flat_map(|n| [(n * 10, false), (n * 10, true)]) {
-            let what = format!("{place:?}, {after}, {unlocking}");
-            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
-            if unlocking {
-                kernel.drive.lock(&place.root()).await.unwrap();
-            }
-            let root = kernel.root().await.unwrap();
-            kernel.go_far();
-            let opening = async { (kernel.drive.opendir(root).await, kernel.lookup_in(root, "d").await) };
-            let changing = async {
-                tokio::time::sleep(Duration::from_millis(after)).await;
-                if unlocking {
-                    kernel.unlock().await
-                } else {
-                    kernel.drive.lock(&place.root()).await.unwrap()
-                }
-            };
-            let ((opened, _), ()) = futures::join!(opening, changing);
-            kernel.remote.set_delay(None);
-            if let Ok(handle) = opened {
-                for plus in [false, true] {
-                    let entries = kernel.drive.readdir(root, handle, 0, plus).await.unwrap_or_default();
-                    let is_encrypted = entries.iter().any(|entry| entry.name == "d");
-                    assert!(entries.is_empty() || is_encrypted != unlocking, "{what}: {entries:?}");
-                }
-            }
-            assert_eq!(kernel.lookup_in(root, "file").await.is_ok(), unlocking, "{what}");
-            assert_eq!(kernel.lookup_in(root, "d").await.is_ok(), !unlocking, "{what}");
-        }
-    });
-}
-
-#[test]
-fn what_status_tells_of_a_vault_is_forgotten_when_it_is_locked() {
-    in_every_vault(async |place| {
-        let server = place.server();
-        let kernel = mount(&server, place).await;
-        kernel.save("file", b"old").await.unwrap();
-        let open = kernel.open("file", READ_WRITE).await.unwrap();
-        kernel.write(open, 0, b"our").await.unwrap();
-        server.pass(Duration::from_secs(3));
-        mount(&server, place).await.save("file", b"theirs").await.unwrap();
-        kernel.close(open).await.unwrap();
-        let names = || kernel.drive.errors().iter().any(|error| error.message.contains("file"));
-        assert!(names(), "{place:?}: there is nothing to be forgotten");
-        kernel.drive.lock(&place.root()).await.unwrap();
-        assert!(!names(), "{place:?}");
     });
 }
