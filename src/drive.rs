@@ -23,6 +23,7 @@ mod lookahead;
 mod lookup;
 mod marker_files;
 mod modes;
+mod names;
 mod namespace;
 mod openahead;
 mod opening;
@@ -185,6 +186,7 @@ impl Drive {
             me: Weak::clone(me),
             namespace: tokio::sync::RwLock::new(()),
         });
+        drive.bound_names();
         tokio::spawn(forgetting::forget_what_is_too_much(Arc::downgrade(&drive), Arc::clone(&drive.listed)));
         let changed = Arc::clone(&drive.tree.lock().bindings().changed);
         tokio::spawn(Self::watch_bindings(Arc::downgrade(&drive), changed));

@@ -5,6 +5,7 @@
 //! the implementation's own and answers [`RemoteError::Timeout`] after it. A dropped future cancels nothing
 //! on the server, but leaves the connection in order. Paths are relative to the directory that is mounted.
 
+mod listing;
 pub mod local;
 pub mod memory;
 pub mod sftp;
@@ -17,6 +18,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use scaup_sftp::client::NoRoom;
+
+pub use listing::{Record, RemoteListing};
+pub use scaup_sftp::client::{HeldNames, NamesBudget};
 
 /// One name on the server: not empty, not `.` or `..`, without `/` and NUL, at most 255 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -270,6 +275,9 @@ pub enum RemoteError {
     /// A name or path is too long for the server.
     #[error("name too long for the server")]
     NameTooLong,
+    /// A directory has more names than may be held in memory.
+    #[error("the directory has more names than there is memory for; a larger --memory has room for more")]
+    TooManyNames,
     /// The server cannot do this at all.
     #[error("not supported by the server: {0}")]
     Unsupported(&'static str),
@@ -290,6 +298,12 @@ pub enum RemoteError {
     Failure(String),
 }
 
+impl From<NoRoom> for RemoteError {
+    fn from(_: NoRoom) -> Self {
+        Self::TooManyNames
+    }
+}
+
 impl RemoteError {
     /// A file that was to be small is longer than `limit` bytes.
     fn too_long(path: &RemotePath, limit: usize) -> Self {
@@ -305,7 +319,14 @@ impl RemoteError {
     /// Whether the server or the road failed, and did not just refuse.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Disconnected(_) | Self::Protocol(_) | Self::Failure(_))
+        matches!(
+            self,
+            Self::Timeout(_)
+                | Self::Disconnected(_)
+                | Self::TooManyNames
+                | Self::Protocol(_)
+                | Self::Failure(_)
+        )
     }
 }
 
@@ -316,14 +337,22 @@ pub trait Remote: Send + Sync + 'static {
     async fn stat(&self, path: &RemotePath) -> Result<RemoteAttributes, RemoteError>;
     /// All names in the directory `path`, without `.` and `..`; unsafe names are dropped.
     async fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError>;
-    /// The same, given up with [`RemoteError::Protocol`] where there are more than `most`.
-    async fn list_at_most(&self, path: &RemotePath, most: usize) -> Result<Vec<RemoteEntry>, RemoteError> {
+    /// The same in little memory, given up with [`RemoteError::TooManyNames`] where there are more than `most`, or more than the
+    /// `budget` has room for: [that of names](Self::names_budget), or its part for guesses.
+    async fn list_packed(
+        &self,
+        path: &RemotePath,
+        most: usize,
+        budget: &NamesBudget,
+    ) -> Result<RemoteListing, RemoteError> {
         let entries = self.list(path).await?;
         if entries.len() > most {
-            return Err(RemoteError::Protocol(format!("{path:?} has more than {most} names")));
+            return Err(RemoteError::TooManyNames);
         }
-        Ok(entries)
+        Ok(RemoteListing::of(entries, budget)?)
     }
+    /// The memory that names from this server may take.
+    fn names_budget(&self) -> &NamesBudget;
     /// Opens a regular file. A link in the last place is followed by the server, so callers stat first where it matters.
     async fn open(&self, path: &RemotePath, how: RemoteOpen) -> Result<Arc<dyn RemoteFile>, RemoteError>;
     /// Reads a whole small file, of at most `limit` bytes; a longer one answers [`RemoteError::Protocol`].

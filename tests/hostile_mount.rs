@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,8 @@ use support::{Drive, PASSWORD, noise, said, scaup, shell};
 const TIMEOUT: Duration = Duration::from_secs(2);
 const PROGRAM_MAX: Duration = Duration::from_secs(30);
 
-/// What the daemon may hold, KiB: `--memory 8M`, 40 MiB beside it, and what one listing without end may bring.
-const MEMORY_MAX: u64 = 400 * 1024;
+/// What the daemon may hold, KiB: `--memory 8M`, and 40 MiB beside it.
+const MEMORY_MAX: u64 = 48 * 1024;
 
 const FILES: [&str; 2] = ["Vault/file", "plain/file"];
 
@@ -346,6 +346,33 @@ fn handles_as_long_as_may_be() {
     );
 }
 
+#[test]
+fn sessions_that_answer_nothing_any_more_are_made_anew_on_the_same_login() {
+    let lied = Lied::start();
+    let mut open = File::create(lied.mount.join("Vault/open")).unwrap();
+    open.write_all(&content()).unwrap();
+    let logins = || lied.server.sshd().log().matches("Accepted publickey").count();
+    let before = logins();
+    assert!(before > 0);
+    lied.server.mute_sessions();
+    // What is asked meanwhile goes on, and does not fail.
+    let names = fs::read_dir(lied.mount.join("plain")).unwrap();
+    assert_eq!(names.count(), 2);
+    open.write_all(b"more").unwrap();
+    open.sync_all().unwrap();
+    drop(open);
+    assert_eq!(fs::read(lied.mount.join("Vault/open")).unwrap(), [content(), b"more".to_vec()].concat());
+    assert_eq!(logins(), before, "another login may cost its user a code");
+    lied.and_all_is_well("mute");
+}
+
+fn unmount(scaup: &Scaup, mount: &Mount, force: &[&str]) -> (std::process::Output, Duration) {
+    let arguments = [&["unmount"], force].concat();
+    let began = Instant::now();
+    let done = scaup.run(arguments.iter().map(AsRef::<Path>::as_ref).chain([mount.path()]));
+    (done, began.elapsed())
+}
+
 /// What can't be had holds nobody who wants to leave.
 #[test]
 fn unmounting_ends_while_the_server_is_silent() {
@@ -354,18 +381,54 @@ fn unmounting_ends_while_the_server_is_silent() {
     unsaved.write_all(b"unsaved").unwrap();
     lied.server.lie(|_, _| Lie::Bytes(Vec::new()));
     drop(unsaved);
-    let began = Instant::now();
-    let unmounted = |force: &[&str]| {
-        let path: PathBuf = lied.mount.path().to_path_buf();
-        let arguments = [&["unmount"], force].concat();
-        lied.scaup.run(arguments.iter().map(AsRef::<Path>::as_ref).chain([path.as_path()]))
-    };
-    let refused = unmounted(&[]);
+    let (refused, took) = unmount(&lied.scaup, &lied.mount, &[]);
     assert_eq!(refused.status.code(), Some(8), "{}", said(&refused));
     assert!(said(&refused).contains("plain/unsaved"), "{}", said(&refused));
-    let forced = unmounted(&["--force"]);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    let (forced, _) = unmount(&lied.scaup, &lied.mount, &["--force"]);
     assert!(forced.status.success(), "{}", said(&forced));
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[test]
+fn with_force_unmounting_ends_within_seconds_whatever_waits_for_the_server() {
+    // What waits: nothing; content that is not saved; programs, a removal and a login.
+    for waits in 0..3 {
+        let server = HostileServer::start();
+        let home = server.sshd().home();
+        fs::create_dir(home.join("folder")).unwrap();
+        fs::write(home.join("file"), "content").unwrap();
+        server.sshd().give(&home);
+        let scaup = scaup();
+        let mount =
+            scaup.mount_on(server.sshd(), "").args(["--timeout", "60", "--attr-timeout", "0"]).start();
+        assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 2);
+        let mut unsaved = (waits > 0).then(|| File::create(mount.join("folder/unsaved")).unwrap());
+        if let Some(unsaved) = &mut unsaved {
+            unsaved.write_all(b"unsaved").unwrap();
+        }
+        server.lie(|_, _| Lie::Bytes(Vec::new()));
+        let mut programs = Vec::new();
+        if waits > 1 {
+            for line in ["rm $AT/file", "ls -l $AT/folder", "mv $AT/folder $AT/moved", "echo more > $AT/more"]
+            {
+                let mut program = Command::new("sh");
+                program.args(["-c", line]).env("AT", mount.path()).stderr(std::process::Stdio::null());
+                programs.push(program.spawn().unwrap());
+            }
+            programs.push(scaup.command().arg("login").spawn().unwrap());
+        }
+        // Closing waits for the server, too.
+        let closing = unsaved.map(|unsaved| std::thread::spawn(move || drop(unsaved)));
+        std::thread::sleep(Duration::from_millis(300));
+        let (forced, took) = unmount(&scaup, &mount, &["--force"]);
+        assert!(forced.status.success(), "{waits}: {}", said(&forced));
+        assert!(took < Duration::from_secs(6), "{waits}: {took:?}");
+        assert_eq!(said(&forced).contains("folder/unsaved"), waits > 0, "{waits}: {}", said(&forced));
+        for mut program in programs {
+            within(Duration::from_secs(20), move || program.wait().unwrap());
+        }
+        closing.map(std::thread::JoinHandle::join).transpose().unwrap();
+    }
 }
 
 /// What the vault format lets a server do unnoticed. What `docs/semantics.md` and `docs/threat-model.md` say of it is true as long as this is.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -12,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise, statvfs};
-use scaup_rig::{Direction, Fixture, Mount, Proxy, Scaup, Sshd, eventually};
+use scaup_rig::{Direction, Fixture, HostileServer, Lie, Mount, Proxy, Scaup, SftpPacket, Sshd, eventually};
 use support::{PASSWORD, noise, scaup};
 
 const MIB: u64 = 1024 * 1024;
@@ -375,5 +376,123 @@ fn a_tree_of_any_size_is_walked_in_bounded_memory() {
     assert_eq!(is_known("1/a file of a tree, 1").unwrap(), 0);
     assert_eq!(fs::read_to_string(many.join("0/open")).unwrap(), "before and after");
     drop(open);
+    mount.unmount(&scaup);
+}
+
+/// A server that shows as many directories as one likes, each with as many files as one likes, all made up: `d0`, `d1`, … in the mounted
+/// directory. Names have `length` bytes.
+fn makes_up(server: &HostileServer, directories: u32, files: u32, length: usize) {
+    const AT_ONCE: u32 = 500;
+    let mut told: HashMap<Vec<u8>, u32> = HashMap::new();
+    let mut handles = 0_u32;
+    let text = |body: &[u8]| {
+        let length = u32::from_be_bytes(body[..4].try_into().unwrap()) as usize;
+        body[4..4 + length].to_vec()
+    };
+    let name = |packet: SftpPacket, name: &str, mode: u32| {
+        packet
+            .string(name.as_bytes())
+            .string(b"")
+            .u32(0xd)
+            .u64(5)
+            .u32(mode)
+            .u32(1_700_000_000)
+            .u32(1_700_000_000)
+    };
+    server.lie(move |request, _| {
+        let answer = |kind| SftpPacket::new(kind, request.id);
+        let made_up =
+            |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name[0] == b'd');
+        match request.kind {
+            SftpPacket::OPENDIR => {
+                handles += 1;
+                let of_root = u32::from(!made_up(&text(&request.body)));
+                let handle = [handles.to_be_bytes(), of_root.to_be_bytes()].concat();
+                answer(SftpPacket::HANDLE).string(&handle).lie()
+            }
+            SftpPacket::READDIR => {
+                let handle = text(&request.body);
+                let of_root = handle[7] == 1;
+                let from = *told.entry(handle.clone()).or_default();
+                let to = (from + AT_ONCE).min(if of_root { directories } else { files });
+                told.insert(handle, to);
+                if from == to {
+                    return answer(SftpPacket::STATUS).u32(1).string(b"").string(b"").lie();
+                }
+                let names = answer(SftpPacket::NAME).u32(to - from);
+                let names = (from..to).fold(names, |names, number| match of_root {
+                    true => name(names, &format!("d{number}"), 0o040_755),
+                    false => name(names, &format!("{number:n>length$}"), 0o100_644),
+                });
+                names.lie()
+            }
+            SftpPacket::LSTAT if made_up(&text(&request.body)) => {
+                answer(SftpPacket::ATTRS).u32(4).u32(0o040_755).lie()
+            }
+            SftpPacket::CLOSE => answer(SftpPacket::STATUS).u32(0).string(b"").string(b"").lie(),
+            _ => Lie::Truth,
+        }
+    });
+}
+
+/// How many names a program is told of, or why it is not.
+fn names_in(directory: &Path) -> std::io::Result<usize> {
+    fs::read_dir(directory)?
+        .map(|entry| entry.map(drop))
+        .try_fold(0, |count, entry| entry.map(|()| count + 1))
+}
+
+#[test]
+fn names_that_a_server_makes_up_stay_within_the_budget_however_many_are_listed_at_once() {
+    const MEMORY: u64 = 8 * MIB;
+    let (server, scaup) = (HostileServer::start(), scaup());
+    let mount = scaup.mount_on(server.sshd(), "").args(["--memory", "8M", "--no-vaults"]).start();
+    let daemon = mount.daemon();
+    let within_the_budget = |what: &str| {
+        let peak = peak(daemon);
+        assert!(peak <= MEMORY + 40 * MIB, "{what}: {} MiB", peak / MIB);
+    };
+    // More than there is room for, in several directories at the same time.
+    makes_up(&server, 8, 499_000, 30);
+    peak(daemon);
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let directory = mount.join(format!("d{number}"));
+            scope.spawn(move || {
+                let refused = names_in(&directory).unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::NOMEM.raw_os_error()));
+            });
+        }
+    });
+    within_the_budget("six directories");
+    let errors = scaup.status()["mounts"][0]["errors"].to_string();
+    assert!(errors.contains("more names than there is memory for"), "{errors}");
+    // A tree of directories each of which may be listed ahead.
+    makes_up(&server, 2000, 1000, 250);
+    for number in 0..8 {
+        assert_eq!(names_in(mount.path()).unwrap(), 2000);
+        assert_eq!(names_in(&mount.join(format!("d{number}"))).unwrap(), 1000);
+    }
+    within_the_budget("a tree");
+    // What is shown to programs that keep it open takes part in it.
+    let open: Vec<_> = (100..160).map(|number| fs::read_dir(mount.join(format!("d{number}")))).collect();
+    assert!(open.iter().any(Result::is_ok) && open.iter().any(Result::is_err));
+    within_the_budget("open directories");
+    drop(open);
+    assert_eq!(names_in(&mount.join("d50")).unwrap(), 1000, "there is room again");
+    server.lie(|_, _| Lie::Truth);
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn hundreds_of_thousands_of_names_are_listed_within_the_budget() {
+    let (server, scaup) = (HostileServer::start(), scaup());
+    let mount = scaup.mount_on(server.sshd(), "").args(["--memory", "64M", "--no-vaults"]).start();
+    makes_up(&server, 1, 300_000, 30);
+    peak(mount.daemon());
+    assert_eq!(names_in(&mount.join("d0")).unwrap(), 300_000);
+    let peak = peak(mount.daemon());
+    assert!(peak <= 104 * MIB, "{} MiB", peak / MIB);
+    server.lie(|_, _| Lie::Truth);
     mount.unmount(&scaup);
 }

@@ -1,10 +1,11 @@
 //! An SFTP client (draft-ietf-secsh-filexfer-02, version 3, with the extensions of OpenSSH's PROTOCOL file).
 //!
 //! `packet` holds the bytes of requests and replies, `wire` what carries them, `lane` sends and receives them over one channel, `road` says how
-//! much may be under way on all of them, `requests` gives each request its typed method. Everything that a server says is bounded and checked; names and handles are bytes.
+//! much may be under way on all of them, `names` how much memory a server's names may take, `requests` gives each request its typed method. Everything that a server says is bounded and checked; names and handles are bytes.
 
 mod error;
 mod lane;
+mod names;
 mod packet;
 mod requests;
 mod road;
@@ -12,6 +13,7 @@ mod wire;
 
 pub use error::{SftpError, StatusCode};
 pub use lane::{Lane, LaneCounters};
+pub use names::{HeldNames, NamesBudget, NoRoom};
 pub use packet::{Attributes, NameEntry, SetAttributes};
 pub use requests::{FileHandle, OpenFlags, Statistics};
 pub use road::{Budget, Road, Room};

@@ -3,9 +3,10 @@
 //! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `pem`
 //! where identities come from, `algorithms` which are offered, `secret_key` what signs with them, `revoked` which keys of servers are revoked by
 //! a list, `held_keys` which are kept for the next login, `login` how the methods of authentication are gone through, `wanted` what a server's
-//! prompts ask for, `patience` how often they may, `session` what stands afterwards.
+//! prompts ask for, `patience` how often they may, `bounds` what a server may take besides until the user is in, `session` what stands afterwards.
 
 mod algorithms;
+mod bounds;
 mod connect;
 mod destination;
 mod error;

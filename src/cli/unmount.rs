@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// All mounts
     #[arg(long, conflicts_with = "mount")]
     all: bool,
-    /// Lose what can't be saved, and unmount even while something in it is open
+    /// Lose what can't be saved within seconds, and unmount even while something in it is open
     #[arg(long)]
     force: bool,
 }

@@ -14,6 +14,9 @@ use crate::drive::{Drive, Unsaved};
 /// (`TimeoutStopSec`).
 pub(super) const LAST_TRIES: Duration = Duration::from_secs(75);
 
+/// How long saving may take where the user wants the end in any case.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// How often whoever watches is told how much is left.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
@@ -35,6 +38,12 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
             return unsaved;
         }
     }
+}
+
+/// Tries to save everything before a mount ends by force, and no longer than that takes from a server that is there.
+pub(super) async fn save_at_once(drive: &Drive, link: &Link) -> Unsaved {
+    let saved = tokio::time::timeout(AT_ONCE, save(drive, link)).await;
+    saved.unwrap_or_else(|_| drive.unsaved())
 }
 
 /// Saves everything, trying again until `deadline`; answers what could not be saved.

@@ -35,6 +35,9 @@ use crate::remote::sftp::{Reachability, SftpRemote};
 /// How long front ends may take to hear the last answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// The same with `unmount --force`, which ends within seconds whatever waits.
+const LAST_WORDS_FORCED: Duration = Duration::from_secs(1);
+
 /// How long a front end may take to say what it wants.
 const FIRST_WORDS: Duration = Duration::from_secs(10);
 
@@ -160,7 +163,9 @@ async fn live(mut request: MountRequest, link: &Link) -> Result<u8, Failure> {
     // The name is free again before any front end hears of the end.
     front_ends.abort();
     drop(socket);
-    let _ = tokio::time::timeout(LAST_WORDS, daemon.conversations.write()).await;
+    let is_forced = daemon.standing.get().is_some_and(|it| it.given_up.load(Ordering::Acquire));
+    let patience = if is_forced { LAST_WORDS_FORCED } else { LAST_WORDS };
+    let _ = tokio::time::timeout(patience, daemon.conversations.write()).await;
     code
 }
 
@@ -184,7 +189,7 @@ struct Standing {
     server: Option<Server>,
     mount: Mutex<Mount>,
     made_mountpoint: bool,
-    /// Whether the user gave up what can't be saved (`unmount --force`).
+    /// Whether the user gives up what is not saved (`unmount --force`).
     given_up: AtomicBool,
 }
 
@@ -386,7 +391,7 @@ impl Daemon {
         let deadline = Instant::now() + saving::LAST_TRIES;
         let save = async || {
             if standing.given_up.load(Ordering::Acquire) {
-                saving::save(&standing.drive, link).await
+                standing.drive.unsaved()
             } else {
                 saving::save_until(deadline, &standing.drive, link).await
             }
@@ -511,7 +516,13 @@ impl Daemon {
     /// Saves and unmounts, or says what stands against it and goes on.
     async fn unmount(&self, standing: &Standing, force: bool, link: &Link) -> Result<(), Failure> {
         let _unmounting = self.activity.unmounts();
-        let unsaved = saving::save(&standing.drive, link).await;
+        let unsaved = if force {
+            saving::save_at_once(&standing.drive, link).await
+        } else {
+            saving::save(&standing.drive, link).await
+        };
+        // Nothing is waited for any more: the server may keep silent for ever.
+        standing.given_up.fetch_or(force, Ordering::AcqRel);
         if unsaved.files > 0 {
             let (lost, named) = (saving::shown(unsaved), saving::named(&standing.drive));
             if !force {
@@ -519,7 +530,6 @@ impl Daemon {
                 return Err(Failure::new(FailureKind::Unsaved, text));
             }
             link.tell(Event::Progress(format!("lost: {lost}{named}")));
-            standing.given_up.store(true, Ordering::Release);
         }
         let mut mount = standing.mount.lock().await;
         match mount.unmount(force) {

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::error::DriveError;
 use super::found::{Found, Place};
+use super::names::Names;
 use super::tree::{Nodes, VaultHere};
 use super::vault::{UnlockedVault, content_path};
 use super::vaults::{Opening, VaultError, open_files};
@@ -170,7 +171,7 @@ impl Nodes<'_> {
     }
 
     /// The directories of a listing that lead to bound vaults, as the mount goes on to show them whatever the server lists in their place.
-    pub(super) fn keep_bound(&mut self, directory: Inode, names: &mut super::vault::Names) {
+    pub(super) fn keep_bound(&mut self, directory: Inode, names: &mut Names) {
         if self.bindings().vaults.is_empty() {
             return;
         }
@@ -186,7 +187,7 @@ impl Nodes<'_> {
             }
             let found =
                 Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
-            names.insert(found.name.clone(), found);
+            names.insert(found);
             self.displace(child, listed.map_or(Displacement::Missing, Displacement::of));
         }
     }

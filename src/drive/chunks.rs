@@ -139,6 +139,11 @@ impl ChunkCache {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something else takes so many bytes of its room, until it is told otherwise.
+    pub(super) fn give_way(&self, bytes: u64) {
+        self.lock().ready.set_capacity(self.capacity.saturating_sub(bytes));
+    }
+
     /// The bytes it may hold.
     pub(super) fn capacity(&self) -> u64 {
         self.capacity

@@ -115,6 +115,7 @@ impl From<DriveError> for Errno {
             DriveError::TooLarge => System::FBIG,
             DriveError::Bound => System::BUSY,
             DriveError::Remote(RemoteError::PermissionDenied) => System::ACCESS,
+            DriveError::Remote(RemoteError::TooManyNames) => System::NOMEM,
             // What cannot be read or written whole is an I/O error; the reason stands in the status and the log.
             DriveError::Damaged(_)
             | DriveError::Displaced(_)

@@ -510,7 +510,7 @@ impl Filesystem for Drive {
         let mut nodes = self.tree.lock();
         nodes.check_same_vault(inode, open.vault.as_ref())?;
         let mut entries = Vec::new();
-        for found in open.names.iter().skip(from).take(NAMES_AT_ONCE) {
+        for found in open.from(from).take(NAMES_AT_ONCE) {
             let attributes = if plus {
                 let gone = nodes.get(inode)?.has_lost(&found.name, open.opened);
                 let child = nodes.adopt(inode, found.clone(), open.asked)?;
@@ -522,9 +522,9 @@ impl Filesystem for Drive {
                 self.shown(child, nodes.get(child)?)
             } else {
                 // The kernel takes only the number and the kind from here.
-                self.shown_found(nodes.number_for(inode, &found.name), found)
+                self.shown_found(nodes.number_for(inode, &found.name), &found)
             };
-            entries.push(DirectoryEntry { name: found.name.clone(), attributes });
+            entries.push(DirectoryEntry { name: found.name, attributes });
         }
         Ok(entries)
     }

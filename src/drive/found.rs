@@ -7,8 +7,12 @@ use std::sync::Arc;
 use scaup_crypto::{CleartextName, NameError};
 
 use super::error::DriveError;
-use super::vault::{Entry, UnlockedVault, VaultDirectory, VaultNode};
-use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use super::names::Names;
+use super::temporary;
+use super::vault::{BELOW_MAX, Entry, UnlockedVault, VaultDirectory, VaultNode};
+use crate::remote::{
+    NamesBudget, Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath,
+};
 
 /// Where a node of the mount lies.
 #[derive(Clone)]
@@ -156,27 +160,23 @@ impl Directory {
     pub(super) async fn list(
         &self,
         remote: &dyn Remote,
-        most: usize,
+        (most, budget): (usize, &NamesBudget),
         met: impl FnOnce(Vec<Self>) + Send,
-    ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
+    ) -> Result<(Names, Vec<RemoteName>), DriveError> {
         match self {
             Self::Plain(path) => {
-                let (temporary, shown): (Vec<_>, Vec<_>) = remote
-                    .list_at_most(path, most)
-                    .await?
-                    .into_iter()
-                    .partition(|entry| super::temporary::is_temporary(entry.name.as_bytes()));
-                let debris = temporary
-                    .into_iter()
-                    .map(|entry| entry.name)
-                    .filter(|name| super::temporary::is_debris(name.as_bytes()))
-                    .collect();
-                let found: Vec<Found> = shown.into_iter().map(Found::from).collect();
-                met(found.iter().filter_map(|found| self.child(found)).collect());
-                Ok((found, debris))
+                let mut entries = remote.list_packed(path, most, budget).await?;
+                let debris = temporary::debris_in(&entries);
+                entries.retain(|record| !temporary::is_temporary(record.name));
+                let directories = entries.records().filter(|record| record.kind() == RemoteKind::Directory);
+                let below = directories.filter_map(|record| RemoteName::parse(record.name)).take(BELOW_MAX);
+                met(below.map(|name| Self::Plain(path.join(&name))).collect());
+                Ok((Names::plain(entries), debris))
             }
             Self::Vault(directory) => {
-                directory.list(remote, most, |below| met(below.into_iter().map(Self::Vault).collect())).await
+                directory
+                    .list(remote, (most, budget), |below| met(below.into_iter().map(Self::Vault).collect()))
+                    .await
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the kernel has open: files, each with its own read-ahead, and directories, each with the names it had when opened.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,8 +11,11 @@ use scaup_fuse::filesystem::{Handle, OpenFlags};
 use super::error::DriveError;
 use super::file::File;
 use super::found::Found;
+use super::names::Names;
 use super::readahead::ReadAhead;
+use super::trash::is_trash;
 use super::vault::UnlockedVault;
+use crate::remote::HeldNames;
 
 /// An open file.
 pub(super) struct OpenFile {
@@ -22,13 +26,55 @@ pub(super) struct OpenFile {
 
 /// An open directory.
 pub(super) struct OpenDirectory {
-    pub(super) names: Vec<Found>,
+    names: Arc<Names>,
+    /// The numbers of what is shown as it was listed.
+    listed: Vec<u32>,
+    /// What is shown behind that.
+    others: Vec<Found>,
+    _held: HeldNames,
     /// The vault that it was in.
     pub(super) vault: Option<Arc<UnlockedVault>>,
     /// When the server was asked for them.
     pub(super) asked: Instant,
     /// When the directory was opened.
     pub(super) opened: Instant,
+}
+
+impl OpenDirectory {
+    /// The bytes that it takes beside the names.
+    pub(super) fn bytes_for(names: &Names) -> u64 {
+        (names.len() * size_of::<u32>()) as u64
+    }
+
+    /// A directory with these `names`, but for [trash](is_trash) where that is hidden, and with what is `unsaved` in it instead of what has its name.
+    pub(super) fn new(
+        names: Arc<Names>,
+        vault: Option<Arc<UnlockedVault>>,
+        hides_trash: bool,
+        unsaved: HashMap<OsString, Found>,
+        asked: Instant,
+        held: HeldNames,
+    ) -> Self {
+        let is_hidden = |found: &Found| hides_trash && is_trash(&found.name);
+        let is_as_listed = |found: &Found| !is_hidden(found) && !unsaved.contains_key(&found.name);
+        let all_are = !hides_trash && unsaved.is_empty();
+        let mut listed = Vec::with_capacity(names.len());
+        listed.extend(
+            names
+                .unchanged()
+                .filter(|&number| all_are || names.listed(number).is_some_and(|found| is_as_listed(&found))),
+        );
+        let mut others: Vec<Found> = names.changed().filter(|found| is_as_listed(found)).cloned().collect();
+        others.extend(unsaved.into_values().filter(|found| !is_hidden(found)));
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { names, listed, others, vault, asked, opened: Instant::now(), _held: held }
+    }
+
+    /// What is shown from a place on.
+    pub(super) fn from(&self, at: usize) -> impl Iterator<Item = Found> {
+        let listed = self.listed.iter().skip(at).filter_map(|&number| self.names.listed(number));
+        listed.chain(self.others.iter().skip(at.saturating_sub(self.listed.len())).cloned())
+    }
 }
 
 /// All handles.

@@ -17,15 +17,19 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, Shared};
+use tokio::task::JoinHandle;
 
 use super::error::DriveError;
-use super::found::{Directory, Found};
-use crate::remote::{Remote, RemoteName, RemotePath};
+use super::found::Directory;
+use super::names::Names;
+use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
 
 /// Listings that were made ahead of who walks a tree and not used, at most: what wrong guesses cost.
 const WALK_UNUSED_MAX: usize = 256;
 /// The same ahead of who looks names up.
 const LOOK_UP_UNUSED_MAX: usize = 128;
+/// Directories that a walk keeps in mind to be listed ahead: the rest is listed when somebody asks.
+const BEYOND_MAX: usize = 16 * 1024;
 /// Larger directories are not listed ahead.
 const AHEAD_NAMES_MAX: usize = 1000;
 
@@ -44,7 +48,7 @@ pub(super) enum Purpose {
 pub(super) struct Listed {
     /// When it was asked for.
     pub(super) asked: Instant,
-    pub(super) found: Vec<Found>,
+    pub(super) names: Names,
     /// What a dead process of ours left there.
     pub(super) debris: Vec<RemoteName>,
 }
@@ -94,6 +98,8 @@ impl Step {
 
 struct Known {
     pending: Pending,
+    /// What carries it on though nobody waits for it.
+    task: JoinHandle<()>,
     below: Below,
     began: Instant,
     /// Whether it is given up where there are many names.
@@ -112,13 +118,15 @@ impl Known {
         let pending = async move {
             // Perhaps nobody goes on from here.
             let met = |directories| drop(tell.send(Arc::new(directories)));
-            let (found, debris) = directory.list(remote.as_ref(), most, met).await?;
-            Ok(Arc::new(Listed { asked, found, debris }))
+            let all = remote.names_budget();
+            let budget = if is_bounded { all.for_guesses() } else { all.clone() };
+            let (names, debris) = directory.list(remote.as_ref(), (most, &budget), met).await?;
+            Ok(Arc::new(Listed { asked, names, debris }))
         }
         .boxed()
         .shared();
-        tokio::spawn(pending.clone());
-        Self { pending, below: below.shared(), began: asked, is_bounded, ahead }
+        let task = tokio::spawn(pending.clone().map(drop));
+        Self { pending, task, below: below.shared(), began: asked, is_bounded, ahead }
     }
 
     /// Whether it may still tell something: what failed is tried anew.
@@ -171,13 +179,19 @@ impl Listings {
         directory: &Directory,
         purpose: Purpose,
     ) -> Result<Arc<Listed>, DriveError> {
+        let mut has_stopped_others = false;
         loop {
             let (pending, is_bounded) = self.take_up(remote, directory, purpose)?;
             let listed = pending.await;
             self.lock().remove(&directory.path());
-            // What failed ahead is tried anew when somebody asks.
-            if listed.is_ok() || !is_bounded {
-                return listed;
+            match listed {
+                // What failed ahead is tried anew when somebody asks.
+                Err(_) if is_bounded => {}
+                Err(DriveError::Remote(RemoteError::TooManyNames)) if !has_stopped_others => {
+                    self.stop_guesses().await;
+                    has_stopped_others = true;
+                }
+                listed => return listed,
             }
         }
     }
@@ -246,7 +260,8 @@ impl Listings {
             let Ok(below) = below.await else { return };
             let walk = &step.walk;
             let mut beyond = walk.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-            beyond.extend(below.iter().map(|child| (child.clone(), step.level + 1)));
+            let room = BEYOND_MAX.saturating_sub(beyond.len());
+            beyond.extend(below.iter().take(room).map(|child| (child.clone(), step.level + 1)));
             drop(beyond);
             listings.go_on(&remote, walk);
         });
@@ -302,6 +317,23 @@ impl Listings {
     /// This mount changed something in a directory: what was listed ahead of that is not true any more.
     pub(super) fn forget(&self, directory: &RemotePath) {
         self.lock().remove(directory);
+    }
+
+    /// Ends what is being listed ahead: half of a listing takes memory, too.
+    async fn stop_guesses(&self) {
+        let guesses: Vec<Known> =
+            self.lock().extract_if(|_, known| known.ahead.is_some()).map(|(_, known)| known).collect();
+        for Known { pending, task, .. } in guesses {
+            drop(pending);
+            task.abort();
+            // It was ended, or has ended.
+            let _ = task.await;
+        }
+    }
+
+    /// Lets go of what was listed ahead and is not asked for yet: the names that somebody asks for need the memory.
+    pub(super) fn let_go(&self) {
+        self.lock().retain(|_, known| known.ahead.is_none() || known.pending.peek().is_none());
     }
 
     /// Forgets everything: places were moved, or a vault was locked.

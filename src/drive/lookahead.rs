@@ -1,6 +1,7 @@
 //! What is asked beside a question for one name, and ahead of the next ones: whoever looks up a name goes on, to its neighbours, further down,
 //! or the same way again.
 
+use std::ffi::OsStr;
 use std::pin::pin;
 use std::time::Instant;
 
@@ -120,15 +121,15 @@ impl Drive {
             if !self.is_believed(Some(*listed)) {
                 return None;
             }
-            let mut directories: Vec<&Found> =
-                names.values().filter(|found| found.attributes.kind == RemoteKind::Directory).collect();
-            directories.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            let at = directories.binary_search_by(|found| found.name.cmp(&node.name)).ok()?;
-            if !is_known(directories.get(at.checked_sub(1)?)?) {
+            let directories = names.kinds().filter(|&(_, kind)| kind == RemoteKind::Directory);
+            let mut directories: Vec<&OsStr> = directories.map(|(name, _)| name).collect();
+            directories.sort_unstable();
+            let at = directories.binary_search(&node.name.as_os_str()).ok()?;
+            if !is_known(&names.get(directories.get(at.checked_sub(1)?)?)?) {
                 return None;
             }
-            let next = directories.into_iter().skip(at + 1).take(AT_ONCE).filter(|found| !is_known(found));
-            Some(next.filter_map(|found| around.child(found)).collect())
+            let next = directories.into_iter().skip(at + 1).take(AT_ONCE).filter_map(|name| names.get(name));
+            Some(next.filter(|found| !is_known(found)).filter_map(|found| around.child(&found)).collect())
         };
         beside().unwrap_or_default()
     }

@@ -15,10 +15,11 @@ use super::found::{Directory, Found, Place, cleartext_name};
 use super::handles::OpenDirectory;
 use super::listings::Purpose;
 use super::lookahead::Sooner;
+use super::names::Names;
 use super::temporary;
-use super::trash::is_trash;
+use super::trash::TRASH;
 use super::tree::{Node, Nodes, VaultHere};
-use super::vault::{Names, VaultNode, content_path, discard_directory};
+use super::vault::{VaultNode, content_path, discard_directory};
 use super::vaults::Markers;
 use super::{Drive, later};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, RemotePath};
@@ -96,7 +97,7 @@ impl Drive {
         };
         if found.is_none() && matches!(directory, Directory::Vault(_)) {
             // It may be listed under this name all the same: a conflicting copy, or a foreign client's way of writing it.
-            found = self.names(parent).await?.1.get(name).cloned();
+            found = self.names(parent).await?.1.get(name);
         }
         let mut nodes = self.tree.lock();
         match found {
@@ -124,7 +125,7 @@ impl Drive {
     /// that they knew while the vault was unlocked.
     async fn find_encrypted(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
         let (asked, names) = self.names(parent).await?;
-        let Some(found) = names.get(name).cloned() else { return Ok(None) };
+        let Some(found) = names.get(name) else { return Ok(None) };
         let mut nodes = self.tree.lock();
         let inode = nodes.adopt(parent, found, asked)?;
         nodes.check_placed(inode)?;
@@ -166,7 +167,7 @@ impl Drive {
         if !self.is_believed(Some(listed)) || fetched.is_some_and(|at| at > listed) {
             return Ok(None);
         }
-        match names.get(name).cloned() {
+        match names.get(name) {
             Some(found) => nodes.adopt(parent, found, listed).map(|inode| Some(Some(inode))),
             None => Ok(Some(None)),
         }
@@ -200,7 +201,7 @@ impl Drive {
         if !self.options.read_only {
             self.remove_debris(&directory.path(), &listed.debris);
         }
-        let mut names: Names = listed.found.iter().map(|found| (found.name.clone(), found.clone())).collect();
+        let mut names = listed.names.clone();
         if matches!(directory, Directory::Plain(_)) {
             self.note_markers(inode, Markers::in_listing(&names)).await?;
         }
@@ -228,7 +229,7 @@ impl Drive {
         for (name, child) in children {
             match names.get(&name) {
                 Some(found) => {
-                    nodes.adopt(inode, found.clone(), asked)?;
+                    nodes.adopt(inode, found, asked)?;
                 }
                 None => nodes.note_missing(child, asked),
             }
@@ -239,23 +240,20 @@ impl Drive {
     /// The names to show: what the server lists, and new files that are not there yet.
     pub(super) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
         let vault = self.directory(inode).await?.vault();
-        let (asked, listed) = self.names_for(inode, Purpose::Walk).await?;
+        let (asked, names) = self.names_for(inode, Purpose::Walk).await?;
+        let held = self.remote.names_budget().take(OpenDirectory::bytes_for(&names));
+        let held = held.map_err(RemoteError::from)?;
+        let hides_trash = self.is_in_trash(inode, OsStr::new(TRASH));
         let nodes = self.tree.lock();
         let mut unsaved = HashMap::new();
         for (name, &child) in &nodes.get(inode)?.children {
             let node = nodes.get(child)?;
             if node.is_unsaved() {
                 let (attributes, place) = (node.attributes, node.place.clone());
-                unsaved.insert(name, Found { name: name.clone(), attributes, place });
+                unsaved.insert(name.clone(), Found { name: name.clone(), attributes, place });
             }
         }
-        let listed = listed.values().filter(|found| !unsaved.contains_key(&found.name)).cloned();
-        let mut shown: Vec<Found> = listed.collect();
-        shown.extend(unsaved.into_values());
-        drop(nodes);
-        shown.retain(|found| !is_trash(&found.name) || !self.is_in_trash(inode, &found.name));
-        shown.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(OpenDirectory { names: shown, vault, asked, opened: Instant::now() })
+        Ok(OpenDirectory::new(names, vault, hides_trash, unsaved, asked, held))
     }
 
     /// Removes what a dead process of this machine left, in the background.
@@ -446,7 +444,7 @@ impl Drive {
                         if let Ok(node) = self.tree.lock().get_mut(parent) {
                             node.listing = None;
                         }
-                        self.names(parent).await?.1.get(&name).cloned()
+                        self.names(parent).await?.1.get(&name)
                     }
                 };
                 Ok(found.ok_or(DriveError::NotFound)?.attributes)

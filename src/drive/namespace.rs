@@ -15,6 +15,7 @@ use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::location::Location;
 use super::lookup::Target;
 use super::modes;
+use super::names::Names;
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
@@ -73,7 +74,7 @@ impl Drive {
         let inode = self.add(parent, found)?;
         // What was just made is empty, and may be filled.
         if let Ok(made) = self.tree.lock().get_mut(inode) {
-            made.listing = Some((Instant::now(), Arc::default()));
+            made.listing = Some((Instant::now(), Arc::new(Names::none(self.remote.names_budget()))));
             made.vault = VaultHere::No;
             made.made_in = (mode & 0o200 != 0).then(Instant::now);
         }

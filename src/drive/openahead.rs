@@ -281,10 +281,10 @@ impl Drive {
         if let Some((asked, names)) = listing
             && names.len() <= NAMES_MAX
         {
-            return Some(Level::new(inode, directory, *asked, names.values().cloned(), order, number));
+            return Some(Level::new(inode, directory, *asked, names.found(), order, number));
         }
         let listed = self.listings.waiting(&directory.path())?;
-        let found = listed.found.iter().take(NAMES_MAX).cloned();
+        let found = listed.names.found().take(NAMES_MAX);
         Some(Level::new(inode, directory, listed.asked, found, order, number))
     }
 }

@@ -321,11 +321,11 @@ impl Drive {
 
     /// A directory that shows nothing may hold what a dead process of ours left.
     async fn remove_if_only_debris(&self, path: &RemotePath) -> Result<(), DriveError> {
-        let entries = self.remote.list(path).await?;
-        if !entries.iter().all(|entry| temporary::is_debris(entry.name.as_bytes())) {
+        let entries = self.remote.list_packed(path, usize::MAX, self.remote.names_budget()).await?;
+        if !entries.records().all(|record| temporary::is_debris(record.name)) {
             return Err(DriveError::NotEmpty);
         }
-        for entry in entries {
+        for entry in entries.into_entries() {
             self.remote.remove(&path.join(&entry.name)).await?;
         }
         Ok(self.remote.rmdir(path).await?)

@@ -84,6 +84,16 @@ impl<K: Copy + Eq + Hash> SegmentedCache<K> {
             self.probation_bytes += bytes.len() as u64;
             self.probation.put(key, Newcomer { bytes, used_at });
         }
+        self.drop_what_is_too_much();
+    }
+
+    /// From now on it holds at most so many bytes.
+    pub(super) fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+        self.drop_what_is_too_much();
+    }
+
+    fn drop_what_is_too_much(&mut self) {
         while self.bytes() > self.capacity {
             if let Some((_, old)) = self.probation.pop_lru() {
                 self.probation_bytes -= old.bytes.len() as u64;

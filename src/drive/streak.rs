@@ -4,13 +4,14 @@
 //! orders will open the others too, and whoever opens the very first one may; who then opens the first file of another directory goes through
 //! a whole tree.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, Instant};
 
 use scaup_fuse::filesystem::Inode;
 
 use super::found::{Directory, Found};
+use super::names::Names;
 use crate::remote::RemoteKind;
 
 /// Files that may be left out, or come in another order, without ending a streak: several threads open side by side.
@@ -52,7 +53,7 @@ impl Order {
     /// Whether `name` is one of the next files after `last`, or of the first ones if there is no `last`.
     pub(super) fn is_next(
         self,
-        names: &HashMap<OsString, Found>,
+        names: &Names,
         number: impl Fn(&OsStr) -> Inode,
         last: Option<&OsStr>,
         name: &OsStr,
@@ -62,9 +63,9 @@ impl Order {
         if from >= Some(to) {
             return false;
         }
-        let between = names.values().filter(|found| {
-            let rank = self.rank(&number, &found.name);
-            found.attributes.kind == RemoteKind::File && from < Some(rank) && rank < to
+        let between = names.kinds().filter(|&(name, kind)| {
+            let rank = self.rank(&number, name);
+            kind == RemoteKind::File && from < Some(rank) && rank < to
         });
         let tolerance = match self {
             Self::Name => TOLERANCE_FIRST,
@@ -75,8 +76,8 @@ impl Order {
 }
 
 /// Whether `name` is the first file of a directory, by name.
-pub(super) fn is_first(names: &HashMap<OsString, Found>, name: &OsStr) -> bool {
-    !names.values().any(|found| found.attributes.kind == RemoteKind::File && *found.name < *name)
+pub(super) fn is_first(names: &Names, name: &OsStr) -> bool {
+    !names.kinds().any(|(other, kind)| kind == RemoteKind::File && other < name)
 }
 
 /// A directory that a program goes through, and how far it has come.
@@ -270,7 +271,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::found::Place;
     use super::*;
-    use crate::remote::{RemoteAttributes, RemotePath};
+    use crate::remote::{NamesBudget, RemoteAttributes, RemotePath};
 
     const HERE: Inode = Inode(7);
     const LIFE: Duration = Duration::from_secs(1);
@@ -280,14 +281,16 @@ mod tests {
     }
 
     /// `00` to `99`, and a directory between each two of them.
-    fn names() -> HashMap<OsString, Found> {
+    fn names() -> Names {
         (0..100)
             .flat_map(|number| {
                 let directory = found(&format!("{number:02} directory"), RemoteKind::Directory);
                 [found(&format!("{number:02}"), RemoteKind::File), directory]
             })
-            .map(|found| (found.name.clone(), found))
-            .collect()
+            .fold(Names::none(&NamesBudget::default()), |mut names, found| {
+                names.insert(found);
+                names
+            })
     }
 
     /// Numbers that run against the names.
@@ -301,8 +304,7 @@ mod tests {
 
     fn streak() -> Streak {
         let directory = Directory::Plain(RemotePath::root());
-        let mut level =
-            Level::new(HERE, directory, Instant::now(), names().into_values(), Order::Name, number);
+        let mut level = Level::new(HERE, directory, Instant::now(), names().found(), Order::Name, number);
         level.go_behind(OsStr::new("01"));
         Streak::new(Order::Name, level, HERE)
     }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use data_encoding::HEXLOWER;
 
 use super::error::DriveError;
-use crate::remote::{RemoteError, RemoteName, RemotePath};
+use crate::remote::{RemoteError, RemoteListing, RemoteName, RemotePath};
 
 const PREFIX: &str = ".scaup-";
 /// Most names that are remembered as abandoned: more are debris only when this process has ended.
@@ -34,6 +34,14 @@ pub(super) fn beside(temporary: &RemotePath) -> Option<RemotePath> {
 /// Whether `name` is a temporary name of any Scaup: not to be shown.
 pub(crate) fn is_temporary(name: &[u8]) -> bool {
     owner(name).is_some()
+}
+
+/// Debris among what was listed, some of it: the next listing finds the rest.
+pub(super) fn debris_in(listed: &RemoteListing) -> Vec<RemoteName> {
+    /// So much is removed at a time: a server can make up any number of such names.
+    const AT_ONCE: usize = 256;
+    let debris = listed.records().filter(|record| is_debris(record.name));
+    debris.filter_map(|record| RemoteName::parse(record.name)).take(AT_ONCE).collect()
 }
 
 /// What has been given up could not be removed: from now on it is debris.

@@ -13,9 +13,12 @@ use scaup_fuse::filesystem::Inode;
 use super::Drive;
 use super::tree::Nodes;
 
+/// What every trash directory's name begins with, and the name of one that all users share.
+pub(super) const TRASH: &str = ".Trash";
+
 /// Whether desktops take what has this name for a trash directory.
 pub(super) fn is_trash(name: &OsStr) -> bool {
-    name == ".Trash" || name.as_bytes().starts_with(b".Trash-")
+    name == TRASH || name.as_bytes().starts_with(b".Trash-")
 }
 
 impl Drive {

@@ -14,7 +14,8 @@ use super::chunks::ContentId;
 use super::error::DriveError;
 use super::file::{Base, File, present};
 use super::found::{Directory, Found, Place, plain_name};
-use super::vault::{Names, UnlockedVault, VaultDirectory, VaultNode};
+use super::names::Names;
+use super::vault::{UnlockedVault, VaultDirectory, VaultNode};
 use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
 
 /// What is known of a vault that a plain directory may be.
@@ -183,16 +184,16 @@ impl Node {
     pub(super) fn bring_up_to_date(&self, names: &mut Names, asked: Instant) -> bool {
         for Change { name, found, .. } in self.changes.iter().filter(|change| change.at >= asked) {
             match found {
-                Some(found) => names.insert(name.clone(), found.clone()),
+                Some(found) => names.insert(found.clone()),
                 None => names.remove(name),
-            };
+            }
         }
         asked > self.names_unsure
     }
 
     /// Whether a name that a program was about to be told of is gone again.
     pub(super) fn has_lost(&self, name: &OsStr, then: Instant) -> bool {
-        let listed = self.listing.as_ref().is_some_and(|(_, names)| names.contains_key(name));
+        let listed = self.listing.as_ref().is_some_and(|(_, names)| names.contains(name));
         !self.has_same_names_as(then) && !listed && !self.children.contains_key(name)
     }
 
@@ -602,6 +603,25 @@ impl Nodes<'_> {
         }
     }
 
+    /// Drops listings, the oldest ones first, until so many bytes are free.
+    pub(super) fn let_go_listings(&mut self, bytes: u64) {
+        let listings = self.nodes().iter().filter_map(|(&inode, node)| {
+            node.listing.as_ref().map(|(listed, names)| (*listed, names.bytes(), inode))
+        });
+        let mut listings: Vec<_> = listings.collect();
+        listings.sort_unstable();
+        let mut free = 0;
+        for (_, length, inode) in listings {
+            if free >= bytes {
+                return;
+            }
+            free += length;
+            if let Some(node) = self.nodes_mut().get_mut(&inode) {
+                node.listing = None;
+            }
+        }
+    }
+
     /// Answers what the kernel should forget for no more than `kept` nodes to be left: what was asked for longest ago, each only once.
     pub(super) fn take_idle(&mut self, kept: usize) -> Vec<(Inode, OsString)> {
         let left = self.nodes().values().filter(|node| !node.to_be_forgotten).count();
@@ -777,9 +797,8 @@ impl Nodes<'_> {
         if !node.detached
             && let Ok(above) = self.get_mut(parent)
             && let Some((_, listing)) = &mut above.listing
-            && let Some(found) = Arc::make_mut(listing).get_mut(&name)
         {
-            found.attributes = attributes;
+            Arc::make_mut(listing).note_attributes(&name, attributes);
         }
         Ok(())
     }
@@ -792,9 +811,9 @@ impl Nodes<'_> {
         if let Some((_, listing)) = &mut node.listing {
             let names = Arc::make_mut(listing);
             match found {
-                Some(found) => names.insert(name.to_owned(), found),
+                Some(found) => names.insert(found),
                 None => names.remove(name),
-            };
+            }
         }
     }
 }

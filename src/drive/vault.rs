@@ -7,7 +7,6 @@
 
 mod changes;
 
-use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
@@ -18,8 +17,11 @@ use scaup_crypto::{CleartextName, Cryptor, DirectoryId, Listed, NameError};
 use super::error::DriveError;
 use super::found::{Found, Place};
 use super::marker_files::MarkerFiles;
+use super::names::{Names, VaultNames};
 use super::temporary;
-use crate::remote::{Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use crate::remote::{
+    NamesBudget, Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath,
+};
 
 pub(super) use changes::{HiddenNode, discard_directory, write_small};
 
@@ -29,6 +31,8 @@ pub(crate) const DIRECTORY_ID_MAX: usize = 1000;
 pub(crate) const LONG_NAME_MAX: usize = 10_240;
 /// Longest ciphertext of a symbolic link: 32,767 bytes of target, a header and an overhead of either combo.
 const SYMLINK_FILE_MAX: usize = 33_000;
+/// Directories in one that are told of, to be listed ahead: a server can make up any number.
+pub(super) const BELOW_MAX: usize = 4096;
 /// Nodes whose kind is looked up at the same time.
 const PARALLEL: usize = 128;
 
@@ -89,7 +93,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(name: RemoteName) -> Self {
+    pub(super) fn new(name: RemoteName) -> Self {
         let shortened = name.as_bytes().ends_with(b".c9s");
         Self { name, shortened }
     }
@@ -137,28 +141,44 @@ impl VaultDirectory {
     pub(super) async fn list(
         &self,
         remote: &dyn Remote,
-        most: usize,
+        (most, budget): (usize, &NamesBudget),
         met: impl FnOnce(Vec<Self>) + Send,
-    ) -> Result<(Vec<Found>, Vec<RemoteName>), DriveError> {
-        let entries = remote.list_at_most(&self.content(), most).await?;
-        let debris = entries
-            .iter()
-            .filter(|entry| temporary::is_debris(entry.name.as_bytes()))
-            .map(|entry| entry.name.clone())
-            .collect();
-        let identified: Vec<Option<Identified>> =
-            stream::iter(entries.into_iter().map(|entry| self.identify(remote, entry)))
-                .buffered(PARALLEL)
-                .try_collect()
-                .await?;
-        let identified: Vec<Identified> = identified.into_iter().flatten().collect();
-        met(identified.iter().filter_map(|node| self.below(&node.node)).collect());
+    ) -> Result<(Names, Vec<RemoteName>), DriveError> {
+        let entries = remote.list_packed(&self.content(), most, budget).await?;
+        let debris = temporary::debris_in(&entries);
+        let mut names = VaultNames::new(budget, Arc::clone(&self.vault));
+        let (mut others, mut held) = (Vec::new(), budget.nothing());
+        let mut identified =
+            stream::iter(entries.into_entries()).map(|entry| self.identify(remote, entry)).buffered(PARALLEL);
+        while let Some(node) = identified.try_next().await? {
+            let Some(node) = node else { continue };
+            // Most nodes are files under the names that they should have: of them nothing more has to be found out.
+            if matches!(node.node, VaultNode::Directory(_)) || !self.is_canonical(&node) {
+                held.grow(node.bytes()).map_err(RemoteError::from)?;
+                others.push(node);
+            } else {
+                self.push(&mut names, node.name.as_str().into(), node)?;
+            }
+        }
+        drop(identified);
+        met(others.iter().filter_map(|node| self.below(&node.node)).take(BELOW_MAX).collect());
         let looked: Vec<Identified> =
-            stream::iter(identified.into_iter().map(|node| self.look_inside(remote, node, None)))
+            stream::iter(others.into_iter().map(|node| self.look_inside(remote, node, None)))
                 .buffered(PARALLEL)
                 .try_collect()
                 .await?;
-        Ok((self.name_all(looked), debris))
+        Ok((self.name_all(names, looked)?, debris))
+    }
+
+    /// Whether a node lies under the entry that its name has in this directory.
+    fn is_canonical(&self, node: &Identified) -> bool {
+        node.conflict.is_none()
+            && self.entry(&node.name).is_ok_and(|(entry, _)| entry.name == node.entry.name)
+    }
+
+    fn push(&self, names: &mut VaultNames, name: OsString, node: Identified) -> Result<(), DriveError> {
+        let attributes = self.shown_attributes(&node.node, node.attributes);
+        names.push(&name, &attributes, &node.entry, &node.node)
     }
 
     /// The directory that a node of this one is; `None` if it is none.
@@ -340,27 +360,23 @@ impl VaultDirectory {
 
     /// Gives every node a name of its own. Canonical entries keep theirs; a conflicting copy is named after its
     /// original, as Cryptomator would rename it (section 14), but nothing is renamed on the server.
-    fn name_all(&self, nodes: Vec<Identified>) -> Vec<Found> {
-        let mut named: BTreeMap<OsString, Identified> = BTreeMap::new();
+    fn name_all(&self, mut names: VaultNames, nodes: Vec<Identified>) -> Result<Names, DriveError> {
         let mut waiting = Vec::new();
         for node in nodes {
-            let canonical = node.conflict.is_none()
-                && self.entry(&node.name).is_ok_and(|(entry, _)| entry.name == node.entry.name);
-            if canonical {
-                named.insert(node.name.as_str().into(), node);
+            if self.is_canonical(&node) {
+                self.push(&mut names, node.name.as_str().into(), node)?;
             } else {
                 waiting.push(node);
             }
         }
+        let mut names = names.done();
         waiting.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
         for node in waiting {
             let own: OsString = node.name.as_str().into();
-            match named.get(&own) {
-                None => {
-                    named.insert(own, node);
-                }
+            match names.get(&own).map(|found| found.place) {
+                None => names.insert(self.found(own, node)),
                 // A sync client's second copy of the very same directory shows nothing new.
-                Some(Identified { node: VaultNode::Directory(id), .. })
+                Some(Place::Vault { node: VaultNode::Directory(id), .. })
                     if node.node == VaultNode::Directory(id.clone()) => {}
                 Some(_) => {
                     let suffix = node.conflict.clone().unwrap_or_default();
@@ -369,14 +385,14 @@ impl VaultDirectory {
                         .conflict_names(&node.name, &suffix)
                         .map(|name| OsString::from(name.as_str()))
                         .take(10_000)
-                        .find(|name| !named.contains_key(name));
+                        .find(|name| !names.contains(name));
                     if let Some(name) = free {
-                        named.insert(name, node);
+                        names.insert(self.found(name, node));
                     }
                 }
             }
         }
-        named.into_iter().map(|(name, node)| self.found(name, node)).collect()
+        Ok(names)
     }
 
     fn found(&self, name: OsString, node: Identified) -> Found {
@@ -474,6 +490,19 @@ impl Inside {
     }
 }
 
+impl Identified {
+    /// About what it takes.
+    fn bytes(&self) -> u64 {
+        let words = match &self.node {
+            VaultNode::Directory(id) => id.as_bytes().len(),
+            VaultNode::BrokenDirectory(why) | VaultNode::Unknown(why) => why.len(),
+            VaultNode::File | VaultNode::Symlink => 0,
+        };
+        let text = self.name.as_str().len() + self.entry.name.as_bytes().len() + words;
+        (2 * size_of::<Self>() + text) as u64
+    }
+}
+
 struct Identified {
     name: CleartextName,
     entry: Entry,
@@ -482,6 +511,3 @@ struct Identified {
     node: VaultNode,
     attributes: RemoteAttributes,
 }
-
-/// The names in a listing, for look-ups.
-pub(super) type Names = HashMap<OsString, Found>;

@@ -4,6 +4,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
 use scaup_crypto::{
     CipherCombo, ConfigError, Cryptor, DirectoryId, Masterkey, MasterkeyFile, UnlockError, UnverifiedConfig,
     VaultConfig,
@@ -390,12 +391,11 @@ impl Drive {
         let directories: Vec<std::ffi::OsString> = {
             let _names = self.namespace.read().await;
             let (_, names) = self.names(Inode::ROOT).await.map_err(|error| drive_failed(&root, error))?;
-            names
-                .values()
-                .filter(|found| found.attributes.kind == RemoteKind::Directory)
-                .map(|found| found.name.clone())
-                .collect()
+            let directories = names.kinds().filter(|&(_, kind)| kind == RemoteKind::Directory);
+            directories.map(|(name, _)| name.to_owned()).collect()
         };
+        /// Directories that are looked into at the same time.
+        const LOOKS_AT_ONCE: usize = 128;
         // A vault's own directories are no vaults.
         if self.lock_vaults().is_empty() {
             let looks = directories.iter().map(|name| async move {
@@ -406,7 +406,9 @@ impl Drive {
                     Err(error) => Err(error),
                 }
             });
-            for look in futures::future::join_all(looks).await {
+            // A server can make up any number of directories.
+            let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+            while let Some(look) = looks.next().await {
                 if let Err(error) = look {
                     tracing::debug!(errno = error.errno(), "could not look into a directory for a vault");
                 }

@@ -21,13 +21,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{
-    Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
-    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
+    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
 };
 
 /// A directory of this machine.
 pub struct LocalRemote {
     shared: Arc<Shared>,
+    names: NamesBudget,
 }
 
 struct Shared {
@@ -48,7 +49,7 @@ impl LocalRemote {
         let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(typed)?;
         let zero = || AtomicU64::new(0);
         let shared = Shared { root, requests: zero(), bytes_read: zero(), bytes_written: zero() };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), names: NamesBudget::default() })
     }
 
     /// Runs a blocking operation aside.
@@ -351,6 +352,10 @@ impl Remote for LocalRemote {
             })
         })
         .await
+    }
+
+    fn names_budget(&self) -> &NamesBudget {
+        &self.names
     }
 
     fn counters(&self) -> RemoteCounters {

@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 use self::tree::{Content, Number, ROOT, Tree, failure};
 use super::{
-    Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen, RemotePath,
-    RemoteSetAttributes, RemoteStatistics,
+    NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen,
+    RemotePath, RemoteSetAttributes, RemoteStatistics,
 };
 
 /// What a server holds. Clones are the same server.
@@ -273,6 +273,7 @@ struct Shared {
 /// One connection to a [`MemoryServer`]. Open files outlive a cut, as handles do that are opened again by themselves.
 pub struct MemoryRemote {
     shared: Shared,
+    names: NamesBudget,
 }
 
 impl MemoryRemote {
@@ -287,7 +288,7 @@ impl MemoryRemote {
             counters: RemoteCounters::default(),
         };
         let shared = Shared { server: server.clone(), connection: Arc::new(Mutex::new(connection)) };
-        Arc::new(Self { shared })
+        Arc::new(Self { shared, names: NamesBudget::default() })
     }
 
     /// The server at the other end.
@@ -499,6 +500,10 @@ impl Remote for MemoryRemote {
 
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError> {
         self.shared.message(MessageKind::Statistics, path, None, |tree| Ok(tree.statistics())).await
+    }
+
+    fn names_budget(&self) -> &NamesBudget {
+        &self.names
     }
 
     fn counters(&self) -> RemoteCounters {

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scaup_sftp::client::SftpError;
+use scaup_sftp::client::{NameEntry, SftpError};
 use scaup_sftp::ssh::Session;
 use tokio::sync::watch;
 
 use super::{
-    Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName,
-    RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, Room,
+    NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
+    RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, Room,
 };
-use connection::Connection;
+use connection::{Connection, Place};
 use file::OpenFiles;
 use link::Link;
 use reasons::{
@@ -38,6 +38,7 @@ pub use link::{ConnectFailure, Connector, Reachability};
 pub struct SftpRemote {
     link: Arc<Link>,
     files: OpenFiles,
+    names: NamesBudget,
 }
 
 impl SftpRemote {
@@ -54,11 +55,11 @@ impl SftpRemote {
         timeout: Duration,
     ) -> Result<Self, RemoteError> {
         let directory = Bytes::copy_from_slice(directory);
-        let first = Connection::open(session.clone(), directory.clone(), timeout, 0).await?;
-        Ok(Self {
-            link: Link::start(first, session, directory, connector, timeout),
-            files: OpenFiles::default(),
-        })
+        let names = NamesBudget::default();
+        let place = Place { directory, timeout, names: names.clone() };
+        let first = Connection::open(session.clone(), place.clone(), 0).await?;
+        let link = Link::start(first, session, place, connector);
+        Ok(Self { link, files: OpenFiles::default(), names })
     }
 
     /// Waits until the server has greeted, and has shown that the directory is one.
@@ -101,27 +102,34 @@ impl Remote for SftpRemote {
     }
 
     async fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
-        self.list_at_most(path, usize::MAX).await
+        Ok(self.list_packed(path, usize::MAX, &self.names).await?.into_entries().collect())
     }
 
-    async fn list_at_most(&self, path: &RemotePath, most: usize) -> Result<Vec<RemoteEntry>, RemoteError> {
-        let names = retry(&self.link, |connection, _| {
+    async fn list_packed(
+        &self,
+        path: &RemotePath,
+        most: usize,
+        budget: &NamesBudget,
+    ) -> Result<RemoteListing, RemoteError> {
+        retry(&self.link, |connection, _| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                match connection.names.list_at_most(&path, most).await {
-                    Ok(names) => Ok(names),
+                let mut listing = RemoteListing::new(budget);
+                let mut take = |NameEntry { name, attributes }: NameEntry| {
+                    let Some(name) = RemoteName::parse(&name) else { return Ok(()) };
+                    listing.push(name.as_bytes(), &from_wire(&attributes), &[])
+                };
+                match connection.names.list_each(&path, most, &mut take).await {
+                    Ok(()) => Ok(listing),
                     Err(error) => Err(why_not_listed(&self.link, &path, error).await),
                 }
             })
         })
-        .await?;
-        let entries = names.into_iter().filter_map(|entry| {
-            Some(RemoteEntry {
-                name: RemoteName::parse(&entry.name)?,
-                attributes: from_wire(&entry.attributes),
-            })
-        });
-        Ok(entries.collect())
+        .await
+    }
+
+    fn names_budget(&self) -> &NamesBudget {
+        &self.names
     }
 
     async fn open(&self, path: &RemotePath, how: RemoteOpen) -> Result<Arc<dyn RemoteFile>, RemoteError> {

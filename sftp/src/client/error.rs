@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::names::NoRoom;
+
 /// What a server says of a request (`SSH_FX_…`, section 7 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusCode {
@@ -58,6 +60,15 @@ pub enum SftpError {
     /// No answer came in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    /// A path, or the target of a link, is longer than one can be here.
+    #[error("the server named a path that is too long")]
+    PathTooLong,
+    /// A directory has more names than were wanted.
+    #[error("the directory has more than {0} names")]
+    TooManyNames(usize),
+    /// A directory has more names than there is memory for.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The channel is gone, and why.
     #[error("connection lost: {0}")]
     Disconnected(String),

@@ -15,9 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, SetOnce, mpsc, oneshot, watch};
 
 use super::error::{SftpError, StatusCode};
+use super::names::NamesBudget;
 use super::packet::{self, Reply, Request, kind};
 use super::road::{Budget, Priority, Road, Room};
-use super::wire::{self, Outgoing, Packets};
+use super::wire::{self, Heard, Outgoing, Packets};
 
 /// Requests without content in flight: OpenSSH answers bursts of this depth best.
 const REQUESTS_IN_FLIGHT: usize = 128;
@@ -55,8 +56,14 @@ impl Drop for Answer {
 }
 
 struct Pending {
-    waiting: HashMap<u32, oneshot::Sender<Answer>>,
+    waiting: HashMap<u32, Waiting>,
     next_id: u32,
+}
+
+/// Somebody who waits for a reply, or waited.
+struct Waiting {
+    since: Instant,
+    answer: oneshot::Sender<Answer>,
 }
 
 fn closed() -> SftpError {
@@ -94,6 +101,7 @@ pub(super) struct Shared {
     /// Bytes of content that were sent and are not acknowledged.
     unacknowledged: AtomicU64,
     traffic: Arc<Traffic>,
+    heard: Arc<Heard>,
 }
 
 #[derive(Default)]
@@ -170,6 +178,7 @@ impl Lane {
             limits: SetOnce::new(),
             unacknowledged: AtomicU64::new(0),
             traffic: Arc::clone(&traffic),
+            heard: packets.heard(),
         });
         tokio::spawn(write_all(outgoing, queue, Arc::clone(&traffic), Arc::downgrade(&shared)));
         tokio::spawn(read_all(packets, traffic, Arc::downgrade(&shared)));
@@ -235,6 +244,25 @@ impl Lane {
             Ok(why) => why.clone().unwrap_or_else(closed),
             Err(_) => closed(),
         }
+    }
+
+    /// Whether the lane is gone.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.dead.borrow().is_some()
+    }
+
+    /// Whether a reply is waited for longer than a request may take, and nothing at all came meanwhile.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        let Shared { heard, timeout, .. } = self.shared.as_ref();
+        let oldest = self.shared.lock().waiting.values().map(|waiting| waiting.since).min();
+        oldest.is_some_and(|oldest| oldest.max(heard.last()).elapsed() >= *timeout)
+    }
+
+    /// Gives the lane up: who waits on it hears why at once.
+    pub fn give_up(&self, why: &str) {
+        self.shared.die(SftpError::Disconnected(why.to_owned()));
     }
 
     /// Whether both are the same lane.
@@ -468,6 +496,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn names(&self) -> &NamesBudget {
+        &self.road.names
+    }
+
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -478,7 +510,7 @@ impl Shared {
         kind: u8,
         build: impl FnOnce(Request) -> Request,
     ) -> Result<oneshot::Receiver<Answer>, SftpError> {
-        let (sender, receiver) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         let mut pending = self.lock();
         if let Some(why) = &*self.dead.borrow() {
             return Err(why.clone());
@@ -489,7 +521,7 @@ impl Shared {
             id = id.wrapping_add(1);
         }
         pending.next_id = id.wrapping_add(1);
-        pending.waiting.insert(id, sender);
+        pending.waiting.insert(id, Waiting { since: Instant::now(), answer });
         // Handed over under the lock: requests leave in the order of the calls.
         let packet = build(Request::new(kind, id)).finish();
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
@@ -508,7 +540,7 @@ impl Shared {
         let mut pending = self.lock();
         self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
         for (_, waiting) in pending.waiting.drain() {
-            let _ = waiting.send(Answer { outcome: Some(Err(self.why_dead())), lane: Weak::new() });
+            let _ = waiting.answer.send(Answer { outcome: Some(Err(self.why_dead())), lane: Weak::new() });
         }
     }
 
@@ -524,17 +556,25 @@ impl Shared {
             return Ok(());
         }
         let (id, reply) = packet::decode(packet)?;
-        self.deliver(id, reply)
+        self.deliver(id, self.held(reply))
+    }
+
+    /// The reply with room for the names in it; without any they are dropped at once.
+    fn held(&self, reply: Reply) -> Outcome {
+        match reply {
+            Reply::Name(names) => Ok(Reply::Name(names.held_in(&self.road.names)?)),
+            other => Ok(other),
+        }
     }
 
     /// Hands a reply to the one who waits for it.
-    fn deliver(self: &Arc<Self>, id: u32, reply: Reply) -> Result<(), SftpError> {
+    fn deliver(self: &Arc<Self>, id: u32, outcome: Outcome) -> Result<(), SftpError> {
         let waiting = self.lock().waiting.remove(&id);
         let Some(waiting) = waiting else {
             return Err(SftpError::Protocol(format!("a reply to request {id}, which was not made")));
         };
         // Whoever asked may have gone away; then the answer is dropped here.
-        let _ = waiting.send(Answer { outcome: Some(Ok(reply)), lane: Arc::downgrade(self) });
+        let _ = waiting.answer.send(Answer { outcome: Some(outcome), lane: Arc::downgrade(self) });
         Ok(())
     }
 

@@ -5,21 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use futures::future::try_join_all;
+use futures::stream::FuturesOrdered;
 
 use super::error::{SftpError, StatusCode};
 use super::lane::{Lane, Shared};
-use super::packet::{Attributes, NameEntry, Reply, Request, SetAttributes, decode_numbers, kind};
+use super::names::NoRoom;
+use super::packet::{Attributes, NameEntry, Names, Reply, Request, SetAttributes, decode_numbers, kind};
 use super::road::Room;
 
 /// The bits of a mode that say what a file is, and those of a symbolic link (inode(7)).
 const FILE_TYPE: u32 = 0o170_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
-/// Names in one directory that are taken from a server: whoever shows them holds some 400 bytes for each.
-const NAMES_MAX: usize = 500_000;
-/// Bytes of all the names in one directory that are taken from a server.
-const NAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The longest path, and the longest target of a link, that is taken from a server (`PATH_MAX` of Linux).
+const PATH_MAX: usize = 4096;
 /// A listing may take one deadline more for so many names: OpenSSH sends them in a hundred answers.
 const NAMES_PER_DEADLINE: usize = 10_000;
 /// READDIRs on one handle at the start: most directories end with the second.
@@ -28,6 +29,8 @@ const READDIRS_FIRST: usize = 2;
 const READDIRS_MORE: usize = 64;
 /// Names that OpenSSH answers to each.
 const NAMES_PER_READDIR: usize = 100;
+/// Bytes of names that one listing has under way at a time, if the answers to come are as long as those before: OpenSSH's are some 10 KiB.
+const NAMES_UNDER_WAY: usize = 2 * 1024 * 1024;
 
 /// How to open a file (section 6.3 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -416,60 +419,75 @@ impl Lane {
     ///
     /// # Errors
     ///
-    /// As all requests; [`SftpError::Protocol`] if it does not end.
+    /// As [`Self::list_each`].
     pub async fn list(&self, path: &[u8]) -> Result<Vec<NameEntry>, SftpError> {
-        self.list_at_most(path, NAMES_MAX).await
+        /// What one takes beside its bytes.
+        const ENTRY: usize = size_of::<NameEntry>() + 32;
+        let mut names = Vec::new();
+        let mut held = self.shared.names().nothing();
+        self.list_each(path, usize::MAX, &mut |NameEntry { name, attributes }| {
+            held.grow((name.len() + ENTRY) as u64)?;
+            // In memory of its own: a kept name must not keep a whole packet.
+            names.push(NameEntry { name: Bytes::copy_from_slice(&name), attributes });
+            Ok(())
+        })
+        .await?;
+        Ok(names)
     }
 
-    /// The same, given up where there are more than `most`.
+    /// Hands on each name in a directory, with `.` and `..`, as it comes, unless there are more than `most`.
     ///
     /// # Errors
     ///
-    /// As [`Self::list`]; [`SftpError::Protocol`] if there are more.
-    pub async fn list_at_most(&self, path: &[u8], most: usize) -> Result<Vec<NameEntry>, SftpError> {
-        let most = most.min(NAMES_MAX);
+    /// As all requests; [`SftpError::TooManyNames`] if there are more; [`SftpError::NoRoom`] if there is no memory for them, here or where they
+    /// go; [`SftpError::Timeout`] if it does not end.
+    pub async fn list_each(
+        &self,
+        path: &[u8],
+        most: usize,
+        each: &mut (dyn FnMut(NameEntry) -> Result<(), NoRoom> + Send),
+    ) -> Result<(), SftpError> {
         let handle = self.request(kind::OPENDIR, |request| request.string(path)).await?;
         let handle = self.handle(handle, "OPENDIR")?;
-        let mut names: Vec<NameEntry> = Vec::new();
-        let mut bytes = 0;
+        let (mut count, mut longest) = (0, 1);
         let mut at_once = READDIRS_FIRST;
         let began = Instant::now();
         loop {
-            let asked = (0..at_once).map(|_| self.read_directory(&handle));
+            let mut asked: FuturesOrdered<_> = (0..at_once).map(|_| self.read_directory(&handle)).collect();
             let mut ended = false;
-            for batch in futures::future::join_all(asked).await {
-                match batch? {
-                    Some(batch) => {
-                        bytes += batch.iter().map(|entry| entry.name.len()).sum::<usize>();
-                        names.extend(batch);
-                    }
-                    None => ended = true,
-                }
+            while let Some(batch) = asked.next().await {
+                let Some(batch) = batch? else {
+                    ended = true;
+                    continue;
+                };
+                count += batch.len();
+                longest = longest.max(batch.bytes());
+                batch.into_iter().try_for_each(&mut *each)?;
             }
             if ended {
                 break;
             }
-            if names.len() > most {
-                return Err(SftpError::Protocol(format!("a directory of more than {most} names")));
+            if count > most {
+                return Err(SftpError::TooManyNames(most));
             }
-            if bytes > NAMES_BYTES_MAX {
-                return Err(SftpError::Protocol(format!("a directory of {bytes} bytes of names")));
-            }
-            let deadlines = 1 + u32::try_from(names.len() / NAMES_PER_DEADLINE).unwrap_or(u32::MAX);
+            let deadlines = 1 + u32::try_from(count / NAMES_PER_DEADLINE).unwrap_or(u32::MAX);
             if began.elapsed() > self.deadline() * deadlines {
                 return Err(SftpError::Timeout(self.deadline()));
             }
-            at_once = READDIRS_MORE.min((most - names.len()) / NAMES_PER_READDIR + 2);
+            at_once = READDIRS_MORE
+                .min((most - count) / NAMES_PER_READDIR + 2)
+                .min(NAMES_UNDER_WAY / longest)
+                .max(1);
         }
         // Whether closing went well changes nothing about the names.
         drop(handle);
-        Ok(names)
+        Ok(())
     }
 
-    async fn read_directory(&self, handle: &FileHandle) -> Result<Option<Vec<NameEntry>>, SftpError> {
+    async fn read_directory(&self, handle: &FileHandle) -> Result<Option<Names>, SftpError> {
         match self.request(kind::READDIR, |request| request.string(&handle.bytes)).await {
             // No names and no end would go on for ever.
-            Ok(Reply::Name(names)) if names.is_empty() => Ok(None),
+            Ok(Reply::Name(names)) if names.len() == 0 => Ok(None),
             Ok(Reply::Name(names)) => Ok(Some(names)),
             Ok(_) => Err(self.unexpected("READDIR")),
             Err(error) if error.code() == Some(StatusCode::Eof) => Ok(None),
@@ -525,8 +543,13 @@ impl Lane {
 
     async fn one_name(&self, kind: u8, path: &[u8], name: &str) -> Result<Bytes, SftpError> {
         match self.request(kind, |request| request.string(path)).await? {
-            Reply::Name(names) => {
-                names.into_iter().next().map(|entry| entry.name).ok_or_else(|| self.unexpected(name))
+            Reply::Name(mut names) => {
+                let name = names.next().map(|entry| entry.name).ok_or_else(|| self.unexpected(name))?;
+                if name.len() > PATH_MAX {
+                    return Err(SftpError::PathTooLong);
+                }
+                // In memory of its own: a kept path must not keep a whole packet.
+                Ok(Bytes::copy_from_slice(&name))
             }
             _ => Err(self.unexpected(name)),
         }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::names::NamesBudget;
+
 /// What may be under way before anything is known, and at the least, bytes.
 const LIMIT_FIRST: u64 = 1024 * 1024;
 /// The least, however slow the road: one read of the length that OpenSSH takes, and the next begun.
@@ -50,6 +52,16 @@ pub struct Road {
     pub down: Arc<Budget>,
     /// Content to the server.
     pub up: Arc<Budget>,
+    /// Names from the server. They outlive the road.
+    pub names: NamesBudget,
+}
+
+impl Road {
+    /// A road of which nothing is known yet.
+    #[must_use]
+    pub fn new(names: NamesBudget) -> Self {
+        Self { names, ..Self::default() }
+    }
 }
 
 /// A figure of the present epoch and of the one before.

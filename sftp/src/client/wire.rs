@@ -3,6 +3,9 @@
 //! An SSH channel hands its messages over as they came, so a packet is copied once, into its own memory. Any other stream
 //! (a server over a pipe) is read in pieces first.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
 use bytes::{Buf, Bytes, BytesMut};
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
@@ -92,15 +95,35 @@ impl Outgoing {
     }
 }
 
+/// When something last came from the server.
+#[derive(Debug)]
+pub(super) struct Heard(Mutex<Instant>);
+
+impl Heard {
+    pub(super) fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
 /// Whole packets out of pieces.
 pub(super) struct Packets {
     incoming: Incoming,
     rest: Bytes,
+    heard: Arc<Heard>,
 }
 
 impl Packets {
     fn new(incoming: Incoming) -> Self {
-        Self { incoming, rest: Bytes::new() }
+        Self { incoming, rest: Bytes::new(), heard: Arc::new(Heard(Mutex::new(Instant::now()))) }
+    }
+
+    /// When something last came, to be asked while packets are waited for.
+    pub(super) fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 
     /// The next packet, without its length.
@@ -123,6 +146,7 @@ impl Packets {
             let Some(mut piece) = self.incoming.next().await? else {
                 return Err(SftpError::Disconnected(otherwise.to_owned()));
             };
+            self.heard.note();
             let missing = length - whole.len();
             if piece.len() >= missing {
                 whole.extend_from_slice(&piece.split_to(missing));

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, Config, Handle, Handler};
+use russh::client::{self, ChannelOpenHandle, Config, Handle, Handler, Msg};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Limits, Preferred};
+use russh::{Channel, Limits, Preferred, compression};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::bounds::Allowance;
 use super::destination::{AddressFamily, Destination, Rekeying, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
 use super::held_keys::HeldKeys;
@@ -80,13 +81,15 @@ async fn connect_one(
             banners: 0,
         };
         let config = Arc::new(config(destination, &known));
+        let allowance = Allowance::default();
         let (connected, way) = match &through {
             None => {
                 let (stream, socket) = tcp(destination).await?;
+                let stream = allowance.bounds(stream);
                 (key_exchange(config, stream, client).await, Way::Socket(Arc::new(socket)))
             }
             Some(session) => {
-                let stream = session.tunnel(destination).await?;
+                let stream = allowance.bounds(session.tunnel(destination).await?);
                 (key_exchange(config, stream, client).await, Way::Through(Arc::clone(session)))
             }
         };
@@ -98,10 +101,18 @@ async fn connect_one(
                     let host = destination.known_host_name();
                     interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
-                log_in(&mut handle, &way, destination, interaction.as_ref(), &words, held).await?;
+                let logged_in =
+                    log_in(&mut handle, &way, destination, interaction.as_ref(), &words, held).await;
+                if let Err(error) = logged_in {
+                    // The library goes on reading for as long as the server sends.
+                    way.abort();
+                    return Err(allowance.refused(destination).unwrap_or(error));
+                }
+                allowance.lift();
                 return Ok(Session::new(handle, way));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
+                way.abort();
                 return Err(ConnectError::HostKey { host: destination.known_host_name(), problem });
             }
             // The person takes their time with no connection waiting; then it is made anew, with exactly this key.
@@ -110,8 +121,10 @@ async fn connect_one(
                 confirmed = Some(*key);
             }
             (Err(error), _) => {
-                let reason = error.to_string();
-                return Err(ConnectError::Protocol { destination: destination.shown(), reason });
+                way.abort();
+                let protocol =
+                    ConnectError::Protocol { destination: destination.shown(), reason: error.to_string() };
+                return Err(allowance.refused(destination).unwrap_or(protocol));
             }
         }
     }
@@ -199,6 +212,8 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
             kex: Cow::Owned(offered.kex.for_library()),
             cipher: Cow::Owned(offered.ciphers.for_library()),
             mac: Cow::Owned(offered.message_codes.for_library()),
+            // What is encrypted can't be made smaller, and a small packet could become a large one here.
+            compression: Cow::Borrowed(&[compression::NONE]),
             ..Preferred::DEFAULT
         },
         nodelay: true,
@@ -301,6 +316,90 @@ impl Handler for Client {
         }
         Ok(())
     }
+
+    // A server has no reason to open a channel: nothing is ever forwarded from it. The library would accept what is not refused here; kinds
+    // that it does not know it refuses by itself.
+
+    async fn server_channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        refuse(reply)
+    }
+}
+
+/// Refuses a channel that a server opens: that is what the library does with a question that nobody answered.
+fn refuse(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
+    drop(reply);
+    Ok(())
 }
 
 /// Decides about an unknown key.

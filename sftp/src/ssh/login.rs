@@ -12,6 +12,7 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
+use super::bounds::{ANSWER_MAX, APPROVAL_MAX, Signing, Silent, answered, answered_unless};
 use super::connect::Client;
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
@@ -151,8 +152,8 @@ impl Login<'_> {
             // "none" is refused with the list of methods; some servers let in with it.
             None => {
                 let user = self.destination.user.clone();
-                let asked = self.handle.authenticate_none(user).await;
-                asked.map_err(|error| self.broken(&error))?.into()
+                let asked = answered(ANSWER_MAX, self.handle.authenticate_none(user)).await;
+                asked.map_err(|silent| self.gives_up(silent))?.map_err(|error| self.broken(&error))?.into()
             }
         };
         match first {
@@ -165,6 +166,12 @@ impl Login<'_> {
 
     fn may_offer(&self) -> bool {
         self.offers < OFFERS_MAX && self.identities.len() > 0
+    }
+
+    /// The server does not answer. That says nothing of what was typed or offered, so it is worth another attempt.
+    fn gives_up(&self, silent: Silent) -> ConnectError {
+        let reason = format!("during the login, {silent}");
+        ConnectError::Protocol { destination: self.destination.shown(), reason }
     }
 
     /// The connection broke. Whoever was asked something may have been too slow, and who was turned down may have tried too often: that
@@ -314,11 +321,16 @@ impl Login<'_> {
         let mut signer = KeySigner(key);
         let signed = match certificate {
             Some(certificate) => {
-                self.handle.authenticate_certificate_with(user, *certificate, hash, &mut signer).await
+                let offered =
+                    self.handle.authenticate_certificate_with(user, *certificate, hash, &mut signer);
+                answered(ANSWER_MAX, offered).await
             }
-            None => self.handle.authenticate_publickey_with(user, public, hash, &mut signer).await,
+            None => {
+                let offered = self.handle.authenticate_publickey_with(user, public, hash, &mut signer);
+                answered(ANSWER_MAX, offered).await
+            }
         };
-        match signed {
+        match signed.map_err(|silent| self.gives_up(silent))? {
             Ok(result) => Ok(Some(result.into())),
             Err(AgentAuthError::Key(error)) => {
                 self.unusable.push(format!("{}: {error}", path.display()));
@@ -341,15 +353,17 @@ impl Login<'_> {
             (Some(certificate), _) => {
                 let hash = self.rsa_hash(certificate.public_key().algorithm(), true).await;
                 let certificate = certificate.clone();
-                self.handle.authenticate_certificate_with(user, certificate, hash, &mut nobody).await
+                let asked = self.handle.authenticate_certificate_with(user, certificate, hash, &mut nobody);
+                answered(ANSWER_MAX, asked).await
             }
             (None, Some(public)) => {
                 let hash = self.rsa_hash(public.algorithm(), false).await;
-                self.handle.authenticate_publickey_with(user, public, hash, &mut nobody).await
+                let asked = self.handle.authenticate_publickey_with(user, public, hash, &mut nobody);
+                answered(ANSWER_MAX, asked).await
             }
             (None, None) => return Ok(None),
         };
-        match answer {
+        match answer.map_err(|silent| self.gives_up(silent))? {
             Ok(result) => {
                 self.offers += 1;
                 Ok(Some(result.into()))
@@ -370,17 +384,21 @@ impl Login<'_> {
         self.offers += 1;
         let hash = self.rsa_hash(key.algorithm(), is_certificate).await;
         let Some(agent) = self.agent.as_mut() else { return Ok(None) };
-        let agent = agent.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // The agent may ask somebody: that time is theirs, and not the server's.
+        let signs = AtomicBool::new(false);
+        let mut agent = Signing::new(agent.get_mut().unwrap_or_else(PoisonError::into_inner), &signs);
         let user = self.destination.user.clone();
         let signed = match held {
             AgentIdentity::PublicKey { key, .. } => {
-                self.handle.authenticate_publickey_with(user, key, hash, agent).await
+                let offered = self.handle.authenticate_publickey_with(user, key, hash, &mut agent);
+                answered_unless(&signs, ANSWER_MAX, offered).await
             }
             AgentIdentity::Certificate { certificate, .. } => {
-                self.handle.authenticate_certificate_with(user, certificate, hash, agent).await
+                let offered = self.handle.authenticate_certificate_with(user, certificate, hash, &mut agent);
+                answered_unless(&signs, ANSWER_MAX, offered).await
             }
         };
-        match signed {
+        match signed.map_err(|silent| self.gives_up(silent))? {
             Ok(result) => Ok(Some(result.into())),
             // The agent does not want to sign with this one; the next has its turn.
             Err(error) => {
@@ -453,10 +471,11 @@ impl Login<'_> {
     async fn answer_once(&mut self) -> Result<(Step, Vec<Credential>), ConnectError> {
         self.patience.asked(0).map_err(|exhausted| self.without_end(exhausted))?;
         let user = self.destination.user.clone();
-        let mut response = self
-            .handle
-            .authenticate_keyboard_interactive_start(user, self.destination.kbd_interactive_devices.clone())
+        let devices = self.destination.kbd_interactive_devices.clone();
+        let started = self.handle.authenticate_keyboard_interactive_start(user, devices);
+        let mut response = answered(APPROVAL_MAX, started)
             .await
+            .map_err(|silent| self.gives_up(silent))?
             .map_err(|error| self.broken(&error))?;
         let mut asked = Vec::new();
         loop {
@@ -498,10 +517,10 @@ impl Login<'_> {
                 // The library takes plain strings, and sends them at once.
                 answers.push(self.ask(question).await?.to_string());
             }
-            response = self
-                .handle
-                .authenticate_keyboard_interactive_respond(answers)
+            let answering = self.handle.authenticate_keyboard_interactive_respond(answers);
+            response = answered(APPROVAL_MAX, answering)
                 .await
+                .map_err(|silent| self.gives_up(silent))?
                 .map_err(|error| self.broken(&error))?;
         }
     }
@@ -512,7 +531,8 @@ impl Login<'_> {
             let question = Question::Password { destination: self.destination.shown() };
             let password = self.ask(question).await?;
             let user = self.destination.user.clone();
-            let result = self.handle.authenticate_password(user, password.as_str()).await;
+            let given = self.handle.authenticate_password(user, password.as_str());
+            let result = answered(APPROVAL_MAX, given).await.map_err(|silent| self.gives_up(silent))?;
             let step = Step::from(result.map_err(|error| self.broken(&error))?);
             if let Step::Refused(methods) = step {
                 if !methods.is_empty() {

@@ -2,12 +2,14 @@
 
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
+use super::bounds::{ANSWER_MAX, answered};
 use super::connect::Client;
 use super::destination::Destination;
 use super::error::ConnectError;
@@ -41,6 +43,15 @@ impl Way {
             Self::Through(session) => session.way.is_hung_up(),
         }
     }
+
+    /// Breaks it off, and with it whatever else goes over it.
+    pub(super) fn abort(&self) {
+        match self {
+            // It fails only for a connection that is broken already.
+            Self::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
+            Self::Through(session) => session.abort(),
+        }
+    }
 }
 
 /// The server opens no more channels: why.
@@ -62,11 +73,12 @@ impl Session {
     /// Breaks the connection off at once, without a word to the server: whoever waits for an answer hears of it now, and not when the system
     /// gives a dead road up.
     pub fn abort(&self) {
-        match &self.way {
-            // It fails only for a connection that is broken already.
-            Way::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
-            Way::Through(session) => session.abort(),
-        }
+        self.way.abort();
+    }
+
+    /// Whether the server answers a question of SSH itself within `patience`: then the connection lives, whatever its channels do.
+    pub async fn is_answering(&self, patience: Duration) -> bool {
+        matches!(tokio::time::timeout(patience, self.handle.send_ping()).await, Ok(Ok(())) if !self.is_closed())
     }
 
     /// Opens a channel that leads to the server's SFTP subsystem. Whether there is one comes as the channel's first message; what is sent
@@ -76,23 +88,28 @@ impl Session {
     ///
     /// See [`ChannelError`].
     pub async fn open_sftp_channel(&self) -> Result<Channel<Msg>, ChannelError> {
-        let not_opened = |error: russh::Error| ChannelError(error.to_string());
-        let channel = self.handle.channel_open_session().await.map_err(not_opened)?;
-        channel.request_subsystem(true, "sftp").await.map_err(not_opened)?;
-        Ok(channel)
+        let opened = answered(ANSWER_MAX, async {
+            let channel = self.handle.channel_open_session().await?;
+            channel.request_subsystem(true, "sftp").await?;
+            Ok::<_, russh::Error>(channel)
+        });
+        match opened.await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(ChannelError(error.to_string())),
+            Err(silent) => Err(ChannelError(silent.to_string())),
+        }
     }
 
     /// A stream through this server to another.
     pub(super) async fn tunnel(&self, to: &Destination) -> Result<ChannelStream<Msg>, ConnectError> {
-        let channel = self
-            .handle
-            .channel_open_direct_tcpip(to.host.clone(), u32::from(to.port), "127.0.0.1", 0)
-            .await
-            .map_err(|error| ConnectError::Unreachable {
-                host: to.host.clone(),
-                port: to.port,
-                reason: format!("the server before it does not connect there: {error}"),
-            })?;
-        Ok(channel.into_stream())
+        let opening =
+            self.handle.channel_open_direct_tcpip(to.host.clone(), u32::from(to.port), "127.0.0.1", 0);
+        let reason = match answered(to.connect_timeout.unwrap_or(ANSWER_MAX), opening).await {
+            Ok(Ok(channel)) => return Ok(channel.into_stream()),
+            Ok(Err(error)) => error.to_string(),
+            Err(silent) => silent.to_string(),
+        };
+        let reason = format!("the server before it does not connect there: {reason}");
+        Err(ConnectError::Unreachable { host: to.host.clone(), port: to.port, reason })
     }
 }

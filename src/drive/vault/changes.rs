@@ -265,13 +265,13 @@ impl VaultDirectory {
         content: &RemotePath,
         id: &DirectoryId,
     ) -> Result<Vec<RemoteEntry>, DriveError> {
-        let entries = remote.list(content).await?;
-        let holds_a_node = entries.iter().any(|entry| {
-            let name = entry.name.as_bytes();
+        let entries = remote.list_packed(content, usize::MAX, remote.names_budget()).await?;
+        let holds_a_node = entries.records().any(|record| {
+            let name = record.name;
             let left_alone = temporary::is_temporary(name) && !temporary::is_debris(name);
             left_alone || !matches!(self.cryptor.identify(name, id), Listed::NotAnEntry)
         });
-        if holds_a_node { Err(DriveError::NotEmpty) } else { Ok(entries) }
+        if holds_a_node { Err(DriveError::NotEmpty) } else { Ok(entries.into_entries().collect()) }
     }
 
     /// Whether the directory `node` may be replaced or removed.
@@ -559,14 +559,17 @@ async fn remove_with(
     }
 }
 
+/// Names in a directory of ours, at the most: what holds more is none, whatever a server says.
+const DISCARDED_MAX: usize = 1000;
+
 /// Removes a directory of ours with the files in it, as far as that goes: what stays is debris under a temporary name.
 pub(in crate::drive) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
-    let entries = match remote.list(path).await {
-        Ok(entries) => entries,
+    let entries = match remote.list_packed(path, DISCARDED_MAX, remote.names_budget()).await {
+        Ok(entries) => entries.into_entries(),
         Err(error) => return temporary::abandon(path, &error),
     };
     let (directories, files): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| entry.attributes.kind == RemoteKind::Directory);
+        entries.partition(|entry| entry.attributes.kind == RemoteKind::Directory);
     let directories: Vec<_> = directories.iter().map(|entry| path.join(&entry.name)).collect();
     futures::future::join_all(directories.iter().map(|path| remote.rmdir(path))).await;
     let files: Vec<_> = files.into_iter().map(|entry| entry.name).collect();

@@ -11,7 +11,7 @@ use scaup_sftp::ssh::Session;
 use tokio::sync::OnceCell;
 
 use super::reasons::{from_wire, plain};
-use crate::remote::{RemoteError, RemoteKind, RemotePath};
+use crate::remote::{NamesBudget, RemoteError, RemoteKind, RemotePath};
 
 /// Lanes for uploads beside the one for content. With the two others they stay within OpenSSH's `MaxSessions 10`.
 const UPLOAD_LANES_MAX: usize = 7;
@@ -19,18 +19,30 @@ const UPLOAD_LANES_MAX: usize = 7;
 /// On a shorter round trip one window carries 400 MB/s.
 const ONE_LANE_IS_ENOUGH: Duration = Duration::from_millis(5);
 
+/// How long the server may take to answer a question of SSH itself.
+const SSH_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is mounted of a server, and on which terms, whatever the connection.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// The mounted directory as it was named; empty: the login directory.
+    pub(super) directory: Bytes,
+    /// How long each request waits for its answer.
+    pub(super) timeout: Duration,
+    /// The memory that names may take.
+    pub(super) names: NamesBudget,
+}
+
 /// One connection.
 pub(super) struct Connection {
     /// Which one this is, counted from 0.
     pub(super) generation: u64,
     pub(super) names: Lane,
     pub(super) content: Lane,
-    /// The mounted directory as it was named; empty: the login directory.
-    directory: Bytes,
-    /// Its absolute path, without a slash at its end, once the server has told it.
+    place: Place,
+    /// The directory's absolute path, without a slash at its end, once the server has told it.
     root: OnceLock<Bytes>,
     road: Arc<Road>,
-    timeout: Duration,
     uploads: OnceCell<Vec<Lane>>,
     /// Permission bits that the server's umask is known to leave to new directories.
     kept_bits: AtomicU16,
@@ -42,15 +54,10 @@ fn no_channel(error: impl std::fmt::Display) -> RemoteError {
 }
 
 impl Connection {
-    /// Opens the lanes on a server that one is logged in to, for the places in `directory` (empty: the login directory). What is asked at once
+    /// Opens the lanes on a server that one is logged in to, for what lies in `place`. What is asked at once
     /// goes with their greeting; whether all is well, [`Self::ready`] tells.
-    pub(super) async fn open(
-        session: Session,
-        directory: Bytes,
-        timeout: Duration,
-        generation: u64,
-    ) -> Result<Self, RemoteError> {
-        let road = Arc::<Road>::default();
+    pub(super) async fn open(session: Session, place: Place, generation: u64) -> Result<Self, RemoteError> {
+        let (road, timeout) = (Arc::new(Road::new(place.names.clone())), place.timeout);
         let lane = async || {
             let channel = session.open_sftp_channel().await.map_err(no_channel)?;
             Ok::<_, RemoteError>(Lane::on_channel(channel, Arc::clone(&road), timeout))
@@ -66,10 +73,9 @@ impl Connection {
             generation,
             names,
             content,
-            directory,
+            place,
             root: OnceLock::new(),
             road,
-            timeout,
             uploads: OnceCell::new(),
             kept_bits: AtomicU16::new(0),
             session,
@@ -88,7 +94,7 @@ impl Connection {
             Ok(_) => return Err(RemoteError::NotADirectory),
             Err(error) => {
                 // A file is no directory to look into: the server says so in its own way.
-                let is_there = names.lstat(&self.directory).await.is_ok();
+                let is_there = names.lstat(&self.place.directory).await.is_ok();
                 return Err(if is_there { RemoteError::NotADirectory } else { plain(error) });
             }
         }
@@ -100,7 +106,7 @@ impl Connection {
     /// The path of a place in the mounted directory: absolute, as soon as the server has told where that is.
     pub(super) fn whole_path(&self, path: &RemotePath) -> Vec<u8> {
         let Some(root) = self.root.get() else {
-            let directory = if self.directory.is_empty() { &b"."[..] } else { &self.directory };
+            let directory = if self.place.directory.is_empty() { &b"."[..] } else { &self.place.directory };
             // What is in it counts, so a link in its last place is followed.
             let inside = if path.is_root() { &b"."[..] } else { path.as_bytes() };
             return [directory, b"/", inside].concat();
@@ -131,6 +137,24 @@ impl Connection {
         }
     }
 
+    /// A request was not answered in time: is it that the SFTP session answers nothing any more, though the connection lives? Then all its lanes
+    /// are given up, and another is made. A dead road is not found here: that waits for the system's and SSH's own patience, since what comes
+    /// after it may cost a code.
+    pub(super) async fn ends_if_mute(&self) -> bool {
+        let is_mute = || self.lanes().any(Lane::is_mute);
+        if is_mute() && self.session.is_answering(SSH_ANSWERS_WITHIN).await && is_mute() {
+            tracing::info!("the SFTP session answers nothing any more");
+            self.end("the SFTP session answers nothing any more");
+        }
+        // Another operation may have found out.
+        self.names.has_ended() || self.content.has_ended()
+    }
+
+    /// Gives up all lanes. They go together: a file's handles may be on any of them.
+    pub(super) fn end(&self, why: &str) {
+        self.lanes().for_each(|lane| lane.give_up(why));
+    }
+
     /// Whether the server shows a sign of life within `patience`: the answer to a small question, or else anything that comes from it, since
     /// an answer may have to queue behind much content.
     pub(super) async fn is_alive(&self, patience: Duration) -> bool {
@@ -158,7 +182,7 @@ impl Connection {
         let open = || async {
             let lanes = (0..UPLOAD_LANES_MAX).map(|_| async {
                 let channel = self.session.open_sftp_channel().await.map_err(no_channel)?;
-                let lane = Lane::on_channel(channel, Arc::clone(&self.road), self.timeout);
+                let lane = Lane::on_channel(channel, Arc::clone(&self.road), self.place.timeout);
                 lane.greeted().await.map_err(plain)?;
                 Ok::<_, RemoteError>(lane)
             });
@@ -174,12 +198,16 @@ impl Connection {
         self.uploads.get_or_init(open).await
     }
 
-    /// What went over all lanes.
-    pub(super) fn counters(&self) -> LaneCounters {
+    /// All lanes that there are, each once.
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
         let uploads = self.uploads.get().map_or(&[][..], Vec::as_slice);
         let same = self.names.is_same(&self.content);
-        let lanes = [&self.names].into_iter().chain((!same).then_some(&self.content)).chain(uploads.iter());
-        lanes.map(Lane::counters).fold(LaneCounters::default(), |sum, lane| LaneCounters {
+        [&self.names].into_iter().chain((!same).then_some(&self.content)).chain(uploads)
+    }
+
+    /// What went over all lanes.
+    pub(super) fn counters(&self) -> LaneCounters {
+        self.lanes().map(Lane::counters).fold(LaneCounters::default(), |sum, lane| LaneCounters {
             requests: sum.requests + lane.requests,
             bytes_received: sum.bytes_received + lane.bytes_received,
             bytes_sent: sum.bytes_sent + lane.bytes_sent,

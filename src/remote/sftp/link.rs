@@ -9,12 +9,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use scaup_sftp::client::{LaneCounters, SftpError};
 use scaup_sftp::ssh::Session;
 use tokio::sync::{Notify, watch};
 
-use super::connection::{Connection, PastTraffic};
+use super::connection::{Connection, PastTraffic, Place};
 use crate::remote::RemoteError;
 
 /// Pauses between attempts to connect: the first comes at once, then each is twice as long as the one before.
@@ -83,9 +82,8 @@ impl Link {
     pub(super) fn start(
         first: Connection,
         session: Session,
-        directory: Bytes,
+        place: Place,
         connector: Arc<dyn Connector>,
-        timeout: Duration,
     ) -> Arc<Self> {
         let link = Arc::new(Self {
             connection: watch::Sender::new(State::Up(Arc::new(first))),
@@ -93,12 +91,12 @@ impl Link {
             hurry: Notify::new(),
             doubts: watch::Sender::new(Duration::ZERO),
             ready: watch::Sender::new(None),
-            timeout,
+            timeout: place.timeout,
             past: PastTraffic::default(),
             reconnects: AtomicU64::new(0),
         });
         let (doubts, weak) = (link.doubts.subscribe(), Arc::downgrade(&link));
-        let keeper = Keeper { link: weak, doubts, session, directory, connector, timeout };
+        let keeper = Keeper { link: weak, doubts, session, place, connector };
         tokio::spawn(keeper.keep());
         link
     }
@@ -184,9 +182,8 @@ struct Keeper {
     link: Weak<Link>,
     doubts: watch::Receiver<Duration>,
     session: Session,
-    directory: Bytes,
+    place: Place,
     connector: Arc<dyn Connector>,
-    timeout: Duration,
 }
 
 impl Keeper {
@@ -236,7 +233,8 @@ impl Keeper {
         timeout: Duration,
         generation: u64,
     ) -> Result<Connection, RemoteError> {
-        let connection = Connection::open(session, self.directory.clone(), timeout, generation).await?;
+        let connection =
+            Connection::open(session, Place { timeout, ..self.place.clone() }, generation).await?;
         connection.ready().await?;
         Ok(connection)
     }
@@ -285,7 +283,7 @@ impl Keeper {
             let failure = match self.connector.connect().await {
                 Ok(session) => {
                     self.session = session.clone();
-                    match self.connect_on(session, self.timeout, generation).await {
+                    match self.connect_on(session, self.place.timeout, generation).await {
                         Ok(connection) => return Some(connection),
                         Err(error) => ConnectFailure::Unreachable(error.to_string()),
                     }

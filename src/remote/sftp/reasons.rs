@@ -25,6 +25,8 @@ pub(super) fn plain(error: SftpError) -> RemoteError {
         SftpError::Timeout(timeout) => RemoteError::Timeout(timeout),
         SftpError::Disconnected(why) => RemoteError::Disconnected(why),
         SftpError::Protocol(why) => RemoteError::Protocol(why),
+        SftpError::PathTooLong => RemoteError::NameTooLong,
+        SftpError::TooManyNames(_) | SftpError::NoRoom(_) => RemoteError::TooManyNames,
     }
 }
 

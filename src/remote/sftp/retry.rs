@@ -16,7 +16,7 @@ use crate::remote::RemoteError;
 const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs an operation on the connection of the present; if that is lost meanwhile, once more on the next. The operation
+/// Runs an operation on the connection of the present; if that is lost meanwhile, or answers nothing any more, once more on the next. The operation
 /// is told whether it was begun before: then the server may have carried it out.
 pub(super) async fn retry<'a, T>(
     link: &Link,
@@ -24,17 +24,21 @@ pub(super) async fn retry<'a, T>(
 ) -> Result<T, RemoteError> {
     let began = Instant::now();
     let mut connection = link.connection().await?;
+    let mut was_mute = false;
     for attempt in 1.. {
-        let generation = connection.generation;
-        match operation(connection, attempt > 1).await {
-            Err(RemoteError::Disconnected(_)) if attempt < ATTEMPTS || began.elapsed() < link.timeout() => {
+        match operation(Arc::clone(&connection), attempt > 1).await {
+            Err(RemoteError::Disconnected(why)) if attempt < ATTEMPTS || began.elapsed() < link.timeout() => {
                 if attempt >= ATTEMPTS {
                     tokio::time::sleep(PAUSE).await;
                 }
-                connection = link.connection_after(generation).await?;
+                // A lane that only some files use may have been lost alone.
+                connection.end(&why);
             }
+            // Once: an operation that takes too long on another session, too, is to blame itself.
+            Err(RemoteError::Timeout(_)) if !was_mute && connection.ends_if_mute().await => was_mute = true,
             done => return done,
         }
+        connection = link.connection_after(connection.generation).await?;
     }
     Err(RemoteError::Disconnected("the connection is lost again and again".to_owned()))
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -172,6 +173,9 @@ type Lying = Box<dyn FnMut(&SftpPacket, &SftpPacket) -> Lie + Send>;
 pub struct HostileServer {
     sshd: Sshd,
     lying: Arc<Mutex<Lying>>,
+    /// SFTP sessions before this one answer nothing.
+    first_heard: Arc<AtomicUsize>,
+    begun: Arc<AtomicUsize>,
     _program: TempDir,
     _runtime: Runtime,
 }
@@ -187,25 +191,37 @@ impl HostileServer {
         let program = way_to(address);
         let sshd = Sshd::key_only().subsystem(&program.path().join("sftp").display().to_string()).start();
         let lying: Arc<Mutex<Lying>> = Arc::new(Mutex::new(Box::new(|_, _| Lie::Truth)));
+        let (first_heard, begun) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         runtime.spawn({
             let (home, lying) = (sshd.home(), Arc::clone(&lying));
+            let (first_heard, begun) = (Arc::clone(&first_heard), Arc::clone(&begun));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    let lying = Arc::clone(&lying);
+                    let (lying, first_heard) = (Arc::clone(&lying), Arc::clone(&first_heard));
+                    let number = begun.fetch_add(1, Ordering::SeqCst);
                     let lie = move |request: &SftpPacket, answer: &SftpPacket| {
+                        if number < first_heard.load(Ordering::SeqCst) {
+                            return Lie::Bytes(Vec::new());
+                        }
                         (lying.lock().unwrap_or_else(PoisonError::into_inner))(request, answer)
                     };
                     tokio::spawn(stand_between(client, real_server(&home), lie));
                 }
             }
         });
-        Self { sshd, lying, _program: program, _runtime: runtime }
+        Self { sshd, lying, first_heard, begun, _program: program, _runtime: runtime }
     }
 
     /// Where to log in.
     #[must_use]
     pub fn sshd(&self) -> &Sshd {
         &self.sshd
+    }
+
+    /// All SFTP sessions that stand answer nothing any more, for ever, while their connection lives; those that are begun from now on are as
+    /// they should be.
+    pub fn mute_sessions(&self) {
+        self.first_heard.store(self.begun.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// From now on `lie` sees each request with the real server's answer.

@@ -1,0 +1,160 @@
+//! What a server may take before the user is logged in: time for each answer, and bytes in all.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use russh::keys::HashAlg;
+use russh::keys::agent::AgentIdentity;
+use russh::{AgentAuthError, Signer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::destination::Destination;
+use super::error::ConnectError;
+
+/// How long a server may take to answer what nobody has to do anything for.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// The same where the server may wait for somebody who has to approve the login on another device.
+pub(super) const APPROVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes that a server may send until the user is logged in: a login takes a few KiB, and banners and prompts a few more.
+const BYTES_MAX: u64 = 1024 * 1024;
+
+/// No answer came in time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the server did not answer within {} s", .0.as_secs())]
+pub(super) struct Silent(Duration);
+
+/// Waits for an answer no longer than that.
+pub(super) async fn answered<T>(most: Duration, answer: impl Future<Output = T>) -> Result<T, Silent> {
+    tokio::time::timeout(most, answer).await.map_err(|_| Silent(most))
+}
+
+/// The same, not counting the time that an agent [signs](Signing).
+pub(super) async fn answered_unless<T>(
+    signs: &AtomicBool,
+    most: Duration,
+    answer: impl Future<Output = T>,
+) -> Result<T, Silent> {
+    let mut answer = pin!(answer);
+    loop {
+        match tokio::time::timeout(most, &mut answer).await {
+            Ok(answer) => return Ok(answer),
+            Err(_) if signs.load(Ordering::Relaxed) => {}
+            Err(_) => return Err(Silent(most)),
+        }
+    }
+}
+
+/// Something that signs, and tells while it does.
+pub(super) struct Signing<'a, S> {
+    signer: &'a mut S,
+    signs: &'a AtomicBool,
+}
+
+impl<'a, S> Signing<'a, S> {
+    pub(super) fn new(signer: &'a mut S, signs: &'a AtomicBool) -> Self {
+        Self { signer, signs }
+    }
+}
+
+impl<S: Signer<Error = AgentAuthError> + Send> Signer for Signing<'_, S> {
+    type Error = AgentAuthError;
+
+    async fn auth_sign(
+        &mut self,
+        key: &AgentIdentity,
+        hash: Option<HashAlg>,
+        to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, Self::Error> {
+        self.signs.store(true, Ordering::Relaxed);
+        let signed = self.signer.auth_sign(key, hash, to_sign).await;
+        self.signs.store(false, Ordering::Relaxed);
+        signed
+    }
+}
+
+/// The bytes that a server may still send before the user is logged in.
+#[derive(Clone)]
+pub(super) struct Allowance(Arc<AtomicU64>);
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(BYTES_MAX)))
+    }
+}
+
+impl Allowance {
+    /// Once the user is logged in, what comes was asked for.
+    const LIFTED: u64 = u64::MAX;
+
+    /// A stream that breaks off where more comes.
+    pub(super) fn bounds<S>(&self, stream: S) -> Bounded<S> {
+        Bounded { stream, allowance: self.clone() }
+    }
+
+    pub(super) fn lift(&self) {
+        self.0.store(Self::LIFTED, Ordering::Relaxed);
+    }
+
+    /// The server sent more than it may: what to tell.
+    pub(super) fn refused(&self, destination: &Destination) -> Option<ConnectError> {
+        let reason = "the server sends without end before it lets anybody in".to_owned();
+        let is_spent = self.0.load(Ordering::Relaxed) == 0;
+        is_spent.then(|| ConnectError::Protocol { destination: destination.shown(), reason })
+    }
+
+    fn spend(&self, bytes: usize) -> io::Result<()> {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+            Self::LIFTED => None,
+            left => Some(left.saturating_sub(bytes as u64)),
+        });
+        match left {
+            Ok(left) if left <= bytes as u64 => Err(io::Error::other("more bytes than a login takes")),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A stream whose other side may not send without end.
+pub(super) struct Bounded<S> {
+    stream: S,
+    allowance: Allowance,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match read {
+            Poll::Ready(Ok(())) => Poll::Ready(self.allowance.spend(buffer.filled().len() - before)),
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
