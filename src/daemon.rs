@@ -26,5 +26,5 @@ mod travel;
 mod users;
 mod vaults;
 
-pub use remote::connect_here;
+pub use remote::{connect_here, memory_of};
 pub use serve::run;

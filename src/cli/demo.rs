@@ -109,10 +109,11 @@ fn show(
     // The demo itself is the person who answers.
     request.interactive = true;
     let (name, mountpoint) = (request.name.clone(), request.mountpoint.clone());
+    let memory = crate::daemon::memory_of(&request)?;
 
     let (mut conversation, child): (Conversation, Child) =
         Conversation::start(fs::File::create_new(place.join("log"))?)?;
-    let mut daemon = Daemon::new(child, &name, &mountpoint, interrupts);
+    let mut daemon = Daemon::new(child, &name, &mountpoint, memory, interrupts);
     conversation.say(&Request::Mount(Box::new(request)))?;
     person.answer_until_mounted(&mut conversation)?;
     fill(&mountpoint, interrupts)?;

@@ -162,8 +162,12 @@ mod tests {
             ["Ciphers=a,b,ro,PreferredAuthentications=publickey,password,ProxyJump=x,y:22,LogLevel=QUIET"];
         let sorted = sort(&given.map(str::to_owned)).unwrap();
         assert!(sorted.read_only);
-        let lists =
-            [("Ciphers", "a,b"), ("PreferredAuthentications", "publickey,password"), ("ProxyJump", "x,y:22")];
+        let lists = [
+            ("Ciphers", "a,b"),
+            ("PreferredAuthentications", "publickey,password"),
+            ("ProxyJump", "x,y:22"),
+            ("LogLevel", "QUIET"),
+        ];
         assert_eq!(sorted.ssh, lists.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
 

@@ -303,7 +303,9 @@ mod tests {
     async fn a_code_that_cant_be_noted_is_not_sent() {
         let directory = tempfile::tempdir().unwrap();
         let given = given(&["123456"]);
-        let asker = asker(&given, ledger(&directory.path().join("missing")));
+        // The place of the ledger is taken by what it is not written through.
+        std::os::unix::fs::symlink("elsewhere", directory.path().join("codes-sent")).unwrap();
+        let asker = asker(&given, ledger(directory.path()));
         let reason = asker.answer(prompt("Code: ", true)).await.unwrap_err();
         assert!(reason.contains("was not sent, since that can't be noted"), "{reason}");
     }

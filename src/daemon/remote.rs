@@ -67,6 +67,15 @@ impl Place {
     }
 }
 
+/// The vaults that were unlocked where a request leads.
+///
+/// # Errors
+///
+/// If the configuration does not tell where that is.
+pub fn memory_of(request: &MountRequest) -> Result<Memory, Failure> {
+    Ok(Place::of(request)?.memory())
+}
+
 /// Connects, and logs in where that is needed. Whether the directory is there, [`Connected::ready`] tells.
 pub(super) async fn connect(
     place: &Place,

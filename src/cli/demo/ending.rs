@@ -15,6 +15,7 @@ use crate::cli::exit::CliError;
 use crate::cli::screen;
 use crate::daemon::client::Conversation;
 use crate::daemon::protocol::FailureKind;
+use crate::daemon::remembered::Memory;
 
 /// How long the mount's process may take to end when the demo failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -102,12 +103,20 @@ pub(super) struct Daemon {
     /// The directories that are there for the mount alone, innermost first.
     made: Vec<PathBuf>,
     mountpoint: PathBuf,
+    /// The vault will not be missed: it is removed with the demo.
+    memory: Memory,
     interrupts: Interrupts,
 }
 
 impl Daemon {
     /// Before it was told to mount.
-    pub(super) fn new(child: Child, name: &str, mountpoint: &Path, interrupts: &Interrupts) -> Self {
+    pub(super) fn new(
+        child: Child,
+        name: &str,
+        mountpoint: &Path,
+        memory: Memory,
+        interrupts: &Interrupts,
+    ) -> Self {
         interrupts.set_daemon(Some(Pid::from_child(&child)));
         // A dead mount says something other than "not found".
         let missing = |path: &&Path| {
@@ -118,6 +127,7 @@ impl Daemon {
             name: name.to_owned(),
             made: mountpoint.ancestors().take_while(missing).map(Path::to_owned).collect(),
             mountpoint: mountpoint.to_owned(),
+            memory,
             interrupts: interrupts.clone(),
         }
     }
@@ -171,6 +181,9 @@ impl Drop for Daemon {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => screen::fail(&format!("left {}: {error}", directory.display())),
             }
+        }
+        if let Err(error) = self.memory.forget_below() {
+            screen::fail(&error.to_string());
         }
         // One that was killed leaves its socket; asking for it removes it.
         drop(Conversation::with(&self.name));
