@@ -227,7 +227,7 @@ fn way_to(address: SocketAddr) -> Way {
         methods: Method::ALL.to_vec(),
         attempts: 3,
         batch_mode: false,
-        unattended_codes: false,
+        unattended_codes: true,
         kbd_interactive_devices: None,
         algorithms: Algorithms::default(),
         rekeying: Rekeying::default(),
