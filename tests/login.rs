@@ -464,13 +464,14 @@ fn options_that_other_programs_give_to_ssh() {
     let log = sshd.log();
     assert!(log.contains("kex: client->server cipher: aes128-ctr"), "{log}");
     for (option, why) in [
-        ("MACs=hmac-sha2-512", "BatchMode"),
+        ("MAC=hmac-sha2-512", "BatchMode"),
         ("ControlMaster=auto", "ControlMaster"),
         ("Ciphers=none", "none"),
+        ("Host=y", "files"),
     ] {
         let output = scaup.mount_on(&sshd, "").args(["-o", option]).refused();
         assert_eq!(code(&output), Some(2), "{}", said(&output));
-        assert!(said(&output).contains(option) || said(&output).contains("ciphers"), "{}", said(&output));
+        assert!(said(&output).contains(option) || said(&output).contains("Ciphers"), "{}", said(&output));
         assert!(said(&output).contains(why), "{}", said(&output));
     }
 }

@@ -391,7 +391,8 @@ fn a_value_that_makes_no_sense_is_named() {
         ("RequiredRSASize", "long"),
         ("RekeyLimit", "15"),
         ("RekeyLimit", "1G often"),
-        ("RekeyLimit", "1T"),
+        ("RekeyLimit", "none"),
+        ("RekeyLimit", "16E"),
         ("AddressFamily", "inet7"),
         ("User", "a b"),
         ("User", ""),
@@ -483,9 +484,10 @@ fn an_option_that_nobody_knows_is_refused_wherever_it_stands() {
         let error = refused_by_both(&configuration(text));
         assert!(error.contains("TrustNobody") && error.contains("IgnoreUnknown"), "{error}");
     }
-    for text in
-        ["IgnoreUnknown Trust*,x\nTrustNobody yes\nPort 4242\n", "IgnoreUnknown TRUSTNOBODY\nTrustNobody\n"]
-    {
+    for text in [
+        "IgnoreUnknown Trust*,x\nTrustNobody yes\nPort 4242\n",
+        "IgnoreUnknown TRUSTNOBODY\nTrustNobody no\n",
+    ] {
         leads_to(text);
     }
     // It has to be known before.
@@ -538,7 +540,7 @@ fn a_condition_that_can_not_be_found_out_is_refused_where_it_decides() {
     for condition in ["host other exec true", "exec true host other", "!host hq exec true"] {
         assert_eq!(leads_to(&format!("Match {condition}\nPort 1\n")), "hq:22");
     }
-    for condition in ["moon full", "host", "all host hq", "host hq all", ""] {
+    for condition in ["moon full", "host", "all host hq", "all final", ""] {
         assert!(refused_by_both(&configuration(&format!("Match {condition}\n"))).contains("Match"));
     }
 }
@@ -547,6 +549,7 @@ fn a_condition_that_can_not_be_found_out_is_refused_where_it_decides() {
 fn the_final_pass_and_tags() {
     for (text, place) in [
         ("Match final\nPort 4242\n", "hq:4242"),
+        ("Match host hq all\nPort 4242\nMatch !all\nPort 1\n", "hq:4242"),
         ("Match final all\nPort 4242\n", "hq:4242"),
         ("Match canonical\nPort 4242\n", "hq:22"),
         ("Match canonical\nPort 4243\nMatch final host x\nPort 4242\n", "hq:4243"),
@@ -569,7 +572,8 @@ fn a_configuration_that_others_may_write_to_is_refused() {
     let directory = scaup.home().join(".ssh");
     fs::create_dir(&directory).unwrap();
     let (own, included) = (directory.join("config"), directory.join("included"));
-    fs::write(&own, "Include included\nHostName 127.0.0.1\nPort 1\n").unwrap();
+    let lines = format!("Include {}\nHost hq\nHostName 127.0.0.1\nPort 1\n", included.display());
+    fs::write(&own, &lines).unwrap();
     let unreachable = |named: Option<&Path>| {
         let mount = scaup.mount("hq");
         let mount = match named {
@@ -589,8 +593,7 @@ fn a_configuration_that_others_may_write_to_is_refused() {
             assert!(said.contains(file.to_str().unwrap()) && said.contains("chmod 600"), "{said}");
             // Not even where it has nothing to say about the host.
             if named.is_some() {
-                fs::write(&own, "Host other\nInclude included\nHost hq\nHostName 127.0.0.1\nPort 1\n")
-                    .unwrap();
+                fs::write(&own, format!("Host other\n{lines}")).unwrap();
                 assert!(!unreachable(named).0);
                 assert!(of_ssh(&own, "port").is_none() || mode == 0o620, "ssh takes {mode:o} {owner}");
             }
@@ -633,7 +636,7 @@ fn limits_and_addresses_mean_what_they_mean_to_ssh() {
         ("16k", Some(16 << 10), None),
         ("12345 90", Some(12345), Some(90)),
         ("default none", None, None),
-        ("none", None, None),
+        ("1T", Some(1 << 40), None),
         ("0 0", None, None),
     ] {
         let rekeying = Rekeying { bytes, time: time.map(Duration::from_secs) };

@@ -10,6 +10,8 @@ mod bounds;
 mod connect;
 mod destination;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod held_keys;
 mod interaction;
 mod keys;

@@ -28,6 +28,7 @@ static DESTINATION: LazyLock<Destination> = LazyLock::new(|| Destination {
     methods: Method::ALL.to_vec(),
     attempts: 3,
     batch_mode: false,
+    unattended_codes: true,
     kbd_interactive_devices: None,
     algorithms: Algorithms::default(),
     rekeying: Rekeying::default(),

@@ -229,26 +229,26 @@ fn limits(rekeying: Rekeying) -> Limits {
 }
 
 /// What was found about the server's key when it was not accepted.
-enum Seen {
+pub(super) enum Seen {
     Unknown(Box<PublicKey>),
     Refused(HostKeyProblem),
 }
 
 /// The library's callbacks for one connection.
 pub(super) struct Client {
-    destination: Destination,
-    known: KnownHost,
-    revoked: RevokedKeys,
-    confirmed: Option<PublicKey>,
-    seen: Arc<Mutex<Option<Seen>>>,
-    words: Arc<Words>,
-    interaction: Arc<dyn Interaction>,
+    pub(super) destination: Destination,
+    pub(super) known: KnownHost,
+    pub(super) revoked: RevokedKeys,
+    pub(super) confirmed: Option<PublicKey>,
+    pub(super) seen: Arc<Mutex<Option<Seen>>>,
+    pub(super) words: Arc<Words>,
+    pub(super) interaction: Arc<dyn Interaction>,
     /// Banners that were shown.
-    banners: usize,
+    pub(super) banners: usize,
 }
 
 impl Client {
-    fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), Seen> {
+    pub(super) fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), Seen> {
         let (key, authority) = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => (key.key_data(), None),
             PublicKeyOrCertificate::Certificate(shown) => (shown.public_key(), Some(shown.signature_key())),

@@ -12,6 +12,7 @@ use super::connect::{Client, Seen};
 use super::destination::Destination;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::KnownHost;
+use super::patience::Words;
 use super::revoked::RevokedKeys;
 
 /// What comes of a key or certificate that a server shows.
@@ -32,7 +33,8 @@ impl Shown {
     /// A key, or else a certificate.
     #[must_use]
     pub fn read(blob: &[u8]) -> Option<Self> {
-        let key = PublicKey::from_bytes(blob).map(|key| PublicKeyOrCertificate::PublicKey { key, hash_alg: None });
+        let key =
+            PublicKey::from_bytes(blob).map(|key| PublicKeyOrCertificate::PublicKey { key, hash_alg: None });
         let shown = key.or_else(|_| Certificate::from_bytes(blob).map(PublicKeyOrCertificate::Certificate));
         shown.ok().map(Self)
     }
@@ -68,7 +70,9 @@ impl Shown {
             revoked,
             confirmed: None,
             seen: Arc::new(Mutex::new(None)),
+            words: Arc::new(Words::new()),
             interaction: Arc::new(Nobody),
+            banners: 0,
         };
         match client.judge(&self.0) {
             Ok(()) => Judgement::Trusted,

@@ -1,6 +1,6 @@
 //! Keys that no host may have (`RevokedHostKeys`): a file of public keys, one in a line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, PublicKey};
@@ -25,12 +25,14 @@ impl RevokedKeys {
         let unreadable =
             |reason: String| HostKeyProblem::RevocationsUnreadable { file: file.clone(), reason };
         let content = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
-        let keys = parse(&content).map_err(|BinaryList| {
-            let way_out =
-                "a binary key revocation list is not supported; name a file with one public key in each line";
-            unreadable(way_out.to_owned())
-        })?;
-        Ok(Self { file: file.clone(), keys })
+        let way_out =
+            "a binary key revocation list is not supported; name a file with one public key in each line";
+        Self::of_content(file, &content).map_err(|BinaryList| unreadable(way_out.to_owned()))
+    }
+
+    /// What a list of this content says.
+    pub(super) fn of_content(file: &Path, content: &[u8]) -> Result<Self, BinaryList> {
+        Ok(Self { file: file.to_owned(), keys: parse(content)? })
     }
 
     /// Where it stands that one of these keys is revoked: a host's, and that of the authority that signed for it.
@@ -42,7 +44,7 @@ impl RevokedKeys {
 }
 
 /// The keys of a list. Lines that hold none are skipped, as `ssh` does: no host could have what can't be read.
-pub(super) fn parse(content: &[u8]) -> Result<Vec<(usize, KeyData)>, BinaryList> {
+fn parse(content: &[u8]) -> Result<Vec<(usize, KeyData)>, BinaryList> {
     if content.starts_with(KRL_MAGIC) {
         return Err(BinaryList);
     }

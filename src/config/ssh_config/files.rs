@@ -36,9 +36,14 @@ impl Files for Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
+        // Of the file that is open, which is the one that is read.
+        let metadata = file.metadata().map_err(failed)?;
         if is_checked {
-            // Of the file that is open, which is the one that is read.
-            check(path, &file.metadata().map_err(failed)?)?;
+            check(path, &metadata)?;
+        }
+        // A pattern may well mean directories, too.
+        if metadata.is_dir() {
+            return Ok(Some(String::new()));
         }
         let mut content = Vec::new();
         file.take(FILE_MAX + 1).read_to_end(&mut content).map_err(failed)?;

@@ -138,7 +138,6 @@ impl<'a> Reader<'a> {
             value: line.value.to_owned(),
         };
         let (mut holds, mut undecided) = (true, None);
-        let mut only_passes = true;
         let mut words = conditions.iter();
         while let Some(word) = words.next() {
             let (is_negated, word) =
@@ -147,15 +146,18 @@ impl<'a> Reader<'a> {
                 word.split_once('=').map_or((word, None), |(word, value)| (word, Some(value)));
             let criterion = criterion.to_ascii_lowercase();
             match criterion.as_str() {
-                // It stands alone, but for those that are about how often the files were read.
-                "all" if is_negated || !only_passes || words.len() > 0 => return Err(invalid()),
-                "all" => continue,
+                // Nothing may follow it.
+                "all" if !is_negated && words.len() > 0 => return Err(invalid()),
+                "all" => {
+                    holds &= !is_negated;
+                    continue;
+                }
                 "canonical" | "final" => {
                     self.wants_final |= criterion == "final";
                     holds &= self.is_final != is_negated;
                     continue;
                 }
-                _ => only_passes = false,
+                _ => {}
             }
             let patterns = behind.or_else(|| words.next().map(String::as_str)).ok_or_else(invalid)?;
             let host = host_name(self.values, self.context.original_host);

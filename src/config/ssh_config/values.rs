@@ -167,12 +167,15 @@ pub(super) fn rekeying(words: &[String]) -> Option<Rekeying> {
         _ => return None,
     };
     let bytes = match bytes.as_str() {
-        "default" | "none" => None,
+        "default" => None,
         bytes => {
             let unit = match bytes.to_ascii_lowercase().chars().last()? {
                 'k' => 1 << 10,
                 'm' => 1 << 20,
                 'g' => 1 << 30,
+                't' => 1 << 40,
+                'p' => 1 << 50,
+                'e' => 1 << 60,
                 _ => 1,
             };
             let number = bytes.strip_suffix(|c: char| c.is_ascii_alphabetic() && unit > 1).unwrap_or(bytes);
