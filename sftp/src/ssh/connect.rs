@@ -214,7 +214,6 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
             mac: Cow::Owned(offered.message_codes.for_library()),
             // What is encrypted can't be made smaller, and a small packet could become a large one here.
             compression: Cow::Borrowed(&[compression::NONE]),
-            ..Preferred::DEFAULT
         },
         nodelay: true,
         ..Config::default()
