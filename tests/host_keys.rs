@@ -353,6 +353,14 @@ fn only_keys_of_wanted_kinds_and_lengths_are_taken() {
         } else {
             options.extend(["-o", "Ciphers=aes192-ctr,HostKeyAlgorithms=rsa-sha2-256"]);
             comes_in(&scaup, mount(&scaup, &sshd, &file).args(options));
+            let log = sshd.log();
+            for agreed in [
+                "kex: algorithm: ecdh-sha2-nistp521",
+                "host key algorithm: rsa-sha2-256",
+                "cipher: aes192-ctr MAC: hmac-sha2-256 ",
+            ] {
+                assert!(log.contains(agreed), "{agreed}: {log}");
+            }
         }
     }
 }
