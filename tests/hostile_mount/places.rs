@@ -20,8 +20,10 @@ const VAULTS: [&str; 2] = ["Vault", "above/Vault"];
 /// What no byte on the server may show.
 const CANARY: &str = "canary-in-clear";
 
-/// What a server can put in the place of a directory, which is kept aside.
-const EXCHANGES: [(&str, fn(&Path, &Path)); 6] = [
+/// What a server can put in the place of a directory, which is kept aside: its name, and how it is put there.
+type Exchange = (&'static str, fn(&Path, &Path));
+
+const EXCHANGES: [Exchange; 6] = [
     ("nothing", |_, _| {}),
     ("a file", |place, _| fs::write(place, "").unwrap()),
     ("a plain directory", |place, _| fs::create_dir_all(place.join("Vault")).unwrap()),
@@ -191,7 +193,7 @@ fn the_keys_of_a_vault_that_is_not_in_its_place_are_found_and_locked() {
 fn a_vault_that_was_unlocked_before_is_not_shown_as_a_plain_directory() {
     let server = Server::start();
     server.unlocked().unmount(&server.scaup);
-    let markers: [(&str, fn(&Path, &Path)); 2] = [
+    let markers: [Exchange; 2] = [
         ("a directory without marker files", |place, _| {
             fs::create_dir_all(place.join("d")).unwrap();
             fs::write(place.join("masterkey.cryptomator.bkup"), "").unwrap();

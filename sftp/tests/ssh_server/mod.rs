@@ -54,7 +54,9 @@ struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Waiting for its threads is nothing that a runtime lets be done inside it.
-        self.runtime.take().map(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -118,7 +120,6 @@ impl Handler for Connection {
         response: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
         let is_answered = response.is_some();
-        drop(response);
         self.at(if is_answered { Silent::PromptsAnswered } else { Silent::PromptsWanted }).await?;
         let prompts = vec![("Code: ".into(), false)].into();
         Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts })
@@ -274,7 +275,8 @@ async fn a_login_that_is_not_answered_is_given_up_wherever_that_is() {
         let reached = || server.reached.load(Ordering::SeqCst) > 0;
         let refused =
             tokio::time::timeout(Duration::from_secs(100), hurry_once(reached, connect(&way.destination)));
-        let Err(error) = refused.await.unwrap_or_else(|_| panic!("{silent:?}: it waits for ever")) else {
+        let Err(error) = Box::pin(refused).await.unwrap_or_else(|_| panic!("{silent:?}: it waits for ever"))
+        else {
             panic!("{silent:?}: nobody was to be let in")
         };
         // Such a failure is tried again by itself.
@@ -327,10 +329,9 @@ async fn whatever_channel_a_server_opens_is_refused() {
 }
 
 /// A server of bytes: `serve` says them, once somebody is there.
-async fn raw<S: Future<Output = ()> + Send>(serve: impl FnOnce(TcpStream) -> S + Send + 'static) -> SocketAddr
-where
-    S: 'static,
-{
+async fn raw<S: Future<Output = ()> + Send + 'static>(
+    serve: impl FnOnce(TcpStream) -> S + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
