@@ -10,6 +10,8 @@ mod attacker;
 #[path = "hostile_mount/dice.rs"]
 mod dice;
 mod kernel;
+#[path = "hostile_mount/on_server.rs"]
+mod on_server;
 #[path = "hostile_mount/places.rs"]
 mod places;
 #[path = "hostile_mount/programs.rs"]

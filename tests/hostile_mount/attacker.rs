@@ -213,7 +213,7 @@ impl Attacker {
         if self.has_taken() && !dice.one_in(5) {
             return self.put_back().await;
         }
-        if self.aim == Aim::Everything && dice.one_in(2) {
+        if self.aim == Aim::Everything && dice.one_in(3) {
             return self.meddle(dice, vault).await;
         }
         let end = dice.pick(&ends(vault));
@@ -407,7 +407,7 @@ impl Attacker {
                 if ids.len() < 2 {
                     return "finds no two directories".to_owned();
                 }
-                let (from, to) = (join(vault, &dice.pick(&ids)), join(vault, &dice.pick(&ids)));
+                let (from, to) = (join(vault, dice.pick(&ids)), join(vault, dice.pick(&ids)));
                 let done = match content(remote, &from).await {
                     Ok(id) => write(remote, &to, id).await,
                     Err(error) => Err(error),

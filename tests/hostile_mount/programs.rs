@@ -49,7 +49,7 @@ impl Worked {
 /// Directories that there are from the beginning.
 pub(crate) const DIRECTORIES: [&str; 2] = ["~Qx7~D", "~Qx7~ a directory with a long name"];
 
-fn directory(dice: &mut Dice) -> String {
+pub(crate) fn directory(dice: &mut Dice) -> String {
     match dice.below(8) {
         0..4 => String::new(),
         4..7 => format!("/{}", dice.pick(&DIRECTORIES)),
@@ -57,7 +57,7 @@ fn directory(dice: &mut Dice) -> String {
     }
 }
 
-fn name(dice: &mut Dice) -> String {
+pub(crate) fn name(dice: &mut Dice) -> String {
     if dice.one_in(3) {
         format!("{CANARY} a long name")
     } else {
@@ -137,9 +137,10 @@ impl Programs {
             }
             17 | 18 => Worked::new(format!("lists {at}"), true, list(kernel, &at).await.map(drop)),
             19 => {
-                let opened = kernel.lookup(&at).await.map(|found| match found.kind {
-                    FileKind::Directory => self.directories.push(found.inode),
-                    _ => {}
+                let opened = kernel.lookup(&at).await.map(|found| {
+                    if found.kind == FileKind::Directory {
+                        self.directories.push(found.inode);
+                    }
                 });
                 // The vault's own directory is looked at when something in it is asked for.
                 Worked::new(format!("opens the directory {at}"), at != vault, opened)
