@@ -403,7 +403,8 @@ impl Attacker {
             }
             7 => ("changes it and not", self.change(dice, &one).await),
             _ => {
-                let ids: Vec<&String> = nodes.iter().filter(|node| node.ends_with("/dir.c9r")).collect();
+                let ids: Vec<&str> =
+                    nodes.iter().map(String::as_str).filter(|node| node.ends_with("/dir.c9r")).collect();
                 if ids.len() < 2 {
                     return "finds no two directories".to_owned();
                 }

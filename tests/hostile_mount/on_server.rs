@@ -347,7 +347,7 @@ impl Game {
             let lines: Vec<&str> = lines.lines().filter(|line| line.contains(CANARY)).collect();
             panic!("in clear to the server: {lines:#?}");
         }
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             let found = in_clear(&self.server.home());
             assert!(found.is_empty(), "in clear on the server: {found:?}");
             let status = self.scaup.status();
