@@ -52,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
     let wanted = Wanted {
         host: "hq".to_owned(),
         config_file: Some(names[0].into()),
-        directory: "/work".into(),
+        directory: "/here".into(),
         ..Wanted::default()
     };
     match resolve_with(&wanted, &files) {
