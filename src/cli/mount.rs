@@ -37,7 +37,9 @@ fn after_help() -> String {
          and write what it leaves them.\n\n\
          Options (-o) of ssh_config(5): {ssh}. With BatchMode, commands still answer. Those about terminals, forwardings, compression and \
          logs are taken, and change nothing; others are refused.\n\n\
-         Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked.\n\n\
+         Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked. One \
+         that was unlocked here before and is not there any more is asked about at the terminal; else nothing is read or written in its place \
+         until it is back (see `scaup forget --help`).\n\n\
          A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked \
          for at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named \
          when it was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited \

@@ -74,7 +74,11 @@ pub(super) async fn look_for_expected(
     prompts: &Prompts,
     link: &Link,
 ) -> Result<(), Failure> {
-    let looks = expected.iter().map(|vault| async move {
+    // What was unlocked just now was found.
+    let met = drive.vaults();
+    let is_unlocked =
+        |path: &RemotePath| met.iter().any(|met| met.path == *path && met.state == VaultState::Unlocked);
+    let looks = expected.iter().filter(|vault| !is_unlocked(&vault.path)).map(|vault| async move {
         Ok((vault, drive.look_for_expected(&vault.path).await.map_err(failure)?))
     });
     for (vault, displaced) in futures::future::try_join_all(looks).await? {
