@@ -39,14 +39,15 @@ impl Shown {
         shown.ok().map(Self)
     }
 
-    /// The key, or that of the certificate, as files have it.
+    /// The key, or that of the certificate, as files have it; `None` for one of a kind that no file can have, as no login can.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         let key: KeyData = match &self.0 {
             PublicKeyOrCertificate::PublicKey { key, .. } => key.key_data().clone(),
             PublicKeyOrCertificate::Certificate(certificate) => certificate.public_key().clone(),
         };
-        PublicKey::from(key).to_openssh().ok()
+        let text = PublicKey::from(key.clone()).to_openssh().ok()?;
+        PublicKey::from_openssh(&text).is_ok_and(|read| *read.key_data() == key).then_some(text)
     }
 
     /// Whether it is a certificate.
