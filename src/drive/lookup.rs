@@ -186,6 +186,8 @@ impl Drive {
     async fn names_for(&self, inode: Inode, purpose: Purpose) -> Result<(Instant, Arc<Names>), DriveError> {
         let directory = {
             let nodes = self.tree.lock();
+            // Nothing is told of a vault that was locked since it was listed.
+            nodes.check_unlocked(inode)?;
             if let Some((listed, names)) = &nodes.get(inode)?.listing
                 && self.is_believed(Some(*listed))
             {
@@ -206,6 +208,7 @@ impl Drive {
             self.note_markers(inode, Markers::in_listing(&names)).await?;
         }
         let mut nodes = self.tree.lock();
+        nodes.check_unlocked(inode)?;
         // A directory that became unlocked meanwhile shows other names.
         if matches!(directory, Directory::Plain(_)) && nodes.bindings().unlocked(inode).is_some() {
             return Err(DriveError::Stale);
