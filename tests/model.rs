@@ -21,7 +21,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use scaup::drive::DriveOptions;
 use scaup::remote::RemotePath;
 use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer};
-use scaup_fuse::filesystem::{Handle, Inode, OpenFlags};
+use scaup_fuse::filesystem::{FileKind, Handle, Inode, OpenFlags};
 use steps::{How, Step, steps};
 use tree::{Action, Model, Node, setups};
 
@@ -173,6 +173,18 @@ fn difference(seen: &BTreeMap<String, Seen>, wanted: &BTreeMap<String, Seen>) ->
     text
 }
 
+/// What a program removed may be there again, where a cut came before the server had done it (`status` says so). What is of the kind that is
+/// to be made is taken for what was made before the cut.
+async fn remove_what_came_back(kernel: &Kernel, path: &str, wanted: FileKind) -> Result<()> {
+    match kernel.lookup(path).await {
+        Ok(there) if there.kind == wanted => Ok(()),
+        Ok(there) if there.kind == FileKind::Directory => kernel.rmdir(path).await,
+        Ok(_) => kernel.unlink(path).await,
+        Err(ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Does it, or answers `EIO`: `again` if an attempt before this one did, which may have been carried out all the same.
 async fn act(
     kernel: &Kernel,
@@ -235,8 +247,18 @@ async fn act(
         Action::Flush { handle } => kernel.flush(handles[*handle]).await?,
         Action::Close { .. } if again => {}
         Action::Close { handle } => kernel.close(handles.remove(*handle)).await?,
-        Action::Mkdir { path, mode, result } => as_wanted(kernel.mkdir(path, *mode).await, result)?,
-        Action::Symlink { path, target, result } => as_wanted(kernel.symlink(path, target).await, result)?,
+        Action::Mkdir { path, mode, result } => {
+            if again && result.is_ok() {
+                remove_what_came_back(kernel, path, FileKind::Directory).await?;
+            }
+            as_wanted(kernel.mkdir(path, *mode).await, result)?;
+        }
+        Action::Symlink { path, target, result } => {
+            if again && result.is_ok() {
+                remove_what_came_back(kernel, path, FileKind::Symlink).await?;
+            }
+            as_wanted(kernel.symlink(path, target).await, result)?;
+        }
         Action::Unlink { path, result } => as_wanted(kernel.unlink(path).await, result)?,
         Action::Rmdir { path, result } => as_wanted(kernel.rmdir(path).await, result)?,
         Action::Rename { from, to, mode, result } => {
