@@ -96,6 +96,9 @@ fn in_good_vaults_nothing_is_found_and_all_is_counted() {
                 let backups =
                     backups.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".bkup"));
                 let mut hints: Found = backups.map(|name| ("backup".to_owned(), name)).collect();
+                let outside = fixture.manifest.entries.iter().map(|entry| entry.path.as_str());
+                let outside = outside.filter(|path| ["/link-abs", "/link-up"].contains(path));
+                hints.extend(outside.map(|path| ("link_leads_out".to_owned(), path.to_owned())));
                 if name == "format7-migrated" {
                     // Format 7 had no dirid.c9r yet, and the migration adds none.
                     let directories =
