@@ -165,7 +165,7 @@ fn rsync_says_that_owners_and_groups_are_not_kept() {
     for directory in [drive.vault(), drive.plain()] {
         // Root would give files away; others would give them to a group that they are in.
         for user in ["", "setpriv --reuid 65534 --regid 65534 --groups 100 "] {
-            let rsync = |options| {
+            let rsync = |options: &str| {
                 let words = format!("{user}rsync -a --itemize-changes {options} '{}' .", file.display());
                 shell_output(&directory, &words)
             };
@@ -178,7 +178,9 @@ fn rsync_says_that_owners_and_groups_are_not_kept() {
             let copied = rsync("--no-owner --no-group");
             assert!(copied.status.success(), "{}", said(&copied));
             assert_eq!(kept(&copy), kept(&file));
-            assert_eq!(said(&rsync("--no-owner --no-group")), "");
+            // Of the group's and others' bits, which a vault does not show here, rsync would say so each time.
+            let shown = if directory == drive.vault() { "--no-perms" } else { "" };
+            assert_eq!(said(&rsync(&format!("--no-owner --no-group {shown}"))), "");
             fs::remove_file(copy).unwrap();
         }
     }
