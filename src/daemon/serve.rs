@@ -319,7 +319,8 @@ impl Daemon {
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(connected.remote(), drive_options(request));
-        let memory = self.place.memory();
+        // What happens while mounting is told as well.
+        let (memory, vault_events) = (self.place.memory(), drive.vault_events());
         let expected = vaults::expect(&drive, request, &memory)?;
         let unlocking = async {
             // Nobody is asked for the password of a vault in a directory that may not be there.
@@ -354,7 +355,7 @@ impl Daemon {
             }
             Err(error) => return Err(Failure::new(FailureKind::Fuse, error)),
         };
-        tokio::spawn(vaults::follow(drive.vault_events(), memory, request.name.clone()));
+        tokio::spawn(vaults::follow(vault_events, memory, request.name.clone()));
         drive.set_mountpoint(request.mountpoint.clone());
         if let Some(invalidator) = mount.invalidator() {
             drive.set_invalidator(invalidator);

@@ -7,10 +7,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use scaup_crypto::Cryptor;
+use scaup_fuse::filesystem::Inode;
 
 use super::Drive;
+use super::error::DriveError;
 use super::file::File;
+use super::found::Place;
 use super::status::Unsaved;
+use super::tree::Nodes;
 use super::vault::UnlockedVault;
 use super::vaults::VaultError;
 
@@ -29,6 +33,64 @@ pub(super) async fn nobody_has(keys: &Weak<Cryptor>) {
         tracing::warn!(
             "a server that does not answer keeps requests to a locked vault, and with them its keys"
         );
+    }
+}
+
+impl Nodes<'_> {
+    /// All files of one vault that are open or unsaved, those that lost their names as well.
+    pub(super) fn files_of(&self, vault: &Arc<UnlockedVault>) -> Vec<Arc<File>> {
+        let in_vault = self.nodes().values().filter(|node| node.is_in(vault));
+        in_vault.filter_map(|node| node.file.clone()).collect()
+    }
+
+    /// Fails if the node lies in a vault that was locked since.
+    pub(super) fn check_unlocked(&self, inode: Inode) -> Result<(), DriveError> {
+        match &self.get(inode)?.place {
+            Place::Plain => Ok(()),
+            Place::Vault { vault, .. } => vault.cryptor().map(drop),
+        }
+    }
+
+    /// The vault that a node lies in, or whose own directory it is.
+    pub(super) fn vault_around(&self, inode: Inode) -> Option<Arc<UnlockedVault>> {
+        match &self.nodes().get(&inode)?.place {
+            Place::Vault { vault, .. } => Some(Arc::clone(vault)),
+            Place::Plain => self.bindings().unlocked(inode).cloned(),
+        }
+    }
+
+    /// Fails if a vault was locked or unlocked in a directory since that was opened in this one, or in none.
+    pub(super) fn check_same_vault(
+        &self,
+        inode: Inode,
+        opened_in: Option<&Arc<UnlockedVault>>,
+    ) -> Result<(), DriveError> {
+        let is_same = self.vault_around(inode).as_ref().map(Arc::as_ptr) == opened_in.map(Arc::as_ptr);
+        if is_same { Ok(()) } else { Err(DriveError::Locked) }
+    }
+
+    /// Whether what was found can lie in the directory `parent` as that is now. It may have been found before a vault was locked or unlocked
+    /// there.
+    pub(super) fn check_belongs(&self, parent: Inode, place: &Place) -> Result<(), DriveError> {
+        match (place, self.vault_around(parent)) {
+            (Place::Plain, None) => Ok(()),
+            (Place::Vault { vault, .. }, around) => {
+                vault.cryptor()?;
+                around.filter(|around| Arc::ptr_eq(around, vault)).map(drop).ok_or(DriveError::Stale)
+            }
+            (Place::Plain, Some(_)) => Err(DriveError::Stale),
+        }
+    }
+
+    /// Forgets the names of all nodes of a vault that was locked, and what else of its cleartext they have; answers those that are left. Some
+    /// stay for as long as a program has something open.
+    pub(super) fn forget_names_of(&mut self, vault: &Arc<UnlockedVault>) -> Vec<Inode> {
+        let in_vault = self.nodes_mut().iter_mut().filter(|(_, node)| node.is_in(vault));
+        let left = in_vault.map(|(&inode, node)| {
+            node.forget_names();
+            inode
+        });
+        left.collect()
     }
 }
 

@@ -202,7 +202,19 @@ impl Node {
         matches!(self.place, Place::Vault { .. }) || self.vault == VaultHere::Found
     }
 
-    fn is_in(&self, wanted: &Arc<UnlockedVault>) -> bool {
+    /// Forgets its name and the names in it: its vault was locked.
+    pub(super) fn forget_names(&mut self) {
+        self.expire();
+        self.doubt_names();
+        self.detached = true;
+        self.name = OsString::new();
+        self.children = HashMap::new();
+        self.changes = VecDeque::new();
+        self.content = None;
+    }
+
+    /// Whether it lies in this vault.
+    pub(super) fn is_in(&self, wanted: &Arc<UnlockedVault>) -> bool {
         matches!(&self.place, Place::Vault { vault, .. } if Arc::ptr_eq(vault, wanted))
     }
 
@@ -285,11 +297,11 @@ impl Tree {
 }
 
 impl Nodes<'_> {
-    fn nodes(&self) -> &HashMap<Inode, Box<Node>> {
+    pub(super) fn nodes(&self) -> &HashMap<Inode, Box<Node>> {
         &self.inner.nodes
     }
 
-    fn nodes_mut(&mut self) -> &mut HashMap<Inode, Box<Node>> {
+    pub(super) fn nodes_mut(&mut self) -> &mut HashMap<Inode, Box<Node>> {
         &mut self.inner.nodes
     }
 
@@ -318,68 +330,6 @@ impl Nodes<'_> {
     /// All files that are open or unsaved.
     pub(super) fn files(&self) -> Vec<Arc<File>> {
         self.nodes().values().filter_map(|node| node.file.clone()).collect()
-    }
-
-    /// All files of one vault that are open or unsaved, those that lost their names as well.
-    pub(super) fn files_of(&self, vault: &Arc<UnlockedVault>) -> Vec<Arc<File>> {
-        let in_vault = self.nodes().values().filter(|node| node.is_in(vault));
-        in_vault.filter_map(|node| node.file.clone()).collect()
-    }
-
-    /// Fails if the node lies in a vault that was locked since.
-    pub(super) fn check_unlocked(&self, inode: Inode) -> Result<(), DriveError> {
-        match &self.get(inode)?.place {
-            Place::Plain => Ok(()),
-            Place::Vault { vault, .. } => vault.cryptor().map(drop),
-        }
-    }
-
-    /// The vault that a node lies in, or whose own directory it is.
-    pub(super) fn vault_around(&self, inode: Inode) -> Option<Arc<UnlockedVault>> {
-        match &self.nodes().get(&inode)?.place {
-            Place::Vault { vault, .. } => Some(Arc::clone(vault)),
-            Place::Plain => self.bindings().unlocked(inode).cloned(),
-        }
-    }
-
-    /// Fails if a vault was locked or unlocked in a directory since that was opened in this one, or in none.
-    pub(super) fn check_same_vault(
-        &self,
-        inode: Inode,
-        opened_in: Option<&Arc<UnlockedVault>>,
-    ) -> Result<(), DriveError> {
-        let is_same = self.vault_around(inode).as_ref().map(Arc::as_ptr) == opened_in.map(Arc::as_ptr);
-        if is_same { Ok(()) } else { Err(DriveError::Locked) }
-    }
-
-    /// Whether what was found can lie in the directory `parent` as that is now. It may have been found before a vault was locked or unlocked
-    /// there.
-    fn check_belongs(&self, parent: Inode, place: &Place) -> Result<(), DriveError> {
-        match (place, self.vault_around(parent)) {
-            (Place::Plain, None) => Ok(()),
-            (Place::Vault { vault, .. }, around) => {
-                vault.cryptor()?;
-                around.filter(|around| Arc::ptr_eq(around, vault)).map(drop).ok_or(DriveError::Stale)
-            }
-            (Place::Plain, Some(_)) => Err(DriveError::Stale),
-        }
-    }
-
-    /// Forgets the names of all nodes of a vault that was locked, and what else of its cleartext they have; answers those that are left. Some
-    /// stay for as long as a program has something open.
-    pub(super) fn forget_names_of(&mut self, vault: &Arc<UnlockedVault>) -> Vec<Inode> {
-        let in_vault = self.nodes_mut().iter_mut().filter(|(_, node)| node.is_in(vault));
-        let left = in_vault.map(|(&inode, node)| {
-            node.expire();
-            node.doubt_names();
-            node.detached = true;
-            node.name = OsString::new();
-            node.children = HashMap::new();
-            node.changes = VecDeque::new();
-            node.content = None;
-            inode
-        });
-        left.collect()
     }
 
     /// Where a plain node lies. Also the way to a vault's own directory. Fails where the server shows something else in the place of a bound
