@@ -209,6 +209,16 @@ pub enum RemoteOpen {
     CreateNew(u16),
 }
 
+/// What a rename does with a name that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameHow {
+    /// It replaces what has the name, as rename(2) does (`posix-rename@openssh.com`).
+    Replace,
+    /// It fails with [`RemoteError::Exists`]. OpenSSH's RENAME looks and renames in one step where a file is renamed, and in two where a
+    /// directory is. Other servers' RENAME may replace a file, so the caller looks first.
+    New,
+}
+
 /// Room on the road for content that nobody waits for yet. It counts as taken until this and its clones are dropped.
 #[derive(Clone)]
 pub struct Room(Option<Arc<scaup_sftp::client::Room>>);
@@ -372,8 +382,10 @@ pub trait Remote: Send + Sync + 'static {
     async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Removes a name that is not a directory.
     async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError>;
-    /// Renames, replacing what `to` names as rename(2) does (`posix-rename@openssh.com`).
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError>;
+    /// Renames; `how` says what happens where `to` is taken.
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError>;
+    /// Waits until the server has the names in the directory `path` on its disk. Returns at once where the server can't be asked for that.
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Makes the symbolic link `path` with the content `target`.
     async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError>;
     /// Reads a symbolic link.

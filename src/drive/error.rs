@@ -88,6 +88,11 @@ impl DriveError {
         Errno::from(self.clone()).0
     }
 
+    /// Whether this says that a name is taken.
+    pub(super) fn is_exists(&self) -> bool {
+        matches!(self, Self::Exists | Self::Remote(RemoteError::Exists))
+    }
+
     /// Whether this says that a name does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound | Self::Remote(RemoteError::NotFound))

@@ -22,7 +22,7 @@ use super::staged::StagedFile;
 use super::start::{Fetching, Start};
 use super::status::Counters;
 use super::uploader::Uploader;
-use crate::remote::{RemoteAttributes, RemoteFile, RemoteOpen, Room};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, Room};
 
 /// The present as a server can keep it: SFTP version 3 has whole seconds.
 pub(super) fn present() -> SystemTime {
@@ -206,6 +206,9 @@ pub(super) struct File {
     unlinked: AtomicBool,
     /// A program closed it, and nobody wrote since: what is unsaved is whole.
     closed: AtomicBool,
+    /// How often the server has acknowledged changes inside its file, and how many of these it has put on its disk since.
+    acknowledged: AtomicU64,
+    on_disk: AtomicU64,
     /// The length as programs see it, for when the state is busy.
     length: AtomicU64,
 }
@@ -254,6 +257,8 @@ impl File {
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
+            on_disk: AtomicU64::new(0),
         };
         Arc::new(file)
     }
@@ -298,6 +303,37 @@ impl File {
     /// Whether it was closed, and is only still being saved.
     pub(super) fn is_being_saved(&self) -> bool {
         self.closed.load(Ordering::Acquire) && self.unsaved().is_some()
+    }
+
+    /// The server has acknowledged changes inside its file. New content is on its disk before it gets its name.
+    pub(super) fn note_acknowledged(&self) {
+        self.acknowledged.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the server has acknowledged changes that may be nowhere but in its memory.
+    pub(super) fn is_off_disk(&self) -> bool {
+        !self.is_unlinked()
+            && self.on_disk.load(Ordering::Acquire) < self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Waits until the server has on its disk what it has acknowledged so far, where it can say.
+    pub(super) async fn put_on_disk(&self) -> Result<(), DriveError> {
+        let (file, acknowledged) = {
+            let state = self.state.read().await;
+            (state.backing.file(), self.acknowledged.load(Ordering::Acquire))
+        };
+        if !self.is_off_disk() {
+            return Ok(());
+        }
+        let synced = match file.fsync().await {
+            Err(RemoteError::Unsupported(_)) => Ok(()),
+            synced => synced,
+        };
+        // Somebody else's file has the name after a reconnection: there is nothing left to put anywhere, and programs are told.
+        if matches!(synced, Ok(()) | Err(RemoteError::Replaced)) {
+            self.on_disk.fetch_max(acknowledged, Ordering::AcqRel);
+        }
+        Ok(synced?)
     }
 
     /// Whether its name was removed while it is open.

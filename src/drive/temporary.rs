@@ -100,6 +100,11 @@ fn machine() -> &'static str {
     })
 }
 
+/// Four hexadecimal digits that tell this machine's names from those of others that make names in the same second.
+pub(super) fn machine_mark() -> &'static str {
+    machine().get(..4).unwrap_or_default()
+}
+
 /// What tells this machine, user and process namespace from others. The machine's id alone does not: machines are made from one image,
 /// containers have their host's, and `/proc` may hide what other users run (`hidepid`).
 fn seen_from_here() -> Option<Vec<u8>> {

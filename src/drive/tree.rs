@@ -247,6 +247,11 @@ impl Node {
         is_lately(self.removed_in) && self.attributes.mode & STICKY == 0
     }
 
+    /// Whether the server may have changes of its content in its memory only.
+    pub(super) fn is_off_disk(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.is_off_disk())
+    }
+
     /// Whether content of it waits to be saved: what the server says of it is not the truth then.
     pub(super) fn is_unsaved(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.unsaved().is_some())

@@ -14,15 +14,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
-    fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, openat2, readlinkat, renameat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+    chmodat, chownat, fchmod, fchown, fstat, fsync, ftruncate, futimens, linkat, mkdirat, openat2,
+    readlinkat, renameat_with, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
-    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
 };
 
 /// A directory of this machine.
@@ -298,12 +298,25 @@ impl Remote for LocalRemote {
         .await
     }
 
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError> {
+        let flags = match how {
+            RenameHow::Replace => RenameFlags::empty(),
+            RenameHow::New => RenameFlags::NOREPLACE,
+        };
         let (from, to) = (from.clone(), to.clone());
         self.run(move |shared| {
             let (from_parent, from) = shared.parent(&from)?;
             let (to_parent, to) = shared.parent(&to)?;
-            renameat(from_parent, last(&from), to_parent, last(&to)).map_err(not_empty)
+            let renamed = renameat_with(from_parent, last(&from), to_parent, last(&to), flags);
+            if how == RenameHow::Replace { renamed.map_err(not_empty) } else { renamed }
+        })
+        .await
+    }
+
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let path = path.clone();
+        self.run(move |shared| {
+            fsync(shared.open_below(&path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)
         })
         .await
     }

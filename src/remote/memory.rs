@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use self::tree::{Content, Number, ROOT, Tree, failure};
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen,
-    RemotePath, RemoteSetAttributes, RemoteStatistics,
+    RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
 };
 
 /// What a server holds. Clones are the same server.
@@ -104,6 +104,13 @@ impl MemoryServer {
         self.lock().room = bytes;
     }
 
+    /// The server loses its power and starts again: what was not put on its disk is gone. Of a file that is the content since its last `fsync`, of
+    /// a tree the names since the last sync of any directory: file systems with a journal write all earlier changes of names first.
+    /// `survives` decides for each file and for the names whether they reached the disk all the same.
+    pub fn power_loss(&self, survives: impl FnMut() -> bool) {
+        self.lock().power_loss(survives);
+    }
+
     /// Bytes that everything on the server takes.
     #[must_use]
     pub fn used(&self) -> u64 {
@@ -157,7 +164,10 @@ impl MemoryServer {
             Err(error) => return Err(error),
         };
         tree.resize(number, 0)?;
-        tree.write(number, 0, content)
+        tree.write(number, 0, content)?;
+        tree.sync_content(number)?;
+        tree.sync_names();
+        Ok(())
     }
 }
 
@@ -182,6 +192,7 @@ pub enum MessageKind {
     StatFile,
     SetFileAttributes,
     Fsync,
+    SyncDirectory,
     Close,
 }
 
@@ -467,11 +478,21 @@ impl Remote for MemoryRemote {
         self.shared.message(MessageKind::Remove, path, None, move |tree| tree.remove(&at)).await
     }
 
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError> {
         self.shared.server.look_at(MessageKind::Rename, from, to.as_bytes());
         let (source, target) = (from.clone(), to.clone());
-        let rename = move |tree: &mut Tree| tree.rename(&source, &target);
+        let rename = move |tree: &mut Tree| tree.rename(&source, &target, how);
         self.shared.message(MessageKind::Rename, from, None, rename).await
+    }
+
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let at = path.clone();
+        let sync = move |tree: &mut Tree| {
+            tree.names(tree.existing(&at)?)?;
+            tree.sync_names();
+            Ok(())
+        };
+        self.shared.message(MessageKind::SyncDirectory, path, None, sync).await
     }
 
     async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError> {
@@ -573,7 +594,7 @@ impl RemoteFile for MemoryFile {
     }
 
     async fn fsync(&self) -> Result<(), RemoteError> {
-        self.message(MessageKind::Fsync, |_, _| Ok(())).await
+        self.message(MessageKind::Fsync, Tree::sync_content).await
     }
 
     async fn close(&self) -> Result<(), RemoteError> {

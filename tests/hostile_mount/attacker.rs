@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup::remote::{Remote, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes};
+use scaup::remote::{
+    Remote, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow,
+};
 
 use crate::dice::Dice;
 
@@ -234,7 +236,7 @@ impl Attacker {
     }
 
     async fn rename(&self, from: &str, to: &str) -> Done {
-        self.remote.rename(&path(from), &path(to)).await
+        self.remote.rename(&path(from), &path(to), RenameHow::Replace).await
     }
 
     async fn link(&self, at: &str, to: &str) -> Done {
@@ -441,5 +443,5 @@ pub(crate) async fn relocate(remote: &dyn Remote, from: &str, to: &str) -> Done 
     for end in ends(above).into_iter().filter(|&end| end > 0) {
         remote.mkdir(&path(&above[..end]), 0o755).await?;
     }
-    remote.rename(&path(from), &path(to)).await
+    remote.rename(&path(from), &path(to), RenameHow::Replace).await
 }

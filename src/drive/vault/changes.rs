@@ -14,6 +14,7 @@ use crate::drive::found::{Found, Place};
 use crate::drive::temporary;
 use crate::remote::{
     Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
+    RenameHow,
 };
 
 impl VaultDirectory {
@@ -134,7 +135,7 @@ impl VaultDirectory {
     /// Gives a prepared node its name: it is there whole, or not at all.
     async fn reveal_node(&self, remote: &dyn Remote, prepared: PreparedNode) -> Result<Entry, DriveError> {
         let PreparedNode { entry, target, temporary } = prepared;
-        if let Err(error) = remote.rename(&temporary, &target).await {
+        if let Err(error) = remote.rename(&temporary, &target, RenameHow::New).await {
             discard_directory(remote, &temporary).await;
             return Err(match error {
                 RemoteError::NotEmpty | RemoteError::NotADirectory => DriveError::Exists,
@@ -144,19 +145,19 @@ impl VaultDirectory {
         Ok(entry)
     }
 
-    /// Gives finished content, which lies under a temporary name in this directory, its name; what the name held is
-    /// replaced. A shortened node that is not there yet needs its long name.
+    /// Gives finished content, which lies under a temporary name in this directory, its name. A shortened node that is not there yet needs its long name.
     pub(in crate::drive) async fn publish_as(
         &self,
         remote: &dyn Remote,
         temporary: &RemotePath,
         entry: &Entry,
         long_name: Option<&str>,
+        how: RenameHow,
     ) -> Result<(), DriveError> {
         if !entry.shortened {
-            return Ok(remote.rename(temporary, &self.content().join(&entry.name)).await?);
+            return Ok(remote.rename(temporary, &self.content().join(&entry.name), how).await?);
         }
-        match remote.rename(temporary, &self.file_path(entry)).await {
+        match remote.rename(temporary, &self.file_path(entry), how).await {
             Err(RemoteError::NotFound) => {}
             done => return Ok(done?),
         }
@@ -171,11 +172,11 @@ impl VaultDirectory {
         }
         let built = async {
             write_long_name(remote, &node, long_name).await?;
-            match remote.rename(temporary, &moved).await {
+            match remote.rename(temporary, &moved, RenameHow::Replace).await {
                 Err(RemoteError::NotFound) => remote.stat(&moved).await.map(|_| ())?,
                 done => done?,
             }
-            remote.rename(&node, &self.content().join(&entry.name)).await
+            remote.rename(&node, &self.content().join(&entry.name), RenameHow::New).await
         };
         if let Err(error) = built.await {
             // Whoever published it still holds it. Where it can't be brought back, it stays where it is for the next attempt.
@@ -194,7 +195,7 @@ impl VaultDirectory {
         temporary: &RemotePath,
     ) -> Result<(), RemoteError> {
         let node = temporary::beside(temporary).ok_or(RemoteError::NotFound)?;
-        remote.rename(&node.join(&part("contents.c9r")), temporary).await
+        remote.rename(&node.join(&part("contents.c9r")), temporary, RenameHow::Replace).await
     }
 
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
@@ -289,8 +290,7 @@ impl VaultDirectory {
         }
     }
 
-    /// Moves a node here from `from`, a directory of the same vault. The name must be free, or hold a regular file while a
-    /// regular file is moved, which is then replaced.
+    /// Moves a node here from `from`, a directory of the same vault. A regular file may replace one.
     pub(in crate::drive) async fn move_here(
         &self,
         remote: &dyn Remote,
@@ -298,11 +298,12 @@ impl VaultDirectory {
         source: &Entry,
         node: &VaultNode,
         name: &CleartextName,
+        how: RenameHow,
     ) -> Result<Entry, DriveError> {
         let (target, long_name) = self.entry(name)?;
         let source_path = from.content().join(&source.name);
         if !source.shortened && !target.shortened {
-            remote.rename(&source_path, &self.content().join(&target.name)).await?;
+            remote.rename(&source_path, &self.content().join(&target.name), how).await?;
             return Ok(target);
         }
         // A long name on either side takes more than one step. The node appears under its new name whole, then goes from the
@@ -312,7 +313,8 @@ impl VaultDirectory {
                 let twin = self.content().join(&temporary::name()?);
                 match remote.hard_link(&from.file_path(source), &twin).await {
                     Ok(()) => {
-                        let published = self.publish_as(remote, &twin, &target, long_name.as_deref()).await;
+                        let published =
+                            self.publish_as(remote, &twin, &target, long_name.as_deref(), how).await;
                         // rename(2) leaves it where it is if the target is the same file already.
                         let discarded = async {
                             if let Err(error) = remote.remove(&twin).await {
@@ -329,8 +331,8 @@ impl VaultDirectory {
                     Err(
                         RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
                     ) => {
-                        self.move_content(remote, &from.file_path(source), &target, long_name.as_deref())
-                            .await?;
+                        let path = from.file_path(source);
+                        self.move_content(remote, &path, &target, long_name.as_deref(), how).await?;
                         if source.shortened {
                             from.remove_after_move(remote, source, node).await?;
                         }
@@ -359,21 +361,22 @@ impl VaultDirectory {
         source: &RemotePath,
         target: &Entry,
         long_name: Option<&str>,
+        how: RenameHow,
     ) -> Result<(), DriveError> {
-        match (remote.rename(source, &self.file_path(target)).await, long_name) {
+        match (remote.rename(source, &self.file_path(target), how).await, long_name) {
             (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
                 let node = self.content().join(&target.name);
                 let shell = self.content().join(&temporary::name()?);
                 remote.mkdir(&shell, 0o755).await?;
                 let built = async {
                     write_long_name(remote, &shell, long_name).await?;
-                    remote.rename(&shell, &node).await
+                    remote.rename(&shell, &node, RenameHow::New).await
                 };
                 if let Err(error) = built.await {
                     discard_directory(remote, &shell).await;
                     return Err(error.into());
                 }
-                let moved = remote.rename(source, &self.file_path(target)).await;
+                let moved = remote.rename(source, &self.file_path(target), RenameHow::New).await;
                 if let Err(error) = moved {
                     if !error.is_unanswered() {
                         discard_directory(remote, &node).await;
@@ -418,7 +421,7 @@ impl VaultDirectory {
         node: &VaultNode,
     ) -> Result<HiddenNode, DriveError> {
         let path = self.content().join(&temporary::name()?);
-        remote.rename(&self.content().join(&entry.name), &path).await?;
+        remote.rename(&self.content().join(&entry.name), &path, RenameHow::New).await?;
         let inside = match node {
             VaultNode::File => Some("contents.c9r"),
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => Some("dir.c9r"),
@@ -436,7 +439,7 @@ impl VaultDirectory {
         hidden: &HiddenNode,
         entry: &Entry,
     ) -> Result<(), DriveError> {
-        Ok(remote.rename(&hidden.path, &self.content().join(&entry.name)).await?)
+        Ok(remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await?)
     }
 
     /// Removes for good what [`Self::hide`] took out of sight, with the content of a directory that is empty.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::remote::{
     RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath,
-    RemoteSetAttributes, RemoteStatistics,
+    RemoteSetAttributes, RemoteStatistics, RenameHow,
 };
 
 /// The unit in which the server's room is counted, bytes.
@@ -51,6 +51,8 @@ pub(super) struct Tree {
     pub(super) ahead: Duration,
     /// Bytes that all files together may have.
     pub(super) room: u64,
+    /// What the server's disk has: each node as it was when its content was last synced.
+    on_disk: HashMap<Number, Node>,
 }
 
 pub(super) const ROOT: Number = 0;
@@ -66,7 +68,13 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
 
 impl Tree {
     pub(super) fn new() -> Self {
-        let mut tree = Self { nodes: HashMap::new(), next: ROOT, ahead: Duration::ZERO, room: 1 << 40 };
+        let mut tree = Self {
+            nodes: HashMap::new(),
+            next: ROOT,
+            ahead: Duration::ZERO,
+            room: 1 << 40,
+            on_disk: HashMap::new(),
+        };
         tree.add(Content::Directory(BTreeMap::new()), 0o755);
         tree
     }
@@ -80,8 +88,52 @@ impl Tree {
         let number = self.next;
         self.next += 1;
         let node = Node { content, mode, owner: (1000, 1000), accessed: now, modified: now, held: 1 };
+        // A link is made in one step with its name; what a file or directory is made with is nothing yet.
+        self.on_disk.insert(number, node.clone());
         self.nodes.insert(number, node);
         number
+    }
+
+    /// `fsync` of a file.
+    pub(super) fn sync_content(&mut self, number: Number) -> Result<(), RemoteError> {
+        let node = self.get(number)?.clone();
+        self.on_disk.insert(number, node);
+        Ok(())
+    }
+
+    /// All names are on the disk.
+    pub(super) fn sync_names(&mut self) {
+        let names = self.nodes.iter().filter(|(_, node)| matches!(node.content, Content::Directory(_)));
+        self.on_disk.extend(names.map(|(&number, node)| (number, node.clone())));
+    }
+
+    /// Everything is as the disk has it.
+    pub(super) fn power_loss(&mut self, mut survives: impl FnMut() -> bool) {
+        if survives() {
+            self.sync_names();
+        }
+        let mut nodes: HashMap<Number, Node> = HashMap::new();
+        let mut waiting = vec![ROOT];
+        while let Some(number) = waiting.pop() {
+            // A hard link comes by here once for each of its names.
+            if let Some(node) = nodes.get_mut(&number) {
+                node.held += 1;
+                continue;
+            }
+            let Some(mut node) = self.on_disk.get(&number).cloned() else { continue };
+            if let (Content::File(_), Some(live)) = (&node.content, self.nodes.get(&number))
+                && survives()
+            {
+                node = live.clone();
+            }
+            if let Content::Directory(names) = &node.content {
+                waiting.extend(names.values());
+            }
+            node.held = 1;
+            nodes.insert(number, node);
+        }
+        self.on_disk = nodes.clone();
+        self.nodes = nodes;
     }
 
     /// What everything is that has a name or is open.
@@ -296,7 +348,12 @@ impl Tree {
     }
 
     /// rename(2), and what of its errors comes through SFTP.
-    pub(super) fn rename(&mut self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    pub(super) fn rename(
+        &mut self,
+        from: &RemotePath,
+        to: &RemotePath,
+        how: RenameHow,
+    ) -> Result<(), RemoteError> {
         let source = self.resolve(from).map_err(not_found)?;
         let moved = source.node.ok_or(RemoteError::NotFound)?;
         let target = self.resolve(to)?;
@@ -307,6 +364,9 @@ impl Tree {
             && from != to
         {
             return Err(RemoteError::NameTooLong);
+        }
+        if target.node.is_some() && how == RenameHow::New {
+            return Err(RemoteError::Exists);
         }
         if let Some(replaced) = target.node {
             match (is_directory(moved), is_directory(replaced)) {
