@@ -467,3 +467,49 @@ fn what_status_tells_of_a_vault_is_forgotten_when_it_is_locked() {
         assert!(!names(), "{place:?}");
     });
 }
+
+/// What a program appends to a file that ends inside a chunk, to a server with room for a part of it.
+#[test]
+fn what_was_saved_is_whole_though_the_server_has_no_room_for_what_is_appended() {
+    in_every_place(async |place| {
+        for (length, added, room) in [60_000, 3 * CHUNK + 1].into_iter().flat_map(|length| {
+            [1000, 100_000, 3_000_000].into_iter().flat_map(move |added| {
+                [0, 500, 5_000, 40_000]
+                    .into_iter()
+                    .filter(move |&room| room < added)
+                    .map(move |room| (length, added, room))
+            })
+        }) {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            let old = pattern(1, length);
+            kernel.save("file", &old).await.unwrap();
+            let what = format!("{place:?}: {length} + {added}, room for {room}");
+            let is_whole = async |when: &str| {
+                let seen = mount(&server.fork(), place).await.content("file").await;
+                let seen = seen.unwrap_or_else(|error| panic!("{what}, {when}: error {error}"));
+                assert!(seen.starts_with(&old), "{what}, {when}: {} bytes", seen.len());
+            };
+            server.set_room(server.used() + room as u64);
+            let open = kernel.open("file", APPEND).await.unwrap();
+            let written = kernel.write(open, 0, &pattern(2, added)).await;
+            is_whole("after write").await;
+            let closed = kernel.close(open).await;
+            assert!(written == Err(ENOSPC) || closed == Err(ENOSPC), "{what}: {written:?} {closed:?}");
+            is_whole("after close").await;
+            // What is tried again by itself touches nothing, either.
+            let first = kernel.remote.messages().len();
+            kernel.drive.save_all().await;
+            let touched = kernel.remote.messages().split_off(first).into_iter();
+            let touched =
+                touched.filter(|(kind, path)| *kind == MessageKind::WriteFile && !kernel::is_temporary(path));
+            assert!(place == Place::Plain || touched.count() == 0, "{what}: the file was written to");
+            is_whole("after another try").await;
+            server.set_room(1 << 30);
+            assert!(kernel.drive.save_all().await.is_none(), "{what}");
+            let saved = mount(&server, place).await.content("file").await.unwrap();
+            assert!(saved.starts_with(&old), "{what}");
+            assert!(written.is_err() || saved == [old.clone(), pattern(2, added)].concat(), "{what}");
+        }
+    });
+}

@@ -111,6 +111,7 @@ impl File {
         location: &Location,
     ) -> Result<Option<RemoteAttributes>, DriveError> {
         self.compare(drive, state, location).await?;
+        state.check_room(drive, location).await?;
         let Some(base) = state.stored_base() else { return Ok(None) };
         let (path, file) = (location.file_path(), state.backing.file());
         let looks = match self.send_in_place(drive, state, &file).await {

@@ -4,7 +4,7 @@
 //! (written by programs, not sent), what is *sending* (sent, not acknowledged), what the chunk cache holds, and what
 //! the server has. `file.rs` opens and reads; `writeback.rs` writes, truncates and commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -98,7 +98,14 @@ pub(super) struct State {
     pub(super) dirty: BTreeMap<u64, Vec<u8>>,
     /// Chunks sent and not acknowledged.
     pub(super) sending: HashMap<u64, Bytes>,
+    /// Those of them that go behind the end of the server's file, and were acknowledged before the one in front of them.
+    pub(super) early: BTreeSet<u64>,
     pub(super) uploader: Option<Uploader>,
+    /// The last chunk of the server's file, of a vault, if it is not full: its number and its cleartext. It is replaced as the file grows, and a
+    /// server that has no room for that may leave half of it.
+    pub(super) stored_end: Option<(u64, Bytes)>,
+    /// The server had no room for what was added last.
+    pub(super) lacks_room: bool,
     /// The header of a staged file has to go with the next chunk.
     pub(super) header_unsent: bool,
     /// Something must reach the server before the content is safe there, even if no chunk is dirty.
@@ -148,6 +155,8 @@ impl State {
         self.uploader = None;
         self.dirty.clear();
         self.sending.clear();
+        self.early.clear();
+        self.stored_end = None;
         self.uncommitted = false;
     }
 
@@ -643,7 +652,10 @@ impl State {
             reach: length,
             dirty: BTreeMap::new(),
             sending: HashMap::new(),
+            early: BTreeSet::new(),
             uploader: None,
+            stored_end: None,
+            lacks_room: false,
             header_unsent: false,
             uncommitted: false,
             times: None,

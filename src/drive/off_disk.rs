@@ -46,7 +46,7 @@ impl Drive {
         }
         match self.remote.sync_directory(directory).await {
             // It is gone, or has another name: the directory around it waits, too.
-            Ok(()) | Err(RemoteError::NotFound) => Ok(()),
+            Ok(()) | Err(RemoteError::NotFound | RemoteError::NotADirectory) => Ok(()),
             Err(error) => {
                 self.off_disk.note(directory.clone());
                 Err(error.into())

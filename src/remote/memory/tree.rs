@@ -287,9 +287,19 @@ impl Tree {
     }
 
     pub(super) fn write(&mut self, number: Number, offset: u64, data: &[u8]) -> Result<(), RemoteError> {
+        if data.is_empty() {
+            return Ok(());
+        }
         let end = offset.checked_add(data.len() as u64).ok_or_else(failure)?;
         if end > self.get(number)?.size() {
-            self.resize(number, end)?;
+            let resized = self.resize(number, end);
+            if resized == Err(RemoteError::NoSpace) {
+                // As write(2) does: what fits is written.
+                let fits = self.get(number)?.size() + self.room.saturating_sub(self.used());
+                let fits = usize::try_from(fits.saturating_sub(offset)).unwrap_or(usize::MAX);
+                self.write(number, offset, data.get(..fits).unwrap_or_default())?;
+            }
+            resized?;
         }
         let now = self.now();
         let node = self.get_mut(number)?;
