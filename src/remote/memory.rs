@@ -18,7 +18,7 @@ use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use tokio::sync::oneshot;
 
-use self::tree::{Content, Number, ROOT, Tree, failure};
+use self::tree::{Content, Number, ROOT, Tree, UMASK, failure};
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen,
     RemotePath, RemoteSetAttributes, RemoteStatistics,
@@ -455,6 +455,10 @@ impl Remote for MemoryRemote {
         let at = path.clone();
         let make = move |tree: &mut Tree| tree.make(&at, Content::Directory(BTreeMap::new()), mode);
         self.shared.message(MessageKind::Mkdir, path, None, make).await
+    }
+
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        self.mkdir(path, 0o777 & !UMASK).await
     }
 
     async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError> {

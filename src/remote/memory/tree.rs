@@ -53,6 +53,8 @@ pub(super) struct Tree {
     pub(super) room: u64,
 }
 
+/// What is taken from the permissions of what is made without any.
+pub(super) const UMASK: u16 = 0o022;
 pub(super) const ROOT: Number = 0;
 
 /// OpenSSH has one code for many reasons; what the reason is, `SftpRemote` finds out only where a caller needs it.
@@ -258,7 +260,12 @@ impl Tree {
     }
 
     pub(super) fn open(&mut self, path: &RemotePath, how: RemoteOpen) -> Result<Number, RemoteError> {
-        if let RemoteOpen::CreateNew(mode) = how {
+        let new = match how {
+            RemoteOpen::CreateNew(mode) => Some(mode),
+            RemoteOpen::CreateByUmask => Some(0o666 & !UMASK),
+            RemoteOpen::Read | RemoteOpen::ReadWrite => None,
+        };
+        if let Some(mode) = new {
             let (directory, name) = self.free(path)?;
             let number = self.add(Content::File(Vec::new()), mode & 0o7777);
             self.change(directory)?.insert(name, number);
