@@ -374,8 +374,8 @@ pub trait Remote: Send + Sync + 'static {
     }
     /// Changes attributes; a link in the last place is not followed where the server allows that.
     async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError>;
-    /// Makes a directory with these permission bits. What it inherits from the directory around it (set-gid, and with that the group of what
-    /// is made in it) stays.
+    /// Makes a directory with these permission bits. What it inherits from the directory around it (set-gid, and with
+    /// that the group of what is made in it) stays.
     async fn mkdir(&self, path: &RemotePath, mode: u16) -> Result<(), RemoteError>;
     /// Makes a directory with the permissions that the server gives to new ones: what its umask leaves.
     async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError>;

@@ -113,7 +113,8 @@ fn three_hundred_files_open_at_once_each_keep_their_content() {
     }
 }
 
-/// Everything below a directory of the server that a member of its group could not change, or whose group would not be inherited.
+/// Everything below a directory of the server that a member of its group could not change, or whose group would not be
+/// inherited.
 fn kept_from_the_group(directory: &Path) -> Vec<String> {
     let (mut waiting, mut found) = (vec![directory.to_path_buf()], Vec::new());
     while let Some(at) = waiting.pop() {

@@ -134,8 +134,9 @@ pub fn mount<F: Filesystem>(
     Ok(Mount { path: path.to_owned(), session: Some(session), end })
 }
 
-/// What is mounted, as the way to mount takes it. `fusermount3`, by which everybody but root mounts, takes it as one of its options: a comma
-/// would begin the next one there, and a backslash makes either an ordinary character (libfuse: util/fusermount.c, `do_mount`). mount(2) has it apart.
+/// What is mounted, as the way to mount takes it. `fusermount3`, by which everybody but root mounts, takes it as one of
+/// its options: a comma would begin the next one there, and a backslash makes either an ordinary character (libfuse:
+/// util/fusermount.c, `do_mount`). mount(2) has it apart.
 fn source(fsname: &str, is_root: bool) -> String {
     if is_root { fsname.to_owned() } else { fsname.replace('\\', "\\\\").replace(',', "\\,") }
 }

@@ -196,7 +196,8 @@ impl Listings {
         }
     }
 
-    /// A listing was waited for, and is not kept. If it was forgotten meanwhile, another one may have its place: that stays.
+    /// A listing was waited for, and is not kept. If it was forgotten meanwhile, another one may have its place: that
+    /// stays.
     fn used(&self, directory: &RemotePath, pending: &Pending) {
         let mut all = self.lock();
         if all.get(directory).is_some_and(|known| known.pending.ptr_eq(pending)) {

@@ -1,5 +1,5 @@
-//! Inode numbers: the same in every mount and with every build, so that programs that remember them find the same ones again (git would read
-//! all files of a work tree anew).
+//! Inode numbers: the same in every mount and with every build, so that programs that remember them find the same ones
+//! again (git would read all files of a work tree anew).
 
 use std::ffi::OsStr;
 use std::hash::Hasher as _;
@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use scaup_fuse::filesystem::Inode;
 use siphasher::sip::SipHasher13;
 
-/// The number that a name in a directory gets if it is free: SipHash-1-3 with keys of zeros, of the directory's number in eight bytes, the
-/// lowest first, and the name's bytes.
+/// The number that a name in a directory gets if it is free: SipHash-1-3 with keys of zeros, of the directory's number
+/// in eight bytes, the lowest first, and the name's bytes.
 pub(super) fn first(parent: Inode, name: &OsStr) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(&parent.0.to_le_bytes());

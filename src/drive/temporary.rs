@@ -88,8 +88,9 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
-/// Sixteen hexadecimal digits for the processes that can be told dead or alive from here (`machine-id(5)` asks not to show the id itself), or
-/// random ones for this process where they can't be, so that nothing is ever taken for ours by mistake.
+/// Sixteen hexadecimal digits for the processes that can be told dead or alive from here (`machine-id(5)` asks not to
+/// show the id itself), or random ones for this process where they can't be, so that nothing is ever taken for ours by
+/// mistake.
 fn machine() -> &'static str {
     static MACHINE: OnceLock<String> = OnceLock::new();
     MACHINE.get_or_init(|| {
@@ -118,7 +119,8 @@ fn seen_from_here() -> Option<Vec<u8>> {
     Some([id.as_slice(), &host, processes.as_os_str().as_bytes(), user.as_bytes()].join(&0))
 }
 
-/// The beginning of SHA-256: long enough that no two machines have the same by chance, since one would delete what the other still needs.
+/// The beginning of SHA-256: long enough that no two machines have the same by chance, since one would delete what the
+/// other still needs.
 fn digest(bytes: &[u8]) -> [u8; MACHINE_LEN] {
     let whole: [u8; 32] = Sha256::digest(bytes).into();
     std::array::from_fn(|at| whole[at])

@@ -175,8 +175,9 @@ impl Attacker {
         below(self.remote.as_ref(), vault, "").await
     }
 
-    /// Whether there is no way to the content of a vault at that path: something on the way to the vault is no directory, or its content is
-    /// missing. Where a link leads in the vault nobody looks: names and content are encrypted there whatever it is.
+    /// Whether there is no way to the content of a vault at that path: something on the way to the vault is no
+    /// directory, or its content is missing. Where a link leads in the vault nobody looks: names and content are
+    /// encrypted there whatever it is.
     pub(crate) async fn is_closed(&self, vault: &str) -> bool {
         let whole = join(vault, &self.content);
         for end in ends(&whole) {

@@ -33,7 +33,8 @@ fn a_locked_vaults_server_is_not_asked_for_names_that_programs_still_know() {
 #[test]
 fn a_bound_vault_that_is_missing_is_never_said_not_to_exist() {
     in_every_vault(async |place| {
-        // What this mount makes in the same directory makes an answer to a look-up that is under way older than what is known.
+        // What this mount makes in the same directory makes an answer to a look-up that is under way older than what is
+        // known.
         for halves_before in 0..8 {
             let server = place.server();
             let options = DriveOptions { attr_timeout: Duration::ZERO, ..kernel::options() };

@@ -79,8 +79,8 @@ struct Game {
     trace: Trace,
     runtime: tokio::runtime::Runtime,
     server: Sshd,
-    /// Where the server notes each path that it is asked for, even if nothing is there: the file `log` in a directory of its own, since no
-    /// user may append to another's file in `/tmp` itself (`fs.protected_regular`).
+    /// Where the server notes each path that it is asked for, even if nothing is there: the file `log` in a directory
+    /// of its own, since no user may append to another's file in `/tmp` itself (`fs.protected_regular`).
     heard: tempfile::TempDir,
     attacker: Attacker,
     scaup: Scaup,
@@ -237,7 +237,8 @@ impl Game {
         self.closed += u64::from(is_closed && done.is_err());
         if is_judged {
             match done {
-                // What is not saved yet lies in memory: programs may go on with it, and the server hears nothing of that.
+                // What is not saved yet lies in memory: programs may go on with it, and the server hears nothing of
+                // that.
                 Ok(()) => assert!(
                     way == Way::Content && has_unsaved,
                     "nothing works in a vault that is not in its place: {what}"

@@ -153,8 +153,8 @@ pub(super) async fn why_not_removed(
     }
 }
 
-/// Whether two paths lie in directories of different file systems. That is told only where it is sure: a file system that is mounted twice on
-/// the server is the same.
+/// Whether two paths lie in directories of different file systems. That is told only where it is sure: a file system
+/// that is mounted twice on the server is the same.
 async fn are_apart(link: &Link, one: &[u8], other: &[u8]) -> bool {
     let (one, other) = (parent(one), parent(other));
     if one == other {
