@@ -25,6 +25,7 @@ mod marker_files;
 mod modes;
 mod names;
 mod namespace;
+mod numbers;
 mod off_disk;
 mod openahead;
 mod opening;

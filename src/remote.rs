@@ -197,6 +197,9 @@ pub struct RemoteEntry {
     pub attributes: RemoteAttributes,
 }
 
+/// What a new directory inherits from the one around it, so that the group of what is made in it is the same.
+const SET_GID: u16 = 0o2000;
+
 /// How to open a file on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteOpen {
@@ -207,6 +210,8 @@ pub enum RemoteOpen {
     /// A new file, for reading and writing, with these permission bits less those that the server's umask takes; fails with
     /// [`RemoteError::Exists`] if the name is taken.
     CreateNew(u16),
+    /// The same with the permissions that the server gives to new files: what its umask leaves.
+    CreateByUmask,
 }
 
 /// What a rename does with a name that is taken.
@@ -282,6 +287,9 @@ pub enum RemoteError {
     /// The server's file system is read-only.
     #[error("read-only on the server")]
     ReadOnly,
+    /// Two places lie on different file systems of the server, so nothing can be moved or linked from one to the other.
+    #[error("on another file system of the server")]
+    OtherFileSystem,
     /// A name or path is too long for the server.
     #[error("name too long for the server")]
     NameTooLong,
@@ -376,8 +384,11 @@ pub trait Remote: Send + Sync + 'static {
     }
     /// Changes attributes; a link in the last place is not followed where the server allows that.
     async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError>;
-    /// Makes a directory.
+    /// Makes a directory with these permission bits. What it inherits from the directory around it (set-gid, and with
+    /// that the group of what is made in it) stays.
     async fn mkdir(&self, path: &RemotePath, mode: u16) -> Result<(), RemoteError>;
+    /// Makes a directory with the permissions that the server gives to new ones: what its umask leaves.
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Removes an empty directory.
     async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Removes a name that is not a directory.

@@ -109,7 +109,7 @@ impl From<DriveError> for Errno {
             DriveError::IsADirectory | DriveError::Remote(RemoteError::IsADirectory) => System::ISDIR,
             DriveError::NotEmpty | DriveError::Remote(RemoteError::NotEmpty) => System::NOTEMPTY,
             DriveError::ReadOnly | DriveError::Remote(RemoteError::ReadOnly) => System::ROFS,
-            DriveError::OtherVault => System::XDEV,
+            DriveError::OtherVault | DriveError::Remote(RemoteError::OtherFileSystem) => System::XDEV,
             DriveError::NameTooLong | DriveError::Remote(RemoteError::NameTooLong) => System::NAMETOOLONG,
             DriveError::Invalid => System::INVAL,
             DriveError::LeadsOutOfMount | DriveError::LeadsOutOfVault | DriveError::NotPermitted => {

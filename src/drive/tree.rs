@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +14,7 @@ use super::error::DriveError;
 use super::file::{Base, File, present};
 use super::found::{Directory, Found, Place, plain_name};
 use super::names::Names;
+use super::numbers;
 use super::vault::{UnlockedVault, VaultDirectory, VaultNode};
 use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
 
@@ -504,7 +504,7 @@ impl Nodes<'_> {
     }
 
     fn free_number(&self, parent: Inode, name: &OsStr) -> Inode {
-        let mut number = BuildHasherDefault::<DefaultHasher>::default().hash_one((parent.0, name));
+        let mut number = numbers::first(parent, name);
         while number <= Inode::ROOT.0 || self.nodes().contains_key(&Inode(number)) {
             number = number.wrapping_add(1);
         }

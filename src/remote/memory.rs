@@ -10,15 +10,15 @@
 mod tree;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 use tokio::sync::oneshot;
 
-use self::tree::{Content, Number, ROOT, Tree, failure};
+use self::tree::{Content, Number, ROOT, Tree, UMASK, failure};
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen,
     RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
@@ -263,7 +263,7 @@ impl Connection {
     fn travel(&self) -> Duration {
         let Some(Delay { least, most, seed }) = self.delay else { return Duration::ZERO };
         let spread = u64::try_from((most - least).as_nanos()).unwrap_or(u64::MAX);
-        let drawn = BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, self.log.len()));
+        let drawn = SipHasher13::new_with_keys(seed, self.log.len() as u64).hash(&[]);
         (least + Duration::from_nanos(drawn.checked_rem(spread).unwrap_or(0))) / 2
     }
 }
@@ -466,6 +466,10 @@ impl Remote for MemoryRemote {
         let at = path.clone();
         let make = move |tree: &mut Tree| tree.make(&at, Content::Directory(BTreeMap::new()), mode);
         self.shared.message(MessageKind::Mkdir, path, None, make).await
+    }
+
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        self.mkdir(path, 0o777 & !UMASK).await
     }
 
     async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError> {

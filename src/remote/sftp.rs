@@ -22,14 +22,14 @@ use tokio::sync::watch;
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
     RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
-    Room,
+    Room, SET_GID,
 };
 use connection::{Connection, Place};
 use file::OpenFiles;
 use link::Link;
 use reasons::{
-    exists, from_wire, plain, to_wire, why_not_listed, why_not_made, why_not_removed, why_not_renamed,
-    with_mode,
+    exists, from_wire, plain, to_wire, why_not_linked, why_not_listed, why_not_made, why_not_removed,
+    why_not_renamed, with_mode,
 };
 use retry::retry;
 
@@ -159,23 +159,27 @@ impl Remote for SftpRemote {
         retry(&self.link, |connection, again| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                if let Err(error) = connection.names.mkdir(&path, &with_mode(mode)).await {
-                    let why = why_not_made(&self.link, &path, error).await;
-                    // The attempt that was cut may have made it.
-                    if !(again && why == RemoteError::Exists) {
-                        return Err(why);
+                make_directory(&self.link, &connection, &path, &with_mode(mode), again).await?;
+                if connection.may_take_bits(mode) {
+                    let made = from_wire(&connection.names.lstat(&path).await.map_err(plain)?).mode;
+                    connection.note_kept_bits(mode, made);
+                    let wanted = mode | made & SET_GID;
+                    if made != wanted {
+                        let set = with_mode(wanted);
+                        connection.names.set_attributes(&path, &set).await.map_err(plain)?;
                     }
                 }
-                if connection.may_take_bits(mode) {
-                    let set = with_mode(mode);
-                    let (made, set) = futures::join!(
-                        connection.names.lstat(&path),
-                        connection.names.set_attributes(&path, &set)
-                    );
-                    set.map_err(plain)?;
-                    connection.note_kept_bits(mode, from_wire(&made.map_err(plain)?).mode);
-                }
                 Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        retry(&self.link, |connection, again| {
+            Box::pin(async move {
+                let path = connection.whole_path(path);
+                make_directory(&self.link, &connection, &path, &SetAttributes::default(), again).await
             })
         })
         .await
@@ -272,7 +276,7 @@ impl Remote for SftpRemote {
             Box::pin(async move {
                 let (existing, new) = (connection.whole_path(existing), connection.whole_path(new));
                 let Err(error) = connection.names.hard_link(&existing, &new).await else { return Ok(()) };
-                let why = why_not_made(&self.link, &new, error).await;
+                let why = why_not_linked(&self.link, &existing, &new, error).await;
                 if again && why == RemoteError::Exists { Ok(()) } else { Err(why) }
             })
         })
@@ -336,6 +340,19 @@ impl SftpRemote {
         })
         .await
     }
+}
+
+async fn make_directory(
+    link: &Link,
+    connection: &Connection,
+    path: &[u8],
+    attributes: &SetAttributes,
+    again: bool,
+) -> Result<(), RemoteError> {
+    let Err(error) = connection.names.mkdir(path, attributes).await else { return Ok(()) };
+    let why = why_not_made(link, path, error).await;
+    // The attempt that was cut may have made it.
+    if again && why == RemoteError::Exists { Ok(()) } else { Err(why) }
 }
 
 /// Renames to a name that is not taken. A server whose file system has no hard links may refuse RENAME for that: where the name is free, it is

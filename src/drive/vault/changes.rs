@@ -34,7 +34,9 @@ impl VaultDirectory {
             make_content(remote, &content, 0o700 | mode).await?;
             write_small(remote, &content.join(&part("dirid.c9r")), &backup).await?;
             if mode & 0o700 != 0o700 {
-                let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
+                let inherited = remote.stat(&content).await?.mode & !0o1777;
+                let set =
+                    RemoteSetAttributes { mode: Some(mode | inherited), ..RemoteSetAttributes::default() };
                 remote.set_attributes(&content, set).await?;
             }
             Ok::<_, DriveError>(())
@@ -105,7 +107,7 @@ impl VaultDirectory {
         let (entry, long_name) = self.entry(name)?;
         let target = self.content().join(&entry.name);
         let temporary = self.content().join(&temporary::name()?);
-        let (taken, made) = futures::join!(remote.stat(&target), remote.mkdir(&temporary, 0o755));
+        let (taken, made) = futures::join!(remote.stat(&target), remote.mkdir_by_umask(&temporary));
         made?;
         let built = async {
             // rename(2) would replace an empty directory, so debris of others counts as taken too.
@@ -166,7 +168,7 @@ impl VaultDirectory {
         let long_name = long_name.ok_or(DriveError::NotFound)?;
         let node = temporary::beside(temporary).ok_or(DriveError::Invalid)?;
         let moved = node.join(&part("contents.c9r"));
-        match remote.mkdir(&node, 0o755).await {
+        match remote.mkdir_by_umask(&node).await {
             Ok(()) | Err(RemoteError::Exists) => {}
             Err(error) => return Err(error.into()),
         }
@@ -367,7 +369,7 @@ impl VaultDirectory {
             (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
                 let node = self.content().join(&target.name);
                 let shell = self.content().join(&temporary::name()?);
-                remote.mkdir(&shell, 0o755).await?;
+                remote.mkdir_by_umask(&shell).await?;
                 let built = async {
                     write_long_name(remote, &shell, long_name).await?;
                     remote.rename(&shell, &node, RenameHow::New).await
@@ -498,7 +500,7 @@ struct PreparedNode {
 async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> Result<(), RemoteError> {
     let Some((fan_out, _)) = content.split() else { return remote.mkdir(content, mode).await };
     // Both are asked for at once, in this order, and only the second answer is waited for: mostly the first is there already.
-    let mut around = remote.mkdir(&fan_out, 0o755);
+    let mut around = remote.mkdir_by_umask(&fan_out);
     let mut made = remote.mkdir(content, mode);
     let first = tokio::select! {
         biased;
@@ -529,10 +531,8 @@ pub(in crate::drive) async fn write_small(
     path: &RemotePath,
     content: &[u8],
 ) -> Result<(), RemoteError> {
-    const MODE: u16 = 0o644;
-    let file = remote.open(path, RemoteOpen::CreateNew(MODE)).await?;
-    let set = RemoteSetAttributes { mode: Some(MODE), ..RemoteSetAttributes::default() };
-    file.write_whole(Bytes::copy_from_slice(content), set).await.map(drop)
+    let file = remote.open(path, RemoteOpen::CreateByUmask).await?;
+    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
 }
 
 /// Writes a node's long name, anew if an earlier attempt left something there.

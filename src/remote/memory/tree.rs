@@ -55,6 +55,8 @@ pub(super) struct Tree {
     on_disk: HashMap<Number, Node>,
 }
 
+/// What is taken from the permissions of what is made without any.
+pub(super) const UMASK: u16 = 0o022;
 pub(super) const ROOT: Number = 0;
 
 /// OpenSSH has one code for many reasons; what the reason is, `SftpRemote` finds out only where a caller needs it.
@@ -176,40 +178,42 @@ impl Tree {
         }
     }
 
-    /// Walks to a directory through links. What leads out of the tree is not found.
-    fn walk(&self, from: Number, path: &[u8], links: &mut u32) -> Result<Number, RemoteError> {
-        let mut at = from;
-        // The directories above, for `..`.
-        let mut above = vec![];
+    /// Where a path leads through links. What leads out of the tree is not found.
+    fn walk(&self, path: &[u8]) -> Result<Number, RemoteError> {
+        let mut way = vec![ROOT];
+        self.walk_on(&mut way, path, &mut 0)?;
+        way.last().copied().ok_or_else(failure)
+    }
+
+    /// Goes on from the end of `way`, which begins at the root.
+    fn walk_on(&self, way: &mut Vec<Number>, path: &[u8], links: &mut u32) -> Result<(), RemoteError> {
         for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+            let at = *way.last().ok_or(RemoteError::NotFound)?;
             if part == b".." {
-                at = above.pop().ok_or(RemoteError::NotFound)?;
+                way.pop();
                 continue;
             }
             let name = RemoteName::parse(part).ok_or(RemoteError::NameTooLong)?;
             let next = *self.names(at)?.get(&name).ok_or(RemoteError::NotFound)?;
-            let followed = self.follow(at, next, links)?;
-            above.push(at);
-            at = followed;
+            match &self.get(next)?.content {
+                Content::Symlink(target) => {
+                    *links += 1;
+                    if *links > LINKS_MAX || target.starts_with(b"/") {
+                        return Err(RemoteError::NotFound);
+                    }
+                    self.walk_on(way, target, links)?;
+                }
+                _ => way.push(next),
+            }
         }
-        Ok(at)
-    }
-
-    /// Where a node leads if it is a link, which lies in `directory`.
-    fn follow(&self, directory: Number, node: Number, links: &mut u32) -> Result<Number, RemoteError> {
-        let Content::Symlink(target) = &self.get(node)?.content else { return Ok(node) };
-        *links += 1;
-        if *links > LINKS_MAX || target.starts_with(b"/") {
-            return Err(RemoteError::NotFound);
-        }
-        self.walk(directory, target, links)
+        if way.is_empty() { Err(RemoteError::NotFound) } else { Ok(()) }
     }
 
     /// A path without following a link in the last place. What lies behind something that is no directory is a matter of
     /// `NotADirectory`, which `SftpRemote` tells apart only when names are made: see [`not_found`].
     fn resolve(&self, path: &RemotePath) -> Result<Resolved, RemoteError> {
         let (parent, name) = path.split().ok_or_else(failure)?;
-        let directory = self.walk(ROOT, parent.as_bytes(), &mut 0)?;
+        let directory = self.walk(parent.as_bytes())?;
         let node = self.names(directory)?.get(&name).copied();
         Ok(Resolved { directory, name, node })
     }
@@ -318,14 +322,19 @@ impl Tree {
     }
 
     pub(super) fn open(&mut self, path: &RemotePath, how: RemoteOpen) -> Result<Number, RemoteError> {
-        if let RemoteOpen::CreateNew(mode) = how {
+        let new = match how {
+            RemoteOpen::CreateNew(mode) => Some(mode),
+            RemoteOpen::CreateByUmask => Some(0o666 & !UMASK),
+            RemoteOpen::Read | RemoteOpen::ReadWrite => None,
+        };
+        if let Some(mode) = new {
             let (directory, name) = self.free(path)?;
             let number = self.add(Content::File(Vec::new()), mode & 0o7777);
             self.change(directory)?.insert(name, number);
             self.get_mut(number)?.held += 1;
             return Ok(number);
         }
-        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let number = self.walk(path.as_bytes()).map_err(not_found)?;
         let node = self.get_mut(number)?;
         // open(2) opens a directory for reading; it is reading that fails.
         if how == RemoteOpen::ReadWrite && matches!(node.content, Content::Directory(_)) {
@@ -411,7 +420,7 @@ impl Tree {
     }
 
     pub(super) fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
-        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let number = self.walk(path.as_bytes()).map_err(not_found)?;
         let names = self.names(number).map_err(not_found)?;
         names
             .iter()
