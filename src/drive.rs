@@ -23,6 +23,7 @@ mod lookahead;
 mod lookup;
 mod marker_files;
 mod modes;
+mod moves;
 mod names;
 mod namespace;
 mod numbers;

@@ -88,6 +88,11 @@ impl DriveError {
         Errno::from(self.clone()).0
     }
 
+    /// Whether no answer came: the server says nothing about what was asked.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.is_unanswered())
+    }
+
     /// Whether this says that a name is taken.
     pub(super) fn is_exists(&self) -> bool {
         matches!(self, Self::Exists | Self::Remote(RemoteError::Exists))

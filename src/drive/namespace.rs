@@ -15,6 +15,7 @@ use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::location::Location;
 use super::lookup::Target;
 use super::modes;
+use super::moves::Moved;
 use super::names::Names;
 use super::temporary;
 use super::tree::VaultHere;
@@ -353,6 +354,16 @@ impl Drive {
             }
             moved => moved?,
         };
+        let moved = match (from, to, &place) {
+            (Directory::Vault(from), Directory::Vault(to), Place::Vault { entry, node, .. })
+                if source.kind == RemoteKind::Directory && from.id != to.id =>
+            {
+                let (entry, node) = (entry.clone(), node.clone());
+                let from = (parent, name.clone(), from);
+                Some(Moved { inode: source.inode, from, to: (new_parent, to), entry, node })
+            }
+            _ => None,
+        };
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
         drop(held);
         if let (Some(Target { inode, file: Some(file), .. }), Some(state)) = (&replaced, replaced_state) {
@@ -360,7 +371,10 @@ impl Drive {
             drop(state);
             self.close_if_unused(*inode);
         }
-        Ok(())
+        match moved {
+            Some(moved) => self.check_move(moved).await,
+            None => Ok(()),
+        }
     }
 
     /// Somebody else has made what nobody here has seen under the name that `source` was to get: that stays.
@@ -487,7 +501,7 @@ impl Drive {
         let hidden = to.hide(remote, old, old_node).await?;
         match to.move_here(remote, from, entry, node, &name, RenameHow::New).await {
             Ok(entry) => {
-                to.discard(remote, &hidden, old_node).await;
+                to.discard_replaced(remote, &hidden, &name, old_node).await?;
                 Ok(entry)
             }
             Err(error) => {

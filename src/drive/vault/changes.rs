@@ -3,6 +3,7 @@
 //! Each change is put together under a temporary name and appears, or goes, in one step. So a cut at any point leaves the
 //! old state or the new one, and at the most debris that nobody sees.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use scaup_crypto::{CleartextName, DirectoryId, Listed};
 
 use super::{DIRECTORY_ID_MAX, Entry, SYMLINK_FILE_MAX, VaultDirectory, VaultNode, content_path, part};
 use crate::drive::error::DriveError;
-use crate::drive::found::{Found, Place};
+use crate::drive::found::{Found, Place, cleartext_name};
+use crate::drive::location::conflict_names;
 use crate::drive::temporary;
 use crate::remote::{
     Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
@@ -444,15 +446,46 @@ impl VaultDirectory {
         Ok(remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await?)
     }
 
-    /// Removes for good what [`Self::hide`] took out of sight, with the content of a directory that is empty.
-    pub(in crate::drive) async fn discard(&self, remote: &dyn Remote, hidden: &HiddenNode, node: &VaultNode) {
-        if let VaultNode::Directory(id) = node {
-            let content = content_path(&self.root, &self.cryptor, id);
-            if self.strays_if_empty(remote, &content, id).await.is_ok() {
-                discard_directory(remote, &content).await;
+    /// Removes for good what had `name` and was replaced, and which [`Self::hide`] took out of sight. A directory in which somebody made something
+    /// meanwhile is there again, beside what replaced it.
+    pub(in crate::drive) async fn discard_replaced(
+        &self,
+        remote: &dyn Remote,
+        hidden: &HiddenNode,
+        name: &CleartextName,
+        node: &VaultNode,
+    ) -> Result<(), DriveError> {
+        if let VaultNode::Directory(id) = node
+            && !self.discard_content(remote, id).await?
+        {
+            for copy in conflict_names(OsStr::new(name.as_str())) {
+                match self.make_node(remote, &cleartext_name(&copy)?, "dir.c9r", id.as_bytes()).await {
+                    Ok(_) => break,
+                    Err(error) if error.is_exists() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         hidden.discard(remote).await;
+        Ok(())
+    }
+
+    /// Removes the content of a directory that nothing names any more. Returns whether it is gone: it stays where somebody has made something in it.
+    async fn discard_content(&self, remote: &dyn Remote, id: &DirectoryId) -> Result<bool, DriveError> {
+        let content = content_path(&self.root, &self.cryptor, id);
+        let strays = match self.strays_if_empty(remote, &content, id).await {
+            Ok(strays) => strays,
+            Err(DriveError::NotEmpty) => return Ok(false),
+            Err(error) if error.is_not_found() => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        // Only what was seen to be no entry goes.
+        let files: Vec<_> = strays.into_iter().map(|stray| stray.name).collect();
+        match remove_with(remote, &content, &files).await {
+            Ok(()) | Err(RemoteError::NotFound) => Ok(true),
+            Err(error) if error.is_unanswered() => Err(error.into()),
+            Err(_) => Ok(false),
+        }
     }
 }
 
