@@ -20,7 +20,7 @@ use kernel::{
 };
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer};
-use scaup_fuse::filesystem::RenameMode;
+use scaup_fuse::filesystem::{FileKind, RenameMode};
 
 /// How long names and attributes are believed.
 const BELIEVED: Duration = Duration::from_millis(50);
@@ -121,38 +121,49 @@ fn moves_and_removals_that_meet_leave_everything_within_reach() {
 
 const DIRECTORIES: [&str; 5] = ["a", "b", "c", "a long name that is shortened", "d"];
 
-/// A directory somewhere, by names that may be there.
-fn somewhere(dice: &mut Dice) -> String {
-    let depth = dice.below(3);
-    let names: Vec<&str> = (0..depth).map(|_| dice.pick(&DIRECTORIES)).collect();
-    names.join("/")
-}
-
 fn below(directory: &str, name: &str) -> String {
     if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+/// The directories that a mount shows, the place itself among them. What goes meanwhile is left out.
+async fn directories(kernel: &Kernel) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        let Ok(directory) = kernel.lookup(&path).await else { continue };
+        for (name, attributes) in kernel.list(directory.inode).await.unwrap_or_default() {
+            if attributes.kind == FileKind::Directory {
+                found.push(below(&path, &name));
+            }
+        }
+    }
+    found
 }
 
 /// A program on one of the mounts: returns what it saved for certain.
 async fn program(kernel: &Kernel, mut dice: Dice, number: u8, steps: u64) -> Vec<Vec<u8>> {
     let mut kept = Vec::new();
     for step in 0..steps {
-        let (here, there) = (somewhere(&mut dice), somewhere(&mut dice));
+        let there = directories(kernel).await;
+        let (one, other) = (dice.pick(&there), dice.pick(&there));
         let name = dice.pick(&DIRECTORIES);
+        // What fails has met what the other one did.
         match dice.below(10) {
-            0..3 => {
-                let _ = kernel.mkdir(&below(&here, name), 0o755).await;
+            0 | 1 => {
+                let _ = kernel.mkdir(&below(&one, name), 0o755).await;
             }
-            3..6 => {
-                let to = below(&there, dice.pick(&DIRECTORIES));
-                let _ = kernel.rename(&below(&here, name), &to, RenameMode::Replace).await;
+            2..7 if !one.is_empty() => {
+                let _ = kernel.rename(&one, &below(&other, name), RenameMode::Replace).await;
             }
-            6 => {
-                let _ = kernel.rmdir(&below(&here, name)).await;
+            7 if !one.is_empty() => {
+                let _ = kernel.rmdir(&one).await;
             }
             _ => {
                 let content = format!("{number}-{step}").into_bytes();
-                let file = below(&here, &format!("{number}-{step}"));
-                let Ok(open) = kernel.create(&file, 0o644).await else { continue };
+                let Ok(open) = kernel.create(&below(&one, &format!("{number}-{step}")), 0o644).await else {
+                    continue;
+                };
                 let written = kernel.write(open, 0, &content).await;
                 let synced = kernel.fsync(open).await;
                 let _ = kernel.close(open).await;
@@ -168,7 +179,7 @@ async fn program(kernel: &Kernel, mut dice: Dice, number: u8, steps: u64) -> Vec
 
 #[test]
 fn random_programs_on_two_mounts_lose_nothing_that_was_synced() {
-    let steps = from_environment("TWO_MOUNTS_STEPS", 400);
+    let steps = from_environment("TWO_MOUNTS_STEPS", 2000);
     let seed = from_environment("TWO_MOUNTS_SEED", 1);
     in_every_vault(async |place| {
         for game in 0..steps.div_ceil(100) {
