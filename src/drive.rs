@@ -21,6 +21,7 @@ mod location;
 mod locking;
 mod lookahead;
 mod lookup;
+mod made_again;
 mod marker_files;
 mod modes;
 mod moves;

@@ -212,3 +212,43 @@ fn what_was_open_while_its_directory_was_moved_elsewhere_is_saved_there() {
         assert!(content.starts_with(b"changed"), "{place:?}");
     });
 }
+
+#[test]
+fn what_is_unsaved_in_a_directory_that_somebody_removes_is_there_again_with_the_way_to_it() {
+    in_every_place(async |place| {
+        for (path, looks) in ["d/sub/file", "a long directory name that is shortened/sub/file"]
+            .into_iter()
+            .flat_map(|path| [(path, false), (path, true)])
+        {
+            let server = place.server();
+            let before = mount(&server, place).await;
+            let top = path.split('/').next().unwrap();
+            before.mkdir(top, 0o755).await.unwrap();
+            before.mkdir(&format!("{top}/sub"), 0o755).await.unwrap();
+            before.save(path, &pattern(1, 3 * CHUNK)).await.unwrap();
+            let two = two(&server, place, 1).await;
+            let open = two[0].open(path, READ_WRITE).await.unwrap();
+            two[1].unlink(path).await.unwrap();
+            two[1].rmdir(&format!("{top}/sub")).await.unwrap();
+            two[1].rmdir(top).await.unwrap();
+            tokio::time::sleep(2 * BELIEVED).await;
+            std::thread::sleep(2 * BELIEVED);
+            if looks {
+                // It is seen to be gone before anything is saved.
+                assert!(two[0].lookup(top).await.is_err(), "{place:?}");
+            }
+            let written = two[0].write(open, 10, b"changed").await;
+            let synced = two[0].fsync(open).await;
+            let what = format!("{place:?}: {path}, {looks}: {written:?}, {synced:?}");
+            assert_eq!((written, synced), (Ok(()), Ok(())), "{what}");
+            two[0].close(open).await.unwrap();
+            let mut wanted = pattern(1, 3 * CHUNK);
+            wanted[10..17].copy_from_slice(b"changed");
+            check(&server, &two, place, &[wanted.clone()], &what).await;
+            let after = mount(&server, place).await;
+            assert!(after.content(path).await.unwrap() == wanted, "{what}");
+            assert!(two[0].content(path).await.unwrap() == wanted, "{what}, seen here");
+            assert!(two[0].drive.errors().iter().any(|error| error.kind == "made_again"), "{what}");
+        }
+    });
+}

@@ -63,8 +63,15 @@ impl File {
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
         let failed = state.tell_failure();
-        let result =
-            if self.unsaved().is_some() { self.commit_content(drive, &mut state).await } else { Ok(()) };
+        let mut result = Ok(());
+        if self.unsaved().is_some() {
+            result = self.commit_content(drive, &mut state).await;
+            // Somebody else may have removed the directories around it.
+            if result.as_ref().is_err_and(DriveError::is_not_there) {
+                drive.make_way_again(self.inode).await?;
+                result = self.commit_content(drive, &mut state).await;
+            }
+        }
         self.note(&state);
         result?;
         failed

@@ -93,6 +93,11 @@ impl DriveError {
         matches!(self, Self::Remote(error) if error.is_unanswered())
     }
 
+    /// Whether this says that something on the way to a name, or the name, does not exist.
+    pub(super) fn is_not_there(&self) -> bool {
+        matches!(self, Self::Stale) || self.is_not_found()
+    }
+
     /// Whether this says that a name is taken.
     pub(super) fn is_exists(&self) -> bool {
         matches!(self, Self::Exists | Self::Remote(RemoteError::Exists))

@@ -633,12 +633,28 @@ impl Nodes<'_> {
             return;
         }
         let Some(node) = self.nodes_mut().get_mut(&inode) else { return };
-        if node.file.as_ref().is_some_and(|file| !file.is_unlinked()) {
-            node.missing = true;
-            node.fetched = None;
+        let is_open = node.file.as_ref().is_some_and(|file| !file.is_unlinked());
+        if is_open || self.has_file_below(inode) {
+            if let Some(node) = self.nodes_mut().get_mut(&inode) {
+                node.missing = true;
+                node.fetched = None;
+            }
         } else {
             self.detach(inode);
         }
+    }
+
+    /// Whether something in a directory is open or unsaved.
+    fn has_file_below(&self, inode: Inode) -> bool {
+        let mut waiting = vec![inode];
+        while let Some(at) = waiting.pop() {
+            let Some(node) = self.nodes().get(&at) else { continue };
+            if node.file.is_some() {
+                return true;
+            }
+            waiting.extend(node.children.values());
+        }
+        false
     }
 
     /// The server has the node under its name, which it may have lost. Answers whether it had, and has it again.

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use scaup_crypto::{CleartextName, DirectoryId, Listed};
@@ -29,12 +30,31 @@ impl VaultDirectory {
         mode: u16,
     ) -> Result<Found, DriveError> {
         let id = DirectoryId::random().map_err(|error| DriveError::Random(error.to_string()))?;
+        self.make_directory_with(remote, name, id, mode).await
+    }
+
+    /// Makes a directory with an id that it had before, if not for the first time. What is left of its content stays.
+    pub(in crate::drive) async fn make_directory_with(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        id: DirectoryId,
+        mode: u16,
+    ) -> Result<Found, DriveError> {
         let content = content_path(&self.root, &self.cryptor, &id);
         let backup =
             self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
+        // Content that is there already is somebody's.
+        let is_new = AtomicBool::new(true);
         let fill = async {
-            make_content(remote, &content, 0o700 | mode).await?;
-            write_small(remote, &content.join(&part("dirid.c9r")), &backup).await?;
+            match make_content(remote, &content, 0o700 | mode).await {
+                Err(RemoteError::Exists) => is_new.store(false, Ordering::Relaxed),
+                made => made?,
+            }
+            match write_small(remote, &content.join(&part("dirid.c9r")), &backup).await {
+                Err(RemoteError::Exists) if !is_new.load(Ordering::Relaxed) => {}
+                written => written?,
+            }
             if mode & 0o700 != 0o700 {
                 let inherited = remote.stat(&content).await?.mode & !0o1777;
                 let set =
@@ -62,7 +82,7 @@ impl VaultDirectory {
             }
             Err(error) => {
                 // Without an answer the node may be there all the same, and needs its content.
-                if !matches!(&error, DriveError::Remote(error) if error.is_unanswered()) {
+                if is_new.load(Ordering::Relaxed) && !error.is_unanswered() {
                     discard_directory(remote, &content).await;
                 }
                 Err(error)
