@@ -8,6 +8,7 @@ mod bindings;
 mod chunks;
 mod codec;
 mod commit;
+mod content_copy;
 mod error;
 mod file;
 mod filesystem;
@@ -250,7 +251,7 @@ impl Drive {
         let _names = self.namespace.read().await;
         match file.commit_if(self, durable, wanted).await {
             Ok(()) => self.close_if_unused(file.inode),
-            Err(error) => self.report(file.inode, "unsaved", &error),
+            Err(error) => self.report_unsaved(file, &error),
         }
     }
 
@@ -342,6 +343,7 @@ impl Drive {
         let is_there_again = nodes.note_there(inode);
         self.note_name(&mut nodes, parent, &name, Some(found));
         drop(nodes);
+        self.forget_unsaved(inode);
         // The kernel may have been told that there is no such name.
         if is_there_again && let Some(invalidate) = self.invalidate.get() {
             invalidate.entry(parent, &name);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Drive;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use super::content_copy::ContentCopy;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, UnsavedContent};
 use super::location::Location;
@@ -65,10 +66,16 @@ impl File {
         self.collect(drive, &mut state);
         let failed = state.tell_failure();
         let result = if self.unsaved().is_some() {
+            if let copy @ Some(_) = ContentCopy::of(&state) {
+                self.keep_copy(copy);
+            }
             self.commit_content(drive, &mut state, durable).await
         } else {
             Ok(())
         };
+        if result.is_ok() {
+            self.keep_copy(None);
+        }
         self.note(&state);
         result?;
         failed
@@ -270,6 +277,7 @@ impl File {
         } else if state.dirty.is_empty() && drive.tree.lock().get(self.inode)?.opens == 0 {
             // It was saved, and somebody else changed it since. A program that has it open would write into theirs.
             *state = Self::open(drive, &location, writable, None).await?;
+            self.keep_copy(None);
             self.note(&state);
         } else {
             return Err(DriveError::damaged("somebody else changed the file just when it was saved"));
