@@ -1,9 +1,9 @@
 //! How fast content is handed to a connection: no faster than the line carries it away.
 //!
-//! What was handed over can't be overtaken any more: it lies in the SSH library's queue, in the system's buffer, and in front of the line, and a
-//! look-up would wait until all of it has passed (64 KiB are two seconds at 256 kbit/s). So long packets go in pieces, one at a time over all
-//! lanes, each when the system has taken the one before and little waits there. Short packets go between the pieces. On a fast line packets go
-//! whole, and nothing is waited for.
+//! What was handed over can't be overtaken any more: it lies in the SSH library's queue, in the system's buffer, and in
+//! front of the line, and a look-up would wait until all of it has passed (64 KiB are two seconds at 256 kbit/s). So
+//! long packets go in pieces, one at a time over all lanes, each when the system has taken the one before and little
+//! waits there. Short packets go between the pieces. On a fast line packets go whole, and nothing is waited for.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

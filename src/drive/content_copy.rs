@@ -1,5 +1,5 @@
-//! Content that is being saved, for those who read it meanwhile: who saves holds the file's state until the server has answered, and what
-//! memory can answer must not wait for the server.
+//! Content that is being saved, for those who read it meanwhile: who saves holds the file's state until the server has
+//! answered, and what memory can answer must not wait for the server.
 
 use std::collections::BTreeMap;
 
