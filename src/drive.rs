@@ -8,6 +8,7 @@ mod bindings;
 mod chunks;
 mod codec;
 mod commit;
+mod content_copy;
 mod error;
 mod file;
 mod filesystem;
@@ -252,7 +253,7 @@ impl Drive {
         let saved = files.iter().map(|file| self.save(file, wanted));
         futures::join!(futures::future::join_all(saved), self.removals.all_done());
         self.put_all_names_on_disk().await;
-        Unsaved { off_disk: self.off_disk(), ..self.unsaved() }
+        self.left_to_save()
     }
 
     async fn save(&self, file: &File, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
@@ -263,7 +264,7 @@ impl Drive {
         };
         match saved.await {
             Ok(()) => self.close_if_unused(file.inode),
-            Err(error) => self.report(file.inode, "unsaved", &error),
+            Err(error) => self.report_unsaved(file, &error),
         }
     }
 
@@ -360,6 +361,7 @@ impl Drive {
         let is_there_again = nodes.note_there(inode);
         self.believe_name(&mut nodes, parent, &name, Some(found));
         drop(nodes);
+        self.forget_unsaved(inode);
         // The kernel may have been told that there is no such name.
         if is_there_again && let Some(invalidate) = self.invalidate.get() {
             invalidate.entry(parent, &name);

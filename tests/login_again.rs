@@ -121,6 +121,94 @@ fn a_code_that_was_typed_is_not_sent_twice() {
 }
 
 #[test]
+fn a_login_is_kept_while_the_directory_is_missing_behind_it() {
+    let scaup = scaup();
+    let sshd = Sshd::builder().start();
+    let (vault, away) = (sshd.home().join("data"), sshd.home().join("away"));
+    fs::create_dir(&vault).unwrap();
+    sshd.give(&vault);
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let (askpass, asked) = scaup.askpass(&Answers::login(&sshd));
+    let mount = scaup.mount_through(&proxy, &sshd, "data").askpass(&askpass).start();
+    fs::rename(&vault, &away).unwrap();
+    let before = lines(&asked).len();
+    proxy.cut();
+    eventually("it says what is missing", SOON, || reason(&scaup).contains("is missing on the server"));
+    // Several attempts, all of them behind the same login.
+    std::thread::sleep(Duration::from_secs(20));
+    assert!(reason(&scaup).contains("data is missing on the server"), "{}", reason(&scaup));
+    let logins = proxy.connections();
+    fs::rename(&away, &vault).unwrap();
+    becomes(&scaup, "connected");
+    assert_eq!(proxy.connections(), logins, "the login that stood was used");
+    assert_eq!(proxy.connections(), 2, "one login, and one more after the cut");
+    // A second time it is asked only if the code of the first login was given once more.
+    assert!(lines(&asked).len() - before <= 2, "{:?}", lines(&asked));
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_login_that_was_cut_is_made_again_where_a_command_gives_the_code() {
+    let scaup = scaup();
+    let sshd = Sshd::builder().config("LoginGraceTime 4").start();
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let code = scaup.home().join("code");
+    let answers = Answers::login(&sshd);
+    let (askpass, _asked) = scaup.askpass(&answers);
+    let give = |before: &str| {
+        fs::write(&code, format!("{before}\nexec '{}' 'Verification code: '\n", askpass.display())).unwrap();
+    };
+    give("");
+    let command = format!("sh '{}'", code.display());
+    let mount =
+        scaup.mount_through(&proxy, &sshd, "").args(["--otp-command", &command]).askpass(&askpass).start();
+    std::thread::sleep(sshd.totp_remaining());
+    // The server hangs up before the answer comes.
+    give("sleep 8");
+    proxy.cut();
+    eventually("it was cut off", SOON, || reason(&scaup).contains("closed the connection during the login"));
+    give("");
+    becomes(&scaup, "connected");
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn another_host_in_the_servers_place_is_looked_at_again_until_it_is_gone() {
+    let scaup = scaup();
+    let (sshd, other) = (Sshd::key_only().start(), Sshd::key_only().start());
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").start();
+    proxy.redirect(other.host(), other.port());
+    proxy.cut();
+    eventually("it says so", SOON, || reason(&scaup).contains("key"));
+    assert_eq!(status(&scaup, "/state"), "reconnecting", "{}", reason(&scaup));
+    proxy.redirect(sshd.host(), sshd.port());
+    becomes(&scaup, "connected");
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn a_web_server_in_the_servers_place_is_called_that() {
+    let scaup = scaup();
+    let sshd = Sshd::key_only().start();
+    let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = web.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in web.incoming() {
+            let _ = stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").start();
+    proxy.redirect("127.0.0.1", port);
+    proxy.cut();
+    eventually("it says so", SOON, || reason(&scaup).contains("a web server answers there"));
+    proxy.redirect(sshd.host(), sshd.port());
+    becomes(&scaup, "connected");
+    mount.unmount(&scaup);
+}
+
+#[test]
 fn scaup_login_is_asked_where_nobody_answered_and_nothing_is_lost_meanwhile() {
     let story = Story::begin_without_desktop(&[]);
     story.askpass_does("exit 1");

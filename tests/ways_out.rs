@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scaup_rig::{Direction, Proxy, Scaup, Sshd, eventually, need};
 use support::{ends_with, noise, said, scaup, shell};
@@ -133,6 +133,94 @@ fn with_force_unmount_says_what_is_lost() {
     let (mount, _sshd) = unsaved(&scaup);
     let said = ends_with(&scaup, 0, [OsStr::new("unmount"), OsStr::new("--force"), mount.path().as_os_str()]);
     assert!(said.contains("lost: 1 file") && said.contains("folder/late.txt"), "{said}");
+}
+
+/// A mount whose server does not answer any more, with a file that is closed and not saved.
+fn silent(scaup: &Scaup, timeout: &str) -> (scaup_rig::Mount, Proxy, Sshd) {
+    let sshd = Sshd::key_only().start();
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mount = scaup.mount_through(&proxy, &sshd, "").args(["--timeout", timeout]).start();
+    fs::write(mount.join("before"), "content").unwrap();
+    eventually("it is saved", SOON, || scaup.status()["mounts"][0]["unsaved"]["files"] == 0);
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 1);
+    proxy.freeze();
+    fs::write(mount.join("late.txt"), "too late").unwrap();
+    (mount, proxy, sshd)
+}
+
+#[test]
+fn unmount_tells_at_once_what_is_not_saved_and_waits_no_longer_than_it_may() {
+    let scaup = scaup();
+    let (mount, proxy, _sshd) = silent(&scaup, "60");
+    let began = Instant::now();
+    let wait = ["unmount", "--wait", "4"].map(OsStr::new).into_iter().chain([mount.path().as_os_str()]);
+    let said = ends_with(&scaup, 8, wait);
+    assert!(began.elapsed() < Duration::from_secs(6), "it took {:?}", began.elapsed());
+    assert!(said.contains("not saved yet: 1 file, 8 bytes") && said.contains("does not answer"), "{said}");
+    eventually("the server is missed", SOON, || scaup.status()["mounts"][0]["state"] == "reconnecting");
+    let began = Instant::now();
+    let mut unmounting = scaup.command();
+    unmounting.args(unmount(mount.path())).stderr(Stdio::piped());
+    let mut unmounting = unmounting.spawn().unwrap();
+    let mut told = [0; 400];
+    let read = unmounting.stderr.as_mut().unwrap().read(&mut told).unwrap();
+    let told = String::from_utf8_lossy(&told[..read]).into_owned();
+    assert!(began.elapsed() < Duration::from_secs(1), "it said so after {:?}", began.elapsed());
+    assert!(told.contains("out of reach") || told.contains("saving 1 file"), "{told}");
+    // Ctrl-C: it goes on mounted.
+    let pid = rustix::process::Pid::from_child(&unmounting);
+    thread::sleep(Duration::from_secs(1));
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(unmounting.wait().unwrap().code(), Some(8));
+    proxy.thaw();
+    eventually("it is saved", Duration::from_secs(60), || {
+        scaup.status()["mounts"][0]["unsaved"]["files"] == 0
+    });
+    assert_eq!(scaup.status()["mounts"][0]["state"], "connected");
+    assert_eq!(
+        scaup.status()["mounts"][0]["errors"].as_array().unwrap().len(),
+        0,
+        "what was healed is no error"
+    );
+    mount.unmount(&scaup);
+}
+
+#[test]
+fn with_force_unmount_ends_within_seconds_whatever_waits() {
+    let scaup = scaup();
+    let (mount, _proxy, _sshd) = silent(&scaup, "60");
+    // Somebody waits for the server, somebody else for the end, and a file is open.
+    let path = mount.path().to_owned();
+    let looking = thread::spawn(move || fs::metadata(path.join("no such name")));
+    let open = File::open(mount.join("late.txt"));
+    let mut waiting = scaup.command().args(unmount(mount.path())).stderr(Stdio::null()).spawn().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let began = Instant::now();
+    let force = ["unmount", "--force"].map(OsStr::new).into_iter().chain([mount.path().as_os_str()]);
+    let said = ends_with(&scaup, 0, force);
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    assert!(said.contains("lost: 1 file"), "{said}");
+    waiting.wait().unwrap();
+    drop(open);
+    looking.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn what_is_in_memory_is_read_at_once_and_what_is_not_known_is_an_error_and_not_missing() {
+    let scaup = scaup();
+    let (mount, proxy, _sshd) = silent(&scaup, "8");
+    eventually("the server is missed", SOON, || scaup.status()["mounts"][0]["state"] == "reconnecting");
+    thread::sleep(Duration::from_secs(6));
+    let began = Instant::now();
+    assert_eq!(fs::read_to_string(mount.join("late.txt")).unwrap(), "too late");
+    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    let error = fs::metadata(mount.join("no such name")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "{error}");
+    proxy.thaw();
+    eventually("it is saved", Duration::from_secs(60), || {
+        scaup.status()["mounts"][0]["unsaved"]["files"] == 0
+    });
+    mount.unmount(&scaup);
 }
 
 #[test]

@@ -4,5 +4,6 @@
 //! of vaults or of the kernel. `text` makes what a server says fit to be shown.
 
 pub mod client;
+pub mod pace;
 pub mod ssh;
 pub mod text;

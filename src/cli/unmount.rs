@@ -3,16 +3,16 @@
 use clap::Args;
 
 use super::converse;
-use super::exit::CliError;
+use super::exit::{CliError, code};
 use super::screen;
 use crate::daemon::client::Conversation;
-use crate::daemon::protocol::Request;
+use crate::daemon::protocol::{FailureKind, Request};
 
 /// Save everything and unmount.
 #[derive(Args)]
 #[command(
     after_help = "Waits until everything is on the server. If something can't be saved it says what and why, ends with code 8 and\n\
-    leaves the mount as it is. If something in it is in use it says by whom."
+    leaves the mount as it is; so does Ctrl-C at any time. If something in it is in use it says by whom."
 )]
 pub(super) struct Arguments {
     /// The mount's name or mount point
@@ -21,13 +21,17 @@ pub(super) struct Arguments {
     /// All mounts
     #[arg(long, conflicts_with = "mount")]
     all: bool,
+    /// How long to wait for what can't be saved at once [default: as long as operations wait for the server, --timeout]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "force")]
+    wait: Option<u64>,
     /// Lose what can't be saved within seconds, and unmount even while something in it is open
     #[arg(long)]
     force: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let request = Request::Unmount { force: arguments.force };
+    let request = Request::Unmount { force: arguments.force, wait: arguments.wait };
+    let _listening = if arguments.force { None } else { Some(leave_on_interrupt()?) };
     if !arguments.all {
         let mount = arguments.mount.as_deref().unwrap_or_default();
         return match converse::find(Some(mount)) {
@@ -54,6 +58,23 @@ fn unmount(conversation: &mut Conversation, request: &Request) -> Result<(), Cli
     converse::ask(conversation, request, false)?;
     converse::until_the_end(conversation);
     Ok(())
+}
+
+/// On Ctrl-C the mount goes on: the daemon does not end what nobody waits for.
+fn leave_on_interrupt() -> Result<tokio::runtime::Runtime, CliError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let guard = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    drop(guard);
+    runtime.spawn(async move {
+        if interrupt.recv().await.is_some() {
+            screen::end_line();
+            screen::tell("given up: it stays mounted, and saving goes on; `scaup status` shows what is left");
+            std::process::exit(i32::from(code(FailureKind::Unsaved)));
+        }
+    });
+    Ok(runtime)
 }
 
 /// Passes SIGINT, SIGTERM and SIGHUP on to the daemon, which saves and unmounts on the first, and ends on the second, if that is

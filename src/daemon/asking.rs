@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::codes::{self, CodeLedger};
 use super::protocol::MountRequest;
+use crate::remote::sftp::Allowance;
 
 /// How often a command may give a code that was sent already.
 const BY_COMMAND_MAX: u32 = 2;
@@ -58,6 +60,10 @@ pub(super) struct Asker {
     passphrase_command: Option<String>,
     otp_command: Option<String>,
     ledger: CodeLedger,
+    /// Whether a command gave a code for the login that goes on, or the last one.
+    has_used_command: AtomicBool,
+    /// Whether a person was asked for it.
+    has_asked_person: AtomicBool,
 }
 
 impl Asker {
@@ -67,7 +73,31 @@ impl Asker {
             passphrase_command: request.passphrase_command.clone(),
             otp_command: request.otp_command.clone(),
             ledger,
+            has_used_command: AtomicBool::new(false),
+            has_asked_person: AtomicBool::new(false),
         }
+    }
+
+    /// What is asked from now on is asked for another login.
+    pub(super) fn begin_login(&self) {
+        self.has_used_command.store(false, Ordering::Relaxed);
+        self.has_asked_person.store(false, Ordering::Relaxed);
+    }
+
+    /// What the login that goes on, or the last one, needed.
+    pub(super) fn needed(&self) -> Allowance {
+        if self.has_asked_person.load(Ordering::Relaxed) {
+            Allowance::OfPerson
+        } else if self.has_used_command.load(Ordering::Relaxed) {
+            Allowance::OfCommand
+        } else {
+            Allowance::Unlimited
+        }
+    }
+
+    async fn by_person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+        self.has_asked_person.store(true, Ordering::Relaxed);
+        self.people.by_person(text, echo).await
     }
 
     async fn answer(&self, question: Question) -> Result<Zeroizing<String>, String> {
@@ -75,7 +105,7 @@ impl Asker {
         match (question, credential) {
             (Question::Passphrase { .. }, _) => match &self.passphrase_command {
                 Some(command) => self.people.by_command(command, &text).await,
-                None => self.people.by_person(text, false).await,
+                None => self.by_person(text, false).await,
             },
             (Question::Prompt { unattended, echo, .. }, Some(Credential::Code)) => {
                 let command = self.otp_command.as_deref().filter(|_| unattended);
@@ -85,8 +115,8 @@ impl Asker {
                 self.unsent(None, text, echo, Kind::Answer).await
             }
             (Question::Prompt { echo, .. }, _) => self.unsent(None, text, echo, Kind::Secret).await,
-            (Question::UnknownHost { .. }, _) => self.people.by_person(text, true).await,
-            (Question::Password { .. }, _) => self.people.by_person(text, false).await,
+            (Question::UnknownHost { .. }, _) => self.by_person(text, true).await,
+            (Question::Password { .. }, _) => self.by_person(text, false).await,
         }
     }
 
@@ -104,8 +134,11 @@ impl Asker {
         };
         for time in 1..=times {
             let answer = match command {
-                Some(command) => self.people.by_command(command, &text).await?,
-                None => self.people.by_person(text.clone(), echo).await?,
+                Some(command) => {
+                    self.has_used_command.store(true, Ordering::Relaxed);
+                    self.people.by_command(command, &text).await?
+                }
+                None => self.by_person(text.clone(), echo).await?,
             };
             let Some(code) = as_code(&answer, &kind.digits()) else { return Ok(answer) };
             let is_new = match kind {
@@ -213,6 +246,8 @@ mod tests {
             passphrase_command: Some("P".to_owned()),
             otp_command: Some("C".to_owned()),
             ledger,
+            has_used_command: AtomicBool::new(false),
+            has_asked_person: AtomicBool::new(false),
         }
     }
 

@@ -41,6 +41,9 @@ pub enum Request {
     Unmount {
         /// Lose what can't be saved, and let go even while something is open.
         force: bool,
+        /// How long saving is tried, seconds; once if `None`.
+        #[serde(default)]
+        wait: Option<u64>,
     },
     /// Unlock a vault, by its path below the mount; the only locked one if none is named. Its password is asked for.
     Unlock {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use scaup_sftp::ssh::{self, ConnectError, Destination, HeldKeys, Interaction, Session};
+use scaup_sftp::ssh::{self, ConnectError, Destination, HeldKeys, HostKeyProblem, Interaction, Session};
 use zeroize::Zeroizing;
 
 use super::answers::{AnswerCommand, BATCH_MODE};
@@ -16,7 +16,7 @@ use super::remembered::Memory;
 use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::remote::local::LocalRemote;
-use crate::remote::sftp::{ConnectFailure, Connector, SftpRemote};
+use crate::remote::sftp::{Allowance, ConnectFailure, Connector, SftpRemote};
 use crate::remote::{Remote, RemoteError};
 
 /// Where a request leads, by the user's configuration.
@@ -91,8 +91,8 @@ pub(super) async fn connect(
     };
     let held = (!request.forget_key).then(HeldKeys::default);
     let ledger = CodeLedger::of_user().map_err(|error| Failure::new(FailureKind::Other, error))?;
-    let interaction = Arc::new(Asker::new(people, request, ledger));
-    let login = Arc::new(Login { destination, interaction, held });
+    let asker = Arc::new(Asker::new(people, request, ledger));
+    let login = Arc::new(Login { destination, asker, held });
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let timeout = Duration::from_secs(request.timeout);
     let remote = SftpRemote::open(session, directory.as_bytes(), login, timeout).await;
@@ -136,28 +136,45 @@ impl Connected {
 /// The login of this mount, to be made again when the connection is lost.
 struct Login {
     destination: Destination,
-    interaction: Arc<dyn Interaction>,
+    asker: Arc<Asker>,
     /// `None` if each login is to ask for the passphrase.
     held: Option<HeldKeys>,
 }
 
 impl Login {
     async fn log_in(&self) -> Result<Session, ConnectError> {
-        ssh::connect(&self.destination, &self.interaction, self.held.as_ref()).await
+        self.asker.begin_login();
+        let interaction = Arc::clone(&self.asker) as Arc<dyn Interaction>;
+        ssh::connect(&self.destination, &interaction, self.held.as_ref()).await
     }
 }
 
 #[async_trait]
 impl Connector for Login {
     async fn connect(&self) -> Result<Session, ConnectFailure> {
-        self.log_in().await.map_err(|error| match error {
-            ConnectError::Refused { .. } | ConnectError::Cancelled { .. } | ConnectError::HostKey { .. } => {
-                ConnectFailure::Refused(error.to_string())
-            }
-            ConnectError::Unreachable { .. } | ConnectError::Protocol { .. } => {
-                ConnectFailure::Unreachable(error.to_string())
+        self.log_in().await.map_err(|error| {
+            let why = error.to_string();
+            match error {
+                ConnectError::Refused { .. } | ConnectError::Cancelled { .. } => ConnectFailure::Refused(why),
+                // Nothing secret is sent before the key is right, so looking again costs nothing: a hotel's portal goes away. Who said that
+                // the key is wrong is not asked again.
+                ConnectError::HostKey { problem: HostKeyProblem::NotConfirmed { .. }, .. } => {
+                    ConnectFailure::Refused(why)
+                }
+                // Whether a person was too slow, or the road is gone: they are not asked again unless they want to be.
+                ConnectError::CutOff { .. } if self.asker.needed() == Allowance::OfPerson => {
+                    ConnectFailure::Refused(why)
+                }
+                ConnectError::CutOff { .. } => ConnectFailure::CutOff(why),
+                ConnectError::HostKey { .. }
+                | ConnectError::Unreachable { .. }
+                | ConnectError::Protocol { .. } => ConnectFailure::Unreachable(why),
             }
         })
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.asker.needed()
     }
 }
 
@@ -166,7 +183,9 @@ fn login_failure(error: &ConnectError) -> Failure {
         // What answers there is no SSH server that could be talked with.
         ConnectError::Unreachable { .. } | ConnectError::Protocol { .. } => FailureKind::Unreachable,
         ConnectError::HostKey { .. } => FailureKind::HostKey,
-        ConnectError::Refused { .. } | ConnectError::Cancelled { .. } => FailureKind::Login,
+        ConnectError::Refused { .. } | ConnectError::Cancelled { .. } | ConnectError::CutOff { .. } => {
+            FailureKind::Login
+        }
     };
     Failure::new(kind, error)
 }

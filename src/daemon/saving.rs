@@ -1,14 +1,18 @@
 //! Saving everything before a mount ends, while somebody watches, and saying what can't be saved.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use scaup_sftp::text::{Line, visible};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::link::Link;
 use super::protocol::Event;
 use crate::config::size;
 use crate::drive::{Drive, Unsaved};
+use crate::remote::sftp::Reachability;
 
 /// How long all of ending may take before what can't be saved is given up, when nobody can be asked: systemd kills what has not ended after 90 s
 /// (`TimeoutStopSec`).
@@ -16,6 +20,9 @@ pub(super) const LAST_TRIES: Duration = Duration::from_secs(75);
 
 /// How long saving may take where the user wants the end in any case.
 const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// When somebody who waits is told that the server keeps silent: twice as long.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// How often whoever watches is told how much is left.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -40,10 +47,69 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
     }
 }
 
+/// The same, and waits no longer than `most`. What is under way then, or when nobody waits any more, goes on.
+pub(super) async fn save_within(most: Duration, drive: Arc<Drive>, link: &Link) -> Unsaved {
+    let saving = tokio::spawn({
+        let (drive, link) = (Arc::clone(&drive), link.clone());
+        async move { save(&drive, &link).await }
+    });
+    match tokio::time::timeout(most, saving).await {
+        Ok(Ok(unsaved)) => unsaved,
+        Ok(Err(_)) | Err(_) => drive.left_to_save(),
+    }
+}
+
+/// The same again and again, until all is saved or it took as long as that.
+pub(super) async fn save_again_within(most: Duration, drive: Arc<Drive>, link: &Link) -> Unsaved {
+    let end = Instant::now() + most;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let unsaved = save_within(left, Arc::clone(&drive), link).await;
+        if unsaved.is_none() || end <= Instant::now() {
+            return unsaved;
+        }
+        tokio::time::sleep(Duration::from_secs(1).min(end.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// Tells at once what is not saved if the server is out of reach, and as soon as it is; and after a while that it keeps silent.
+pub(super) async fn tell_what_is_missing(
+    drive: &Drive,
+    reachability: Option<watch::Receiver<Reachability>>,
+    link: &Link,
+) -> Infallible {
+    let Some(mut reachability) = reachability else { return std::future::pending().await };
+    let tell = |why: &str| {
+        let unsaved = drive.unsaved();
+        if unsaved.files > 0 {
+            let (unsaved, named) = (shown(unsaved), named(drive));
+            link.tell(Event::Progress(format!(
+                "not saved yet: {unsaved}; {why}; waiting, and Ctrl-C leaves it mounted{named}"
+            )));
+        }
+    };
+    let is_lost = |now: &Reachability| !matches!(now, Reachability::Connected);
+    let lost = async { reachability.wait_for(is_lost).await.map(|lost| lost.clone()) };
+    match tokio::time::timeout(SILENT_AFTER, lost).await {
+        Ok(Ok(Reachability::Reconnecting(why) | Reachability::Waiting(why))) => {
+            tell(&format!("the server is out of reach: {why}"));
+        }
+        Ok(_) => {}
+        Err(_) => {
+            let before = (drive.unsaved().bytes, drive.counters().remote.bytes_sent);
+            tokio::time::sleep(SILENT_AFTER).await;
+            if before == (drive.unsaved().bytes, drive.counters().remote.bytes_sent) {
+                tell("the server does not answer");
+            }
+        }
+    }
+    std::future::pending().await
+}
+
 /// Tries to save everything before a mount ends by force, and no longer than that takes from a server that is there.
 pub(super) async fn save_at_once(drive: &Drive, link: &Link) -> Unsaved {
     let saved = tokio::time::timeout(AT_ONCE, save(drive, link)).await;
-    saved.unwrap_or_else(|_| drive.unsaved())
+    saved.unwrap_or_else(|_| drive.left_to_save())
 }
 
 /// Saves everything, trying again until `deadline`; answers what could not be saved.
@@ -54,7 +120,7 @@ pub(super) async fn save_until(deadline: Instant, drive: &Drive, link: &Link) ->
         }
     };
     let _ = tokio::time::timeout_at(deadline, tries).await;
-    drive.unsaved()
+    drive.left_to_save()
 }
 
 /// What is not saved, for people.

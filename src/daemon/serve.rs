@@ -506,7 +506,9 @@ impl Daemon {
             Request::Lock { vault } => {
                 vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)
             }
-            Request::Unmount { force } => self.unmount(standing, force, link).await.map(|()| Event::Done),
+            Request::Unmount { force, wait } => {
+                self.unmount(standing, force, wait, link).await.map(|()| Event::Done)
+            }
             Request::Login => standing.log_in(link).await.map(|()| Event::Done),
             Request::Status | Request::Mount(_) | Request::Answer { .. } => {
                 Err(Failure::new(FailureKind::Usage, "not something to ask of a mount that stands"))
@@ -515,12 +517,33 @@ impl Daemon {
     }
 
     /// Saves and unmounts, or says what stands against it and goes on.
-    async fn unmount(&self, standing: &Standing, force: bool, link: &Link) -> Result<(), Failure> {
+    async fn unmount(
+        &self,
+        standing: &Standing,
+        force: bool,
+        wait: Option<u64>,
+        link: &Link,
+    ) -> Result<(), Failure> {
         let _unmounting = self.activity.unmounts();
         let unsaved = if force {
             saving::save_at_once(&standing.drive, link).await
         } else {
-            saving::save(&standing.drive, link).await
+            let reachability = standing.server.as_ref().map(|server| server.remote.reachability());
+            let told = saving::tell_what_is_missing(&standing.drive, reachability, link);
+            let saving = async {
+                let drive = Arc::clone(&standing.drive);
+                match wait.map(Duration::from_secs) {
+                    // A server that says no says so at once, and is not asked again.
+                    None => saving::save_within(Duration::from_secs(self.request.timeout), drive, link).await,
+                    Some(wait) => saving::save_again_within(wait, drive, link).await,
+                }
+            };
+            tokio::select! {
+                unsaved = saving => unsaved,
+                never = told => match never {},
+                // Nobody waits for the end any more. What is being saved goes on being saved.
+                () = link.gone() => return Err(Failure::new(FailureKind::Unsaved, "given up; it stays mounted")),
+            }
         };
         // Nothing is waited for any more: the server may keep silent for ever.
         standing.given_up.fetch_or(force, Ordering::AcqRel);

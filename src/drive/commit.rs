@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Drive;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use super::content_copy::ContentCopy;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, UnsavedContent};
 use super::location::{Location, conflict_names};
@@ -65,12 +66,18 @@ impl File {
         let failed = state.tell_failure();
         let mut result = Ok(());
         if self.unsaved().is_some() {
+            if let copy @ Some(_) = ContentCopy::of(&state) {
+                self.keep_copy(copy);
+            }
             result = self.commit_content(drive, &mut state).await;
             // Somebody else may have removed the directories around it.
             if result.as_ref().is_err_and(DriveError::is_not_there) {
                 drive.make_way_again(self.inode).await?;
                 result = self.commit_content(drive, &mut state).await;
             }
+        }
+        if result.is_ok() {
+            self.keep_copy(None);
         }
         self.note(&state);
         result?;
@@ -302,6 +309,7 @@ impl File {
         } else if state.dirty.is_empty() && drive.tree.lock().get(self.inode)?.opens == 0 {
             // It was saved, and somebody else changed it since. A program that has it open would write into theirs.
             *state = Self::open(drive, &location, writable, None).await?;
+            self.keep_copy(None);
             self.note(&state);
         } else {
             return Err(DriveError::damaged("somebody else changed the file just when it was saved"));

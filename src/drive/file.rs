@@ -16,6 +16,7 @@ use tokio::sync::RwLock;
 use super::Drive;
 use super::chunks::{ChunkCache, ChunkKey, Claim, ContentId, Promise, Waiting};
 use super::codec::{CHUNK_LEN, Codec};
+use super::content_copy::ContentCopy;
 use super::error::DriveError;
 use super::location::Location;
 use super::staged::StagedFile;
@@ -208,6 +209,8 @@ pub(super) struct File {
     pub(super) state: RwLock<State>,
     /// A copy of what others ask about while the state is busy.
     unsaved: Mutex<Option<UnsavedContent>>,
+    /// A copy of the content while the state is busy with saving it.
+    saving: Mutex<Option<Arc<ContentCopy>>>,
     /// What all files of the drive have unsent.
     unsent: Arc<Unsent>,
     /// This one's part of its bytes. What has lost its name is never saved, but is in memory and on its way like all else.
@@ -262,6 +265,7 @@ impl File {
             length: AtomicU64::new(state.length),
             state: RwLock::new(state),
             unsaved: Mutex::new(None),
+            saving: Mutex::new(None),
             unsent: Arc::clone(&drive.unsent),
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
@@ -393,6 +397,7 @@ impl File {
 
     /// Like [`Self::note`], after a program wrote something: the time of change is now.
     pub(super) fn note_written(&self, state: &State) {
+        self.keep_copy(None);
         self.closed.store(false, Ordering::Release);
         self.note(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
@@ -414,7 +419,37 @@ impl File {
     /// waits for must have been saved before; what has lost its name is nowhere then.
     pub(super) fn forget_content(&self, state: &mut State) {
         state.forget_content();
+        self.keep_copy(None);
         self.note(state);
+    }
+
+    /// Has readers see this while the state is busy, until the content changes.
+    pub(super) fn keep_copy(&self, copy: Option<ContentCopy>) {
+        *self.saving.lock().unwrap_or_else(PoisonError::into_inner) = copy.map(Arc::new);
+    }
+
+    /// The content while it is being saved, if all of it is here.
+    fn copy_if_busy(&self) -> Option<Arc<ContentCopy>> {
+        match self.state.try_read() {
+            Ok(_) => None,
+            Err(_) => self.saving.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Which content it is, how the server's file looked, and how long it is; whoever is going to read it wants to know also that it
+    /// can be.
+    pub(super) async fn looks(
+        &self,
+        is_to_be_read: bool,
+    ) -> Result<(ContentId, Option<Base>, u64), DriveError> {
+        if let Some(copy) = self.copy_if_busy() {
+            return Ok((copy.content, copy.base, copy.length));
+        }
+        let state = self.state.read().await;
+        if is_to_be_read {
+            state.codec()?;
+        }
+        Ok((state.content, state.stored_base(), state.length))
     }
 
     /// Makes sure that the server's file can be written through the handle that is held.
@@ -469,6 +504,9 @@ impl File {
 
     /// Reads: fewer bytes than `length` only at the end of the file.
     pub(super) async fn read(&self, drive: &Drive, offset: u64, length: u64) -> Result<Bytes, DriveError> {
+        if let Some(copy) = self.copy_if_busy() {
+            return Ok(copy.read(offset, length));
+        }
         let state = self.state.read().await;
         let end = offset.saturating_add(length).min(state.length);
         state.codec()?;

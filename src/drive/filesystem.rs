@@ -72,7 +72,7 @@ impl Drive {
         };
         let saved = files.iter().map(|file| async move {
             if let Err(error) = file.commit(self).await {
-                self.report(file.inode, "unsaved", &error);
+                self.report_unsaved(file, &error);
             }
         });
         futures::future::join_all(saved).await;

@@ -125,7 +125,12 @@ impl Drive {
     /// that they knew while the vault was unlocked.
     async fn find_encrypted(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
         let (asked, names) = self.names(parent).await?;
-        let Some(found) = names.get(name) else { return Ok(None) };
+        let Some(found) = names.get(name) else {
+            if asked.elapsed() >= self.options.attr_timeout && !self.remote.is_reachable() {
+                return Err(RemoteError::Disconnected("whether it exists is not known".to_owned()).into());
+            }
+            return Ok(None);
+        };
         let mut nodes = self.tree.lock();
         let inode = nodes.adopt(parent, found, asked)?;
         nodes.check_placed(inode)?;
@@ -169,7 +174,8 @@ impl Drive {
         }
         match names.get(name) {
             Some(found) => nodes.adopt(parent, found, listed).map(|inode| Some(Some(inode))),
-            None => Ok(Some(None)),
+            // That a name is missing is believed no longer than any attribute: while the server is out of reach nobody knows.
+            None => Ok((listed.elapsed() < self.options.attr_timeout).then_some(None)),
         }
     }
 

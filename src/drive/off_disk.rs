@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Drive;
 use super::error::DriveError;
+use super::status::Unsaved;
 use crate::remote::{RemoteError, RemotePath};
 
 /// Directories that may wait. Those beyond are put on the disk in the background.
@@ -29,11 +30,6 @@ impl OffDisk {
 
     fn all(&self) -> Vec<RemotePath> {
         self.lock().iter().cloned().collect()
-    }
-
-    /// How many directories wait.
-    pub(super) fn directories(&self) -> u64 {
-        self.lock().len() as u64
     }
 }
 
@@ -70,9 +66,10 @@ impl Drive {
         }
     }
 
-    /// Files and directories of which the server may have something in its memory only.
-    pub(super) fn off_disk(&self) -> u64 {
-        let files = self.tree.lock().files().iter().filter(|file| file.is_off_disk()).count();
-        files as u64 + self.off_disk.directories()
+    /// What is not on the server, and what it may have in its memory only.
+    #[must_use]
+    pub fn left_to_save(&self) -> Unsaved {
+        let files = self.tree.lock().files().iter().filter(|file| file.is_off_disk()).count() as u64;
+        Unsaved { off_disk: files + self.off_disk.lock().len() as u64, ..self.unsaved() }
     }
 }

@@ -78,14 +78,8 @@ impl Drive {
             }
         };
         self.check_unlocked(&file).await?;
-        let state = file.state.read().await;
         // A file whose header can't be read can still be given new content.
-        if !writable {
-            state.codec()?;
-        }
-        let (content, stored) = (state.content, state.stored_base());
-        let length = state.length;
-        drop(state);
+        let (content, stored, length) = file.looks(!writable).await?;
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
         let (parent, shown_length) = (node.parent, node.attributes.size);
@@ -160,7 +154,7 @@ impl Drive {
         if file.unsaved().is_some() {
             let _names = self.namespace.read().await;
             if let Err(error) = file.commit(self).await {
-                self.report(file.inode, "unsaved", &error);
+                self.report_unsaved(file, &error);
             }
         }
         let is_last = self.tree.lock().get(file.inode).is_ok_and(|node| node.opens == 1);

@@ -8,9 +8,13 @@ use std::time::SystemTime;
 
 use scaup_fuse::filesystem::Inode;
 
+use super::file::File;
 use super::vault::UnlockedVault;
 use super::{Drive, DriveError};
 use crate::remote::RemoteCounters;
+
+/// The kind of an error that kept a file from being saved.
+const UNSAVED: &str = "unsaved";
 
 /// How many errors are remembered.
 const ERRORS_MAX: usize = 100;
@@ -24,7 +28,7 @@ pub struct Unsaved {
     pub bytes: u64,
     /// Removals that were answered and are not done.
     pub removals: u64,
-    /// Files and directories that the server has, and may have in its memory only. Counted after everything was to be saved, else 0.
+    /// Files and directories that the server has, and may have in its memory only. [`Drive::left_to_save`] counts them, else it is 0.
     pub off_disk: u64,
 }
 
@@ -51,6 +55,8 @@ pub struct ErrorRecord {
 /// An error, and the vault that it has names of.
 pub(super) struct Recorded {
     record: ErrorRecord,
+    /// What it is about, or is in.
+    inode: Inode,
     vault: Option<Arc<UnlockedVault>>,
 }
 
@@ -141,7 +147,11 @@ impl Drive {
             tracing::warn!(kind, "an error was recorded; `scaup status` shows it");
         }
         errors.retain(|Recorded { record, .. }| record.kind != kind || record.message != message);
-        errors.push_front(Recorded { record: ErrorRecord { time: SystemTime::now(), kind, message }, vault });
+        errors.push_front(Recorded {
+            record: ErrorRecord { time: SystemTime::now(), kind, message },
+            inode,
+            vault,
+        });
         errors.truncate(ERRORS_MAX);
     }
 
@@ -150,6 +160,18 @@ impl Drive {
         let is_of =
             |recorded: &Recorded| recorded.vault.as_ref().is_some_and(|other| Arc::ptr_eq(other, vault));
         self.lock_errors().retain(|recorded| !is_of(recorded));
+    }
+
+    /// Remembers why a file could not be saved, if it is not saved by now: what failed before may have been told here first.
+    pub(super) fn report_unsaved(&self, file: &File, error: &DriveError) {
+        if file.unsaved().is_some() {
+            self.report(file.inode, UNSAVED, error);
+        }
+    }
+
+    /// A file was saved: why that failed before is of no use any more.
+    pub(super) fn forget_unsaved(&self, inode: Inode) {
+        self.lock_errors().retain(|recorded| recorded.inode != inode || recorded.record.kind != UNSAVED);
     }
 
     /// Remembers what went wrong with one node.

@@ -189,6 +189,7 @@ impl File {
         mut data: Bytes,
     ) -> Result<(), DriveError> {
         let mut state = self.settled(drive).await?;
+        self.keep_copy(None);
         // Told before anything is taken: who appends would not know how much was.
         self.collect(drive, &mut state);
         self.tell_failure(drive, &mut state).await?;
@@ -233,6 +234,7 @@ impl File {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(drive).await?;
+        self.keep_copy(None);
         if length == 0 {
             self.drop_content(drive, &mut state, named).await?;
         } else if length < state.length {
@@ -251,6 +253,7 @@ impl File {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(drive).await?;
+        self.keep_copy(None);
         if length > state.length {
             self.grow(drive, &mut state, length).await?;
             self.note_written(&state);

@@ -7,6 +7,7 @@ mod connection;
 mod file;
 mod identity;
 mod link;
+mod logins;
 mod reasons;
 mod retry;
 
@@ -34,6 +35,7 @@ use reasons::{
 use retry::retry;
 
 pub use link::{ConnectFailure, Connector, Reachability};
+pub use logins::Allowance;
 
 /// A directory on an SSH server.
 pub struct SftpRemote {

@@ -19,6 +19,7 @@ use super::names::NamesBudget;
 use super::packet::{self, Reply, Request, kind};
 use super::road::{Budget, Priority, Road, Room};
 use super::wire::{self, Heard, Outgoing, Packets};
+use crate::pace::SHORT;
 
 /// Requests without content in flight: OpenSSH answers bursts of this depth best.
 const REQUESTS_IN_FLIGHT: usize = 128;
@@ -28,6 +29,12 @@ const LENGTH_UNKNOWN: u32 = 32 * 1024;
 
 /// Longest READ and WRITE at all, whatever the server says.
 const LENGTH_MAX: u32 = 255 * 1024;
+
+/// How many times the deadline a request may take where content goes on leaving meanwhile.
+const PATIENCE_ON_SLOW_LINES: u32 = 10;
+
+/// Content that stopped leaving for so long is stuck.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// The extension by which a server says what it takes.
 const LIMITS: &[u8] = b"limits@openssh.com";
@@ -180,7 +187,8 @@ impl Lane {
             traffic: Arc::clone(&traffic),
             heard: packets.heard(),
         });
-        tokio::spawn(write_all(outgoing, queue, Arc::clone(&traffic), Arc::downgrade(&shared)));
+        let road = Arc::clone(&shared.road);
+        tokio::spawn(write_all(outgoing, queue, road, Arc::clone(&traffic), Arc::downgrade(&shared)));
         tokio::spawn(read_all(packets, traffic, Arc::downgrade(&shared)));
         shared.ask_limits();
         Self { shared }
@@ -258,6 +266,7 @@ impl Lane {
         let Shared { heard, timeout, .. } = self.shared.as_ref();
         let oldest = self.shared.lock().waiting.values().map(|waiting| waiting.since).min();
         oldest.is_some_and(|oldest| oldest.max(heard.last()).elapsed() >= *timeout)
+            && !self.shared.is_on_its_way()
     }
 
     /// Gives the lane up: who waits on it hears why at once.
@@ -484,7 +493,16 @@ impl Shared {
     }
 
     async fn outcome(&self, answer: oneshot::Receiver<Answer>) -> Result<Reply, SftpError> {
-        match tokio::time::timeout(self.timeout, answer).await {
+        let mut answer = answer;
+        let mut answered = tokio::time::timeout(self.timeout, &mut answer).await;
+        // On a slow line the request itself may not have left yet.
+        for _ in 1..PATIENCE_ON_SLOW_LINES {
+            if answered.is_ok() || !self.is_on_its_way() {
+                break;
+            }
+            answered = tokio::time::timeout(self.timeout, &mut answer).await;
+        }
+        match answered {
             Ok(Ok(answer)) => match answer.take() {
                 Ok(Reply::Status { code, message }) if code != StatusCode::Ok => {
                     Err(SftpError::Status { code, message })
@@ -494,6 +512,11 @@ impl Shared {
             Ok(Err(_)) => Err(self.why_dead()),
             Err(_) => Err(SftpError::Timeout(self.timeout)),
         }
+    }
+
+    /// Whether content has been leaving just now: what was asked for may have to wait behind it.
+    fn is_on_its_way(&self) -> bool {
+        self.road.pace.as_ref().is_some_and(|pace| pace.was_busy_within(LEAVING))
     }
 
     pub(super) fn names(&self) -> &NamesBudget {
@@ -584,15 +607,40 @@ impl Shared {
     }
 }
 
+/// Sends a packet, a long one at the connection's pace.
+async fn send(outgoing: &mut Outgoing, mut packet: Bytes, road: &Road) -> Result<(), SftpError> {
+    let Some(pace) = &road.pace else { return outgoing.send(packet).await };
+    while packet.len() > SHORT {
+        let window = outgoing.window().await;
+        if pace.is_fast() {
+            let began = Instant::now();
+            let rest = std::mem::take(&mut packet);
+            let length = rest.len();
+            outgoing.send(rest).await?;
+            pace.note_whole(length, began.elapsed());
+        } else if window < SHORT {
+            // Whoever has to wait for the server's window keeps no other lane from sending meanwhile.
+            outgoing.send(packet.split_to(SHORT)).await?;
+        } else {
+            let most = packet.len().min(window);
+            let turn = pace.turn(road.round_trip(), most).await;
+            outgoing.send(packet.split_to(turn.length())).await?;
+            turn.taken().await;
+        }
+    }
+    if packet.is_empty() { Ok(()) } else { outgoing.send(packet).await }
+}
+
 async fn write_all(
     mut outgoing: Outgoing,
     mut queue: mpsc::UnboundedReceiver<Bytes>,
+    road: Arc<Road>,
     traffic: Arc<Traffic>,
     shared: Weak<Shared>,
 ) {
     while let Some(packet) = queue.recv().await {
         traffic.sent.fetch_add(packet.len() as u64, Ordering::Relaxed);
-        if let Err(error) = outgoing.send(packet).await {
+        if let Err(error) = send(&mut outgoing, packet, &road).await {
             if let Some(shared) = shared.upgrade() {
                 shared.die(error);
             }

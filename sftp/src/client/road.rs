@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::names::NamesBudget;
+use crate::pace::Pace;
 
 /// What may be under way before anything is known, and at the least, bytes.
 const LIMIT_FIRST: u64 = 1024 * 1024;
@@ -54,13 +55,15 @@ pub struct Road {
     pub up: Arc<Budget>,
     /// Names from the server. They outlive the road.
     pub names: NamesBudget,
+    /// How fast content is handed over; `None` where nothing is known of what carries it.
+    pub(super) pace: Option<Arc<Pace>>,
 }
 
 impl Road {
     /// A road of which nothing is known yet.
     #[must_use]
-    pub fn new(names: NamesBudget) -> Self {
-        Self { names, ..Self::default() }
+    pub fn new(names: NamesBudget, pace: Arc<Pace>) -> Self {
+        Self { names, pace: Some(pace), ..Self::default() }
     }
 }
 

@@ -85,6 +85,14 @@ impl Outgoing {
         }
     }
 
+    /// How much can be sent now, in one message, without waiting for the server's window, bytes.
+    pub(super) async fn window(&mut self) -> usize {
+        match self {
+            Self::Channel(channel) => channel.writable_packet_size().await,
+            Self::Stream(_) => usize::MAX,
+        }
+    }
+
     /// Says that nothing more comes.
     pub(super) async fn end(mut self) {
         // The lane is given up: whether the server hears of it changes nothing.

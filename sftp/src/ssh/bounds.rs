@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::destination::Destination;
 use super::error::ConnectError;
+use crate::pace::Pace;
 
 /// How long a server may take to answer what nobody has to do anything for.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -80,11 +81,15 @@ impl<S: Signer<Error = AgentAuthError> + Send> Signer for Signing<'_, S> {
 
 /// The bytes that a server may still send before the user is logged in.
 #[derive(Clone)]
-pub(super) struct Allowance(Arc<AtomicU64>);
+pub(super) struct Allowance {
+    left: Arc<AtomicU64>,
+    /// Whether an HTTP server answered.
+    is_web: Arc<AtomicBool>,
+}
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(BYTES_MAX)))
+        Self { left: Arc::new(AtomicU64::new(BYTES_MAX)), is_web: Arc::default() }
     }
 }
 
@@ -93,23 +98,35 @@ impl Allowance {
     const LIFTED: u64 = u64::MAX;
 
     /// A stream that breaks off where more comes.
-    pub(super) fn bounds<S>(&self, stream: S) -> Bounded<S> {
-        Bounded { stream, allowance: self.clone() }
+    /// It tells `pace` what was written.
+    pub(super) fn bounds<S>(&self, stream: S, pace: Arc<Pace>) -> Bounded<S> {
+        Bounded { stream, allowance: self.clone(), pace }
     }
 
     pub(super) fn lift(&self) {
-        self.0.store(Self::LIFTED, Ordering::Relaxed);
+        self.left.store(Self::LIFTED, Ordering::Relaxed);
     }
 
-    /// The server sent more than it may: what to tell.
+    /// The server sent more than it may, or speaks another protocol: what to tell.
     pub(super) fn refused(&self, destination: &Destination) -> Option<ConnectError> {
-        let reason = "the server sends without end before it lets anybody in".to_owned();
-        let is_spent = self.0.load(Ordering::Relaxed) == 0;
-        is_spent.then(|| ConnectError::Protocol { destination: destination.shown(), reason })
+        let reason = if self.is_web.load(Ordering::Relaxed) {
+            "a web server answers there, and no SSH server; some networks let nobody through before a login in a browser"
+        } else if self.left.load(Ordering::Relaxed) == 0 {
+            "the server sends without end before it lets anybody in"
+        } else {
+            return None;
+        };
+        Some(ConnectError::Protocol { destination: destination.shown(), reason: reason.to_owned() })
     }
 
-    fn spend(&self, bytes: usize) -> io::Result<()> {
-        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+    /// What a server says first tells what it is. One that is no SSH server may go on for as long as the key exchange may take.
+    fn spend(&self, read: &[u8]) -> io::Result<()> {
+        let bytes = read.len();
+        if self.left.load(Ordering::Relaxed) == BYTES_MAX && read.starts_with(b"HTTP/") {
+            self.is_web.store(true, Ordering::Relaxed);
+            return Err(io::Error::other("an HTTP answer"));
+        }
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
             Self::LIFTED => None,
             left => Some(left.saturating_sub(bytes as u64)),
         });
@@ -124,6 +141,13 @@ impl Allowance {
 pub(super) struct Bounded<S> {
     stream: S,
     allowance: Allowance,
+    pace: Arc<Pace>,
+}
+
+impl<S> Drop for Bounded<S> {
+    fn drop(&mut self) {
+        self.pace.end();
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -135,7 +159,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         match read {
-            Poll::Ready(Ok(())) => Poll::Ready(self.allowance.spend(buffer.filled().len() - before)),
+            Poll::Ready(Ok(())) => {
+                let read = buffer.filled().get(before..).unwrap_or_default();
+                Poll::Ready(self.allowance.spend(read))
+            }
             other => other,
         }
     }
@@ -147,7 +174,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.pace.note_written(bytes);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

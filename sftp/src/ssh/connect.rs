@@ -24,6 +24,7 @@ use super::login::log_in;
 use super::patience::Words;
 use super::revoked::RevokedKeys;
 use super::session::{Session, Way};
+use crate::pace::Pace;
 use crate::text::Line;
 
 /// The channel window: the library tops it up when half is used, so an 80 ms road carries 400 MB/s.
@@ -82,15 +83,18 @@ async fn connect_one(
         };
         let config = Arc::new(config(destination, &known));
         let allowance = Allowance::default();
-        let (connected, way) = match &through {
+        let (connected, way, pace) = match &through {
             None => {
                 let (stream, socket) = tcp(destination).await?;
-                let stream = allowance.bounds(stream);
-                (key_exchange(config, stream, client).await, Way::Socket(Arc::new(socket)))
+                let socket = Arc::new(socket);
+                let pace = Pace::new(Some(Arc::clone(&socket)));
+                let stream = allowance.bounds(stream, Arc::clone(&pace));
+                (key_exchange(config, stream, client).await, Way::Socket(socket), pace)
             }
             Some(session) => {
-                let stream = allowance.bounds(session.tunnel(destination).await?);
-                (key_exchange(config, stream, client).await, Way::Through(Arc::clone(session)))
+                let pace = Pace::new(None);
+                let stream = allowance.bounds(session.tunnel(destination).await?, Arc::clone(&pace));
+                (key_exchange(config, stream, client).await, Way::Through(Arc::clone(session)), pace)
             }
         };
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -109,7 +113,7 @@ async fn connect_one(
                     return Err(allowance.refused(destination).unwrap_or(error));
                 }
                 allowance.lift();
-                return Ok(Session::new(handle, way));
+                return Ok(Session::new(handle, way, pace));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
                 way.abort();

@@ -103,6 +103,14 @@ pub enum ConnectError {
         /// What was tried, and what to try.
         reason: String,
     },
+    /// The connection broke off during the login, after somebody was asked something for it: they may have been too slow, or the road is gone.
+    #[error("{destination}: {}", Line::of(.reason))]
+    CutOff {
+        /// `user@host`.
+        destination: String,
+        /// What happened.
+        reason: String,
+    },
     /// Nobody answered a question.
     #[error("{destination}: no answer to \"{}\": {}", visible(.question.trim()), visible(.reason))]
     Cancelled {

@@ -174,28 +174,36 @@ impl Login<'_> {
         ConnectError::Protocol { destination: self.destination.shown(), reason }
     }
 
-    /// The connection broke. Whoever was asked something may have been too slow, and who was turned down may have tried too often: that
-    /// is for them to try again. Else it was merely the road.
+    /// The connection broke. Whoever was turned down may have tried too often: that is for them to try again. Whoever was asked something
+    /// may have been too slow. Else it was merely the road.
     fn broken(&self, error: &russh::Error) -> ConnectError {
         if self.words.are_exhausted() {
             return self.without_end(Exhausted);
         }
         let destination = self.destination.shown();
-        let merely_the_road = !self.asked.load(Ordering::Relaxed) && self.tried.is_empty();
+        let was_asked = self.asked.load(Ordering::Relaxed);
         let reason = match error {
             russh::Error::Disconnect
             | russh::Error::HUP
             | russh::Error::SendError
             | russh::Error::RecvError => {
-                let perhaps = if merely_the_road { "" } else { " (too many attempts, or too slow)" };
-                format!("the server closed the connection during the login{perhaps}")
+                let after = match self.tried.as_slice() {
+                    [] if was_asked => {
+                        "; it may have waited too long for the answer, or the network is gone".to_owned()
+                    }
+                    [] => String::new(),
+                    tried => format!(", after it had refused {}", tried.join(", ")),
+                };
+                format!("the server closed the connection during the login{after}")
             }
             error => error.to_string(),
         };
-        if merely_the_road {
-            ConnectError::Protocol { destination, reason }
-        } else {
+        if !self.tried.is_empty() {
             ConnectError::Refused { destination, reason }
+        } else if was_asked {
+            ConnectError::CutOff { destination, reason }
+        } else {
+            ConnectError::Protocol { destination, reason }
         }
     }
 

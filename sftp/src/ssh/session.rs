@@ -13,12 +13,14 @@ use super::bounds::{ANSWER_MAX, answered};
 use super::connect::Client;
 use super::destination::Destination;
 use super::error::ConnectError;
+use crate::pace::Pace;
 
 /// A connection that the user is logged in on. Clones share it; it ends with the last.
 #[derive(Clone)]
 pub struct Session {
     handle: Arc<Handle<Client>>,
     way: Way,
+    pace: Arc<Pace>,
 }
 
 /// What a session's bytes go over.
@@ -60,8 +62,14 @@ impl Way {
 pub struct ChannelError(String);
 
 impl Session {
-    pub(super) fn new(handle: Handle<Client>, way: Way) -> Self {
-        Self { handle: Arc::new(handle), way }
+    pub(super) fn new(handle: Handle<Client>, way: Way, pace: Arc<Pace>) -> Self {
+        Self { handle: Arc::new(handle), way, pace }
+    }
+
+    /// How fast content may be handed over.
+    #[must_use]
+    pub fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     /// Whether the connection is gone.

@@ -20,7 +20,7 @@ const UPLOAD_LANES_MAX: usize = 7;
 const ONE_LANE_IS_ENOUGH: Duration = Duration::from_millis(5);
 
 /// How long the server may take to answer a question of SSH itself.
-const SSH_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const SSH_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is mounted of a server, and on which terms, whatever the connection.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl Connection {
     /// Opens the lanes on a server that one is logged in to, for what lies in `place`. What is asked at once
     /// goes with their greeting; whether all is well, [`Self::ready`] tells.
     pub(super) async fn open(session: Session, place: Place, generation: u64) -> Result<Self, RemoteError> {
-        let (road, timeout) = (Arc::new(Road::new(place.names.clone())), place.timeout);
+        let (road, timeout) = (Arc::new(Road::new(place.names.clone(), session.pace())), place.timeout);
         let lane = async || {
             let channel = session.open_sftp_channel().await.map_err(no_channel)?;
             Ok::<_, RemoteError>(Lane::on_channel(channel, Arc::clone(&road), timeout))

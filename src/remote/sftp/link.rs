@@ -1,7 +1,8 @@
 //! The connection of the present, and how a lost one is made anew.
 //!
 //! One task watches the connection. When it is gone, the task first tries new lanes on the same login (a server's SFTP program may have
-//! died), then logs in again, with growing pauses, until it succeeds or is told that nobody answers. Operations wait meanwhile.
+//! died), then logs in again, with growing pauses, until it succeeds or is told that nobody answers. Operations wait meanwhile. A login may
+//! cost a one-time code, so one that succeeded is kept when something behind it fails: the directory or SFTP itself may come later.
 //! Something may have happened to the road, too: then the server has to show that it is there, or, if it was lost, is tried again at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,29 +12,35 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use scaup_sftp::client::{LaneCounters, SftpError};
 use scaup_sftp::ssh::Session;
+use scaup_sftp::text::Line;
 use tokio::sync::{Notify, watch};
 
-use super::connection::{Connection, PastTraffic, Place};
+use super::connection::{Connection, PastTraffic, Place, SSH_ANSWERS_WITHIN};
+use super::logins::{Allowance, InVain};
 use crate::remote::RemoteError;
 
 /// Pauses between attempts to connect: the first comes at once, then each is twice as long as the one before.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// The longest pause after logins that broke off when a code had been had for them.
+const PAUSE_MAX_FOR_CODES: Duration = Duration::from_secs(300);
 /// How long new lanes on the same login may take before it is given up.
 const NEW_LANES_MAX: Duration = Duration::from_secs(5);
 
 /// Why there is no connection, and whether trying again by itself makes sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// The server does not answer: it may later.
+    /// The server does not answer, or another one does: that may change.
     Unreachable(String),
+    /// The connection broke off during the login, after a command had given a code for it.
+    CutOff(String),
     /// Somebody has to do something first: nobody answered a question, or the server refused.
     Refused(String),
 }
 
 impl std::fmt::Display for ConnectFailure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Unreachable(why) | Self::Refused(why)) = self;
+        let (Self::Unreachable(why) | Self::CutOff(why) | Self::Refused(why)) = self;
         formatter.write_str(why)
     }
 }
@@ -43,6 +50,8 @@ impl std::fmt::Display for ConnectFailure {
 pub trait Connector: Send + Sync + 'static {
     /// Makes a new connection.
     async fn connect(&self) -> Result<Session, ConnectFailure>;
+    /// How many logins such as the last one may be made that come to nothing.
+    fn allowance(&self) -> Allowance;
 }
 
 /// Whether the server can be asked.
@@ -269,44 +278,116 @@ impl Keeper {
 
     /// Tries until it succeeds; `None` if nobody needs the link any more.
     async fn reconnect(&mut self, generation: u64) -> Option<Connection> {
-        if !self.session.is_closed() {
-            let again = self.connect_on(self.session.clone(), NEW_LANES_MAX, generation);
-            if let Ok(Ok(connection)) = tokio::time::timeout(NEW_LANES_MAX, again).await {
-                return Some(connection);
-            }
-        }
-        // No half of it stays behind.
-        self.session.abort();
-        let mut pause = PAUSE_FIRST;
+        let (mut pause, mut lanes_within) = (PAUSE_FIRST, NEW_LANES_MAX);
+        let mut in_vain = InVain::default();
+        let mut is_hurried = false;
         loop {
             let began = Instant::now();
-            let failure = match self.connector.connect().await {
-                Ok(session) => {
-                    self.session = session.clone();
-                    match self.connect_on(session, self.place.timeout, generation).await {
-                        Ok(connection) => return Some(connection),
-                        Err(error) => ConnectFailure::Unreachable(error.to_string()),
+            let error = match self.open_on_login(lanes_within, generation).await {
+                Ok(connection) => return Some(connection),
+                Err(error) => error,
+            };
+            let login_in = match is_hurried {
+                true => Duration::ZERO,
+                false => in_vain.next_in(self.connector.allowance()),
+            };
+            let failure = if self.is_to_be_kept(error.as_ref(), login_in).await {
+                ConnectFailure::Unreachable(self.behind_login(error.as_ref(), Duration::ZERO))
+            } else {
+                // No half of it stays behind.
+                self.session.abort();
+                if login_in.is_zero() {
+                    match self.connector.connect().await {
+                        Ok(session) => {
+                            self.session = session;
+                            lanes_within = self.place.timeout;
+                            in_vain.note();
+                            match self.open_on_login(lanes_within, generation).await {
+                                Ok(connection) => return Some(connection),
+                                Err(error) => ConnectFailure::Unreachable(
+                                    self.behind_login(error.as_ref(), Duration::ZERO),
+                                ),
+                            }
+                        }
+                        Err(failure) => failure,
                     }
+                } else {
+                    ConnectFailure::Unreachable(self.behind_login(error.as_ref(), login_in))
                 }
-                Err(failure) => failure,
             };
             tracing::info!(%failure, "no connection yet");
             let link = self.link.upgrade()?;
-            let may_try = matches!(failure, ConnectFailure::Unreachable(_));
+            let (may_try, pause_max) = match failure {
+                ConnectFailure::Unreachable(_) => (true, PAUSE_MAX),
+                ConnectFailure::CutOff(_) => (true, PAUSE_MAX_FOR_CODES),
+                ConnectFailure::Refused(_) => (false, PAUSE_MAX),
+            };
             link.reachability.send_replace(match failure {
-                ConnectFailure::Unreachable(why) => Reachability::Reconnecting(why),
+                ConnectFailure::Unreachable(why) | ConnectFailure::CutOff(why) => {
+                    Reachability::Reconnecting(why)
+                }
                 ConnectFailure::Refused(why) => Reachability::Waiting(why),
             });
             let rest = pause.saturating_sub(began.elapsed());
+            is_hurried = false;
             tokio::select! {
-                () = tokio::time::sleep(rest), if may_try => pause = (pause * 2).min(PAUSE_MAX),
+                () = tokio::time::sleep(rest), if may_try => pause = (pause * 2).min(pause_max),
                 // What somebody refused is not asked for again because of another network.
                 changed = self.doubts.changed(), if may_try => {
                     changed.ok()?;
                     pause = PAUSE_FIRST;
                 }
-                () = link.hurry.notified() => pause = PAUSE_FIRST,
+                () = link.hurry.notified() => {
+                    pause = PAUSE_FIRST;
+                    is_hurried = true;
+                }
             }
         }
+    }
+
+    /// A connection on the login that there is, `within` so long; `None` as the error if there is none any more.
+    async fn open_on_login(
+        &self,
+        within: Duration,
+        generation: u64,
+    ) -> Result<Connection, Option<RemoteError>> {
+        if self.session.is_closed() {
+            return Err(None);
+        }
+        let opening = self.connect_on(self.session.clone(), within, generation);
+        match tokio::time::timeout(within, opening).await {
+            Ok(opened) => opened.map_err(Some),
+            Err(_) => Err(Some(RemoteError::Timeout(within))),
+        }
+    }
+
+    /// Whether the login is kept although there is no connection on it: it lives, and another one would find the same, or may not be made for a
+    /// while yet.
+    async fn is_to_be_kept(&self, error: Option<&RemoteError>, login_in: Duration) -> bool {
+        let is_missing = match error {
+            None => return false,
+            Some(error) => matches!(error, RemoteError::NotFound | RemoteError::NotADirectory),
+        };
+        (is_missing || !login_in.is_zero()) && self.session.is_answering(SSH_ANSWERS_WITHIN).await
+    }
+
+    /// What is missing behind a login that succeeded, in words.
+    fn behind_login(&self, error: Option<&RemoteError>, login_in: Duration) -> String {
+        let directory = match self.place.directory.as_ref() {
+            [] => "the login directory".to_owned(),
+            directory => format!("the directory {}", Line::of(&String::from_utf8_lossy(directory))),
+        };
+        let what = match error {
+            None => {
+                return format!(
+                    "the login succeeded, but the connection ended behind it; the next login, which may need a code, is in {} s",
+                    login_in.as_secs()
+                );
+            }
+            Some(RemoteError::NotFound) => format!("{directory} is missing on the server"),
+            Some(RemoteError::NotADirectory) => format!("{directory} is no directory on the server"),
+            Some(error) => error.to_string(),
+        };
+        format!("the login succeeded, but {what}")
     }
 }
