@@ -54,8 +54,15 @@ async fn check(server: &MemoryServer, two: &[Kernel; 2], place: Place, kept: &[V
         assert!(unsaved.is_none(), "{place:?}: {what}: {unsaved:?}");
     }
     let seen = reachable(server, place).await;
-    let lost = kept.iter().filter(|content| !seen.contains_key(*content)).count();
-    assert_eq!(lost, 0, "{place:?}: {what}: lost of {}; there is {:?}", kept.len(), seen.values());
+    let lost: Vec<_> = kept.iter().filter(|content| !seen.contains_key(*content)).collect();
+    let named = lost.iter().map(|content| String::from_utf8_lossy(&content[..content.len().min(10)]));
+    let named: Vec<_> = named.collect();
+    assert!(
+        lost.is_empty(),
+        "{place:?}: {what}: lost {named:?} of {}; there is {:?}",
+        kept.len(),
+        seen.values()
+    );
 }
 
 async fn prepare(kernel: &Kernel, directories: &[&str]) {

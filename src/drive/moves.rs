@@ -120,22 +120,66 @@ impl Drive {
         self.forget_all_opened();
     }
 
-    /// Moves a directory back to where it was, or beside what has that name by now. What somebody else has moved on stays there.
+    /// Moves a directory back to where it was. Where that is gone, too, or no way leads there, it comes to the vault's own directory: that is always
+    /// within reach. What somebody else has moved on stays there.
     async fn undo_move(&self, moved: &Moved) -> Result<(), DriveError> {
-        let Moved { inode, from: (parent, name, from), to: (_, to), entry, node } = moved;
-        for name in std::iter::once(name.clone()).chain(conflict_names(name)) {
-            let back = cleartext_name(&name)?;
-            match from.move_here(self.remote.as_ref(), to, entry, node, &back, RenameHow::New).await {
-                Ok(entry) => {
-                    let place = Place::Vault { vault: Arc::clone(&from.vault), entry, node: node.clone() };
-                    return self.put_back(*inode, *parent, &name, place);
+        let Moved { inode, from: (parent, name, from), to: (_, to), entry, .. } = moved;
+        let (mut entry, mut to) = (entry.clone(), to.clone());
+        let mut back = vec![self.vault_around_directory(*parent)?];
+        if self.leads_there(*parent).await? {
+            back.push((*parent, from.clone()));
+        }
+        while let Some((parent, around)) = back.pop() {
+            match self.move_back(moved, (&to, &entry), &around, name).await? {
+                Some((moved_to, name)) => {
+                    let (entry, node) = (moved_to.clone(), moved.node.clone());
+                    let put = Place::Vault { vault: Arc::clone(&from.vault), entry, node };
+                    self.put_back(*inode, parent, &name, put)?;
+                    if self.leads_there(parent).await? {
+                        return Ok(());
+                    }
+                    (entry, to) = (moved_to, around);
                 }
+                // It is the place where it was that is gone.
+                None if self.remote.stat(&to.content().join(&entry.name)).await.is_ok() => {}
+                None => return Ok(()),
+            }
+        }
+        Err(DriveError::NotFound)
+    }
+
+    /// Moves a directory from one place to another, under the name that it had or beside what has that. `None` if one of both is gone.
+    async fn move_back(
+        &self,
+        moved: &Moved,
+        (to, entry): (&VaultDirectory, &Entry),
+        around: &VaultDirectory,
+        name: &OsStr,
+    ) -> Result<Option<(Entry, OsString)>, DriveError> {
+        for name in std::iter::once(name.to_owned()).chain(conflict_names(name)) {
+            let back = cleartext_name(&name)?;
+            match around.move_here(self.remote.as_ref(), to, entry, &moved.node, &back, RenameHow::New).await
+            {
+                Ok(entry) => return Ok(Some((entry, name))),
                 Err(error) if error.is_exists() => {}
-                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
         Err(DriveError::Exists)
+    }
+
+    /// The own directory of the vault around a directory.
+    fn vault_around_directory(&self, inode: Inode) -> Result<(Inode, VaultDirectory), DriveError> {
+        let nodes = self.tree.lock();
+        let mut at = inode;
+        while matches!(nodes.get(at)?.place, Place::Vault { .. }) {
+            at = nodes.get(at)?.parent;
+        }
+        match nodes.directory(at)? {
+            Directory::Vault(directory) => Ok((at, directory)),
+            Directory::Plain(_) => Err(DriveError::Stale),
+        }
     }
 
     fn put_back(&self, inode: Inode, parent: Inode, name: &OsStr, place: Place) -> Result<(), DriveError> {

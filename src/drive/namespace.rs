@@ -505,7 +505,7 @@ impl Drive {
                 Ok(entry)
             }
             Err(error) => {
-                if let Err(error) = to.unhide(remote, &hidden, old).await {
+                if let Err(error) = to.show_again(remote, &hidden, &name, old, old_node).await {
                     tracing::warn!(errno = error.errno(), "what was to be replaced stays out of sight");
                 }
                 Err(error)

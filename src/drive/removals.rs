@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Drive;
 use super::error::DriveError;
-use super::found::{Directory, Place, plain_name};
+use super::found::{Directory, Place, cleartext_name, plain_name};
 use super::lookup::Target;
 use super::parts::Part;
 use super::temporary;
@@ -223,7 +223,8 @@ impl Drive {
             }
             (Directory::Plain(path), _) => remote.remove(&path.join(&plain_name(name)?)).await?,
             (Directory::Vault(directory), Place::Vault { entry, node, .. }) if is_directory => {
-                return directory.remove_directory(remote, entry, node).await.map(Some);
+                let name = cleartext_name(name)?;
+                return directory.remove_directory(remote, &name, entry, node).await.map(Some);
             }
             (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
                 directory.remove_node(remote, entry, node).await?;

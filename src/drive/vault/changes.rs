@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use scaup_crypto::{CleartextName, DirectoryId, Listed};
@@ -30,7 +29,13 @@ impl VaultDirectory {
         mode: u16,
     ) -> Result<Found, DriveError> {
         let id = DirectoryId::random().map_err(|error| DriveError::Random(error.to_string()))?;
-        self.make_directory_with(remote, name, id, mode).await
+        let content = content_path(&self.root, &self.cryptor, &id);
+        let made = self.make_directory_with(remote, name, id, mode).await;
+        // Without an answer the node may be there all the same, and needs its content. Nobody else knows of it.
+        if made.as_ref().is_err_and(|error| !error.is_unanswered()) {
+            discard_directory(remote, &content).await;
+        }
+        made
     }
 
     /// Makes a directory with an id that it had before, if not for the first time. What is left of its content stays.
@@ -44,15 +49,16 @@ impl VaultDirectory {
         let content = content_path(&self.root, &self.cryptor, &id);
         let backup =
             self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
-        // Content that is there already is somebody's.
-        let is_new = AtomicBool::new(true);
         let fill = async {
-            match make_content(remote, &content, 0o700 | mode).await {
-                Err(RemoteError::Exists) => is_new.store(false, Ordering::Relaxed),
-                made => made?,
-            }
-            match write_small(remote, &content.join(&part("dirid.c9r")), &backup).await {
-                Err(RemoteError::Exists) if !is_new.load(Ordering::Relaxed) => {}
+            let made = make_content(remote, &content, 0o700 | mode).await;
+            let written = match made {
+                Ok(()) | Err(RemoteError::Exists) => {
+                    write_small(remote, &content.join(&part("dirid.c9r")), &backup).await
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match written {
+                Err(RemoteError::Exists) if made.is_err() => {}
                 written => written?,
             }
             if mode & 0o700 != 0o700 {
@@ -80,13 +86,7 @@ impl VaultDirectory {
                 let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node };
                 Ok(Found { name: name.as_str().into(), attributes, place })
             }
-            Err(error) => {
-                // Without an answer the node may be there all the same, and needs its content.
-                if is_new.load(Ordering::Relaxed) && !error.is_unanswered() {
-                    discard_directory(remote, &content).await;
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -247,11 +247,15 @@ impl VaultDirectory {
     pub(in crate::drive) async fn remove_directory(
         &self,
         remote: &dyn Remote,
+        name: &CleartextName,
         entry: &Entry,
         node: &VaultNode,
     ) -> Result<HiddenNode, DriveError> {
         let VaultNode::Directory(id) = node else {
-            // Its content can't be had, so nothing reachable is lost.
+            // Its content could not be had when it was looked at. It may be there by now: another machine makes directories again.
+            if self.has_content_by_now(remote, entry).await? {
+                return Err(DriveError::NotEmpty);
+            }
             return self.hide(remote, entry, node).await;
         };
         let content = content_path(&self.root, &self.cryptor, id);
@@ -267,7 +271,7 @@ impl VaultDirectory {
             // Without an answer it may be gone: a look tells. If nothing tells, it stays removed.
             Err(error) if error.is_unanswered() => match remote.stat(&content).await {
                 Ok(_) => {
-                    self.unhide(remote, &hidden, entry).await?;
+                    self.show_again(remote, &hidden, name, entry, node).await?;
                     return Err(error.into());
                 }
                 Err(RemoteError::NotFound) => {}
@@ -275,11 +279,27 @@ impl VaultDirectory {
             },
             // Somebody made a file in it meanwhile: the directory comes back.
             Err(error) => {
-                self.unhide(remote, &hidden, entry).await?;
+                self.show_again(remote, &hidden, name, entry, node).await?;
                 return Err(error.into());
             }
         }
         Ok(hidden)
+    }
+
+    /// Whether a node that is a directory names content that is there.
+    async fn has_content_by_now(&self, remote: &dyn Remote, entry: &Entry) -> Result<bool, DriveError> {
+        let path = self.content().join(&entry.name).join(&part("dir.c9r"));
+        let id = match remote.read_small(&path, DIRECTORY_ID_MAX).await {
+            Ok(id) => id,
+            Err(error) if error.is_unanswered() => return Err(error.into()),
+            Err(_) => return Ok(false),
+        };
+        let Ok(id) = DirectoryId::parse(&id) else { return Ok(false) };
+        match remote.stat(&content_path(&self.root, &self.cryptor, &id)).await {
+            Ok(_) => Ok(true),
+            Err(RemoteError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What lies in an empty directory's content, all of it to be removed with it. Nodes, and names that look like nodes but
@@ -366,7 +386,16 @@ impl VaultDirectory {
             }
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
                 self.copy_node(remote, &source_path, name, "dir.c9r", DIRECTORY_ID_MAX).await?;
-                from.hide(remote, source, node).await?.discard(remote).await;
+                match from.hide(remote, source, node).await {
+                    Ok(hidden) => hidden.discard(remote).await,
+                    Err(error) => {
+                        // Somebody else has moved it on meanwhile: one directory must not have two names.
+                        if error.is_not_found() {
+                            self.hide(remote, &target, node).await?.discard(remote).await;
+                        }
+                        return Err(error);
+                    }
+                }
             }
             VaultNode::Symlink => {
                 self.copy_node(remote, &source_path, name, "symlink.c9r", SYMLINK_FILE_MAX).await?;
@@ -456,14 +485,41 @@ impl VaultDirectory {
         Ok(HiddenNode { path, parts })
     }
 
-    /// Undoes [`Self::hide`].
-    pub(in crate::drive) async fn unhide(
+    /// Undoes [`Self::hide`]. Where somebody has taken the name meanwhile, a directory is shown beside what has it.
+    pub(in crate::drive) async fn show_again(
         &self,
         remote: &dyn Remote,
         hidden: &HiddenNode,
+        name: &CleartextName,
         entry: &Entry,
+        node: &VaultNode,
     ) -> Result<(), DriveError> {
-        Ok(remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await?)
+        let shown = remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await;
+        match (shown, node) {
+            (Err(RemoteError::Exists), VaultNode::Directory(id)) => {
+                self.show_beside(remote, name, id).await?;
+                hidden.discard(remote).await;
+                Ok(())
+            }
+            (shown, _) => Ok(shown?),
+        }
+    }
+
+    /// Names a directory as a conflicting copy of `name`.
+    async fn show_beside(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        id: &DirectoryId,
+    ) -> Result<(), DriveError> {
+        for copy in conflict_names(OsStr::new(name.as_str())) {
+            match self.make_node(remote, &cleartext_name(&copy)?, "dir.c9r", id.as_bytes()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(DriveError::Exists)
     }
 
     /// Removes for good what had `name` and was replaced, and which [`Self::hide`] took out of sight. A directory in which somebody made something
@@ -478,13 +534,7 @@ impl VaultDirectory {
         if let VaultNode::Directory(id) = node
             && !self.discard_content(remote, id).await?
         {
-            for copy in conflict_names(OsStr::new(name.as_str())) {
-                match self.make_node(remote, &cleartext_name(&copy)?, "dir.c9r", id.as_bytes()).await {
-                    Ok(_) => break,
-                    Err(error) if error.is_exists() => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            self.show_beside(remote, name, id).await?;
         }
         hidden.discard(remote).await;
         Ok(())
