@@ -8,11 +8,13 @@ mod support;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kernel::{Kernel, in_every_vault, mount};
 use scaup_fuse::Filesystem as _;
-use scaup_fuse::filesystem::{Entry, Inode, RenameMode};
+use scaup_fuse::filesystem::{Entry, Inode, Invalidate, RenameMode};
 use scaup_rig::need;
 use support::{Drive, shell};
 use tokio::time::Instant;
@@ -273,4 +275,84 @@ fn rsync_from_a_source_with_decomposed_names_removes_nothing_of_it() {
         assert_eq!(shell(&copy, &rsync), "", "{way}");
     }
     drive.unmount();
+}
+
+/// What the kernel was told to drop.
+#[derive(Default)]
+struct Dropped(Mutex<Vec<(Inode, String)>>);
+
+impl Dropped {
+    fn take(&self) -> Vec<(Inode, String)> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Invalidate for Dropped {
+    fn attributes(&self, _inode: Inode) {}
+
+    fn inode(&self, _inode: Inode) {}
+
+    fn entry(&self, parent: Inode, name: &OsStr) {
+        self.0.lock().unwrap().push((parent, name.to_str().unwrap().to_owned()));
+    }
+
+    fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async {})
+    }
+}
+
+#[test]
+fn the_kernel_drops_what_it_remembers_of_another_form_after_a_change() {
+    in_every_vault(async |place| {
+        let kernel = mount(&place.server(), place).await;
+        let dropped = Arc::new(Dropped::default());
+        kernel.drive.set_invalidator(dropped.clone());
+        let root = kernel.root().await.unwrap();
+        // For this letter stands the Kelvin sign, too.
+        let (letter, sign) = ("K", "\u{212a}");
+        let wanted = || vec![(root, letter.to_owned())];
+        kernel.save(sign, b"content").await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        kernel.unlink(sign).await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        kernel.mkdir(sign, 0o755).await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        kernel.rename(sign, "away", RenameMode::Replace).await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        kernel.rename("away", sign, RenameMode::Replace).await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        kernel.rmdir(sign).await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        kernel.symlink(sign, "target").await.unwrap();
+        assert_eq!(dropped.take(), wanted());
+        // A file takes along under its new name what the kernel believed of the old one.
+        kernel.save("old", b"content").await.unwrap();
+        for name in [FORMS[0].0, FORMS[0].1] {
+            kernel.rename("old", name, RenameMode::Replace).await.unwrap();
+            assert_eq!(dropped.take(), [(root, name.to_owned())]);
+            kernel.rename(name, "old", RenameMode::Replace).await.unwrap();
+            assert_eq!(dropped.take(), []);
+        }
+    });
+}
+
+#[test]
+fn locking_has_the_kernel_drop_the_form_that_was_asked_for() {
+    in_every_vault(async |place| {
+        let (composed, decomposed) = FORMS[0];
+        let kernel = mount(&place.server(), place).await;
+        let dropped = Arc::new(Dropped::default());
+        kernel.drive.set_invalidator(dropped.clone());
+        let root = kernel.root().await.unwrap();
+        kernel.save(composed, b"content").await.unwrap();
+        kernel.lookup(decomposed).await.unwrap();
+        kernel.drive.lock(&place.root()).await.unwrap();
+        let dropped = dropped.take();
+        for name in [composed, decomposed] {
+            assert!(dropped.contains(&(root, name.to_owned())), "{name}");
+        }
+        kernel.unlock().await;
+        let listed = kernel.list(kernel.root().await.unwrap()).await.unwrap();
+        assert_eq!(listed.first().map(|(name, _)| name.as_str()), Some(composed), "it is forgotten");
+    });
 }
