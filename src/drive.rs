@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod filesystem;
 mod forgetting;
+mod forms;
 mod found;
 mod handles;
 mod keptopen;

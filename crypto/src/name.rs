@@ -1,6 +1,7 @@
 //! Cleartext names, checked (section 5).
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::canonical_combining_class;
 
 /// A name as the mount shows it: NFC, not empty, not `.` or `..`, without `/` and NUL, at most 255 bytes.
 ///
@@ -53,6 +54,15 @@ impl CleartextName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether programs may well write the name in another way that [`parse`](Self::parse) brings into the same form: something in it
+    /// decomposes, or its marks may stand in another order. Single characters that stand for this one (the Kelvin sign for `K`) do not
+    /// count, or every name would have them.
+    #[must_use]
+    pub fn has_other_forms(&self) -> bool {
+        !self.0.is_ascii()
+            && (self.0.chars().any(|c| canonical_combining_class(c) != 0) || self.0.nfd().ne(self.0.chars()))
     }
 }
 

@@ -74,6 +74,9 @@ pub struct TimedAttributes {
     pub attributes: Attributes,
     /// How long they may be cached.
     pub ttl: Duration,
+    /// How long the kernel may believe that the name it asked for, or is told in a listing, stands for that inode. It is zero where
+    /// the name can change without the kernel's knowledge.
+    pub name_ttl: Duration,
 }
 
 /// The answer to a look-up of a name.

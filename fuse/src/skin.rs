@@ -146,7 +146,7 @@ fn opened_flags(opened: &Opened) -> FopenFlags {
 }
 
 fn entry(reply: ReplyEntry, timed: &TimedAttributes) {
-    reply.entry(&timed.ttl, &attr(&timed.attributes), Generation(0));
+    reply.entry_with_ttls(&timed.ttl, &timed.name_ttl, &attr(&timed.attributes), Generation(0));
 }
 
 fn set_time(time: TimeOrNow) -> SetTime {
@@ -369,7 +369,8 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
             opened,
         )| {
             let handle = FileHandle(opened.handle.0);
-            reply.created(&timed.ttl, &attr(&timed.attributes), Generation(0), handle, opened_flags(&opened));
+            let ttl = timed.ttl.min(timed.name_ttl);
+            reply.created(&ttl, &attr(&timed.attributes), Generation(0), handle, opened_flags(&opened));
         });
     }
 
@@ -526,7 +527,7 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
                             number,
                             at + DOTS,
                             name,
-                            &timed.ttl,
+                            &timed.ttl.min(timed.name_ttl),
                             &attr(&timed.attributes),
                             Generation(0),
                         );

@@ -14,6 +14,7 @@ use scaup_fuse::filesystem::{
 use super::Drive;
 use super::error::DriveError;
 use super::file::File;
+use super::forms::may_keep;
 use super::found::{Directory, Place};
 use super::parts::Part;
 use super::vault::VaultNode;
@@ -161,7 +162,7 @@ impl Drive {
     ) -> Result<T, DriveError> {
         if let Err(DriveError::Remote(_)) = &result {
             for &(parent, name) in names {
-                let name = self.shown_name(parent, name);
+                let name = self.kept_name(parent, name);
                 let mut nodes = self.tree.lock();
                 self.note_name(&mut nodes, parent, &name, None);
                 if let Ok(directory) = nodes.get_mut(parent) {
@@ -176,6 +177,9 @@ impl Drive {
             }
             self.listings.clear();
             self.forget_all_opened();
+        }
+        for &(parent, name) in names {
+            self.drop_other_form(parent, name);
         }
         match names.first() {
             Some(&(parent, _)) => self.reported(parent, result).await,
@@ -218,17 +222,24 @@ impl Drive {
     }
 
     /// For how long the kernel may believe that a name is missing that was looked for then: as long as what said so is believed here.
-    fn missing_for(&self, parent: Inode, looked: Instant) -> Duration {
+    fn missing_for(&self, parent: Inode, asked: &OsStr, looked: Instant) -> Duration {
+        if !self.kernel_may_keep(parent, asked) {
+            return Duration::ZERO;
+        }
         let nodes = self.tree.lock();
         let listed = nodes.get(parent).ok().and_then(|node| node.listing.as_ref()).map(|(listed, _)| *listed);
         let known = listed.filter(|&listed| self.is_believed(Some(listed))).unwrap_or(looked);
         self.options.attr_timeout.saturating_sub(known.elapsed())
     }
 
-    fn counted(&self, inode: Inode) -> Result<TimedAttributes, DriveError> {
+    /// Counts that the kernel got to know a node by the name that it `asked` for.
+    fn counted(&self, inode: Inode, parent: Inode, asked: &OsStr) -> Result<TimedAttributes, DriveError> {
+        let keeps = self.kernel_may_keep(parent, asked);
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
-        Ok(self.shown(inode, nodes.get(inode)?))
+        nodes.note_asked(parent, asked);
+        let shown = self.shown(inode, nodes.get(inode)?);
+        Ok(TimedAttributes { name_ttl: if keeps { shown.ttl } else { Duration::ZERO }, ..shown })
     }
 }
 
@@ -240,12 +251,11 @@ impl Filesystem for Drive {
             return Err(DriveError::NameTooLong);
         }
         let _names = self.namespace.read().await;
-        let name = self.shown_name(parent, name);
         let looked = Instant::now();
-        let found = self.find(parent, &name).await;
+        let found = self.find(parent, &self.kept_name(parent, name)).await;
         match self.reported(parent, found).await? {
-            Some(inode) => self.counted(inode).map(Entry::Found),
-            None => Ok(Entry::Missing(self.missing_for(parent, looked))),
+            Some(inode) => self.counted(inode, parent, name).map(Entry::Found),
+            None => Ok(Entry::Missing(self.missing_for(parent, name, looked))),
         }
     }
 
@@ -302,7 +312,7 @@ impl Filesystem for Drive {
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_directory(parent, name, mode).await;
-        self.counted(self.reported_change(made, &[(parent, name)]).await?)
+        self.counted(self.reported_change(made, &[(parent, name)]).await?, parent, name)
     }
 
     async fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
@@ -327,7 +337,7 @@ impl Filesystem for Drive {
         let _names = self.namespace.read().await;
         let target = std::os::unix::ffi::OsStrExt::as_bytes(target);
         let made = self.make_symlink(parent, name, target).await;
-        self.counted(self.reported_change(made, &[(parent, name)]).await?)
+        self.counted(self.reported_change(made, &[(parent, name)]).await?, parent, name)
     }
 
     async fn link(
@@ -338,7 +348,7 @@ impl Filesystem for Drive {
     ) -> Result<TimedAttributes, DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_link(inode, new_parent, new_name).await;
-        self.counted(self.reported_change(made, &[(new_parent, new_name)]).await?)
+        self.counted(self.reported_change(made, &[(new_parent, new_name)]).await?, new_parent, new_name)
     }
 
     async fn rename(
@@ -351,8 +361,9 @@ impl Filesystem for Drive {
     ) -> Result<(), DriveError> {
         // Only the path of a plain directory is part of other paths.
         let moves_paths = {
+            let kept = self.kept_name(parent, name);
             let nodes = self.tree.lock();
-            nodes.child(parent, name).and_then(|inode| nodes.get(inode).ok()).is_none_or(|node| {
+            nodes.child(parent, &kept).and_then(|inode| nodes.get(inode).ok()).is_none_or(|node| {
                 node.attributes.kind == RemoteKind::Directory && matches!(node.place, Place::Plain)
             })
         };
@@ -364,7 +375,9 @@ impl Filesystem for Drive {
             let _names = self.namespace.read().await;
             self.rename_node(parent, name, new_parent, new_name, mode).await
         };
-        self.reported_change(renamed, &[(parent, name), (new_parent, new_name)]).await
+        self.reported_change(renamed, &[(parent, name), (new_parent, new_name)]).await?;
+        self.note_renamed(new_parent, new_name);
+        Ok(())
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, DriveError> {
@@ -398,10 +411,11 @@ impl Filesystem for Drive {
     ) -> Result<(TimedAttributes, Opened), DriveError> {
         let _names = self.namespace.read().await;
         let made = self.make_file(parent, name, mode).await;
+        self.drop_other_form(parent, name);
         let (inode, file) = self.reported(parent, made).await?;
         // Closing it saves the new file, even if the program asked for a handle that only reads.
         let handle = self.handles.add_file(file, OpenFlags { write: true, ..flags });
-        Ok((self.counted(inode)?, Opened { handle, keep_cache: false }))
+        Ok((self.counted(inode, parent, name)?, Opened { handle, keep_cache: false }))
     }
 
     async fn read(
@@ -515,6 +529,7 @@ impl Filesystem for Drive {
         nodes.check_same_vault(inode, open.vault.as_ref())?;
         let mut entries = Vec::new();
         for found in open.from(from).take(NAMES_AT_ONCE) {
+            let name = nodes.listed_name(inode, &found.name);
             let attributes = if plus {
                 let gone = nodes.get(inode)?.has_lost(&found.name, open.opened);
                 let child = nodes.adopt(inode, found.clone(), open.asked)?;
@@ -523,12 +538,14 @@ impl Filesystem for Drive {
                     nodes.get_mut(child)?.fetched = None;
                 }
                 nodes.count_lookup(child)?;
-                self.shown(child, nodes.get(child)?)
+                let shown = self.shown(child, nodes.get(child)?);
+                let keeps = open.vault.is_none() || may_keep(&name);
+                TimedAttributes { name_ttl: if keeps { shown.ttl } else { Duration::ZERO }, ..shown }
             } else {
                 // The kernel takes only the number and the kind from here.
                 self.shown_found(nodes.number_for(inode, &found.name), &found)
             };
-            entries.push(DirectoryEntry { name: found.name, attributes });
+            entries.push(DirectoryEntry { name, attributes });
         }
         Ok(entries)
     }

@@ -85,6 +85,7 @@ impl Nodes<'_> {
     /// Forgets the names of all nodes of a vault that was locked, and what else of its cleartext they have; answers those that are left. Some
     /// stay for as long as a program has something open.
     pub(super) fn forget_names_of(&mut self, vault: &Arc<UnlockedVault>) -> Vec<Inode> {
+        self.forms_mut().forget_those_of(vault);
         let in_vault = self.nodes_mut().iter_mut().filter(|(_, node)| node.is_in(vault));
         let left = in_vault.map(|(&inode, node)| {
             node.forget_names();

@@ -11,7 +11,7 @@ use tokio::sync::RwLockWriteGuard;
 use super::bindings::Displacement;
 use super::error::DriveError;
 use super::file::{Backing, File, State};
-use super::found::{Directory, Found, Place, cleartext_name};
+use super::found::{Directory, Found, Place};
 use super::handles::OpenDirectory;
 use super::listings::Purpose;
 use super::lookahead::Sooner;
@@ -60,17 +60,7 @@ impl Drive {
         self.tree.directory(inode)
     }
 
-    /// A name as the directory shows it: vaults show and find NFC names whatever form was asked for.
-    pub(super) fn shown_name(&self, parent: Inode, name: &OsStr) -> OsString {
-        match self.tree.directory(parent) {
-            Ok(Directory::Vault(_)) => {
-                cleartext_name(name).map_or_else(|_| name.to_owned(), |name| OsString::from(name.as_str()))
-            }
-            _ => name.to_owned(),
-        }
-    }
-
-    /// Finds `name` in `parent`; `None` if there is no such name. In a vault `name` is in its shown form.
+    /// Finds `name` in `parent`; `None` if there is no such name. In a vault `name` is in NFC.
     pub(super) async fn find(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
         if self.is_in_trash(parent, name) {
             return Ok(None);
@@ -137,7 +127,7 @@ impl Drive {
         Ok(Some(inode))
     }
 
-    /// What `name` in `parent` stands for; `None` if there is no such name. In a vault `name` is in its shown form.
+    /// What `name` in `parent` stands for; `None` if there is no such name. In a vault `name` is in NFC.
     pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
         let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
         let nodes = self.tree.lock();
@@ -496,7 +486,7 @@ impl Drive {
             }
             _ => Duration::ZERO,
         };
-        TimedAttributes { attributes, ttl }
+        TimedAttributes { attributes, ttl, name_ttl: ttl }
     }
 
     /// What was found, before it is a node.
@@ -514,7 +504,7 @@ impl Drive {
             modified,
             changed: modified,
         };
-        TimedAttributes { attributes, ttl: Duration::ZERO }
+        TimedAttributes { attributes, ttl: Duration::ZERO, name_ttl: Duration::ZERO }
     }
 
     /// Where a node's permissions and times are kept on the server: on the ciphertext file, for directories on the content

@@ -24,7 +24,7 @@ use super::writeback::Make;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath, RenameHow};
 
 impl Drive {
-    /// Checks that a new name may be made in `parent`, and answers its shown form.
+    /// Checks that a new name may be made in `parent`, and returns it as the drive keeps it: in vaults in NFC.
     async fn new_name(&self, parent: Inode, name: &OsStr) -> Result<(Directory, OsString), DriveError> {
         self.check_writable(parent)?;
         if temporary::is_temporary(name.as_bytes()) || self.is_in_trash(parent, name) {
@@ -229,7 +229,7 @@ impl Drive {
             return Err(DriveError::Invalid);
         }
         self.check_writable(parent)?;
-        let name = self.shown_name(parent, name);
+        let name = self.kept_name(parent, name);
         let (to, new_name) = self.new_name(new_parent, new_name).await?;
         let from = self.directory(parent).await?;
         let source = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;

@@ -134,7 +134,7 @@ impl Drop for Removal {
 impl Drive {
     pub(super) async fn remove_file(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
         self.check_writable(parent)?;
-        let name = self.shown_name(parent, name);
+        let name = self.kept_name(parent, name);
         let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
         if target.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
@@ -171,7 +171,7 @@ impl Drive {
 
     pub(super) async fn remove_directory(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
         self.check_writable(parent)?;
-        let name = self.shown_name(parent, name);
+        let name = self.kept_name(parent, name);
         let target = self.target(parent, &name).await?.ok_or(DriveError::NotFound)?;
         if target.kind != RemoteKind::Directory {
             return Err(DriveError::NotADirectory);

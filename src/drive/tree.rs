@@ -12,6 +12,7 @@ use super::bindings::{Bindings, Displacement};
 use super::chunks::ContentId;
 use super::error::DriveError;
 use super::file::{Base, File, present};
+use super::forms::Forms;
 use super::found::{Directory, Found, Place, plain_name};
 use super::names::Names;
 use super::numbers;
@@ -271,6 +272,7 @@ pub(super) struct Tree {
 struct Inner {
     nodes: HashMap<Inode, Box<Node>>,
     bindings: Bindings,
+    forms: Forms,
 }
 
 /// The tree, locked.
@@ -287,7 +289,7 @@ impl Tree {
         let mut root = Node::new(Inode::ROOT, found, Instant::now());
         root.fetched = None;
         let nodes = HashMap::from([(Inode::ROOT, Box::new(root))]);
-        Self { nodes: Mutex::new(Inner { nodes, bindings: Bindings::default() }) }
+        Self { nodes: Mutex::new(Inner { nodes, bindings: Bindings::default(), forms: Forms::default() }) }
     }
 
     /// Locks the tree. Never held across an `await`.
@@ -317,6 +319,15 @@ impl Nodes<'_> {
 
     pub(super) fn bindings_mut(&mut self) -> &mut Bindings {
         &mut self.inner.bindings
+    }
+
+    /// The Unicode forms by which names in vaults were last asked for.
+    pub(super) fn forms(&self) -> &Forms {
+        &self.inner.forms
+    }
+
+    pub(super) fn forms_mut(&mut self) -> &mut Forms {
+        &mut self.inner.forms
     }
 
     pub(super) fn get(&self, inode: Inode) -> Result<&Node, DriveError> {
@@ -592,9 +603,11 @@ impl Nodes<'_> {
         let told = idle.into_iter().filter_map(|(_, inode)| {
             let node = self.nodes_mut().get_mut(&inode)?;
             node.to_be_forgotten = true;
-            Some((node.parent, node.name.clone()))
+            let (parent, name) = (node.parent, node.name.clone());
+            let other = self.inner.forms.other(parent, &name).map(OsStr::to_owned);
+            Some(other.into_iter().chain([name]).map(move |name| (parent, name)))
         });
-        told.collect()
+        told.flatten().collect()
     }
 
     /// The kernel forgets look-ups.
@@ -705,6 +718,9 @@ impl Nodes<'_> {
             node.changes.clear();
             let children: Vec<_> = node.children.drain().collect();
             for (name, child) in children {
+                if let Some(other) = self.inner.forms.other(at, &name) {
+                    gone.push((at, other.to_owned(), child));
+                }
                 gone.push((at, name, child));
                 directories.push(child);
                 if let Some(node) = self.nodes_mut().get_mut(&child) {

@@ -152,7 +152,8 @@ fn shifted(offset: u64, shift: i8) -> u64 {
 }
 
 impl Model {
-    fn key(&self, name: &str) -> String {
+    /// A name, or a path, as the server has it.
+    pub(crate) fn key(&self, name: &str) -> String {
         if self.place.is_vault() { name.nfc().collect() } else { name.to_owned() }
     }
 
