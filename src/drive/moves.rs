@@ -132,8 +132,11 @@ impl Drive {
         while let Some((parent, around)) = back.pop() {
             match self.move_back(moved, (&to, &entry), &around, name).await? {
                 Some((moved_to, name)) => {
-                    let (entry, node) = (moved_to.clone(), moved.node.clone());
-                    let put = Place::Vault { vault: Arc::clone(&from.vault), entry, node };
+                    let put = Place::Vault {
+                        vault: Arc::clone(&from.vault),
+                        entry: moved_to.clone(),
+                        node: moved.node.clone(),
+                    };
                     self.put_back(*inode, parent, &name, put)?;
                     if self.leads_there(parent).await? {
                         return Ok(());
