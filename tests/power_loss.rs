@@ -174,7 +174,8 @@ fn what_is_being_saved_meanwhile_is_there_once_it_was_synced() {
                 kernel.fsync(open).await
             };
             let (closed, synced) = futures::join!(kernel.close(other), later);
-            (closed.unwrap(), synced.unwrap());
+            closed.unwrap();
+            synced.unwrap();
             check(deed, "fsync during a save", &server, place).await;
         }
     });

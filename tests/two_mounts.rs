@@ -186,7 +186,7 @@ async fn program(kernel: &Kernel, mut dice: Dice, number: u8, steps: u64) -> Vec
 
 #[test]
 fn random_programs_on_two_mounts_lose_nothing_that_was_synced() {
-    let steps = from_environment("TWO_MOUNTS_STEPS", 2000);
+    let steps = from_environment("TWO_MOUNTS_STEPS", 600);
     let seed = from_environment("TWO_MOUNTS_SEED", 1);
     in_every_vault(async |place| {
         for game in 0..steps.div_ceil(100) {

@@ -108,7 +108,7 @@ impl State {
         let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
         is_in_vault
             && !self.backing.is_staged()
-            && self.stored_length % CHUNK_LEN > 0
+            && !self.stored_length.is_multiple_of(CHUNK_LEN)
             && number == self.stored_length / CHUNK_LEN
     }
 

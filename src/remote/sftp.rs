@@ -374,10 +374,11 @@ async fn rename_to_new(
         // The attempt that was cut did it.
         (None, Ok(_)) if again => return Ok(()),
         (Some(_), Ok(_)) => return Err(RemoteError::Exists),
-        (Some(_), Err(looked)) if looked.code() == Some(StatusCode::NoSuchFile) => {
-            if connection.names.posix_rename(from, to).await.is_ok() {
-                return Ok(());
-            }
+        (Some(_), Err(looked))
+            if looked.code() == Some(StatusCode::NoSuchFile)
+                && connection.names.posix_rename(from, to).await.is_ok() =>
+        {
+            return Ok(());
         }
         _ => {}
     }
