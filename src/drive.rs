@@ -3,6 +3,24 @@
 //! A request comes in through `filesystem`, finds its node in the `tree`, and from there its place on the server: a
 //! plain path, or one inside a vault (`vault`). Content goes through `file` and `writeback`, chunk by chunk
 //! (`codec`, `chunks`). The drive knows the server only as a [`Remote`] and never sees the kernel.
+//!
+//! What memory can answer waits for nobody: such a request takes none of the locks that are held across a wait for the server. These are the
+//! locks, in the order in which they are taken:
+//!
+//! | | lock | across waits for the server | what needs it |
+//! |-|------|-----------------------------|---------------|
+//! | 1 | `Drive::writers`, a permit | yes | a write while too much is unsent |
+//! | 2 | `Paths`, a hold | yes | work with a path; a move waits for those below it, and they for the move |
+//! | 3 | `File::state` | yes | work on one file's content; readers find it in `File::shown` meanwhile. Two at a time (a rename, locking a vault) in the order of their inodes |
+//! | 4 | `Removals`, a permit | yes | a removal that goes on behind its program |
+//! | 5 | `Drive::vaults` | no | |
+//! | 6 | `Paths`' own table | no | |
+//! | 7 | `Tree` | no | |
+//! | 8 | `Handles`, `OpenAhead`, then `Listings`; `KeptOpen`, `Removals`' own table, a vault's keys, `File::unsaved`, `File::shown` | no | |
+//! | 9 | `ChunkCache` | no | |
+//!
+//! Those from 5 on are never held across an `await`. Who has one takes none that stands before it. A second hold of `Paths` is taken only by a task of its
+//! own, which nobody with a hold waits for without another way on (`lookahead`).
 
 mod bindings;
 mod chunks;
@@ -28,9 +46,11 @@ mod namespace;
 mod openahead;
 mod opening;
 mod parts;
+mod paths;
 mod readahead;
 mod removals;
 mod segmented;
+mod shown;
 mod staged;
 mod start;
 mod status;
@@ -62,6 +82,7 @@ use keptopen::KeptOpen;
 use listings::Listings;
 use location::Location;
 use openahead::OpenAhead;
+use paths::{PathHold, Paths};
 use readahead::{Ahead, Readers};
 use removals::Removals;
 use tree::{Nodes, Tree};
@@ -88,6 +109,9 @@ const GROWS_FOR: Duration = Duration::from_secs(30);
 
 /// How often content that waits is looked after.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Writes that are worked on at a time while too much waits to be sent. The others wait with the bytes of their requests.
+const WRITERS_MAX: usize = 64;
 
 /// How a drive presents what is on the server.
 #[derive(Debug, Clone)]
@@ -150,9 +174,10 @@ pub struct Drive {
     ending: AtomicBool,
     /// Itself, for what goes on after a request was answered.
     me: Weak<Self>,
-    /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
-    /// whatever works with a path.
-    namespace: tokio::sync::RwLock<()>,
+    /// Who may have its writes taken while too much waits to be sent: a chunk of each is in memory three times then.
+    writers: tokio::sync::Semaphore,
+    /// Which paths are worked with, so that none of them moves meanwhile.
+    paths: Paths,
 }
 
 impl Drive {
@@ -184,7 +209,8 @@ impl Drive {
             listed: Arc::default(),
             ending: AtomicBool::new(false),
             me: Weak::clone(me),
-            namespace: tokio::sync::RwLock::new(()),
+            writers: tokio::sync::Semaphore::new(WRITERS_MAX),
+            paths: Paths::default(),
         });
         drive.bound_names();
         tokio::spawn(forgetting::forget_what_is_too_much(Arc::downgrade(&drive), Arc::clone(&drive.listed)));
@@ -247,7 +273,7 @@ impl Drive {
     }
 
     async fn save(&self, file: &File, durable: bool, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([file.inode]).await;
         match file.commit_if(self, durable, wanted).await {
             Ok(()) => self.close_if_unused(file.inode),
             Err(error) => self.report(file.inode, "unsaved", &error),
@@ -298,6 +324,17 @@ impl Drive {
             counters: Arc::clone(&self.counters),
             goes_last: self.options.has(Part::Priorities),
         }
+    }
+
+    /// Keeps the paths of nodes as they are until the result is dropped.
+    async fn hold_paths(&self, inodes: impl Into<Vec<Inode>>) -> PathHold<'_> {
+        self.paths.hold(&self.tree, inodes).await
+    }
+
+    /// The same for a name in a directory.
+    async fn hold_name(&self, parent: Inode, name: &OsStr) -> PathHold<'_> {
+        let named = self.tree.lock().child(parent, name);
+        self.hold_paths([parent, named.unwrap_or(parent)]).await
     }
 
     /// Where the content of a file lies now.

@@ -61,6 +61,7 @@ impl File {
         if self.is_unlinked() || self.unsaved().is_some_and(|unsaved| !wanted(&unsaved)) {
             return Ok(());
         }
+        let _shown = self.show(&state);
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
         let failed = state.tell_failure();
@@ -195,7 +196,7 @@ impl File {
         if is_small {
             state.stored_length = state.length;
             for (number, chunk) in std::mem::take(&mut state.dirty) {
-                drive.cache.put(state.key(number), Bytes::from(chunk));
+                drive.cache.put(state.key(number), chunk);
             }
         }
         if looked.elapsed() > SEEN_JUST_NOW {
@@ -250,6 +251,7 @@ impl File {
             return Ok(state);
         }
         let Some(Attempt { copy, base }) = staged.attempt() else { return Ok(state) };
+        let _shown = self.show(&state);
         let mut location = drive.location(self.inode)?;
         if let Some(copy) = &copy {
             location = location.renamed(copy)?;

@@ -11,7 +11,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::RwLockWriteGuard;
 
 use super::Drive;
 use super::chunks::ContentId;
@@ -19,6 +20,7 @@ use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State};
 use super::location::Location;
+use super::paths::PathHold;
 use super::staged::StagedFile;
 use super::uploader::{Acknowledgement, Uploader};
 use crate::remote::{RemoteError, RemoteSetAttributes};
@@ -98,7 +100,7 @@ impl State {
         }
         self.reach = self.reach.max(number * CHUNK_LEN + chunk.len() as u64);
         self.uncommitted = true;
-        self.dirty.entry(number).or_insert_with(|| chunk.to_vec());
+        self.dirty.entry(number).or_insert_with(|| chunk.clone());
     }
 
     /// Cuts the server's file where it reaches beyond `length` bytes of cleartext.
@@ -125,6 +127,35 @@ impl File {
         stage(drive, location, mode, None, make).await
     }
 
+    /// The state for writing, and a hold of the file's path where that is needed: where the server's file has to be looked at before anything is
+    /// sent. New content, and what stays here for now, needs none: it is taken whatever is moved meanwhile.
+    async fn settled_for_writing<'a>(
+        &'a self,
+        drive: &'a Drive,
+        offset: Option<u64>,
+        length: usize,
+    ) -> Result<(Option<PathHold<'a>>, RwLockWriteGuard<'a, State>), DriveError> {
+        let state = self.state.write().await;
+        let is_settled = state.backing.staged().is_none_or(|staged| staged.attempt().is_none());
+        let looks = match &state.backing {
+            Backing::Staged { .. } => false,
+            Backing::Stored { .. } if state.compared || self.is_unlinked() => false,
+            Backing::Stored { .. } => {
+                let offset = offset.unwrap_or(state.length);
+                let chunks = (offset % CHUNK_LEN + length as u64).div_ceil(CHUNK_LEN);
+                let dirty = state.dirty.len() as u64 + chunks;
+                offset > state.length || dirty >= SEND_AT_CHUNKS as u64 || drive.is_crowded()
+            }
+        };
+        if is_settled && !looks {
+            return Ok((None, state));
+        }
+        // Paths are held before states.
+        drop(state);
+        let paths = drive.hold_paths([self.inode]).await;
+        Ok((Some(paths), self.settled(drive).await?))
+    }
+
     /// Writes `data` at `offset`, or at the end.
     pub(super) async fn write(
         &self,
@@ -132,7 +163,7 @@ impl File {
         offset: Option<u64>,
         mut data: Bytes,
     ) -> Result<(), DriveError> {
-        let mut state = self.settled(drive).await?;
+        let (_paths, mut state) = self.settled_for_writing(drive, offset, data.len()).await?;
         // Told before anything is taken: who appends would not know how much was.
         self.collect(drive, &mut state);
         state.tell_failure()?;
@@ -177,6 +208,7 @@ impl File {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(drive).await?;
+        let _shown = self.show(&state);
         if length == 0 {
             self.drop_content(drive, &mut state, named).await?;
         } else if length < state.length {
@@ -195,6 +227,7 @@ impl File {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(drive).await?;
+        let _shown = self.show(&state);
         if length > state.length {
             self.grow(drive, &mut state, length).await?;
             self.note_written(&state);
@@ -216,6 +249,7 @@ impl File {
     /// Sets the permission bits of content that has no name yet; answers whether it was such.
     pub(super) async fn set_staged_mode(&self, drive: &Drive, new_mode: u16) -> Result<bool, DriveError> {
         let state = self.settled(drive).await?;
+        let _shown = self.show(&state);
         let Backing::Staged { file, .. } = &state.backing else { return Ok(false) };
         file.set_mode(new_mode).await?;
         Ok(true)
@@ -230,6 +264,7 @@ impl File {
         let state = self.settled(drive).await?;
         let set = RemoteSetAttributes { owner: Some(owner), ..RemoteSetAttributes::default() };
         let staged = state.backing.is_staged();
+        let _shown = self.show(&state);
         if staged {
             state.backing.file().set_attributes(set).await?;
         }
@@ -398,7 +433,7 @@ impl File {
                 self.chunks(drive, state, whole_chunks..=whole_chunks).await?.pop().unwrap_or_default();
             let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
             let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
-            Some(last.to_vec())
+            Some(Bytes::copy_from_slice(last))
         } else {
             None
         };
@@ -433,6 +468,7 @@ impl File {
     /// Extends with zeros: encrypted ones in a vault, whose format has no holes; a hole outside.
     async fn grow(&self, drive: &Drive, state: &mut State, length: u64) -> Result<(), DriveError> {
         let codec = Arc::clone(state.codec()?);
+        let _shown = self.show(state);
         if codec.header_len() == 0 {
             if !state.backing.is_staged() && !self.is_unlinked() {
                 let location = drive.location(self.inode)?;
@@ -510,10 +546,12 @@ impl File {
             let length = usize::try_from(state.chunk_len(number)).unwrap_or(usize::MAX);
             let covers_all = within == 0 && piece.len() >= length;
             if !covers_all && !state.dirty.contains_key(&number) {
+                let _shown = self.show(state);
                 let old = self.chunks(drive, state, number..=number).await?.pop().unwrap_or_default();
-                state.dirty.insert(number, old.to_vec());
+                state.dirty.insert(number, old);
             }
-            let chunk = state.dirty.entry(number).or_default();
+            // Copied only if somebody is reading it.
+            let mut chunk = BytesMut::from(state.dirty.remove(&number).unwrap_or_default());
             let end = within + piece.len();
             if chunk.len() < end {
                 chunk.resize(end, 0);
@@ -521,6 +559,7 @@ impl File {
             if let Some(target) = chunk.get_mut(within..end) {
                 target.copy_from_slice(piece);
             }
+            state.dirty.insert(number, chunk.freeze());
             at += piece.len() as u64;
             state.length = state.length.max(at);
             rest = after;
@@ -534,6 +573,7 @@ impl File {
         if state.failed.is_some() || (state.dirty.len() < SEND_AT_CHUNKS && !drive.is_crowded()) {
             return Ok(());
         }
+        let _shown = self.show(state);
         if !state.backing.is_staged() && !self.is_unlinked() {
             let location = drive.location(self.inode)?;
             self.compare(drive, state, &location).await?;
@@ -561,7 +601,7 @@ impl File {
             state.header_unsent &= numbers.start > 0;
             for number in numbers.clone() {
                 let Some(chunk) = state.dirty.remove(&number) else { continue };
-                state.sending.insert(number, Bytes::from(chunk));
+                state.sending.insert(number, chunk);
                 drive.counters.count_encrypted();
             }
             let file = state.backing.file();
@@ -573,7 +613,16 @@ impl File {
     /// Takes the acknowledgements that have arrived.
     pub(super) fn collect(&self, drive: &Drive, state: &mut State) {
         while let Some(acknowledgement) = state.uploader.as_mut().and_then(Uploader::try_next) {
-            acknowledge(drive, state, acknowledgement);
+            self.acknowledge(drive, state, acknowledgement);
+        }
+    }
+
+    fn acknowledge(&self, drive: &Drive, state: &mut State, acknowledgement: Acknowledgement) {
+        let numbers = acknowledgement.0.clone();
+        let arrived = acknowledgement.1.is_ok();
+        acknowledge(drive, state, acknowledgement);
+        if arrived {
+            self.note_arrived(state, numbers);
         }
     }
 
@@ -583,7 +632,7 @@ impl File {
             None => None,
         };
         match next {
-            Some(acknowledgement) => acknowledge(drive, state, acknowledgement),
+            Some(acknowledgement) => self.acknowledge(drive, state, acknowledgement),
             // The stream broke: everything that was under way is dirty again.
             None => {
                 for (number, chunk) in std::mem::take(&mut state.sending) {
