@@ -225,6 +225,20 @@ pub(super) struct File {
 pub(super) struct Unsent {
     bytes: AtomicU64,
     files: AtomicU64,
+    /// Bytes of the writes that are being taken, and are not counted as unsent yet.
+    being_taken: AtomicU64,
+}
+
+/// Room for the bytes of one write, until that is taken.
+pub(super) struct Reservation<'a> {
+    unsent: &'a Unsent,
+    bytes: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.unsent.being_taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Unsent {
@@ -234,6 +248,13 @@ impl Unsent {
 
     pub(super) fn files(&self) -> u64 {
         self.files.load(Ordering::Relaxed)
+    }
+
+    /// Room for so many more bytes, if no more than `most` are unsent then: any number of programs may write at the same moment.
+    pub(super) fn reserve(&self, bytes: u64, most: u64) -> Option<Reservation<'_>> {
+        let before = self.being_taken.fetch_add(bytes, Ordering::Relaxed);
+        let reservation = Reservation { unsent: self, bytes };
+        (self.bytes() + before + bytes <= most).then_some(reservation)
     }
 
     fn change_bytes(&self, before: u64, now: u64) {

@@ -506,10 +506,13 @@ impl Filesystem for Drive {
     ) -> Result<u32, DriveError> {
         let open = self.handles.file(handle)?;
         let offset = (!appends).then_some(offset);
-        // Where there is room, nobody waits for those who wait. It is never closed.
-        let _turn = if self.is_crowded() { self.writers.acquire().await.ok() } else { None };
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
-        let written = open.file.write(self, offset, data).await;
+        let reserved =
+            if self.is_crowded() { None } else { self.unsent.reserve(length.into(), self.unsent_max()) };
+        // Where there is room, nobody waits for those who wait. It is never closed.
+        let _turn = if reserved.is_none() { self.writers.acquire().await.ok() } else { None };
+        // Boxed: what taking it needs is not held by those who wait.
+        let written = Box::pin(open.file.write(self, offset, data)).await;
         self.reported(inode, written).await?;
         Ok(length)
     }
