@@ -644,13 +644,16 @@ impl Read {
 
     async fn done(self) -> Result<Bytes, DriveError> {
         let Self { chunks, from, wanted } = self;
-        let whole = match <[Part; 1]>::try_from(chunks) {
-            Ok([only]) => only.done().await?,
+        let mut done = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            done.push(chunk.done().await?);
+        }
+        // Only now: there may be many who wait.
+        let whole = match <[Bytes; 1]>::try_from(done) {
+            Ok([only]) => only,
             Err(chunks) => {
                 let mut joined = BytesMut::with_capacity(from + wanted);
-                for chunk in chunks {
-                    joined.extend_from_slice(&chunk.done().await?);
-                }
+                chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk));
                 joined.freeze()
             }
         };
