@@ -1,7 +1,7 @@
 //! Mounting by an automount, as `x-systemd.automount` in fstab(5) has it done: autofs keeps everybody waiting who goes to the mount point, and
 //! the program that is to mount there must not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod support;
 
