@@ -41,8 +41,11 @@ mod lookahead;
 mod lookup;
 mod marker_files;
 mod modes;
+mod moves;
 mod names;
 mod namespace;
+mod numbers;
+mod off_disk;
 mod openahead;
 mod opening;
 mod parts;
@@ -81,6 +84,7 @@ use handles::Handles;
 use keptopen::KeptOpen;
 use listings::Listings;
 use location::Location;
+use off_disk::OffDisk;
 use openahead::OpenAhead;
 use paths::{PathHold, Paths};
 use readahead::{Ahead, Readers};
@@ -168,6 +172,8 @@ pub struct Drive {
     /// What programs wrote and the server does not have.
     unsent: Arc<Unsent>,
     removals: Arc<Removals>,
+    /// Where the server may have names in its memory only.
+    off_disk: OffDisk,
     /// Tells that names were listed.
     listed: Arc<Notify>,
     /// Whether the mount is about to end.
@@ -206,6 +212,7 @@ impl Drive {
             mountpoint: OnceLock::new(),
             unsent: Arc::default(),
             removals: Arc::default(),
+            off_disk: OffDisk::default(),
             listed: Arc::default(),
             ending: AtomicBool::new(false),
             me: Weak::clone(me),
@@ -267,14 +274,19 @@ impl Drive {
     async fn save_all_that(&self, wanted: impl Fn(&UnsavedContent) -> bool + Copy + Send) -> Unsaved {
         let files = self.tree.lock().files();
         // All at once: over a lost connection each may wait as long as all together.
-        let saved = files.iter().map(|file| self.save(file, true, wanted));
+        let saved = files.iter().map(|file| self.save(file, wanted));
         futures::join!(futures::future::join_all(saved), self.removals.all_done());
-        self.unsaved()
+        self.put_all_names_on_disk().await;
+        Unsaved { off_disk: self.off_disk(), ..self.unsaved() }
     }
 
-    async fn save(&self, file: &File, durable: bool, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
+    async fn save(&self, file: &File, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
         let _paths = self.hold_paths([file.inode]).await;
-        match file.commit_if(self, durable, wanted).await {
+        let saved = async {
+            file.commit_if(self, wanted).await?;
+            file.put_on_disk().await
+        };
+        match saved.await {
             Ok(()) => self.close_if_unused(file.inode),
             Err(error) => self.report(file.inode, "unsaved", &error),
         }
@@ -284,8 +296,13 @@ impl Drive {
     async fn save_what_waits(&self) {
         let files = self.tree.lock().files();
         let is_due = |unsaved: &UnsavedContent| unsaved.waited() >= SAVE_AFTER && unsaved.is_whole(GROWS_FOR);
-        let due = files.iter().filter(|file| file.unsaved().as_ref().is_some_and(is_due));
-        futures::future::join_all(due.map(|file| self.save(file, false, is_due))).await;
+        // What changed inside files that are open is put on the disk when somebody asks for that.
+        let is_closed = |file: &File| self.tree.lock().get(file.inode).is_ok_and(|node| node.opens == 0);
+        let due = files.iter().filter(|file| {
+            file.unsaved().as_ref().is_some_and(is_due) || (file.is_off_disk() && is_closed(file))
+        });
+        futures::future::join_all(due.map(|file| self.save(file, is_due))).await;
+        self.put_some_names_on_disk().await;
     }
 
     /// Whether so much is unsent that writers have to wait.
@@ -377,7 +394,7 @@ impl Drive {
         let found = Found { name: node.name.clone(), attributes: node.attributes, place: node.place.clone() };
         let (parent, name) = (node.parent, node.name.clone());
         let is_there_again = nodes.note_there(inode);
-        self.note_name(&mut nodes, parent, &name, Some(found));
+        self.believe_name(&mut nodes, parent, &name, Some(found));
         drop(nodes);
         // The kernel may have been told that there is no such name.
         if is_there_again && let Some(invalidate) = self.invalidate.get() {
@@ -385,8 +402,16 @@ impl Drive {
         }
     }
 
-    /// Notes that this mount added, changed or removed a name: everything that is known of the directory stays true.
+    /// Notes that this mount added or removed a name.
     fn note_name(&self, nodes: &mut Nodes<'_>, parent: Inode, name: &OsStr, found: Option<Found>) {
+        if let Ok(directory) = nodes.directory(parent) {
+            self.off_disk.note(directory.path());
+        }
+        self.believe_name(nodes, parent, name, found);
+    }
+
+    /// What this mount knows of a name is as new as can be: everything else that is known of the directory stays true.
+    fn believe_name(&self, nodes: &mut Nodes<'_>, parent: Inode, name: &OsStr, found: Option<Found>) {
         nodes.note_name(parent, name, found);
         if let Ok(directory) = nodes.directory(parent) {
             self.listings.forget(&directory.path());
@@ -466,7 +491,7 @@ impl Drive {
     fn close_if_unused(&self, inode: Inode) {
         let mut nodes = self.tree.lock();
         let Ok(node) = nodes.get_mut(inode) else { return };
-        if node.opens == 0 && !node.is_unsaved() {
+        if node.opens == 0 && !node.is_unsaved() && !node.is_off_disk() {
             node.file = None;
             if node.missing {
                 nodes.detach(inode);

@@ -197,6 +197,9 @@ pub struct RemoteEntry {
     pub attributes: RemoteAttributes,
 }
 
+/// What a new directory inherits from the one around it, so that the group of what is made in it is the same.
+const SET_GID: u16 = 0o2000;
+
 /// How to open a file on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteOpen {
@@ -207,6 +210,18 @@ pub enum RemoteOpen {
     /// A new file, for reading and writing, with these permission bits less those that the server's umask takes; fails with
     /// [`RemoteError::Exists`] if the name is taken.
     CreateNew(u16),
+    /// The same with the permissions that the server gives to new files: what its umask leaves.
+    CreateByUmask,
+}
+
+/// What a rename does with a name that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameHow {
+    /// It replaces what has the name, as rename(2) does (`posix-rename@openssh.com`).
+    Replace,
+    /// It fails with [`RemoteError::Exists`]. OpenSSH's RENAME looks and renames in one step where a file is renamed, and in two where a
+    /// directory is. Other servers' RENAME may replace a file, so the caller looks first.
+    New,
 }
 
 /// Room on the road for content that nobody waits for yet. It counts as taken until this and its clones are dropped.
@@ -272,6 +287,9 @@ pub enum RemoteError {
     /// The server's file system is read-only.
     #[error("read-only on the server")]
     ReadOnly,
+    /// Two places lie on different file systems of the server, so nothing can be moved or linked from one to the other.
+    #[error("on another file system of the server")]
+    OtherFileSystem,
     /// A name or path is too long for the server.
     #[error("name too long for the server")]
     NameTooLong,
@@ -366,14 +384,19 @@ pub trait Remote: Send + Sync + 'static {
     }
     /// Changes attributes; a link in the last place is not followed where the server allows that.
     async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError>;
-    /// Makes a directory.
+    /// Makes a directory with these permission bits. What it inherits from the directory around it (set-gid, and with
+    /// that the group of what is made in it) stays.
     async fn mkdir(&self, path: &RemotePath, mode: u16) -> Result<(), RemoteError>;
+    /// Makes a directory with the permissions that the server gives to new ones: what its umask leaves.
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Removes an empty directory.
     async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Removes a name that is not a directory.
     async fn remove(&self, path: &RemotePath) -> Result<(), RemoteError>;
-    /// Renames, replacing what `to` names as rename(2) does (`posix-rename@openssh.com`).
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError>;
+    /// Renames; `how` says what happens where `to` is taken.
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError>;
+    /// Waits until the server has the names in the directory `path` on its disk. Returns at once where the server can't be asked for that.
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError>;
     /// Makes the symbolic link `path` with the content `target`.
     async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError>;
     /// Reads a symbolic link.

@@ -271,6 +271,39 @@ fn every_message_cut(place: Place, applied: bool) {
     }
 }
 
+/// The connection is cut at each message, and the server loses its power: of what it was not asked to put on its disk, anything may be gone.
+fn every_message_cut_and_power_lost(place: Place) {
+    for deed in DEEDS {
+        runtime().block_on(async {
+            let (server, before, after, messages) = stage(place, deed, true).await;
+            for n in 0..=messages.len() {
+                for kept in 0..4 {
+                    let server = server.fork();
+                    let kernel = mount_and_look(&server, place).await;
+                    kernel.remote.fault_at(n, Fault::Cut { applied: true });
+                    let done = (deed.deed)(&kernel).await;
+                    // The first draw is about names, and the others are about files.
+                    let mut drawn = 0;
+                    server.power_loss(|| {
+                        drawn += 1;
+                        if drawn == 1 { kept & 1 > 0 } else { kept & 2 > 0 }
+                    });
+                    let what = format!("cut at message {n}, power lost, {kept} kept, {done:?}");
+                    let seen = seen_by_another(&server, place).await;
+                    check(deed, &what, &seen, &before, &after);
+                    // These mounts wait for the disk where a program closes a file.
+                    let saves = ["save", "replace", "change", "append"]
+                        .iter()
+                        .any(|word| deed.name.starts_with(word));
+                    if done.is_ok() && saves {
+                        check(deed, &format!("{what}, though it went well"), &seen, &after, &after);
+                    }
+                }
+            }
+        });
+    }
+}
+
 /// Whether a server can answer so to such a message: only what takes room can lack it.
 fn can_answer(error: &RemoteError, (kind, path): &(MessageKind, RemotePath)) -> bool {
     use MessageKind as Kind;
@@ -595,6 +628,16 @@ fn what_a_full_server_took_in_part_is_cut_off_again() {
 fn a_cut_leaves_old_or_new_in_a_plain_place() {
     every_message_cut(Place::Plain, true);
     every_message_cut(Place::Plain, false);
+}
+
+#[test]
+fn a_power_loss_at_any_message_leaves_old_or_new_in_a_plain_place() {
+    every_message_cut_and_power_lost(Place::Plain);
+}
+
+#[test]
+fn a_power_loss_at_any_message_leaves_old_or_new_in_a_vault() {
+    every_message_cut_and_power_lost(Place::Gcm);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod adversary;
 mod attacker;
 #[path = "hostile_mount/dice.rs"]
 mod dice;
+#[path = "hostile_mount/found.rs"]
+mod found;
 mod kernel;
 #[path = "hostile_mount/on_server.rs"]
 mod on_server;

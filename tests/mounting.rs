@@ -1,14 +1,18 @@
-//! What mounting costs: round trips from the command to the first listing.
+//! Mounting: what it costs, from the command to the first listing, and what the system shows of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use scaup_rig::{Fixture, Proxy, Sshd};
-use support::{PASSWORD, scaup};
+use scaup_rig::{Fixture, Proxy, Sshd, need, run};
+use support::{PASSWORD, said, scaup};
 
 /// Longer than the pauses between messages that don't wait for each other.
 const QUIET: Duration = Duration::from_millis(150);
@@ -61,4 +65,54 @@ fn a_directory_is_there_after_few_round_trips() {
 #[test]
 fn a_vault_adds_the_reading_of_its_files_and_no_more() {
     takes_at_most(TO_THE_LANES + UNLOCKING + VAULTS_LISTING, true);
+}
+
+/// Runs the program as a user who mounts with `fusermount3`, as nearly everybody does.
+fn as_user(sshd: &Sshd, program: &Path, arguments: &[&OsStr]) -> Output {
+    let user = fs::metadata(sshd.home()).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([
+        format!("--reuid={}", user.uid()),
+        format!("--regid={}", user.gid()),
+        "--clear-groups".to_owned(),
+    ]);
+    command.arg(program).args(arguments).current_dir(sshd.home());
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", sshd.home())
+        .env("XDG_RUNTIME_DIR", sshd.home());
+    command.output().unwrap()
+}
+
+#[test]
+fn a_comma_or_a_backslash_in_a_targets_path_is_shown_and_no_option() {
+    need(&[("setpriv", "util-linux"), ("findmnt", "util-linux")]);
+    let sshd = Sshd::key_only().start();
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Users may not be let into the directory that it was built in.
+    let program = place.path().join("scaup");
+    fs::copy(env!("CARGO_BIN_EXE_scaup"), &program).unwrap();
+    let at = sshd.home().join("mnt");
+    for name in ["Smith, Jones", "a,b", ",noexec", r"back\slash", r"both\,noexec", "plain"] {
+        let target = sshd.home().join(name);
+        fs::create_dir_all(&target).unwrap();
+        sshd.give(&target);
+        let mounted = as_user(
+            &sshd,
+            &program,
+            &["mount".as_ref(), target.as_ref(), at.as_ref(), "--no-vaults".as_ref()],
+        );
+        assert!(mounted.status.success(), "{name}: {}", said(&mounted));
+        let shown = |column: &str| {
+            let shown = run(Command::new("findmnt").args(["-n", "-o", column]).arg(&at));
+            String::from_utf8(shown.stdout).unwrap().trim_end().to_owned()
+        };
+        let (source, options) = (shown("SOURCE"), shown("OPTIONS"));
+        let unmounted = as_user(&sshd, &program, &["unmount".as_ref(), at.as_ref()]);
+        assert!(unmounted.status.success(), "{name}: {}", said(&unmounted));
+        assert_eq!(source, target.to_str().unwrap());
+        assert!(!options.split(',').any(|option| option == "noexec"), "{name}: {options}");
+    }
 }

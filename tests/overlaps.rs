@@ -223,6 +223,95 @@ fn what_somebody_saves_while_what_is_to_replace_it_is_on_its_way_is_kept() {
     });
 }
 
+/// Two mounts whose messages overlap in one way or another.
+async fn two_mounts(server: &MemoryServer, place: Place, seed: u64) -> [Kernel; 2] {
+    let two = [mount(server, place).await, mount(server, place).await];
+    for (kernel, seed) in two.iter().zip([seed, seed + 100]) {
+        let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
+        kernel.remote.set_delay(Some(Delay { least, most, seed }));
+    }
+    two
+}
+
+fn version(number: u8) -> Vec<u8> {
+    pattern(number, CHUNK + usize::from(number))
+}
+
+/// Fails unless exactly these contents are there, each once.
+async fn all_are_kept(server: &MemoryServer, place: Place, mut wanted: Vec<Vec<u8>>, what: &str) {
+    let mut kept = contents(server, place).await;
+    kept.sort();
+    wanted.sort();
+    assert!(kept == wanted, "{place:?}, {what}: {:?}", kept.iter().map(Bytes::len).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_two_make_under_one_name_at_the_same_moment_is_kept_twice() {
+    in_every_place(async |place| {
+        for (name, seed) in (0..12).flat_map(|seed| [("new", seed), ("a new name that is shortened", seed)]) {
+            let server = place.server();
+            let two = two_mounts(&server, place, seed).await;
+            let (one, other) = (version(1), version(2));
+            let saved = futures::join!(two[0].save(name, &one), two[1].save(name, &other));
+            assert_eq!(saved, (Ok(()), Ok(())), "{place:?}, {name}, {seed}");
+            all_are_kept(&server, place, vec![one, other], &format!("{name}, {seed}")).await;
+        }
+    });
+}
+
+#[test]
+fn conflicts_of_two_in_the_same_second_are_both_kept() {
+    in_every_place(async |place| {
+        for seed in 0..12 {
+            let server = place.server();
+            mount(&server, place).await.save("file", &old()).await.unwrap();
+            let two = two_mounts(&server, place, seed).await;
+            let mut opened = Vec::new();
+            for kernel in &two {
+                opened.push(kernel.open("file", READ_WRITE).await.unwrap());
+            }
+            save_elsewhere(&server, place).await;
+            let save = async |number: usize| {
+                let (kernel, open) = (&two[number], opened[number]);
+                kernel.truncate_open(open, 0).await?;
+                kernel.write(open, 0, &version(number as u8)).await?;
+                kernel.close(open).await
+            };
+            let saved = futures::join!(save(0), save(1));
+            assert_eq!(saved, (Ok(()), Ok(())), "{place:?}, {seed}");
+            all_are_kept(&server, place, vec![version(0), version(1), theirs()], &format!("{seed}")).await;
+        }
+    });
+}
+
+#[test]
+fn of_two_that_move_to_a_free_name_at_the_same_moment_none_replaces_the_other() {
+    in_every_place(async |place| {
+        for (mode, to, seed) in (0..12).flat_map(|seed| {
+            [
+                (RenameMode::NoReplace, "to", seed),
+                (RenameMode::Replace, "to", seed),
+                (RenameMode::NoReplace, "to a name that is shortened", seed),
+                (RenameMode::Replace, "to a name that is shortened", seed),
+            ]
+        }) {
+            let server = place.server();
+            let before = mount(&server, place).await;
+            for (name, number) in [("one", 1), ("other", 2)] {
+                before.save(name, &version(number)).await.unwrap();
+            }
+            let two = two_mounts(&server, place, seed).await;
+            for kernel in &two {
+                kernel.tree(false).await.unwrap();
+            }
+            let moved = futures::join!(two[0].rename("one", to, mode), two[1].rename("other", to, mode));
+            let what = format!("{mode:?} {to}, {seed}: {moved:?}");
+            assert!(moved.0.is_ok() || moved.1.is_ok(), "{place:?}, {what}");
+            all_are_kept(&server, place, vec![version(1), version(2)], &what).await;
+        }
+    });
+}
+
 #[test]
 fn a_copy_beside_theirs_that_fails_on_its_way_goes_no_further_and_is_made_later() {
     in_every_place(async |place| {
@@ -376,5 +465,51 @@ fn what_status_tells_of_a_vault_is_forgotten_when_it_is_locked() {
         assert!(names(), "{place:?}: there is nothing to be forgotten");
         kernel.drive.lock(&place.root()).await.unwrap();
         assert!(!names(), "{place:?}");
+    });
+}
+
+/// What a program appends to a file that ends inside a chunk, to a server with room for a part of it.
+#[test]
+fn what_was_saved_is_whole_though_the_server_has_no_room_for_what_is_appended() {
+    in_every_place(async |place| {
+        for (length, added, room) in [60_000, 3 * CHUNK + 1].into_iter().flat_map(|length| {
+            [1000, 100_000, 3_000_000].into_iter().flat_map(move |added| {
+                [0, 500, 5_000, 40_000]
+                    .into_iter()
+                    .filter(move |&room| room < added)
+                    .map(move |room| (length, added, room))
+            })
+        }) {
+            let server = place.server();
+            let kernel = mount(&server, place).await;
+            let old = pattern(1, length);
+            kernel.save("file", &old).await.unwrap();
+            let what = format!("{place:?}: {length} + {added}, room for {room}");
+            let is_whole = async |when: &str| {
+                let seen = mount(&server.fork(), place).await.content("file").await;
+                let seen = seen.unwrap_or_else(|error| panic!("{what}, {when}: error {error}"));
+                assert!(seen.starts_with(&old), "{what}, {when}: {} bytes", seen.len());
+            };
+            server.set_room(server.used() + room as u64);
+            let open = kernel.open("file", APPEND).await.unwrap();
+            let written = kernel.write(open, 0, &pattern(2, added)).await;
+            is_whole("after write").await;
+            let closed = kernel.close(open).await;
+            assert!(written == Err(ENOSPC) || closed == Err(ENOSPC), "{what}: {written:?} {closed:?}");
+            is_whole("after close").await;
+            // What is tried again by itself touches nothing, either.
+            let first = kernel.remote.messages().len();
+            kernel.drive.save_all().await;
+            let touched = kernel.remote.messages().split_off(first).into_iter();
+            let touched =
+                touched.filter(|(kind, path)| *kind == MessageKind::WriteFile && !kernel::is_temporary(path));
+            assert!(place == Place::Plain || touched.count() == 0, "{what}: the file was written to");
+            is_whole("after another try").await;
+            server.set_room(1 << 30);
+            assert!(kernel.drive.save_all().await.is_none(), "{what}");
+            let saved = mount(&server, place).await.content("file").await.unwrap();
+            assert!(saved.starts_with(&old), "{what}");
+            assert!(written.is_err() || saved == [old.clone(), pattern(2, added)].concat(), "{what}");
+        }
     });
 }

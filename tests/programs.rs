@@ -562,3 +562,34 @@ fn deleting_in_a_file_manager_keeps_what_was_in_a_vault_in_it_where_that_is_the_
     assert_eq!(fs::read_to_string(mount.join(".Trash-0/files/Merger with ACME.txt")).unwrap(), "x");
     mount.unmount(&scaup);
 }
+
+#[test]
+fn mv_between_file_systems_of_the_server_copies() {
+    let sshd = Sshd::key_only().start();
+    let disk = sshd.files().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let _disk = SmallDisk::at(&disk, "4m");
+    sshd.give(&sshd.files());
+    sshd.give(&disk);
+    let scaup = scaup();
+    let (by_sftp, local) = (scaup.mount_on(&sshd, ""), scaup.mount(sshd.files()).args(["--no-vaults"]));
+    for (mount, name) in [(by_sftp.start(), "sftp"), (local.start(), "local")] {
+        let (file, directory) = (format!("f-{name}"), format!("d-{name}"));
+        fs::write(mount.join(&file), "file").unwrap();
+        fs::create_dir(mount.join(&directory)).unwrap();
+        fs::write(mount.join(&directory).join("inner"), "inner").unwrap();
+        for from in [&file, &directory] {
+            let error = fs::rename(mount.join(from), mount.join("disk/new")).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{name}: {error}");
+        }
+        let error = fs::hard_link(mount.join(&file), mount.join("disk/new")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::XDEV.raw_os_error()), "{name}: {error}");
+        shell(
+            mount.path(),
+            &format!("mv {file} {directory} disk && test ! -e {file} && test ! -e {directory}"),
+        );
+        assert_eq!(fs::read_to_string(disk.join(file)).unwrap(), "file");
+        assert_eq!(fs::read_to_string(disk.join(directory).join("inner")).unwrap(), "inner");
+        mount.unmount(&scaup);
+    }
+}

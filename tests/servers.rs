@@ -6,9 +6,11 @@ mod support;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
-use scaup_rig::{Answers, Fixture, Mount, Sshd};
-use support::{PASSWORD, scaup};
+use scaup_rig::{Answers, Fixture, Mount, Sshd, run};
+use support::{PASSWORD, said, scaup, shell, shell_output};
 
 /// Writes, reads, renames and lists.
 fn works(mount: &Mount, below: &str) {
@@ -109,4 +111,67 @@ fn three_hundred_files_open_at_once_each_keep_their_content() {
         }
         mount.unmount(&scaup);
     }
+}
+
+/// Everything below a directory of the server that a member of its group could not change, or whose group would not be
+/// inherited.
+fn kept_from_the_group(directory: &Path) -> Vec<String> {
+    let (mut waiting, mut found) = (vec![directory.to_path_buf()], Vec::new());
+    while let Some(at) = waiting.pop() {
+        let metadata = fs::symlink_metadata(&at).unwrap();
+        let needed = match metadata.file_type() {
+            kind if kind.is_dir() => {
+                waiting.extend(fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().path()));
+                0o2070
+            }
+            kind if kind.is_symlink() => 0,
+            _ => 0o060,
+        };
+        let mode = metadata.permissions().mode();
+        if mode & needed != needed {
+            found.push(format!("{}: {:o}", at.display(), mode & 0o7777));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_made_where_a_group_works_is_the_groups_in_a_vault_too() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().subsystem("internal-sftp -u 0002").start());
+    let home = sshd.home();
+    Fixture::unpack("empty-gcm").copy_vault_to(&home.join("Vault"));
+    fs::create_dir(home.join("plain")).unwrap();
+    sshd.give(&home);
+    run(Command::new("sh")
+        .args(["-c", "chmod -R g+rwX . && find . -type d -exec chmod g+s {} +"])
+        .current_dir(&home));
+    assert_eq!(kept_from_the_group(&home.join("Vault")), [""; 0]);
+    let password = Answers::default().vault(PASSWORD);
+    let mount = scaup.mount_on(&sshd, "").answering(&password).args(["--vault", "Vault"]).start();
+    let long = "long ".repeat(45);
+    for place in ["plain", "Vault"] {
+        let work = format!(
+            "umask 002; mkdir -p a/b private 'long {long}'; echo 1 > a/file; echo 2 > '{long}'; ln -s file a/link; mv a/b 'moved {long}'; \
+             mv a/file 'moved file {long}'; chmod 2775 private; chmod 775 a; cp -r a copy"
+        );
+        shell(&mount.join(place), &work);
+    }
+    mount.unmount(&scaup);
+    for place in ["plain", "Vault"] {
+        assert_eq!(kept_from_the_group(&home.join(place)), [""; 0], "{place}");
+    }
+    // Here, too, what a program keeps to itself stays so.
+    let mount = scaup.mount_on(&sshd, "").answering(&password).args(["--vault", "Vault"]).start();
+    shell(
+        &mount.join("Vault"),
+        "umask 077; mkdir mine; umask 022; mkdir of-all; umask 002; mkdir -m 700 kept",
+    );
+    let modes = shell_output(&mount.join("Vault"), "stat -c %a mine of-all kept");
+    assert_eq!(said(&modes), "700\n755\n700\n");
+    mount.unmount(&scaup);
+    // The server of a local directory is this machine: what it makes inherits the same.
+    let mount = scaup.mount(home.join("plain")).args(["--no-vaults"]).start();
+    shell(mount.path(), "umask 002; mkdir -p local/inner");
+    mount.unmount(&scaup);
+    assert_eq!(kept_from_the_group(&home.join("plain")), [""; 0]);
 }

@@ -21,7 +21,7 @@ use crate::skin::Skin;
 pub struct MountOptions {
     /// What `mount(8)` shows as the source.
     pub fsname: String,
-    /// What `mount(8)` shows behind `fuse.`. File managers know `sshfs` as remote, and then make no thumbnails of everything.
+    /// What `mount(8)` shows behind `fuse.`. Some file managers know `sshfs` as remote, and then make no thumbnails.
     pub subtype: String,
     /// No writing at all.
     pub read_only: bool,
@@ -125,7 +125,7 @@ pub fn mount<F: Filesystem>(
     let mut config = Config::default();
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.mount_options = vec![
-        MountOption::FSName(options.fsname.clone()),
+        MountOption::FSName(source(&options.fsname, rustix::process::geteuid().is_root())),
         // The library has an option of its own for it, which a mount without `fusermount3`, that of root, does not get.
         MountOption::CUSTOM(format!("subtype={}", options.subtype)),
         MountOption::NoDev,
@@ -163,6 +163,13 @@ fn mount_on<F: Filesystem>(
     automount.mount(&device, &options.fsname, flags, &words)?;
     let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     Session::from_fd(skin, device.into(), acl, config)?.spawn()
+}
+
+/// What is mounted, as the way to mount takes it. `fusermount3`, by which everybody but root mounts, takes it as one of
+/// its options: a comma would begin the next one there, and a backslash makes either an ordinary character (libfuse:
+/// util/fusermount.c, `do_mount`). mount(2) has it apart.
+fn source(fsname: &str, is_root: bool) -> String {
+    if is_root { fsname.to_owned() } else { fsname.replace('\\', "\\\\").replace(',', "\\,") }
 }
 
 fn refused(path: &Path, source: io::Error) -> MountError {

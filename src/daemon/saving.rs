@@ -49,7 +49,7 @@ pub(super) async fn save_at_once(drive: &Drive, link: &Link) -> Unsaved {
 /// Saves everything, trying again until `deadline`; answers what could not be saved.
 pub(super) async fn save_until(deadline: Instant, drive: &Drive, link: &Link) -> Unsaved {
     let tries = async {
-        while save(drive, link).await.files > 0 {
+        while !save(drive, link).await.is_none() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };

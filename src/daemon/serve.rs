@@ -534,6 +534,9 @@ impl Daemon {
                 return Err(Failure::new(FailureKind::Unsaved, text));
             }
             link.tell(Event::Progress(format!("lost: {lost}{named}")));
+        } else if !force && unsaved.off_disk > 0 {
+            let text = "the server has everything, but did not confirm that it is on its disk; try again, or use --force";
+            return Err(Failure::new(FailureKind::Unsaved, text));
         }
         let mut mount = standing.mount.lock().await;
         match mount.unmount(force) {

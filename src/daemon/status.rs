@@ -134,7 +134,7 @@ impl Activity {
 
 impl From<Unsaved> for UnsavedEntry {
     fn from(unsaved: Unsaved) -> Self {
-        let Unsaved { files, bytes, removals } = unsaved;
+        let Unsaved { files, bytes, removals, off_disk: _ } = unsaved;
         Self { files, bytes, removals }
     }
 }

@@ -14,7 +14,7 @@ use russh_sftp::server::{Handler, StatusReply};
 
 use crate::remote::{
     Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteFile, RemoteKind, RemoteName, RemoteOpen,
-    RemotePath, RemoteSetAttributes,
+    RemotePath, RemoteSetAttributes, RenameHow,
 };
 
 /// Longest packet that is taken, bytes: what the library reads.
@@ -94,7 +94,7 @@ impl SftpSession {
         match name {
             POSIX_RENAME => {
                 let (from, to) = (take_path(&mut data)?, take_path(&mut data)?);
-                self.files.rename(&from, &to).await.map_err(refused)?;
+                self.files.rename(&from, &to, RenameHow::Replace).await.map_err(refused)?;
             }
             HARDLINK => {
                 let (existing, new) = (take_path(&mut data)?, take_path(&mut data)?);
@@ -360,12 +360,7 @@ impl Handler for SftpSession {
 
     async fn rename(&mut self, id: u32, oldpath: String, newpath: String) -> Result<Status, StatusReply> {
         let (from, to) = (path(&oldpath)?, path(&newpath)?);
-        match self.files.stat(&to).await {
-            Err(RemoteError::NotFound) => {}
-            Ok(_) => return Err(refused(RemoteError::Exists)),
-            Err(error) => return Err(refused(error)),
-        }
-        self.files.rename(&from, &to).await.map_err(refused)?;
+        self.files.rename(&from, &to, RenameHow::New).await.map_err(refused)?;
         Ok(done(id))
     }
 

@@ -11,9 +11,11 @@ use super::Drive;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, UnsavedContent};
-use super::location::Location;
+use super::location::{Location, conflict_names};
 use super::staged::{Attempt, StagedFile};
-use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes};
+use crate::remote::{
+    RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow,
+};
 
 impl State {
     /// Whether all of the content is here, and one message can carry it.
@@ -44,17 +46,14 @@ impl State {
 
 impl File {
     /// Brings everything to the server. What can't be saved stays, and is tried again by the next commit.
-    ///
-    /// With `durable`, in-place changes are also waited for until they are on the server's disk; staged content always is.
-    pub(super) async fn commit(&self, drive: &Drive, durable: bool) -> Result<(), DriveError> {
-        self.commit_if(drive, durable, |_| true).await
+    pub(super) async fn commit(&self, drive: &Drive) -> Result<(), DriveError> {
+        self.commit_if(drive, |_| true).await
     }
 
     /// Like [`Self::commit`], if what is unsaved then is `wanted`.
     pub(super) async fn commit_if(
         &self,
         drive: &Drive,
-        durable: bool,
         wanted: impl Fn(&UnsavedContent) -> bool + Send,
     ) -> Result<(), DriveError> {
         let mut state = self.settled(drive).await?;
@@ -65,22 +64,14 @@ impl File {
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
         let failed = state.tell_failure();
-        let result = if self.unsaved().is_some() {
-            self.commit_content(drive, &mut state, durable).await
-        } else {
-            Ok(())
-        };
+        let result =
+            if self.unsaved().is_some() { self.commit_content(drive, &mut state).await } else { Ok(()) };
         self.note(&state);
         result?;
         failed
     }
 
-    async fn commit_content(
-        &self,
-        drive: &Drive,
-        state: &mut State,
-        durable: bool,
-    ) -> Result<(), DriveError> {
+    async fn commit_content(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
         let location = drive.location(self.inode)?;
         let attributes = match &state.backing {
             Backing::Staged { file, replaces } => {
@@ -93,10 +84,13 @@ impl File {
                 state.backing = Backing::Stored { file, writable: true, base: attributes.into() };
                 attributes
             }
-            Backing::Stored { .. } => match self.send_stored(drive, state, &location, durable).await? {
-                Some(attributes) => attributes,
+            Backing::Stored { .. } => match self.send_stored(drive, state, &location).await? {
+                Some(attributes) => {
+                    self.note_acknowledged();
+                    attributes
+                }
                 // It becomes a conflicting copy.
-                None => return Box::pin(self.commit_content(drive, state, durable)).await,
+                None => return Box::pin(self.commit_content(drive, state)).await,
             },
         };
         if let Backing::Stored { base, .. } = &mut state.backing {
@@ -116,12 +110,12 @@ impl File {
         drive: &Drive,
         state: &mut State,
         location: &Location,
-        durable: bool,
     ) -> Result<Option<RemoteAttributes>, DriveError> {
         self.compare(drive, state, location).await?;
+        state.check_room(drive, location).await?;
         let Some(base) = state.stored_base() else { return Ok(None) };
         let (path, file) = (location.file_path(), state.backing.file());
-        let looks = match self.send_in_place(drive, state, &file, durable).await {
+        let looks = match self.send_in_place(drive, state, &file).await {
             // What is open may have lost its name, to a version that looks different: then nobody else would ever see what was sent.
             Ok(()) => Some(futures::join!(file.stat(), drive.remote.stat(&path))),
             // After a reconnection there is another one.
@@ -145,7 +139,6 @@ impl File {
         drive: &Drive,
         state: &mut State,
         file: &Arc<dyn RemoteFile>,
-        durable: bool,
     ) -> Result<(), DriveError> {
         self.send(drive, state, None).await?;
         self.drain(drive, state).await?;
@@ -158,7 +151,7 @@ impl File {
         if let Some(times) = state.times {
             file.set_attributes(with_times(times)).await?;
         }
-        if durable { fsync(file).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Brings staged content to the server's disk: all at once if it is small. Answers how the file looks then, and what has the name that it is
@@ -223,23 +216,55 @@ impl File {
         };
         let remote = drive.remote.as_ref();
         // What somebody else removed can have its name again: nothing of theirs is lost.
-        let (copy, location) = if there.is_none() || there == replaces {
-            (None, location)
-        } else {
-            let (copy, location) = location.conflicting(remote, &drive.name_of(self.inode)?).await?;
-            (Some(copy), location)
+        let (how, is_conflict) = match there {
+            None => (RenameHow::New, false),
+            there => (RenameHow::Replace, there != replaces),
         };
+        drive.off_disk.note(location.directory());
+        if !is_conflict {
+            match self.publish_as(&location, drive, staged, Attempt { copy: None, base: ours }, how).await {
+                // Somebody took the name since it was looked at.
+                Err(DriveError::Remote(RemoteError::Exists)) => {}
+                published => return published,
+            }
+        }
+        let name = drive.name_of(self.inode)?;
+        let mut location = location;
+        for copy in conflict_names(&name) {
+            location = location.renamed(&copy)?;
+            let attempt = Attempt { copy: Some(copy.clone()), base: ours };
+            if !location.is_free(remote).await? {
+                continue;
+            }
+            match self.publish_as(&location, drive, staged, attempt, RenameHow::New).await {
+                Err(DriveError::Remote(RemoteError::Exists)) => {}
+                published => {
+                    published?;
+                    drive.note_conflict(self.inode, &copy, location.place());
+                    return Ok(());
+                }
+            }
+        }
+        Err(DriveError::Exists)
+    }
+
+    /// Gives staged content the name at `location`.
+    async fn publish_as(
+        &self,
+        location: &Location,
+        drive: &Drive,
+        staged: &StagedFile,
+        attempt: Attempt,
+        how: RenameHow,
+    ) -> Result<(), DriveError> {
         // Until the answer is here, nobody knows what becomes of it.
-        staged.note_attempt(Some(Attempt { copy: copy.clone(), base: ours }));
-        let published = location.publish(remote, &staged.path()).await;
+        staged.note_attempt(Some(attempt));
+        let remote = drive.remote.as_ref();
+        let published = location.publish(remote, &staged.path(), how).await;
         if !matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
             staged.note_attempt(None);
         }
-        published?;
-        if let Some(copy) = copy {
-            drive.note_conflict(self.inode, &copy, location.place());
-        }
-        Ok(())
+        published
     }
 
     /// The state, after it was found out what became of an attempt to publish that was not answered: content that has its name is what
@@ -289,27 +314,21 @@ impl File {
         state.failed.is_none() && state.backing.is_staged() && state.is_small() && !drive.is_crowded()
     }
 
-    /// Like [`Self::commit`] with `durable`, and also makes durable what was saved before.
+    /// Brings everything to the server's disk, whoever wrote or saved it: the content, and the name that it has.
     pub(super) async fn sync(&self, drive: &Drive) -> Result<(), DriveError> {
-        let waited = self.unsaved().is_some();
-        self.commit(drive, true).await?;
-        let state = self.state.read().await;
+        self.commit(drive).await?;
         // What had no name when its vault was locked is nowhere.
-        if matches!(state.codec, Err(DriveError::Locked)) {
+        if matches!(self.state.read().await.codec, Err(DriveError::Locked)) {
             return Err(DriveError::Locked);
         }
-        if waited { Ok(()) } else { fsync(&state.backing.file()).await }
+        self.put_on_disk().await?;
+        if self.is_unlinked() {
+            return Ok(());
+        }
+        drive.put_names_on_disk(&drive.location(self.inode)?.directory()).await
     }
 }
 
 fn with_times(times: (SystemTime, SystemTime)) -> RemoteSetAttributes {
     RemoteSetAttributes { times: Some(times), ..RemoteSetAttributes::default() }
-}
-
-/// Waits for the server's disk, where the server can say.
-async fn fsync(file: &Arc<dyn RemoteFile>) -> Result<(), DriveError> {
-    match file.fsync().await {
-        Err(RemoteError::Unsupported(_)) | Ok(()) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -88,6 +88,16 @@ impl DriveError {
         Errno::from(self.clone()).0
     }
 
+    /// Whether no answer came: the server says nothing about what was asked.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.is_unanswered())
+    }
+
+    /// Whether this says that a name is taken.
+    pub(super) fn is_exists(&self) -> bool {
+        matches!(self, Self::Exists | Self::Remote(RemoteError::Exists))
+    }
+
     /// Whether this says that a name does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound | Self::Remote(RemoteError::NotFound))
@@ -104,7 +114,7 @@ impl From<DriveError> for Errno {
             DriveError::IsADirectory | DriveError::Remote(RemoteError::IsADirectory) => System::ISDIR,
             DriveError::NotEmpty | DriveError::Remote(RemoteError::NotEmpty) => System::NOTEMPTY,
             DriveError::ReadOnly | DriveError::Remote(RemoteError::ReadOnly) => System::ROFS,
-            DriveError::OtherVault => System::XDEV,
+            DriveError::OtherVault | DriveError::Remote(RemoteError::OtherFileSystem) => System::XDEV,
             DriveError::NameTooLong | DriveError::Remote(RemoteError::NameTooLong) => System::NAMETOOLONG,
             DriveError::Invalid => System::INVAL,
             DriveError::LeadsOutOfMount | DriveError::LeadsOutOfVault | DriveError::NotPermitted => {

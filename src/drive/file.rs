@@ -4,7 +4,7 @@
 //! (written by programs, not sent), what is *sending* (sent, not acknowledged), what the chunk cache holds, and what
 //! the server has. `file.rs` opens and reads; `writeback.rs` writes, truncates and commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ use super::staged::StagedFile;
 use super::start::{Fetching, Start};
 use super::status::Counters;
 use super::uploader::Uploader;
-use crate::remote::{RemoteAttributes, RemoteFile, RemoteOpen, Room};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, Room};
 
 /// The present as a server can keep it: SFTP version 3 has whole seconds.
 pub(super) fn present() -> SystemTime {
@@ -106,7 +106,14 @@ pub(super) struct State {
     pub(super) dirty: BTreeMap<u64, Bytes>,
     /// Chunks sent and not acknowledged.
     pub(super) sending: HashMap<u64, Bytes>,
+    /// Those of them that go behind the end of the server's file, and were acknowledged before the one in front of them.
+    pub(super) early: BTreeSet<u64>,
     pub(super) uploader: Option<Uploader>,
+    /// The last chunk of the server's file, of a vault, if it is not full: its number and its cleartext. It is replaced as the file grows, and a
+    /// server that has no room for that may leave half of it.
+    pub(super) stored_end: Option<(u64, Bytes)>,
+    /// The server had no room for what was added last.
+    pub(super) lacks_room: bool,
     /// The header of a staged file has to go with the next chunk.
     pub(super) header_unsent: bool,
     /// Something must reach the server before the content is safe there, even if no chunk is dirty.
@@ -156,6 +163,8 @@ impl State {
         self.uploader = None;
         self.dirty.clear();
         self.sending.clear();
+        self.early.clear();
+        self.stored_end = None;
         self.uncommitted = false;
     }
 
@@ -216,6 +225,9 @@ pub(super) struct File {
     unlinked: AtomicBool,
     /// A program closed it, and nobody wrote since: what is unsaved is whole.
     closed: AtomicBool,
+    /// How often the server has acknowledged changes inside its file, and how many of these it has put on its disk since.
+    acknowledged: AtomicU64,
+    on_disk: AtomicU64,
     /// The length as programs see it, for when the state is busy.
     length: AtomicU64,
 }
@@ -286,6 +298,8 @@ impl File {
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
+            on_disk: AtomicU64::new(0),
         };
         Arc::new(file)
     }
@@ -330,6 +344,37 @@ impl File {
     /// Whether it was closed, and is only still being saved.
     pub(super) fn is_being_saved(&self) -> bool {
         self.closed.load(Ordering::Acquire) && self.unsaved().is_some()
+    }
+
+    /// The server has acknowledged changes inside its file. New content is on its disk before it gets its name.
+    pub(super) fn note_acknowledged(&self) {
+        self.acknowledged.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the server has acknowledged changes that may be nowhere but in its memory.
+    pub(super) fn is_off_disk(&self) -> bool {
+        !self.is_unlinked()
+            && self.on_disk.load(Ordering::Acquire) < self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Waits until the server has on its disk what it has acknowledged so far, where it can say.
+    pub(super) async fn put_on_disk(&self) -> Result<(), DriveError> {
+        let (file, acknowledged) = {
+            let state = self.state.read().await;
+            (state.backing.file(), self.acknowledged.load(Ordering::Acquire))
+        };
+        if !self.is_off_disk() {
+            return Ok(());
+        }
+        let synced = match file.fsync().await {
+            Err(RemoteError::Unsupported(_)) => Ok(()),
+            synced => synced,
+        };
+        // Somebody else's file has the name after a reconnection: there is nothing left to put anywhere, and programs are told.
+        if matches!(synced, Ok(()) | Err(RemoteError::Replaced)) {
+            self.on_disk.fetch_max(acknowledged, Ordering::AcqRel);
+        }
+        Ok(synced?)
     }
 
     /// Whether its name was removed while it is open.
@@ -755,7 +800,10 @@ impl State {
             reach: length,
             dirty: BTreeMap::new(),
             sending: HashMap::new(),
+            early: BTreeSet::new(),
             uploader: None,
+            stored_end: None,
+            lacks_room: false,
             header_unsent: false,
             uncommitted: false,
             times: None,

@@ -48,7 +48,7 @@ impl Drive {
         let result = self.truncate_file(inode, &file, length).await;
         let open_elsewhere = self.tree.lock().get(inode).is_ok_and(|node| node.opens > 1);
         // truncate(2) by path has no close to wait for.
-        let saved = if result.is_ok() && !open_elsewhere { file.commit(self, false).await } else { Ok(()) };
+        let saved = if result.is_ok() && !open_elsewhere { file.commit(self).await } else { Ok(()) };
         self.uncount_handle(inode);
         result.and(saved)
     }
@@ -73,7 +73,7 @@ impl Drive {
                 .collect()
         };
         let saved = files.iter().map(|file| async move {
-            if let Err(error) = file.commit(self, false).await {
+            if let Err(error) = file.commit(self).await {
                 self.report(file.inode, "unsaved", &error);
             }
         });
@@ -529,7 +529,11 @@ impl Filesystem for Drive {
             return Ok(());
         }
         let _paths = self.hold_paths([inode]).await;
-        let saved = open.file.commit(self, false).await;
+        let saved = if self.options.sync_on_close {
+            open.file.sync(self).await
+        } else {
+            open.file.commit(self).await
+        };
         self.reported(inode, saved).await
     }
 
@@ -610,9 +614,21 @@ impl Filesystem for Drive {
     }
 
     async fn fsyncdir(&self, inode: Inode, _handle: Handle) -> Result<(), DriveError> {
-        // SFTP has no way to ask for it; when this returns, the names are with the server.
+        let _paths = self.hold_paths([inode]).await;
         self.removals.done_in(inode).await;
-        Ok(())
+        // What was written to files in it, the server gets now: their names are to be there.
+        let unsaved: Vec<_> = {
+            let nodes = self.tree.lock();
+            let children = nodes.get(inode)?.children.values();
+            children.filter_map(|&child| nodes.get(child).ok()?.file.clone()).collect()
+        };
+        for file in unsaved.into_iter().filter(|file| file.unsaved().is_some()) {
+            let saved = file.commit(self).await;
+            self.reported(file.inode, saved).await?;
+        }
+        let directory = self.tree.lock().directory(inode)?.path();
+        let synced = self.put_names_on_disk(&directory).await;
+        self.reported(inode, synced).await
     }
 
     async fn releasedir(&self, _inode: Inode, handle: Handle) {

@@ -182,8 +182,8 @@ impl Listings {
         let mut has_stopped_others = false;
         loop {
             let (pending, is_bounded) = self.take_up(remote, directory, purpose)?;
-            let listed = pending.await;
-            self.lock().remove(&directory.path());
+            let listed = pending.clone().await;
+            self.used(&directory.path(), &pending);
             match listed {
                 // What failed ahead is tried anew when somebody asks.
                 Err(_) if is_bounded => {}
@@ -193,6 +193,15 @@ impl Listings {
                 }
                 listed => return listed,
             }
+        }
+    }
+
+    /// A listing was waited for, and is not kept. If it was forgotten meanwhile, another one may have its place: that
+    /// stays.
+    fn used(&self, directory: &RemotePath, pending: &Pending) {
+        let mut all = self.lock();
+        if all.get(directory).is_some_and(|known| known.pending.ptr_eq(pending)) {
+            all.remove(directory);
         }
     }
 
@@ -339,5 +348,32 @@ impl Listings {
     /// Forgets everything: places were moved, or a vault was locked.
     pub(super) fn clear(&self) {
         self.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::remote::memory::{Delay, MemoryRemote, MemoryServer, MessageKind};
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waited_for_a_listing_that_was_forgotten_leaves_the_newer_one_alone() {
+        let memory = MemoryRemote::connect(&MemoryServer::default());
+        let round_trip = Duration::from_millis(80);
+        memory.set_delay(Some(Delay { least: round_trip, most: round_trip, seed: 0 }));
+        let remote: Arc<dyn Remote> = memory.clone();
+        let listings = Arc::new(Listings::new(Duration::from_secs(3600), true));
+        let root = Directory::Plain(RemotePath::root());
+        let first = listings.list(&remote, &root, Purpose::Names);
+        let meanwhile = async {
+            tokio::time::sleep(round_trip / 2).await;
+            // This mount makes a name, and somebody asks for all names.
+            listings.forget(&root.path());
+            listings.begin(&remote, &root, Purpose::Names).unwrap();
+        };
+        futures::join!(first, meanwhile).0.map(drop).unwrap();
+        listings.list(&remote, &root, Purpose::Names).await.map(drop).unwrap();
+        assert_eq!(memory.count(MessageKind::List), 2, "the newer listing is asked for again");
     }
 }

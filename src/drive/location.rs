@@ -13,7 +13,7 @@ use super::found::{Directory, Place, cleartext_name, plain_name};
 
 use super::temporary;
 use super::vault::{Entry, VaultDirectory, VaultNode};
-use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
+use crate::remote::{Remote, RemoteError, RemoteName, RemotePath, RenameHow};
 
 /// Names that are tried for a conflicting copy.
 const CONFLICT_NAMES_MAX: u32 = 100;
@@ -68,6 +68,14 @@ impl Location {
         }
     }
 
+    /// The directory on the server that holds its name.
+    pub(super) fn directory(&self) -> RemotePath {
+        match self {
+            Self::Plain { directory, .. } => directory.clone(),
+            Self::Vault { directory, .. } => directory.content(),
+        }
+    }
+
     /// A fresh path for content that is not finished, in the same directory.
     pub(super) fn temporary_path(&self) -> Result<RemotePath, DriveError> {
         let name = temporary::name()?;
@@ -89,17 +97,29 @@ impl Location {
         }
     }
 
-    /// Gives finished content its name, replacing what has it.
+    /// Gives finished content its name.
     pub(super) async fn publish(
         &self,
         remote: &dyn Remote,
         temporary: &RemotePath,
+        how: RenameHow,
     ) -> Result<(), DriveError> {
         match self {
-            Self::Plain { directory, name } => Ok(remote.rename(temporary, &directory.join(name)).await?),
-            Self::Vault { directory, entry, long_name } => {
-                directory.publish_as(remote, temporary, entry, long_name.as_deref()).await
+            Self::Plain { directory, name } => {
+                Ok(remote.rename(temporary, &directory.join(name), how).await?)
             }
+            Self::Vault { directory, entry, long_name } => {
+                directory.publish_as(remote, temporary, entry, long_name.as_deref(), how).await
+            }
+        }
+    }
+
+    /// Whether nothing has the name on the server.
+    pub(super) async fn is_free(&self, remote: &dyn Remote) -> Result<bool, DriveError> {
+        match remote.stat(&self.file_path()).await {
+            Err(RemoteError::NotFound) => Ok(true),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -140,15 +160,11 @@ impl Location {
         remote: &dyn Remote,
         name: &std::ffi::OsStr,
     ) -> Result<(OsString, Self), DriveError> {
-        let now = jiff::Zoned::now();
         let mut location = self;
-        for attempt in 0..CONFLICT_NAMES_MAX {
-            let copy = conflict_name(name, &now, attempt);
+        for copy in conflict_names(name) {
             location = location.renamed(&copy)?;
-            match remote.stat(&location.file_path()).await {
-                Err(RemoteError::NotFound) => return Ok((copy, location)),
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
+            if location.is_free(remote).await? {
+                return Ok((copy, location));
             }
         }
         Err(DriveError::Exists)
@@ -201,16 +217,22 @@ impl Location {
     }
 }
 
-/// The name for our version of a file that somebody else changed meanwhile, as the Nextcloud client forms it:
-/// `name (conflicted copy DATE TIME).ext`, with a number from the second try on.
-fn conflict_name(name: &std::ffi::OsStr, now: &jiff::Zoned, attempt: u32) -> OsString {
+/// Names to try for our version of a file that somebody else changed meanwhile.
+pub(super) fn conflict_names(name: &std::ffi::OsStr) -> impl Iterator<Item = OsString> {
+    let now = jiff::Zoned::now();
+    (0..CONFLICT_NAMES_MAX).map(move |attempt| conflict_name(name, &now, temporary::machine_mark(), attempt))
+}
+
+/// A name for our version, as the Nextcloud client forms it but for the mark of this machine: `name (conflicted copy DATE TIME MARK).ext`,
+/// with a number from the second try on. Two machines that meet a conflict in the same second make two names.
+fn conflict_name(name: &std::ffi::OsStr, now: &jiff::Zoned, mark: &str, attempt: u32) -> OsString {
     use std::os::unix::ffi::OsStrExt;
     let name = name.as_bytes();
     let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&at| at > 0).unwrap_or(name.len());
     let (base, extension) = name.split_at(dot);
     let stamp = now.strftime("%Y-%m-%d %H%M%S");
     let number = if attempt == 0 { String::new() } else { format!(" {attempt}") };
-    let suffix = format!(" (conflicted copy {stamp}{number})");
+    let suffix = format!(" (conflicted copy {stamp} {mark}{number})");
     let room = RemoteName::MAX_LEN.saturating_sub(suffix.len() + extension.len());
     // Cut between characters, so that the name stays UTF-8 if it was.
     let mut cut = base.len().min(room);
@@ -233,19 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn conflicting_copies_are_named_as_nextcloud_does() {
-        let name = |name: &str, attempt| conflict_name(name.as_ref(), &at(), attempt).into_string().unwrap();
-        assert_eq!(name("letter.odt", 0), "letter (conflicted copy 2024-01-02 123456).odt");
-        assert_eq!(name("letter.odt", 2), "letter (conflicted copy 2024-01-02 123456 2).odt");
-        assert_eq!(name("noext", 0), "noext (conflicted copy 2024-01-02 123456)");
-        assert_eq!(name(".profile", 0), ".profile (conflicted copy 2024-01-02 123456)");
+    fn conflicting_copies_are_named_as_nextcloud_does_and_after_this_machine() {
+        let name =
+            |name: &str, attempt| conflict_name(name.as_ref(), &at(), "3f9c", attempt).into_string().unwrap();
+        assert_eq!(name("letter.odt", 0), "letter (conflicted copy 2024-01-02 123456 3f9c).odt");
+        assert_eq!(name("letter.odt", 2), "letter (conflicted copy 2024-01-02 123456 3f9c 2).odt");
+        assert_eq!(name("noext", 0), "noext (conflicted copy 2024-01-02 123456 3f9c)");
+        assert_eq!(name(".profile", 0), ".profile (conflicted copy 2024-01-02 123456 3f9c)");
     }
 
     #[test]
     fn a_long_name_is_cut_between_characters() {
         let long = format!("{}.txt", "ä".repeat(125));
-        let copy = conflict_name(long.as_ref(), &at(), 0);
+        let copy = conflict_name(long.as_ref(), &at(), "3f9c", 0);
         assert!(copy.len() <= 255);
-        assert!(copy.into_string().unwrap().ends_with(" (conflicted copy 2024-01-02 123456).txt"));
+        assert!(copy.into_string().unwrap().ends_with(" (conflicted copy 2024-01-02 123456 3f9c).txt"));
     }
 }

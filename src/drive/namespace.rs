@@ -15,12 +15,13 @@ use super::found::{Directory, Found, Place, cleartext_name, plain_name};
 use super::location::Location;
 use super::lookup::Target;
 use super::modes;
+use super::moves::Moved;
 use super::names::Names;
 use super::temporary;
 use super::tree::VaultHere;
 use super::vault::{Entry, VaultDirectory, VaultNode};
 use super::writeback::Make;
-use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath};
+use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath, RenameHow};
 
 impl Drive {
     /// Checks that a new name may be made in `parent`, and answers its shown form.
@@ -200,7 +201,7 @@ impl Drive {
         };
         let Directory::Plain(path) = directory else { return Err(DriveError::OtherVault) };
         if let Some(file) = file {
-            file.commit(self, false).await?;
+            file.commit(self).await?;
         }
         let path = path.join(&plain_name(&name)?);
         match self.remote.hard_link(&existing, &path).await {
@@ -259,7 +260,7 @@ impl Drive {
         let is_unsaved = source.file.as_ref().is_some_and(|file| file.unsaved().is_some());
         let save = async {
             match &source.file {
-                Some(file) => file.commit(self, false).await,
+                Some(file) => file.commit(self).await,
                 None => Ok(()),
             }
         };
@@ -321,7 +322,9 @@ impl Drive {
             let node = nodes.get(source.inode)?;
             (node.name.clone(), node.place.clone())
         };
-        let place = match (from, to, &source_place) {
+        // What nobody here has seen stays: somebody may have made it since it was looked at.
+        let how = if is_replaced_there { RenameHow::Replace } else { RenameHow::New };
+        let moved = match (&from, &to, &source_place) {
             (Directory::Plain(from), Directory::Plain(to), Place::Plain) => {
                 let is_directory = source.kind == RemoteKind::Directory;
                 // It became a directory since the paths were held: the kernel tries again.
@@ -329,11 +332,11 @@ impl Drive {
                     return Err(DriveError::Stale);
                 }
                 let (from, to) = (from.join(&plain_name(&name)?), to.join(&plain_name(&new_name)?));
-                self.remote.rename(&from, &to).await?;
-                if is_directory {
+                let moved = self.remote.rename(&from, &to, how).await;
+                if moved.is_ok() && is_directory {
                     self.move_staged(source.inode, &from, &to).await;
                 }
-                Place::Plain
+                moved.map(|()| Place::Plain).map_err(DriveError::from)
             }
             (Directory::Vault(from), Directory::Vault(to), Place::Vault { vault, entry, node })
                 if Arc::ptr_eq(vault, &to.vault) =>
@@ -346,10 +349,30 @@ impl Drive {
                     }
                     _ => None,
                 };
-                let entry = self.move_in_vault(&from, entry, node, &to, &new_name, replaced).await?;
-                Place::Vault { vault: Arc::clone(vault), entry, node: node.clone() }
+                let moved = self.move_in_vault(from, entry, node, to, &new_name, replaced).await;
+                moved.map(|entry| Place::Vault { vault: Arc::clone(vault), entry, node: node.clone() })
             }
             _ => return Err(DriveError::OtherVault),
+        };
+        let place = match moved {
+            // Somebody took the name since it was looked at.
+            Err(error)
+                if how == RenameHow::New && error.is_exists() && source.kind != RemoteKind::Directory =>
+            {
+                drop((held, replaced_state));
+                return self.rename_beside(&source, to, (new_parent, &new_name), mode).await;
+            }
+            moved => moved?,
+        };
+        let moved = match (from, to, &place) {
+            (Directory::Vault(from), Directory::Vault(to), Place::Vault { entry, node, .. })
+                if source.kind == RemoteKind::Directory && from.id != to.id =>
+            {
+                let (entry, node) = (entry.clone(), node.clone());
+                let from = (parent, name.clone(), from);
+                Some(Moved { inode: source.inode, from, to: (new_parent, to), entry, node })
+            }
+            _ => None,
         };
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
         drop(shown_source);
@@ -360,7 +383,10 @@ impl Drive {
             drop(state);
             self.close_if_unused(*inode);
         }
-        Ok(())
+        match moved {
+            Some(moved) => self.check_move(moved).await,
+            None => Ok(()),
+        }
     }
 
     /// Somebody else has made what nobody here has seen under the name that `source` was to get: that stays.
@@ -470,7 +496,7 @@ impl Drive {
         let remote = self.remote.as_ref();
         let name = cleartext_name(new_name)?;
         let Some((old, old_node)) = replaced else {
-            return to.move_here(remote, from, entry, node, &name).await;
+            return to.move_here(remote, from, entry, node, &name, RenameHow::New).await;
         };
         // A move that was cut between its steps left both names for one directory: it is finished.
         if old_node == node && matches!(node, VaultNode::Directory(_)) {
@@ -481,13 +507,13 @@ impl Drive {
         let canonical = to.entry(&name)?.0;
         let files = matches!((node, old_node), (VaultNode::File, VaultNode::File));
         if files && *old == canonical {
-            return to.move_here(remote, from, entry, node, &name).await;
+            return to.move_here(remote, from, entry, node, &name, RenameHow::Replace).await;
         }
         // What can't be replaced in one step goes out of sight first, and comes back if the move fails.
         let hidden = to.hide(remote, old, old_node).await?;
-        match to.move_here(remote, from, entry, node, &name).await {
+        match to.move_here(remote, from, entry, node, &name, RenameHow::New).await {
             Ok(entry) => {
-                to.discard(remote, &hidden, old_node).await;
+                to.discard_replaced(remote, &hidden, &name, old_node).await?;
                 Ok(entry)
             }
             Err(error) => {

@@ -225,12 +225,16 @@ impl Drive {
     pub(super) async fn close_file(&self, file: &Arc<File>) {
         if file.unsaved().is_some() {
             let _paths = self.hold_paths([file.inode]).await;
-            if let Err(error) = file.commit(self, false).await {
+            if let Err(error) = file.commit(self).await {
                 self.report(file.inode, "unsaved", &error);
             }
         }
         let is_last = self.tree.lock().get(file.inode).is_ok_and(|node| node.opens == 1);
         if is_last {
+            // The program does not wait for this. What fails is tried again.
+            if let Err(error) = file.put_on_disk().await {
+                tracing::debug!(errno = error.errno(), "a closed file may not be on the server's disk");
+            }
             self.keep_open(file);
         }
         self.uncount_handle(file.inode);

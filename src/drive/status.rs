@@ -24,6 +24,16 @@ pub struct Unsaved {
     pub bytes: u64,
     /// Removals that were answered and are not done.
     pub removals: u64,
+    /// Files and directories that the server has, and may have in its memory only. Counted after everything was to be saved, else 0.
+    pub off_disk: u64,
+}
+
+impl Unsaved {
+    /// Whether the server has everything on its disk.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.files == 0 && self.off_disk == 0
+    }
 }
 
 /// Something that went wrong and that the user should be able to look up.

@@ -9,11 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 
 use super::error::DriveError;
 use crate::remote::{RemoteError, RemoteListing, RemoteName, RemotePath};
 
 const PREFIX: &str = ".scaup-";
+/// Bytes that tell a machine, user and process namespace from all others: what they decide is deleted.
+const MACHINE_LEN: usize = 8;
 /// Most names that are remembered as abandoned: more are debris only when this process has ended.
 const ABANDONED_MAX: usize = 10_000;
 
@@ -85,12 +88,13 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
-/// Eight hexadecimal digits for the processes that can be told dead or alive from here (`machine-id(5)` asks not to show the id itself), or
-/// random ones for this process where they can't be, so that nothing is ever taken for ours by mistake.
+/// Sixteen hexadecimal digits for the processes that can be told dead or alive from here (`machine-id(5)` asks not to
+/// show the id itself), or random ones for this process where they can't be, so that nothing is ever taken for ours by
+/// mistake.
 fn machine() -> &'static str {
     static MACHINE: OnceLock<String> = OnceLock::new();
     MACHINE.get_or_init(|| {
-        let mut bytes = [0; 4];
+        let mut bytes = [0; MACHINE_LEN];
         match seen_from_here() {
             Some(here) => bytes = digest(&here),
             // Without randomness the digits are zeros, and `name` fails by itself.
@@ -98,6 +102,11 @@ fn machine() -> &'static str {
         }
         HEXLOWER.encode(&bytes)
     })
+}
+
+/// Four hexadecimal digits that tell this machine's names from those of others that make names in the same second.
+pub(super) fn machine_mark() -> &'static str {
+    machine().get(..4).unwrap_or_default()
 }
 
 /// What tells this machine, user and process namespace from others. The machine's id alone does not: machines are made from one image,
@@ -115,11 +124,11 @@ fn seen_from_here() -> Option<Vec<u8>> {
     Some([id.as_slice(), &host, processes.as_os_str().as_bytes(), user.as_bytes()].join(&0))
 }
 
-fn digest(bytes: &[u8]) -> [u8; 4] {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    ((hash >> 32) as u32 ^ hash as u32).to_be_bytes()
+/// The beginning of SHA-256: long enough that no two machines have the same by chance, since one would delete what the
+/// other still needs.
+fn digest(bytes: &[u8]) -> [u8; MACHINE_LEN] {
+    let whole: [u8; 32] = Sha256::digest(bytes).into();
+    std::array::from_fn(|at| whole[at])
 }
 
 #[cfg(test)]
@@ -132,6 +141,13 @@ mod tests {
         let ours = name().unwrap();
         assert!(is_temporary(ours.as_bytes()));
         assert!(!is_debris(ours.as_bytes()));
+    }
+
+    #[test]
+    fn the_digest_is_the_beginning_of_sha_256() {
+        // FIPS 180-4, the example "abc".
+        assert_eq!(HEXLOWER.encode(&digest(b"abc")), "ba7816bf8f01cfea");
+        assert_eq!(HEXLOWER.encode(&digest(b"")), "e3b0c44298fc1c14");
     }
 
     #[test]

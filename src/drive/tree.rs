@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +14,7 @@ use super::error::DriveError;
 use super::file::{Base, File, present};
 use super::found::{Directory, Found, Place, plain_name};
 use super::names::Names;
+use super::numbers;
 use super::vault::{UnlockedVault, VaultDirectory, VaultNode};
 use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
 
@@ -245,6 +245,11 @@ impl Node {
     pub(super) fn is_removable_from(&self) -> bool {
         const STICKY: u16 = 0o1000;
         is_lately(self.removed_in) && self.attributes.mode & STICKY == 0
+    }
+
+    /// Whether the server may have changes of its content in its memory only.
+    pub(super) fn is_off_disk(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.is_off_disk())
     }
 
     /// Whether content of it waits to be saved: what the server says of it is not the truth then.
@@ -505,7 +510,7 @@ impl Nodes<'_> {
     }
 
     fn free_number(&self, parent: Inode, name: &OsStr) -> Inode {
-        let mut number = BuildHasherDefault::<DefaultHasher>::default().hash_one((parent.0, name));
+        let mut number = numbers::first(parent, name);
         while number <= Inode::ROOT.0 || self.nodes().contains_key(&Inode(number)) {
             number = number.wrapping_add(1);
         }

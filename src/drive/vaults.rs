@@ -648,7 +648,7 @@ pub async fn create_vault(
     shortening_threshold: u32,
 ) -> Result<(), VaultError> {
     if !check_place_for_vault(remote, path).await? {
-        remote.mkdir(path, 0o755).await.map_err(failed(path))?;
+        remote.mkdir_by_umask(path).await.map_err(failed(path))?;
     }
     let config = VaultConfig {
         format: 8,
@@ -678,7 +678,7 @@ pub async fn create_vault(
         }
     }
     for level in levels.iter().rev() {
-        remote.mkdir(level, 0o755).await.map_err(failed(path))?;
+        remote.mkdir_by_umask(level).await.map_err(failed(path))?;
     }
     let files: [(RemotePath, &str, &[u8]); 3] = [
         (content, "dirid.c9r", &backup),

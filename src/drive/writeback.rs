@@ -6,7 +6,7 @@
 //! - Before either reaches the name, the server's file is compared with what was opened. If somebody else changed it,
 //!   ours is kept beside it under a name that says so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,8 +22,9 @@ use super::file::{Backing, Base, File, State};
 use super::location::Location;
 use super::paths::PathHold;
 use super::staged::StagedFile;
+use super::temporary;
 use super::uploader::{Acknowledgement, Uploader};
-use crate::remote::{RemoteError, RemoteSetAttributes};
+use crate::remote::{RemoteError, RemoteOpen, RemoteSetAttributes};
 
 /// Dirty chunks of one file after which sending begins while the program still writes: 1 MiB.
 const SEND_AT_CHUNKS: usize = 32;
@@ -93,14 +94,69 @@ impl State {
     }
 
     /// A chunk that was sent is dirty again: it failed, or nobody knows.
-    fn take_back(&mut self, number: u64, chunk: &Bytes) {
+    fn take_back(&mut self, number: u64) {
+        let Some(chunk) = self.sending.remove(&number) else { return };
         // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
         if number == 0 && self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
             self.header_unsent = true;
         }
         self.reach = self.reach.max(number * CHUNK_LEN + chunk.len() as u64);
         self.uncommitted = true;
-        self.dirty.entry(number).or_insert_with(|| chunk.clone());
+        self.dirty.entry(number).or_insert(chunk);
+    }
+
+    /// Whether a chunk is the last one of a vault's file on the server, and not full: it is replaced as the file grows.
+    fn is_stored_end(&self, number: u64) -> bool {
+        let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
+        is_in_vault
+            && !self.backing.is_staged()
+            && self.stored_length % CHUNK_LEN > 0
+            && number == self.stored_length / CHUNK_LEN
+    }
+
+    /// An addition to a vault's file failed, and may have torn its end: what was there before is brought back. That needs no room: those blocks are
+    /// the file's already.
+    async fn put_back_end(&mut self) -> Result<(), DriveError> {
+        let codec = Arc::clone(self.codec()?);
+        if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
+            return Ok(());
+        }
+        self.lacks_room = true;
+        let number = self.stored_length / CHUNK_LEN;
+        if self.is_stored_end(number) {
+            let Some((_, end)) = self.stored_end.as_ref().filter(|(stored, _)| *stored == number) else {
+                return Ok(());
+            };
+            let mut stored = Vec::new();
+            codec.encode(number, end, &mut stored)?;
+            self.backing.file().write_at(codec.offset(number), Bytes::from(stored)).await?;
+        }
+        self.cut_off(self.stored_length).await
+    }
+
+    /// Where the server lacked room for what was added before: fails unless there is room now, without touching the file. A quota is only told of
+    /// by a refusal, so a file is made and removed.
+    pub(super) async fn check_room(&mut self, drive: &Drive, location: &Location) -> Result<(), DriveError> {
+        /// More than one chunk grows by, in pieces of a file system's blocks.
+        const PROBED_MAX: u64 = 256 * 1024;
+        if !self.lacks_room {
+            return Ok(());
+        }
+        self.put_back_end().await?;
+        let codec = self.codec()?;
+        let added = codec.stored_len(self.length).saturating_sub(codec.stored_len(self.stored_length));
+        let probed = usize::try_from(added.min(PROBED_MAX)).unwrap_or_default();
+        let mut noise = vec![0; probed];
+        getrandom::fill(&mut noise).map_err(|error| DriveError::Random(error.to_string()))?;
+        let path = location.temporary_path()?;
+        let file = drive.remote.open(&path, RemoteOpen::CreateNew(0o600)).await?;
+        let written = file.write_whole(Bytes::from(noise), RemoteSetAttributes::default()).await;
+        if let Err(error) = drive.remote.remove(&path).await {
+            temporary::abandon(&path, &error);
+        }
+        written?;
+        self.lacks_room = false;
+        Ok(())
     }
 
     /// Cuts the server's file where it reaches beyond `length` bytes of cleartext.
@@ -166,12 +222,12 @@ impl File {
         let (_paths, mut state) = self.settled_for_writing(drive, offset, data.len()).await?;
         // Told before anything is taken: who appends would not know how much was.
         self.collect(drive, &mut state);
-        state.tell_failure()?;
+        self.tell_failure(drive, &mut state).await?;
         state.codec()?;
         // Where nothing can be sent any more, no more is taken.
         if drive.is_crowded() && !state.dirty.is_empty() {
             self.send_what_is_due(drive, &mut state, LENGTH_MAX).await?;
-            state.tell_failure()?;
+            self.tell_failure(drive, &mut state).await?;
         }
         let offset = offset.unwrap_or(state.length);
         let end = offset.checked_add(data.len() as u64).filter(|&end| end <= LENGTH_MAX);
@@ -517,6 +573,7 @@ impl File {
         while !state.sending.is_empty() {
             self.acknowledge_next(drive, state).await?;
         }
+        state.put_back_end().await?;
         let length = state.length.min(state.stored_length).max(old_length);
         state.length = length;
         drop(state.dirty.split_off(&length.div_ceil(CHUNK_LEN)));
@@ -545,10 +602,14 @@ impl File {
             let (piece, after) = rest.split_at(rest.len().min(room));
             let length = usize::try_from(state.chunk_len(number)).unwrap_or(usize::MAX);
             let covers_all = within == 0 && piece.len() >= length;
-            if !covers_all && !state.dirty.contains_key(&number) {
+            let ends = state.is_stored_end(number) && !state.sending.contains_key(&number);
+            if (!covers_all || ends) && !state.dirty.contains_key(&number) {
                 let _shown = self.show(state);
                 let old = self.chunks(drive, state, number..=number).await?.pop().unwrap_or_default();
-                state.dirty.insert(number, old);
+                state.dirty.insert(number, old.clone());
+                if ends {
+                    state.stored_end = Some((number, old));
+                }
             }
             // Copied only if somebody is reading it.
             let mut chunk = BytesMut::from(state.dirty.remove(&number).unwrap_or_default());
@@ -577,6 +638,7 @@ impl File {
         if !state.backing.is_staged() && !self.is_unlinked() {
             let location = drive.location(self.inode)?;
             self.compare(drive, state, &location).await?;
+            state.check_room(drive, &location).await?;
         }
         self.send(drive, state, Some(at / CHUNK_LEN)).await?;
         self.wait_for_room(drive, state).await
@@ -597,6 +659,7 @@ impl File {
             while numbers.clone().any(|number| state.sending.contains_key(&number)) {
                 self.acknowledge_next(drive, state).await?;
             }
+            let replaces_end = state.is_stored_end(numbers.start);
             let (offset, stored) = state.encode(&numbers)?;
             state.header_unsent &= numbers.start > 0;
             for number in numbers.clone() {
@@ -606,6 +669,13 @@ impl File {
             }
             let file = state.backing.file();
             state.uploader.get_or_insert_with(|| Uploader::start(file)).send(numbers, offset, stored.into());
+            // What comes behind the end is sent once that is whole: else it could not be brought back.
+            while replaces_end && !state.sending.is_empty() {
+                self.acknowledge_next(drive, state).await?;
+            }
+            if replaces_end && state.failed.is_some() {
+                break;
+            }
         }
         Ok(())
     }
@@ -633,11 +703,14 @@ impl File {
         };
         match next {
             Some(acknowledgement) => self.acknowledge(drive, state, acknowledgement),
-            // The stream broke: everything that was under way is dirty again.
+            // The stream broke: everything that was under way is dirty again, and the next goes by another stream.
             None => {
-                for (number, chunk) in std::mem::take(&mut state.sending) {
-                    state.take_back(number, &chunk);
-                }
+                state.uploader = None;
+                let broke = || RemoteError::Failure("the stream to the server broke".to_owned()).into();
+                state.failed.get_or_insert_with(broke);
+                state.early.clear();
+                let under_way: Vec<u64> = state.sending.keys().copied().collect();
+                under_way.into_iter().for_each(|number| state.take_back(number));
             }
         }
         Ok(())
@@ -658,27 +731,61 @@ impl File {
         while !state.sending.is_empty() {
             self.acknowledge_next(drive, state).await?;
         }
+        self.tell_failure(drive, state).await
+    }
+
+    /// What failed on its way, if that was not told yet. What the server had before is whole then.
+    async fn tell_failure(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
+        if state.failed.is_some() && !state.backing.is_staged() {
+            while !state.sending.is_empty() {
+                self.acknowledge_next(drive, state).await?;
+            }
+            // Where that fails, too, it is tried again before anything else is sent.
+            if let Err(error) = state.put_back_end().await {
+                tracing::warn!(errno = error.errno(), "the end of a file may be torn until it is saved");
+            }
+        }
         state.tell_failure()
     }
 }
 
 fn acknowledge(drive: &Drive, state: &mut State, (numbers, result): Acknowledgement) {
+    let is_in_place = !state.backing.is_staged();
     for number in numbers {
-        let Some(chunk) = state.sending.remove(&number) else { continue };
         match &result {
-            Ok(()) => {
-                let end = number * CHUNK_LEN + chunk.len() as u64;
-                state.stored_length = state.stored_length.max(end);
-                state.reach = state.reach.max(end);
-                state.uncommitted = true;
-                drive.cache.put(state.key(number), chunk);
+            Ok(()) if is_in_place && number * CHUNK_LEN > state.stored_length => {
+                state.early.insert(number);
             }
+            Ok(()) => note_stored(drive, state, number),
             Err(error) => {
-                state.take_back(number, &chunk);
+                state.take_back(number);
                 state.failed.get_or_insert_with(|| error.clone().into());
             }
         }
     }
+    while let Some(number) =
+        state.early.first().copied().filter(|next| next * CHUNK_LEN <= state.stored_length)
+    {
+        state.early.remove(&number);
+        note_stored(drive, state, number);
+    }
+    // The one in front of them failed: there is a gap.
+    if state.uploader.as_ref().is_none_or(|uploader| uploader.waiting() == 0) {
+        std::mem::take(&mut state.early).into_iter().for_each(|number| state.take_back(number));
+    }
+}
+
+/// The server has a chunk that was sent.
+fn note_stored(drive: &Drive, state: &mut State, number: u64) {
+    let Some(chunk) = state.sending.remove(&number) else { return };
+    let end = number * CHUNK_LEN + chunk.len() as u64;
+    state.stored_length = state.stored_length.max(end);
+    state.reach = state.reach.max(end);
+    state.uncommitted = true;
+    if state.is_stored_end(number) {
+        state.stored_end = Some((number, chunk.clone()));
+    }
+    drive.cache.put(state.key(number), chunk);
 }
 
 /// Makes an empty temporary file that will take the place of `location`.
@@ -704,7 +811,10 @@ async fn stage(
         reach: 0,
         dirty: BTreeMap::new(),
         sending: HashMap::new(),
+        early: BTreeSet::new(),
         uploader: None,
+        stored_end: None,
+        lacks_room: false,
         uncommitted: true,
         times: None,
         compared: false,

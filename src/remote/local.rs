@@ -14,15 +14,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
-    fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, openat2, readlinkat, renameat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+    chmodat, chownat, fchmod, fchown, fstat, fsync, ftruncate, futimens, linkat, mkdirat, openat2,
+    readlinkat, renameat_with, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
-    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics,
+    RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow, SET_GID,
 };
 
 /// A directory of this machine.
@@ -90,6 +90,11 @@ fn typed(errno: Errno) -> RemoteError {
     }
 }
 
+/// Of two places, neither of which leads out: what was asked for spans two file systems.
+fn typed_for_two(errno: Errno) -> RemoteError {
+    if errno == Errno::XDEV { RemoteError::OtherFileSystem } else { typed(errno) }
+}
+
 /// Removing and replacing say `EEXIST` on some file systems where others say `ENOTEMPTY`.
 fn not_empty(errno: Errno) -> Errno {
     if errno == Errno::EXIST { Errno::NOTEMPTY } else { errno }
@@ -132,6 +137,7 @@ impl Shared {
             RemoteOpen::Read => (OFlags::RDONLY, Mode::empty()),
             RemoteOpen::ReadWrite => (OFlags::RDWR, Mode::empty()),
             RemoteOpen::CreateNew(mode) => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode_bits(mode)),
+            RemoteOpen::CreateByUmask => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode_bits(0o666)),
         };
         // A named pipe must not block.
         let file = self.open_below(path, flags | OFlags::NONBLOCK | OFlags::NOFOLLOW, mode)?;
@@ -275,7 +281,18 @@ impl Remote for LocalRemote {
         self.run(move |shared| {
             let (parent, name) = shared.parent(&path)?;
             mkdirat(&parent, last(&name), mode_bits(mode))?;
-            chmodat(&parent, last(&name), mode_bits(mode), AtFlags::empty())
+            let made = statat(&parent, last(&name), AtFlags::SYMLINK_NOFOLLOW)?.st_mode;
+            let wanted = mode_bits(mode) | Mode::from_raw_mode(made) & mode_bits(SET_GID);
+            chmodat(&parent, last(&name), wanted, AtFlags::empty())
+        })
+        .await
+    }
+
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let path = path.clone();
+        self.run(move |shared| {
+            let (parent, name) = shared.parent(&path)?;
+            mkdirat(&parent, last(&name), mode_bits(0o777))
         })
         .await
     }
@@ -298,12 +315,26 @@ impl Remote for LocalRemote {
         .await
     }
 
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError> {
+        let flags = match how {
+            RenameHow::Replace => RenameFlags::empty(),
+            RenameHow::New => RenameFlags::NOREPLACE,
+        };
         let (from, to) = (from.clone(), to.clone());
         self.run(move |shared| {
             let (from_parent, from) = shared.parent(&from)?;
             let (to_parent, to) = shared.parent(&to)?;
-            renameat(from_parent, last(&from), to_parent, last(&to)).map_err(not_empty)
+            let renamed = renameat_with(from_parent, last(&from), to_parent, last(&to), flags);
+            Ok(if how == RenameHow::Replace { renamed.map_err(not_empty) } else { renamed })
+        })
+        .await?
+        .map_err(typed_for_two)
+    }
+
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let path = path.clone();
+        self.run(move |shared| {
+            fsync(shared.open_below(&path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?)
         })
         .await
     }
@@ -331,9 +362,10 @@ impl Remote for LocalRemote {
         self.run(move |shared| {
             let (from_parent, from) = shared.parent(&existing)?;
             let (to_parent, to) = shared.parent(&new)?;
-            linkat(from_parent, last(&from), to_parent, last(&to), AtFlags::empty())
+            Ok(linkat(from_parent, last(&from), to_parent, last(&to), AtFlags::empty()))
         })
-        .await
+        .await?
+        .map_err(typed_for_two)
     }
 
     async fn statistics(&self, path: &RemotePath) -> Result<RemoteStatistics, RemoteError> {

@@ -10,18 +10,18 @@
 mod tree;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 use tokio::sync::oneshot;
 
-use self::tree::{Content, Number, ROOT, Tree, failure};
+use self::tree::{Content, Number, ROOT, Tree, UMASK, failure};
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen,
-    RemotePath, RemoteSetAttributes, RemoteStatistics,
+    RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
 };
 
 /// What a server holds. Clones are the same server.
@@ -104,6 +104,13 @@ impl MemoryServer {
         self.lock().room = bytes;
     }
 
+    /// The server loses its power and starts again: what was not put on its disk is gone. Of a file that is the content since its last `fsync`, of
+    /// a tree the names since the last sync of any directory: file systems with a journal write all earlier changes of names first.
+    /// `survives` decides for each file and for the names whether they reached the disk all the same.
+    pub fn power_loss(&self, survives: impl FnMut() -> bool) {
+        self.lock().power_loss(survives);
+    }
+
     /// Bytes that everything on the server takes.
     #[must_use]
     pub fn used(&self) -> u64 {
@@ -157,7 +164,10 @@ impl MemoryServer {
             Err(error) => return Err(error),
         };
         tree.resize(number, 0)?;
-        tree.write(number, 0, content)
+        tree.write(number, 0, content)?;
+        tree.sync_content(number)?;
+        tree.sync_names();
+        Ok(())
     }
 }
 
@@ -182,6 +192,7 @@ pub enum MessageKind {
     StatFile,
     SetFileAttributes,
     Fsync,
+    SyncDirectory,
     Close,
 }
 
@@ -252,7 +263,7 @@ impl Connection {
     fn travel(&self) -> Duration {
         let Some(Delay { least, most, seed }) = self.delay else { return Duration::ZERO };
         let spread = u64::try_from((most - least).as_nanos()).unwrap_or(u64::MAX);
-        let drawn = BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, self.log.len()));
+        let drawn = SipHasher13::new_with_keys(seed, self.log.len() as u64).hash(&[]);
         (least + Duration::from_nanos(drawn.checked_rem(spread).unwrap_or(0))) / 2
     }
 }
@@ -457,6 +468,10 @@ impl Remote for MemoryRemote {
         self.shared.message(MessageKind::Mkdir, path, None, make).await
     }
 
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        self.mkdir(path, 0o777 & !UMASK).await
+    }
+
     async fn rmdir(&self, path: &RemotePath) -> Result<(), RemoteError> {
         let at = path.clone();
         self.shared.message(MessageKind::Rmdir, path, None, move |tree| tree.rmdir(&at)).await
@@ -467,11 +482,21 @@ impl Remote for MemoryRemote {
         self.shared.message(MessageKind::Remove, path, None, move |tree| tree.remove(&at)).await
     }
 
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError> {
         self.shared.server.look_at(MessageKind::Rename, from, to.as_bytes());
         let (source, target) = (from.clone(), to.clone());
-        let rename = move |tree: &mut Tree| tree.rename(&source, &target);
+        let rename = move |tree: &mut Tree| tree.rename(&source, &target, how);
         self.shared.message(MessageKind::Rename, from, None, rename).await
+    }
+
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        let at = path.clone();
+        let sync = move |tree: &mut Tree| {
+            tree.names(tree.existing(&at)?)?;
+            tree.sync_names();
+            Ok(())
+        };
+        self.shared.message(MessageKind::SyncDirectory, path, None, sync).await
     }
 
     async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError> {
@@ -573,7 +598,7 @@ impl RemoteFile for MemoryFile {
     }
 
     async fn fsync(&self) -> Result<(), RemoteError> {
-        self.message(MessageKind::Fsync, |_, _| Ok(())).await
+        self.message(MessageKind::Fsync, Tree::sync_content).await
     }
 
     async fn close(&self) -> Result<(), RemoteError> {

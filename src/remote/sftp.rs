@@ -15,20 +15,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scaup_sftp::client::{NameEntry, SftpError};
+use scaup_sftp::client::{NameEntry, OpenFlags, SetAttributes, SftpError, StatusCode};
 use scaup_sftp::ssh::Session;
 use tokio::sync::watch;
 
 use super::{
     NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteKind,
-    RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, Room,
+    RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
+    Room, SET_GID,
 };
 use connection::{Connection, Place};
 use file::OpenFiles;
 use link::Link;
 use reasons::{
-    exists, from_wire, plain, to_wire, why_not_listed, why_not_made, why_not_removed, why_not_renamed,
-    with_mode,
+    exists, from_wire, plain, to_wire, why_not_linked, why_not_listed, why_not_made, why_not_removed,
+    why_not_renamed, with_mode,
 };
 use retry::retry;
 
@@ -158,23 +159,27 @@ impl Remote for SftpRemote {
         retry(&self.link, |connection, again| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                if let Err(error) = connection.names.mkdir(&path, &with_mode(mode)).await {
-                    let why = why_not_made(&self.link, &path, error).await;
-                    // The attempt that was cut may have made it.
-                    if !(again && why == RemoteError::Exists) {
-                        return Err(why);
+                make_directory(&self.link, &connection, &path, &with_mode(mode), again).await?;
+                if connection.may_take_bits(mode) {
+                    let made = from_wire(&connection.names.lstat(&path).await.map_err(plain)?).mode;
+                    connection.note_kept_bits(mode, made);
+                    let wanted = mode | made & SET_GID;
+                    if made != wanted {
+                        let set = with_mode(wanted);
+                        connection.names.set_attributes(&path, &set).await.map_err(plain)?;
                     }
                 }
-                if connection.may_take_bits(mode) {
-                    let set = with_mode(mode);
-                    let (made, set) = futures::join!(
-                        connection.names.lstat(&path),
-                        connection.names.set_attributes(&path, &set)
-                    );
-                    set.map_err(plain)?;
-                    connection.note_kept_bits(mode, from_wire(&made.map_err(plain)?).mode);
-                }
                 Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn mkdir_by_umask(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        retry(&self.link, |connection, again| {
+            Box::pin(async move {
+                let path = connection.whole_path(path);
+                make_directory(&self.link, &connection, &path, &SetAttributes::default(), again).await
             })
         })
         .await
@@ -190,10 +195,13 @@ impl Remote for SftpRemote {
         Ok(())
     }
 
-    async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    async fn rename(&self, from: &RemotePath, to: &RemotePath, how: RenameHow) -> Result<(), RemoteError> {
         retry(&self.link, |connection, again| {
             Box::pin(async move {
                 let (from, to) = (connection.whole_path(from), connection.whole_path(to));
+                if how == RenameHow::New {
+                    return rename_to_new(&self.link, &connection, &from, &to, again).await;
+                }
                 match connection.names.posix_rename(&from, &to).await {
                     Ok(()) => Ok(()),
                     Err(SftpError::NotOffered(_)) => {
@@ -212,6 +220,31 @@ impl Remote for SftpRemote {
         .await?;
         self.files.renamed(from, to);
         Ok(())
+    }
+
+    async fn sync_directory(&self, path: &RemotePath) -> Result<(), RemoteError> {
+        retry(&self.link, |connection, _| {
+            Box::pin(async move {
+                let (names, path) = (&connection.names, connection.whole_path(path));
+                let sync = async {
+                    // OpenSSH opens directories as it opens files.
+                    let handle = names.open_file(&path, OpenFlags::Read, &SetAttributes::default()).await?;
+                    names.fsync(&handle).await
+                };
+                match sync.await {
+                    Ok(()) => Ok(()),
+                    Err(error) if error.code().is_none() && !matches!(error, SftpError::NotOffered(_)) => {
+                        Err(plain(error))
+                    }
+                    // Other servers open no directories, and some file systems have no fsync for them.
+                    Err(error) => {
+                        tracing::debug!(%error, "the server does not sync a directory");
+                        Ok(())
+                    }
+                }
+            })
+        })
+        .await
     }
 
     async fn symlink(&self, path: &RemotePath, target: &[u8]) -> Result<(), RemoteError> {
@@ -243,7 +276,7 @@ impl Remote for SftpRemote {
             Box::pin(async move {
                 let (existing, new) = (connection.whole_path(existing), connection.whole_path(new));
                 let Err(error) = connection.names.hard_link(&existing, &new).await else { return Ok(()) };
-                let why = why_not_made(&self.link, &new, error).await;
+                let why = why_not_linked(&self.link, &existing, &new, error).await;
                 if again && why == RemoteError::Exists { Ok(()) } else { Err(why) }
             })
         })
@@ -307,6 +340,46 @@ impl SftpRemote {
         })
         .await
     }
+}
+
+async fn make_directory(
+    link: &Link,
+    connection: &Connection,
+    path: &[u8],
+    attributes: &SetAttributes,
+    again: bool,
+) -> Result<(), RemoteError> {
+    let Err(error) = connection.names.mkdir(path, attributes).await else { return Ok(()) };
+    let why = why_not_made(link, path, error).await;
+    // The attempt that was cut may have made it.
+    if again && why == RemoteError::Exists { Ok(()) } else { Err(why) }
+}
+
+/// Renames to a name that is not taken. A server whose file system has no hard links may refuse RENAME for that: where the name is free, it is
+/// then renamed as if it replaced something.
+async fn rename_to_new(
+    link: &Link,
+    connection: &Connection,
+    from: &[u8],
+    to: &[u8],
+    again: bool,
+) -> Result<(), RemoteError> {
+    let Err(error) = connection.names.rename(from, to).await else { return Ok(()) };
+    if error.code().is_none() {
+        return Err(plain(error));
+    }
+    match (exists(link, from).await, connection.names.lstat(to).await) {
+        // The attempt that was cut did it.
+        (None, Ok(_)) if again => return Ok(()),
+        (Some(_), Ok(_)) => return Err(RemoteError::Exists),
+        (Some(_), Err(looked)) if looked.code() == Some(StatusCode::NoSuchFile) => {
+            if connection.names.posix_rename(from, to).await.is_ok() {
+                return Ok(());
+            }
+        }
+        _ => {}
+    }
+    Err(why_not_renamed(link, from, to, error).await)
 }
 
 /// On a server of plain version 3, whose RENAME can't replace: what has the name goes aside, comes back if the move fails, and is

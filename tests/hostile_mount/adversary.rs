@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scaup::drive::{DriveOptions, Part, VaultError, VaultState};
 use scaup::remote::RemoteError;
@@ -34,12 +34,13 @@ const A_LOOK: Duration = Duration::from_secs(3);
 /// The last things that happened, told if a game fails.
 pub(crate) struct Trace {
     head: String,
+    began: Instant,
     lines: VecDeque<String>,
 }
 
 impl Trace {
     pub(crate) fn new(head: String) -> Self {
-        Self { head, lines: VecDeque::new() }
+        Self { head, began: Instant::now(), lines: VecDeque::new() }
     }
 
     pub(crate) fn add(&mut self, line: String) {
@@ -48,7 +49,7 @@ impl Trace {
         if self.lines.len() == LINES_MAX {
             self.lines.pop_front();
         }
-        self.lines.push_back(line);
+        self.lines.push_back(format!("{:.1?} {line}", self.began.elapsed()));
     }
 }
 
@@ -357,7 +358,7 @@ impl Game {
             self.tally.closed += u64::from(is_closed(done) && was_displaced);
         }
         // A locked vault is shown encrypted as far as it is one.
-        if !by_path || strikes || !self.is_unlocked || self.attacker.is_in_place(&self.vault).await {
+        if !by_path || strikes || !self.is_unlocked || !self.attacker.is_closed(&self.vault).await {
             return;
         }
         if is_faulty {
@@ -427,7 +428,7 @@ impl Game {
         // What is believed for a moment is so by the machine's clock, which nobody can pause.
         std::thread::sleep(A_MOMENT);
         tokio::time::sleep(A_LOOK).await;
-        if !self.attacker.is_in_place(&self.vault).await {
+        if self.attacker.is_closed(&self.vault).await {
             // A copy was renamed in its stead.
             assert!(self.was_renamed_under_attack, "everything is in its place");
             self.unmount().await;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup::remote::{Remote, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes};
+use scaup::remote::{
+    Remote, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow,
+};
 
 use crate::dice::Dice;
 
@@ -134,6 +137,7 @@ pub(crate) struct Attacker {
     /// A server with another vault.
     other: Arc<dyn Remote>,
     taken: Vec<Taken>,
+    not_put_back: Vec<String>,
     number: u32,
     /// How the server looked before.
     old: Vec<Arc<dyn Remote>>,
@@ -156,6 +160,7 @@ impl Attacker {
             aim,
             other,
             taken: Vec::new(),
+            not_put_back: Vec::new(),
             number: 0,
             old: Vec::new(),
             spared: BTreeSet::new(),
@@ -172,15 +177,19 @@ impl Attacker {
         below(self.remote.as_ref(), vault, "").await
     }
 
-    /// Whether what lies at that path is a vault with content, and no link leads there.
-    pub(crate) async fn is_in_place(&self, vault: &str) -> bool {
+    /// Whether there is no way to the content of a vault at that path: something on the way to the vault is no
+    /// directory, or its content is missing. Where a link leads in the vault nobody looks: names and content are
+    /// encrypted there whatever it is.
+    pub(crate) async fn is_closed(&self, vault: &str) -> bool {
         let whole = join(vault, &self.content);
         for end in ends(&whole) {
-            if kind(self.remote.as_ref(), &whole[..end]).await != Some(RemoteKind::Directory) {
-                return false;
+            match kind(self.remote.as_ref(), &whole[..end]).await {
+                Some(RemoteKind::Directory) => {}
+                Some(RemoteKind::Symlink) => return end <= vault.len(),
+                _ => return true,
             }
         }
-        true
+        false
     }
 
     pub(crate) fn has_taken(&self) -> bool {
@@ -234,7 +243,7 @@ impl Attacker {
     }
 
     async fn rename(&self, from: &str, to: &str) -> Done {
-        self.remote.rename(&path(from), &path(to)).await
+        self.remote.rename(&path(from), &path(to), RenameHow::Replace).await
     }
 
     async fn link(&self, at: &str, to: &str) -> Done {
@@ -263,10 +272,30 @@ impl Attacker {
 
     /// Puts what was taken last back in its place.
     async fn put_back(&mut self) -> String {
+        /// How often it is tried: the mount may be making something in what is just being removed.
+        const TRIES: usize = 50;
         let Some(Taken { from, attic }) = self.taken.pop() else { return "nothing".to_owned() };
-        self.remove(&from).await;
-        let done = self.rename(&attic, &from).await;
-        format!("puts {from} back: {done:?}")
+        let mut done = Ok(());
+        for _ in 0..TRIES {
+            self.remove(&from).await;
+            done = self.rename(&attic, &from).await;
+            match done {
+                Err(RemoteError::NotEmpty | RemoteError::NotADirectory | RemoteError::IsADirectory) => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                _ => break,
+            }
+        }
+        let said = format!("puts {from} back: {done:?}");
+        if done.is_err() {
+            self.not_put_back.push(said.clone());
+        }
+        said
+    }
+
+    /// What could not be put back: it is missing where it was from then on.
+    pub(crate) fn not_put_back(&self) -> &[String] {
+        &self.not_put_back
     }
 
     pub(crate) async fn put_all_back(&mut self) {
@@ -441,5 +470,5 @@ pub(crate) async fn relocate(remote: &dyn Remote, from: &str, to: &str) -> Done 
     for end in ends(above).into_iter().filter(|&end| end > 0) {
         remote.mkdir(&path(&above[..end]), 0o755).await?;
     }
-    remote.rename(&path(from), &path(to)).await
+    remote.rename(&path(from), &path(to), RenameHow::Replace).await
 }

@@ -28,6 +28,9 @@ const A_WHILE: Duration = Duration::from_millis(1100);
 /// How long it may take until a vault that is back is shown again.
 const SOON: Duration = Duration::from_secs(20);
 
+/// What the server's log is called.
+const LOG: &str = "log";
+
 fn has_canary(bytes: &[u8]) -> bool {
     bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes())
 }
@@ -53,13 +56,32 @@ fn in_clear(at: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// How a program goes about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By the path of a file, to its content or to be rid of it.
+    Content,
+    /// By a path, to what has names.
+    Names,
+    /// By what it has open, or to have it open.
+    Held,
+}
+
+/// What a program did.
+struct Worked {
+    what: String,
+    way: Way,
+    done: io::Result<()>,
+}
+
 struct Game {
     dice: Dice,
     trace: Trace,
     runtime: tokio::runtime::Runtime,
     server: Sshd,
-    /// Where the server notes each path that it is asked for, even if nothing is there.
-    heard: tempfile::NamedTempFile,
+    /// Where the server notes each path that it is asked for, even if nothing is there: the file `log` in a directory
+    /// of its own, since no user may append to another's file in `/tmp` itself (`fs.protected_regular`).
+    heard: tempfile::TempDir,
     attacker: Attacker,
     scaup: Scaup,
     mount: Option<Mount>,
@@ -80,9 +102,12 @@ struct Game {
 impl Game {
     fn start(seed: u64, aim: Aim, vault: &str, attr_timeout: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let heard = tempfile::NamedTempFile::new().unwrap();
-        fs::set_permissions(heard.path(), fs::Permissions::from_mode(0o666)).unwrap();
-        let verbose = format!("/usr/lib/openssh/sftp-server -e -l VERBOSE 2>>{}", heard.path().display());
+        let heard = tempfile::tempdir().unwrap();
+        let log = heard.path().join(LOG);
+        File::create(&log).unwrap();
+        fs::set_permissions(heard.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+        let verbose = format!("/usr/lib/openssh/sftp-server -e -l VERBOSE 2>>{}", log.display());
         let server = Sshd::key_only().subsystem(&verbose).start();
         let home = server.home();
         let at = home.join(vault);
@@ -165,6 +190,8 @@ impl Game {
         let deed = self.runtime.block_on(self.attacker.act(&mut self.dice, &self.vault));
         self.server.give(&self.server.home());
         self.trace.add(format!("{number}: the attacker {deed}"));
+        // The server is then another one for good, and nothing can be expected of the mount in the end.
+        assert!(self.attacker.not_put_back().is_empty(), "{:?}", self.attacker.not_put_back());
     }
 
     fn step(&mut self, number: u64) {
@@ -172,7 +199,7 @@ impl Game {
             self.attack(number);
             // What is back is noticed, and what is believed for a while is asked for again; but not always before something else happens.
             let is_back = !self.attacker.has_taken();
-            if self.dice.one_in(if is_back { 2 } else { 6 }) && (is_back || self.attr_timeout > 0) {
+            if (is_back || self.attr_timeout > 0) && self.dice.one_in(2) {
                 std::thread::sleep(A_WHILE);
             }
         }
@@ -198,66 +225,92 @@ impl Game {
     }
 
     fn work(&mut self, number: u64) {
-        let (what, done) = self.everyday(number);
-        let is_closed = !self.runtime.block_on(self.attacker.is_in_place(&self.vault));
+        let is_closed = self.runtime.block_on(self.attacker.is_closed(&self.vault));
+        let is_judged = is_closed && self.attr_timeout == 0 && self.is_unlocked;
+        let has_unsaved = is_judged && self.has_unsaved();
+        let Worked { what, way, done } = self.everyday(number);
         self.trace.add(format!("{number}: a program {what}: {done:?}"));
-        if what.contains('/') {
-            self.done += u64::from(done.is_ok());
-            self.closed += u64::from(is_closed && done.is_err());
+        if way == Way::Held {
+            return;
         }
-        if is_closed && self.attr_timeout == 0 && self.is_unlocked && what.contains('/') {
-            let error = done.expect_err("nothing works in a vault that is not in its place");
-            assert_ne!(error.kind(), io::ErrorKind::NotFound, "it is not taken for an empty one");
+        self.done += u64::from(done.is_ok());
+        self.closed += u64::from(is_closed && done.is_err());
+        if is_judged {
+            match done {
+                // What is not saved yet lies in memory: programs may go on with it, and the server hears nothing of
+                // that.
+                Ok(()) => assert!(
+                    way == Way::Content && has_unsaved,
+                    "nothing works in a vault that is not in its place: {what}"
+                ),
+                Err(error) => {
+                    assert_ne!(
+                        error.kind(),
+                        io::ErrorKind::NotFound,
+                        "it is not taken for an empty one: {what}"
+                    );
+                }
+            }
         }
     }
 
-    /// What a program did, with the path if it went by one.
-    fn everyday(&mut self, number: u64) -> (String, io::Result<()>) {
+    fn has_unsaved(&self) -> bool {
+        let unsaved = self.scaup.status().pointer("/mounts/0/unsaved/files").and_then(|files| files.as_u64());
+        unsaved.expect("the status tells of unsaved files") > 0
+    }
+
+    fn everyday(&mut self, number: u64) -> Worked {
         let dice = &mut self.dice;
         let mount = self.mount.as_ref().unwrap();
         let at = format!("{}{}", self.vault, directory(dice));
         let file = format!("{at}/{}", name(dice));
         let there = mount.join(&file);
         let text = content(number, dice);
-        match dice.below(20) {
-            0..4 => (format!("saves {file}"), fs::write(there, text)),
+        let (what, way, done) = match dice.below(20) {
+            0..4 => (format!("saves {file}"), Way::Content, fs::write(there, text)),
             4 => {
                 let opened = OpenOptions::new().append(true).open(there);
-                (format!("appends to {file}"), opened.and_then(|mut file| file.write_all(&text)))
+                (
+                    format!("appends to {file}"),
+                    Way::Content,
+                    opened.and_then(|mut file| file.write_all(&text)),
+                )
             }
             5 => {
                 let opened = OpenOptions::new().write(true).open(there);
-                (format!("truncates {file}"), opened.and_then(|file| file.set_len(3)))
+                (format!("truncates {file}"), Way::Content, opened.and_then(|file| file.set_len(3)))
             }
-            6 | 7 => (format!("reads {file}"), fs::read(there).map(drop)),
+            6 | 7 => (format!("reads {file}"), Way::Content, fs::read(there).map(drop)),
             8 | 9 => {
                 let to = format!("{}{}/{}", self.vault, directory(dice), name(dice));
-                (format!("renames {file} to {to}"), fs::rename(there, mount.join(to)))
+                // Nobody asks a file system to rename a file to itself.
+                let way = if to == file { Way::Content } else { Way::Names };
+                (format!("renames {file} to {to}"), way, fs::rename(there, mount.join(to)))
             }
             10 => {
                 let made = format!("{at}/~Qx7~D");
-                (format!("makes {made}"), fs::create_dir(mount.join(&made)))
+                (format!("makes {made}"), Way::Names, fs::create_dir(mount.join(&made)))
             }
             11 => {
                 let gone = format!("{at}/~Qx7~D");
-                (format!("removes {gone}"), fs::remove_dir(mount.join(&gone)))
+                (format!("removes {gone}"), Way::Names, fs::remove_dir(mount.join(&gone)))
             }
-            12 => (format!("removes {file}"), fs::remove_file(there)),
-            13 => (format!("links {file}"), symlink("~Qx7~t", there)),
+            12 => (format!("removes {file}"), Way::Content, fs::remove_file(there)),
+            13 => (format!("links {file}"), Way::Names, symlink("~Qx7~t", there)),
             14 | 15 => {
                 let listed = fs::read_dir(mount.join(&at))
                     .and_then(|names| names.collect::<io::Result<Vec<_>>>().map(drop));
-                (format!("lists {at}"), listed)
+                (format!("lists {at}"), Way::Names, listed)
             }
             16 => {
                 let opened =
                     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(there);
                 let held = opened.map(|file| self.files.push(file));
-                ("opens a file".to_owned(), held)
+                ("opens a file".to_owned(), Way::Held, held)
             }
             17 => {
                 let opened = File::open(mount.join(&at)).map(|directory| self.directories.push(directory));
-                ("opens a directory".to_owned(), opened)
+                ("opens a directory".to_owned(), Way::Held, opened)
             }
             18 if !self.directories.is_empty() => {
                 let index = dice.below(self.directories.len());
@@ -268,7 +321,7 @@ impl Game {
                 if dice.one_in(2) {
                     self.directories.remove(index);
                 }
-                ("creates by an open directory".to_owned(), done)
+                ("creates by an open directory".to_owned(), Way::Held, done)
             }
             _ if !self.files.is_empty() => {
                 let index = dice.below(self.files.len());
@@ -277,10 +330,11 @@ impl Game {
                 if dice.one_in(2) {
                     self.files.push(file);
                 }
-                ("works on an open file".to_owned(), done)
+                ("works on an open file".to_owned(), Way::Held, done)
             }
-            _ => ("nothing".to_owned(), Ok(())),
-        }
+            _ => ("nothing".to_owned(), Way::Held, Ok(())),
+        };
+        Worked { what, way, done }
     }
 
     /// This mount renames the vault or a directory above it, while that is in its place.
@@ -340,7 +394,7 @@ impl Game {
     }
 
     fn check(&self, number: u64) {
-        let heard = fs::read(self.heard.path()).unwrap();
+        let heard = fs::read(self.heard.path().join(LOG)).unwrap();
         assert!(!heard.is_empty(), "the server notes what it is asked for");
         if has_canary(&heard) {
             let lines = String::from_utf8_lossy(&heard);
@@ -360,14 +414,23 @@ impl Game {
 
     fn end(mut self) {
         self.runtime.block_on(self.attacker.put_all_back());
+        assert!(self.attacker.not_put_back().is_empty(), "{:?}", self.attacker.not_put_back());
         if !self.is_unlocked {
             eventually("the vault is back", SOON, || {
                 self.unlock(u64::MAX);
                 self.is_unlocked
             });
         }
+        let mut last = None;
         eventually("the vault is read again", SOON, || {
-            fs::read(self.in_vault(SPARED)).is_ok_and(|read| read == self.spared)
+            let read = fs::read(self.in_vault(SPARED)).map(|read| read == self.spared);
+            let is_right = matches!(read, Ok(true));
+            let read = format!("{read:?}");
+            if last.as_ref() != Some(&read) {
+                self.trace.add(format!("in the end {SPARED} is read, right or not: {read}"));
+                last = Some(read);
+            }
+            is_right
         });
         eventually("the vault is written again", SOON, || fs::write(self.in_vault("~Qx7~z"), CANARY).is_ok());
         self.mount_anew();
@@ -383,23 +446,21 @@ impl Game {
 fn play(aim: Aim, vault: &str, attr_timeout: u64) {
     let seed = from_environment("ADVERSARY_SEED", 1) + attr_timeout;
     let mut game = Game::start(seed, aim, vault, attr_timeout);
-    let steps = from_environment("ADVERSARY_MOUNT_STEPS", 300);
+    let steps = from_environment("ADVERSARY_MOUNT_STEPS", 150);
     for number in 0..steps {
         game.step(number);
     }
     // Where nothing works nothing leaks, either.
-    assert!(game.done > steps / 10 && game.closed > steps / 20, "{} done, {} closed", game.done, game.closed);
+    assert!(game.done > steps / 20 && game.closed > steps / 20, "{} done, {} closed", game.done, game.closed);
     game.end();
 }
 
 #[test]
-#[ignore = "by hand: what it expects of a link in the place of a content directory is too strict for some seeds"]
 fn an_adversary_on_the_server_gets_nothing_in_clear() {
     play(Aim::Copies, "A/Vault", 0);
 }
 
 #[test]
-#[ignore = "by hand: for some seeds the vault is not read again in time after all was put back"]
 fn an_adversary_on_the_server_gets_nothing_in_clear_from_what_is_believed_for_a_second() {
     play(Aim::Everything, "Vault", 1);
 }

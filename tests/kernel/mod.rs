@@ -480,5 +480,6 @@ pub const EIO: i32 = 5;
 pub const EEXIST: i32 = 17;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
+pub const EINVAL: i32 = 22;
 pub const ENOSPC: i32 = 28;
 pub const ENOTEMPTY: i32 = 39;

@@ -91,6 +91,8 @@ pub struct Statistics {
     pub name_max: u64,
     /// Whether nothing can be changed on it.
     pub read_only: bool,
+    /// What tells it from others (`f_fsid`); 0 where the server's system does not say.
+    pub file_system: u64,
 }
 
 impl Lane {
@@ -623,7 +625,7 @@ impl Lane {
             files,
             files_free,
             _favail,
-            _fsid,
+            file_system,
             flags,
             name_max,
         ] = decode_numbers(numbers)?;
@@ -638,6 +640,7 @@ impl Lane {
             files_free,
             name_max,
             read_only,
+            file_system,
         })
     }
 }

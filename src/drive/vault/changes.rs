@@ -3,6 +3,7 @@
 //! Each change is put together under a temporary name and appears, or goes, in one step. So a cut at any point leaves the
 //! old state or the new one, and at the most debris that nobody sees.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,10 +11,12 @@ use scaup_crypto::{CleartextName, DirectoryId, Listed};
 
 use super::{DIRECTORY_ID_MAX, Entry, SYMLINK_FILE_MAX, VaultDirectory, VaultNode, content_path, part};
 use crate::drive::error::DriveError;
-use crate::drive::found::{Found, Place};
+use crate::drive::found::{Found, Place, cleartext_name};
+use crate::drive::location::conflict_names;
 use crate::drive::temporary;
 use crate::remote::{
     Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
+    RenameHow,
 };
 
 impl VaultDirectory {
@@ -33,7 +36,9 @@ impl VaultDirectory {
             make_content(remote, &content, 0o700 | mode).await?;
             write_small(remote, &content.join(&part("dirid.c9r")), &backup).await?;
             if mode & 0o700 != 0o700 {
-                let set = RemoteSetAttributes { mode: Some(mode), ..RemoteSetAttributes::default() };
+                let inherited = remote.stat(&content).await?.mode & !0o1777;
+                let set =
+                    RemoteSetAttributes { mode: Some(mode | inherited), ..RemoteSetAttributes::default() };
                 remote.set_attributes(&content, set).await?;
             }
             Ok::<_, DriveError>(())
@@ -104,7 +109,7 @@ impl VaultDirectory {
         let (entry, long_name) = self.entry(name)?;
         let target = self.content().join(&entry.name);
         let temporary = self.content().join(&temporary::name()?);
-        let (taken, made) = futures::join!(remote.stat(&target), remote.mkdir(&temporary, 0o755));
+        let (taken, made) = futures::join!(remote.stat(&target), remote.mkdir_by_umask(&temporary));
         made?;
         let built = async {
             // rename(2) would replace an empty directory, so debris of others counts as taken too.
@@ -134,7 +139,7 @@ impl VaultDirectory {
     /// Gives a prepared node its name: it is there whole, or not at all.
     async fn reveal_node(&self, remote: &dyn Remote, prepared: PreparedNode) -> Result<Entry, DriveError> {
         let PreparedNode { entry, target, temporary } = prepared;
-        if let Err(error) = remote.rename(&temporary, &target).await {
+        if let Err(error) = remote.rename(&temporary, &target, RenameHow::New).await {
             discard_directory(remote, &temporary).await;
             return Err(match error {
                 RemoteError::NotEmpty | RemoteError::NotADirectory => DriveError::Exists,
@@ -144,19 +149,19 @@ impl VaultDirectory {
         Ok(entry)
     }
 
-    /// Gives finished content, which lies under a temporary name in this directory, its name; what the name held is
-    /// replaced. A shortened node that is not there yet needs its long name.
+    /// Gives finished content, which lies under a temporary name in this directory, its name. A shortened node that is not there yet needs its long name.
     pub(in crate::drive) async fn publish_as(
         &self,
         remote: &dyn Remote,
         temporary: &RemotePath,
         entry: &Entry,
         long_name: Option<&str>,
+        how: RenameHow,
     ) -> Result<(), DriveError> {
         if !entry.shortened {
-            return Ok(remote.rename(temporary, &self.content().join(&entry.name)).await?);
+            return Ok(remote.rename(temporary, &self.content().join(&entry.name), how).await?);
         }
-        match remote.rename(temporary, &self.file_path(entry)).await {
+        match remote.rename(temporary, &self.file_path(entry), how).await {
             Err(RemoteError::NotFound) => {}
             done => return Ok(done?),
         }
@@ -165,17 +170,17 @@ impl VaultDirectory {
         let long_name = long_name.ok_or(DriveError::NotFound)?;
         let node = temporary::beside(temporary).ok_or(DriveError::Invalid)?;
         let moved = node.join(&part("contents.c9r"));
-        match remote.mkdir(&node, 0o755).await {
+        match remote.mkdir_by_umask(&node).await {
             Ok(()) | Err(RemoteError::Exists) => {}
             Err(error) => return Err(error.into()),
         }
         let built = async {
             write_long_name(remote, &node, long_name).await?;
-            match remote.rename(temporary, &moved).await {
+            match remote.rename(temporary, &moved, RenameHow::Replace).await {
                 Err(RemoteError::NotFound) => remote.stat(&moved).await.map(|_| ())?,
                 done => done?,
             }
-            remote.rename(&node, &self.content().join(&entry.name)).await
+            remote.rename(&node, &self.content().join(&entry.name), RenameHow::New).await
         };
         if let Err(error) = built.await {
             // Whoever published it still holds it. Where it can't be brought back, it stays where it is for the next attempt.
@@ -194,7 +199,7 @@ impl VaultDirectory {
         temporary: &RemotePath,
     ) -> Result<(), RemoteError> {
         let node = temporary::beside(temporary).ok_or(RemoteError::NotFound)?;
-        remote.rename(&node.join(&part("contents.c9r")), temporary).await
+        remote.rename(&node.join(&part("contents.c9r")), temporary, RenameHow::Replace).await
     }
 
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
@@ -289,8 +294,7 @@ impl VaultDirectory {
         }
     }
 
-    /// Moves a node here from `from`, a directory of the same vault. The name must be free, or hold a regular file while a
-    /// regular file is moved, which is then replaced.
+    /// Moves a node here from `from`, a directory of the same vault. A regular file may replace one.
     pub(in crate::drive) async fn move_here(
         &self,
         remote: &dyn Remote,
@@ -298,11 +302,12 @@ impl VaultDirectory {
         source: &Entry,
         node: &VaultNode,
         name: &CleartextName,
+        how: RenameHow,
     ) -> Result<Entry, DriveError> {
         let (target, long_name) = self.entry(name)?;
         let source_path = from.content().join(&source.name);
         if !source.shortened && !target.shortened {
-            remote.rename(&source_path, &self.content().join(&target.name)).await?;
+            remote.rename(&source_path, &self.content().join(&target.name), how).await?;
             return Ok(target);
         }
         // A long name on either side takes more than one step. The node appears under its new name whole, then goes from the
@@ -312,7 +317,8 @@ impl VaultDirectory {
                 let twin = self.content().join(&temporary::name()?);
                 match remote.hard_link(&from.file_path(source), &twin).await {
                     Ok(()) => {
-                        let published = self.publish_as(remote, &twin, &target, long_name.as_deref()).await;
+                        let published =
+                            self.publish_as(remote, &twin, &target, long_name.as_deref(), how).await;
                         // rename(2) leaves it where it is if the target is the same file already.
                         let discarded = async {
                             if let Err(error) = remote.remove(&twin).await {
@@ -329,8 +335,8 @@ impl VaultDirectory {
                     Err(
                         RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
                     ) => {
-                        self.move_content(remote, &from.file_path(source), &target, long_name.as_deref())
-                            .await?;
+                        let path = from.file_path(source);
+                        self.move_content(remote, &path, &target, long_name.as_deref(), how).await?;
                         if source.shortened {
                             from.remove_after_move(remote, source, node).await?;
                         }
@@ -359,21 +365,22 @@ impl VaultDirectory {
         source: &RemotePath,
         target: &Entry,
         long_name: Option<&str>,
+        how: RenameHow,
     ) -> Result<(), DriveError> {
-        match (remote.rename(source, &self.file_path(target)).await, long_name) {
+        match (remote.rename(source, &self.file_path(target), how).await, long_name) {
             (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
                 let node = self.content().join(&target.name);
                 let shell = self.content().join(&temporary::name()?);
-                remote.mkdir(&shell, 0o755).await?;
+                remote.mkdir_by_umask(&shell).await?;
                 let built = async {
                     write_long_name(remote, &shell, long_name).await?;
-                    remote.rename(&shell, &node).await
+                    remote.rename(&shell, &node, RenameHow::New).await
                 };
                 if let Err(error) = built.await {
                     discard_directory(remote, &shell).await;
                     return Err(error.into());
                 }
-                let moved = remote.rename(source, &self.file_path(target)).await;
+                let moved = remote.rename(source, &self.file_path(target), RenameHow::New).await;
                 if let Err(error) = moved {
                     if !error.is_unanswered() {
                         discard_directory(remote, &node).await;
@@ -418,7 +425,7 @@ impl VaultDirectory {
         node: &VaultNode,
     ) -> Result<HiddenNode, DriveError> {
         let path = self.content().join(&temporary::name()?);
-        remote.rename(&self.content().join(&entry.name), &path).await?;
+        remote.rename(&self.content().join(&entry.name), &path, RenameHow::New).await?;
         let inside = match node {
             VaultNode::File => Some("contents.c9r"),
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => Some("dir.c9r"),
@@ -436,18 +443,49 @@ impl VaultDirectory {
         hidden: &HiddenNode,
         entry: &Entry,
     ) -> Result<(), DriveError> {
-        Ok(remote.rename(&hidden.path, &self.content().join(&entry.name)).await?)
+        Ok(remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await?)
     }
 
-    /// Removes for good what [`Self::hide`] took out of sight, with the content of a directory that is empty.
-    pub(in crate::drive) async fn discard(&self, remote: &dyn Remote, hidden: &HiddenNode, node: &VaultNode) {
-        if let VaultNode::Directory(id) = node {
-            let content = content_path(&self.root, &self.cryptor, id);
-            if self.strays_if_empty(remote, &content, id).await.is_ok() {
-                discard_directory(remote, &content).await;
+    /// Removes for good what had `name` and was replaced, and which [`Self::hide`] took out of sight. A directory in which somebody made something
+    /// meanwhile is there again, beside what replaced it.
+    pub(in crate::drive) async fn discard_replaced(
+        &self,
+        remote: &dyn Remote,
+        hidden: &HiddenNode,
+        name: &CleartextName,
+        node: &VaultNode,
+    ) -> Result<(), DriveError> {
+        if let VaultNode::Directory(id) = node
+            && !self.discard_content(remote, id).await?
+        {
+            for copy in conflict_names(OsStr::new(name.as_str())) {
+                match self.make_node(remote, &cleartext_name(&copy)?, "dir.c9r", id.as_bytes()).await {
+                    Ok(_) => break,
+                    Err(error) if error.is_exists() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         hidden.discard(remote).await;
+        Ok(())
+    }
+
+    /// Removes the content of a directory that nothing names any more. Returns whether it is gone: it stays where somebody has made something in it.
+    async fn discard_content(&self, remote: &dyn Remote, id: &DirectoryId) -> Result<bool, DriveError> {
+        let content = content_path(&self.root, &self.cryptor, id);
+        let strays = match self.strays_if_empty(remote, &content, id).await {
+            Ok(strays) => strays,
+            Err(DriveError::NotEmpty) => return Ok(false),
+            Err(error) if error.is_not_found() => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        // Only what was seen to be no entry goes.
+        let files: Vec<_> = strays.into_iter().map(|stray| stray.name).collect();
+        match remove_with(remote, &content, &files).await {
+            Ok(()) | Err(RemoteError::NotFound) => Ok(true),
+            Err(error) if error.is_unanswered() => Err(error.into()),
+            Err(_) => Ok(false),
+        }
     }
 }
 
@@ -495,7 +533,7 @@ struct PreparedNode {
 async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> Result<(), RemoteError> {
     let Some((fan_out, _)) = content.split() else { return remote.mkdir(content, mode).await };
     // Both are asked for at once, in this order, and only the second answer is waited for: mostly the first is there already.
-    let mut around = remote.mkdir(&fan_out, 0o755);
+    let mut around = remote.mkdir_by_umask(&fan_out);
     let mut made = remote.mkdir(content, mode);
     let first = tokio::select! {
         biased;
@@ -526,10 +564,8 @@ pub(in crate::drive) async fn write_small(
     path: &RemotePath,
     content: &[u8],
 ) -> Result<(), RemoteError> {
-    const MODE: u16 = 0o644;
-    let file = remote.open(path, RemoteOpen::CreateNew(MODE)).await?;
-    let set = RemoteSetAttributes { mode: Some(MODE), ..RemoteSetAttributes::default() };
-    file.write_whole(Bytes::copy_from_slice(content), set).await.map(drop)
+    let file = remote.open(path, RemoteOpen::CreateByUmask).await?;
+    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
 }
 
 /// Writes a node's long name, anew if an earlier attempt left something there.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::remote::{
     RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemoteOpen, RemotePath,
-    RemoteSetAttributes, RemoteStatistics,
+    RemoteSetAttributes, RemoteStatistics, RenameHow,
 };
 
 /// The unit in which the server's room is counted, bytes.
@@ -51,8 +51,12 @@ pub(super) struct Tree {
     pub(super) ahead: Duration,
     /// Bytes that all files together may have.
     pub(super) room: u64,
+    /// What the server's disk has: each node as it was when its content was last synced.
+    on_disk: HashMap<Number, Node>,
 }
 
+/// What is taken from the permissions of what is made without any.
+pub(super) const UMASK: u16 = 0o022;
 pub(super) const ROOT: Number = 0;
 
 /// OpenSSH has one code for many reasons; what the reason is, `SftpRemote` finds out only where a caller needs it.
@@ -66,7 +70,13 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
 
 impl Tree {
     pub(super) fn new() -> Self {
-        let mut tree = Self { nodes: HashMap::new(), next: ROOT, ahead: Duration::ZERO, room: 1 << 40 };
+        let mut tree = Self {
+            nodes: HashMap::new(),
+            next: ROOT,
+            ahead: Duration::ZERO,
+            room: 1 << 40,
+            on_disk: HashMap::new(),
+        };
         tree.add(Content::Directory(BTreeMap::new()), 0o755);
         tree
     }
@@ -80,8 +90,52 @@ impl Tree {
         let number = self.next;
         self.next += 1;
         let node = Node { content, mode, owner: (1000, 1000), accessed: now, modified: now, held: 1 };
+        // A link is made in one step with its name; what a file or directory is made with is nothing yet.
+        self.on_disk.insert(number, node.clone());
         self.nodes.insert(number, node);
         number
+    }
+
+    /// `fsync` of a file.
+    pub(super) fn sync_content(&mut self, number: Number) -> Result<(), RemoteError> {
+        let node = self.get(number)?.clone();
+        self.on_disk.insert(number, node);
+        Ok(())
+    }
+
+    /// All names are on the disk.
+    pub(super) fn sync_names(&mut self) {
+        let names = self.nodes.iter().filter(|(_, node)| matches!(node.content, Content::Directory(_)));
+        self.on_disk.extend(names.map(|(&number, node)| (number, node.clone())));
+    }
+
+    /// Everything is as the disk has it.
+    pub(super) fn power_loss(&mut self, mut survives: impl FnMut() -> bool) {
+        if survives() {
+            self.sync_names();
+        }
+        let mut nodes: HashMap<Number, Node> = HashMap::new();
+        let mut waiting = vec![ROOT];
+        while let Some(number) = waiting.pop() {
+            // A hard link comes by here once for each of its names.
+            if let Some(node) = nodes.get_mut(&number) {
+                node.held += 1;
+                continue;
+            }
+            let Some(mut node) = self.on_disk.get(&number).cloned() else { continue };
+            if let (Content::File(_), Some(live)) = (&node.content, self.nodes.get(&number))
+                && survives()
+            {
+                node = live.clone();
+            }
+            if let Content::Directory(names) = &node.content {
+                waiting.extend(names.values());
+            }
+            node.held = 1;
+            nodes.insert(number, node);
+        }
+        self.on_disk = nodes.clone();
+        self.nodes = nodes;
     }
 
     /// What everything is that has a name or is open.
@@ -124,40 +178,42 @@ impl Tree {
         }
     }
 
-    /// Walks to a directory through links. What leads out of the tree is not found.
-    fn walk(&self, from: Number, path: &[u8], links: &mut u32) -> Result<Number, RemoteError> {
-        let mut at = from;
-        // The directories above, for `..`.
-        let mut above = vec![];
+    /// Where a path leads through links. What leads out of the tree is not found.
+    fn walk(&self, path: &[u8]) -> Result<Number, RemoteError> {
+        let mut way = vec![ROOT];
+        self.walk_on(&mut way, path, &mut 0)?;
+        way.last().copied().ok_or_else(failure)
+    }
+
+    /// Goes on from the end of `way`, which begins at the root.
+    fn walk_on(&self, way: &mut Vec<Number>, path: &[u8], links: &mut u32) -> Result<(), RemoteError> {
         for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+            let at = *way.last().ok_or(RemoteError::NotFound)?;
             if part == b".." {
-                at = above.pop().ok_or(RemoteError::NotFound)?;
+                way.pop();
                 continue;
             }
             let name = RemoteName::parse(part).ok_or(RemoteError::NameTooLong)?;
             let next = *self.names(at)?.get(&name).ok_or(RemoteError::NotFound)?;
-            let followed = self.follow(at, next, links)?;
-            above.push(at);
-            at = followed;
+            match &self.get(next)?.content {
+                Content::Symlink(target) => {
+                    *links += 1;
+                    if *links > LINKS_MAX || target.starts_with(b"/") {
+                        return Err(RemoteError::NotFound);
+                    }
+                    self.walk_on(way, target, links)?;
+                }
+                _ => way.push(next),
+            }
         }
-        Ok(at)
-    }
-
-    /// Where a node leads if it is a link, which lies in `directory`.
-    fn follow(&self, directory: Number, node: Number, links: &mut u32) -> Result<Number, RemoteError> {
-        let Content::Symlink(target) = &self.get(node)?.content else { return Ok(node) };
-        *links += 1;
-        if *links > LINKS_MAX || target.starts_with(b"/") {
-            return Err(RemoteError::NotFound);
-        }
-        self.walk(directory, target, links)
+        if way.is_empty() { Err(RemoteError::NotFound) } else { Ok(()) }
     }
 
     /// A path without following a link in the last place. What lies behind something that is no directory is a matter of
     /// `NotADirectory`, which `SftpRemote` tells apart only when names are made: see [`not_found`].
     fn resolve(&self, path: &RemotePath) -> Result<Resolved, RemoteError> {
         let (parent, name) = path.split().ok_or_else(failure)?;
-        let directory = self.walk(ROOT, parent.as_bytes(), &mut 0)?;
+        let directory = self.walk(parent.as_bytes())?;
         let node = self.names(directory)?.get(&name).copied();
         Ok(Resolved { directory, name, node })
     }
@@ -235,9 +291,19 @@ impl Tree {
     }
 
     pub(super) fn write(&mut self, number: Number, offset: u64, data: &[u8]) -> Result<(), RemoteError> {
+        if data.is_empty() {
+            return Ok(());
+        }
         let end = offset.checked_add(data.len() as u64).ok_or_else(failure)?;
         if end > self.get(number)?.size() {
-            self.resize(number, end)?;
+            let resized = self.resize(number, end);
+            if resized == Err(RemoteError::NoSpace) {
+                // As write(2) does: what fits is written.
+                let fits = self.get(number)?.size() + self.room.saturating_sub(self.used());
+                let fits = usize::try_from(fits.saturating_sub(offset)).unwrap_or(usize::MAX);
+                self.write(number, offset, data.get(..fits).unwrap_or_default())?;
+            }
+            resized?;
         }
         let now = self.now();
         let node = self.get_mut(number)?;
@@ -256,14 +322,19 @@ impl Tree {
     }
 
     pub(super) fn open(&mut self, path: &RemotePath, how: RemoteOpen) -> Result<Number, RemoteError> {
-        if let RemoteOpen::CreateNew(mode) = how {
+        let new = match how {
+            RemoteOpen::CreateNew(mode) => Some(mode),
+            RemoteOpen::CreateByUmask => Some(0o666 & !UMASK),
+            RemoteOpen::Read | RemoteOpen::ReadWrite => None,
+        };
+        if let Some(mode) = new {
             let (directory, name) = self.free(path)?;
             let number = self.add(Content::File(Vec::new()), mode & 0o7777);
             self.change(directory)?.insert(name, number);
             self.get_mut(number)?.held += 1;
             return Ok(number);
         }
-        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let number = self.walk(path.as_bytes()).map_err(not_found)?;
         let node = self.get_mut(number)?;
         // open(2) opens a directory for reading; it is reading that fails.
         if how == RemoteOpen::ReadWrite && matches!(node.content, Content::Directory(_)) {
@@ -296,7 +367,12 @@ impl Tree {
     }
 
     /// rename(2), and what of its errors comes through SFTP.
-    pub(super) fn rename(&mut self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    pub(super) fn rename(
+        &mut self,
+        from: &RemotePath,
+        to: &RemotePath,
+        how: RenameHow,
+    ) -> Result<(), RemoteError> {
         let source = self.resolve(from).map_err(not_found)?;
         let moved = source.node.ok_or(RemoteError::NotFound)?;
         let target = self.resolve(to)?;
@@ -307,6 +383,9 @@ impl Tree {
             && from != to
         {
             return Err(RemoteError::NameTooLong);
+        }
+        if target.node.is_some() && how == RenameHow::New {
+            return Err(RemoteError::Exists);
         }
         if let Some(replaced) = target.node {
             match (is_directory(moved), is_directory(replaced)) {
@@ -341,7 +420,7 @@ impl Tree {
     }
 
     pub(super) fn list(&self, path: &RemotePath) -> Result<Vec<RemoteEntry>, RemoteError> {
-        let number = self.walk(ROOT, path.as_bytes(), &mut 0).map_err(not_found)?;
+        let number = self.walk(path.as_bytes()).map_err(not_found)?;
         let names = self.names(number).map_err(not_found)?;
         names
             .iter()

@@ -104,6 +104,7 @@ fn flags_of(how: RemoteOpen) -> (OpenFlags, SetAttributes) {
         RemoteOpen::Read => (OpenFlags::Read, SetAttributes::default()),
         RemoteOpen::ReadWrite => (OpenFlags::ReadWrite, SetAttributes::default()),
         RemoteOpen::CreateNew(mode) => (OpenFlags::CreateNew, with_mode(mode)),
+        RemoteOpen::CreateByUmask => (OpenFlags::CreateNew, SetAttributes::default()),
     }
 }
 
@@ -124,7 +125,7 @@ pub(super) async fn open(
         path: Mutex::new(Some(path.clone())),
         opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
         identity: Identity::default(),
-        striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_))),
+        striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask)),
     });
     files.add(&file);
     Ok(file)
@@ -209,7 +210,7 @@ impl SftpFile {
         let path = self.lock_path().clone().ok_or_else(gone)?;
         let again = match self.how {
             RemoteOpen::Read => open_on(&self.link, connection, &path, RemoteOpen::Read, true).await,
-            RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) => {
+            RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask => {
                 let handle = open_again(connection, &connection.whole_path(&path)).await;
                 handle.map(|handle| Opened::new(connection, handle))
             }

@@ -153,6 +153,42 @@ pub(super) async fn why_not_removed(
     }
 }
 
+/// Whether two paths lie in directories of different file systems. That is told only where it is sure: a file system
+/// that is mounted twice on the server is the same.
+async fn are_apart(link: &Link, one: &[u8], other: &[u8]) -> bool {
+    let (one, other) = (parent(one), parent(other));
+    if one == other {
+        return false;
+    }
+    let look = |path| {
+        retry(link, move |connection, _| {
+            Box::pin(async move { connection.names.statistics(path).await.map_err(plain) })
+        })
+    };
+    // Some systems number only some of their file systems, or none: then size tells them apart.
+    let told = |s: Statistics| (s.file_system, s.block_size, s.blocks, s.files);
+    match futures::join!(look(one), look(other)) {
+        (Ok(one), Ok(other)) => told(one) != told(other),
+        _ => false,
+    }
+}
+
+/// Why `new` can't be a second name of `existing`.
+pub(super) async fn why_not_linked(
+    link: &Link,
+    existing: &[u8],
+    new: &[u8],
+    error: SftpError,
+) -> RemoteError {
+    if error.code() == Some(StatusCode::Failure)
+        && exists(link, new).await.is_none()
+        && are_apart(link, existing, new).await
+    {
+        return RemoteError::OtherFileSystem;
+    }
+    why_not_made(link, new, error).await
+}
+
 /// Why `from` can't become `to`.
 pub(super) async fn why_not_renamed(link: &Link, from: &[u8], to: &[u8], error: SftpError) -> RemoteError {
     if error.code() == Some(StatusCode::NoSuchFile) && exists(link, from).await.is_some() {
@@ -161,7 +197,12 @@ pub(super) async fn why_not_renamed(link: &Link, from: &[u8], to: &[u8], error: 
     if error.code() != Some(StatusCode::Failure) {
         return plain(error);
     }
-    match (exists(link, from).await, exists(link, to).await) {
+    let looked = futures::join!(exists(link, from), exists(link, to), are_apart(link, from, to));
+    let (source, target, are_apart) = looked;
+    if source.is_some() && are_apart {
+        return RemoteError::OtherFileSystem;
+    }
+    match (source, target) {
         (Some(RemoteKind::Directory), Some(RemoteKind::Directory)) => RemoteError::NotEmpty,
         (Some(RemoteKind::Directory), Some(_)) => RemoteError::NotADirectory,
         (Some(_), Some(RemoteKind::Directory)) => RemoteError::IsADirectory,

@@ -1,0 +1,287 @@
+//! A server that loses its power keeps what it was asked to put on its disk, and forgets the rest: every way to ask for that, in every place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kernel;
+
+use std::time::Duration;
+
+use kernel::{CHUNK, Kernel, Place, READ_WRITE, Result, in_every_place, mount, options, pattern};
+use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer, MessageKind};
+use scaup_fuse::Filesystem;
+use scaup_fuse::filesystem::{Handle, Inode, RenameMode};
+
+const LONG: &str = "a name that is shortened";
+
+fn old() -> Vec<u8> {
+    pattern(1, 3 * CHUNK + 100)
+}
+
+fn new() -> Vec<u8> {
+    pattern(2, 2 * CHUNK + 5)
+}
+
+/// A mount of which closing a file waits for nothing that it need not.
+async fn mount_lazily(server: &MemoryServer, place: Place) -> Kernel {
+    Kernel::mount(MemoryRemote::connect(server), place, options()).await
+}
+
+async fn prepared(place: Place) -> MemoryServer {
+    let server = place.server();
+    let kernel = mount_lazily(&server, place).await;
+    for name in ["file", LONG, "moved", "gone"] {
+        kernel.save(name, &old()).await.unwrap();
+    }
+    kernel.mkdir("directory", 0o755).await.unwrap();
+    let unsaved = kernel.drive.save_all().await;
+    assert!(unsaved.is_none(), "{unsaved:?}");
+    server
+}
+
+/// What a program does to one file, and what that file has then.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Make(&'static str),
+    Replace(&'static str),
+    ChangeInside(&'static str),
+    Append(&'static str),
+    CutAtChunk(&'static str),
+    Extend(&'static str),
+}
+
+const DEEDS: [Deed; 12] = [
+    Deed::Make("new"),
+    Deed::Make("another name that is shortened"),
+    Deed::Replace("file"),
+    Deed::Replace(LONG),
+    Deed::ChangeInside("file"),
+    Deed::ChangeInside(LONG),
+    Deed::Append("file"),
+    Deed::Append(LONG),
+    Deed::CutAtChunk("file"),
+    Deed::CutAtChunk(LONG),
+    Deed::Extend("file"),
+    Deed::Make("directory/new"),
+];
+
+impl Deed {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Make(file)
+            | Self::Replace(file)
+            | Self::ChangeInside(file)
+            | Self::Append(file)
+            | Self::CutAtChunk(file)
+            | Self::Extend(file) => file,
+        }
+    }
+
+    fn content(self) -> Vec<u8> {
+        let mut content = old();
+        match self {
+            Self::Make(_) | Self::Replace(_) => content = new(),
+            Self::ChangeInside(_) => content[100..200].copy_from_slice(&new()[..100]),
+            Self::Append(_) => content.extend_from_slice(&new()),
+            Self::CutAtChunk(_) => content.truncate(CHUNK),
+            Self::Extend(_) => content.resize(5 * CHUNK, 0),
+        }
+        content
+    }
+
+    /// Does it, and leaves the file open.
+    async fn begin(self, kernel: &Kernel) -> Result<(Inode, Handle)> {
+        let open = match self {
+            Self::Make(file) => kernel.create(file, 0o644).await?,
+            _ => kernel.open(self.file(), READ_WRITE).await?,
+        };
+        match self {
+            Self::Make(_) => kernel.write(open, 0, &new()).await?,
+            Self::Replace(_) => {
+                kernel.truncate_open(open, 0).await?;
+                kernel.write(open, 0, &new()).await?;
+            }
+            Self::ChangeInside(_) => kernel.write(open, 100, &new()[..100]).await?,
+            Self::Append(_) => kernel.write(open, old().len() as u64, &new()).await?,
+            Self::CutAtChunk(_) => kernel.truncate_open(open, CHUNK as u64).await?,
+            Self::Extend(_) => kernel.truncate_open(open, 5 * CHUNK as u64).await?,
+        }
+        Ok(open)
+    }
+}
+
+async fn sync_directory(kernel: &Kernel, path: &str) {
+    let directory = kernel.lookup(path).await.unwrap().inode;
+    let handle = kernel.drive.opendir(directory).await.unwrap();
+    kernel.drive.fsyncdir(directory, handle).await.unwrap();
+    kernel.drive.releasedir(directory, handle).await;
+}
+
+/// The server loses its power, and somebody mounts it anew.
+async fn after_power_loss(server: &MemoryServer, place: Place) -> Kernel {
+    let after = server.fork();
+    after.power_loss(|| false);
+    mount(&after, place).await
+}
+
+async fn check(deed: Deed, how: &str, server: &MemoryServer, place: Place) {
+    let after = after_power_loss(server, place).await;
+    let content = after.content(deed.file()).await;
+    let content = content.unwrap_or_else(|error| panic!("{place:?}: {deed:?}, {how}: error {error}"));
+    assert!(content == deed.content(), "{place:?}: {deed:?}, {how}: {} bytes", content.len());
+}
+
+#[test]
+fn what_was_synced_is_there() {
+    in_every_place(async |place| {
+        for deed in DEEDS {
+            let server = prepared(place).await;
+            let kernel = mount_lazily(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            kernel.fsync(open).await.unwrap();
+            check(deed, "fsync", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn what_another_descriptor_saved_is_there_once_one_was_synced() {
+    in_every_place(async |place| {
+        for deed in DEEDS {
+            let server = prepared(place).await;
+            let kernel = mount_lazily(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            kernel.close(open).await.unwrap();
+            let later = kernel.open(deed.file(), READ_WRITE).await.unwrap();
+            kernel.fsync(later).await.unwrap();
+            check(deed, "closed, then fsync by another", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn what_is_being_saved_meanwhile_is_there_once_it_was_synced() {
+    in_every_place(async |place| {
+        for (deed, seed) in DEEDS.into_iter().zip(0..) {
+            let server = prepared(place).await;
+            let kernel = mount_lazily(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
+            kernel.remote.set_delay(Some(Delay { least, most, seed }));
+            let other = kernel.open(deed.file(), READ_WRITE).await.unwrap();
+            // The other descriptor's close has begun to save when this one asks.
+            let later = async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                kernel.fsync(open).await
+            };
+            let (closed, synced) = futures::join!(kernel.close(other), later);
+            (closed.unwrap(), synced.unwrap());
+            check(deed, "fsync during a save", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn what_was_written_is_there_after_unmount() {
+    in_every_place(async |place| {
+        for deed in DEEDS {
+            let server = prepared(place).await;
+            let kernel = mount_lazily(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            kernel.close(open).await.unwrap();
+            let unsaved = kernel.drive.save_all().await;
+            assert!(unsaved.is_none(), "{place:?}: {deed:?}: {unsaved:?}");
+            check(deed, "unmount", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn what_is_open_is_there_after_unmount() {
+    in_every_place(async |place| {
+        for deed in DEEDS {
+            let server = prepared(place).await;
+            let kernel = mount_lazily(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            // What a program flushed is saved, and it has the file open still.
+            kernel.flush(open).await.unwrap();
+            let unsaved = kernel.drive.save_all().await;
+            assert!(unsaved.is_none(), "{place:?}: {deed:?}: {unsaved:?}");
+            check(deed, "unmount with an open file", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn with_sync_on_close_it_is_there_after_close() {
+    in_every_place(async |place| {
+        for deed in DEEDS {
+            let server = prepared(place).await;
+            let kernel = mount(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            kernel.flush(open).await.unwrap();
+            check(deed, "--sync-on-close", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn what_a_program_closed_is_put_on_the_disk_behind_it() {
+    in_every_place(async |place| {
+        for deed in [Deed::ChangeInside("file"), Deed::Append(LONG)] {
+            let server = prepared(place).await;
+            let kernel = mount_lazily(&server, place).await;
+            let open = deed.begin(&kernel).await.unwrap();
+            kernel.close(open).await.unwrap();
+            check(deed, "close", &server, place).await;
+        }
+    });
+}
+
+#[test]
+fn names_are_there_once_their_directory_was_synced() {
+    in_every_place(async |place| {
+        let server = prepared(place).await;
+        let kernel = mount_lazily(&server, place).await;
+        for made in ["made", "a made directory with a name that is shortened"] {
+            kernel.mkdir(made, 0o755).await.unwrap();
+        }
+        kernel.symlink("link", "file").await.unwrap();
+        kernel
+            .rename("moved", "a moved file with a name that is shortened", RenameMode::Replace)
+            .await
+            .unwrap();
+        kernel.unlink("gone").await.unwrap();
+        kernel.unlink(LONG).await.unwrap();
+        kernel.rmdir("directory").await.unwrap();
+        kernel.save("new", &new()).await.unwrap();
+        let wanted = kernel.tree(true).await.unwrap();
+        sync_directory(&kernel, "").await;
+        let after = after_power_loss(&server, place).await;
+        assert!(after.tree(true).await.unwrap() == wanted, "{place:?}");
+        // What was not synced is old: it is this server that forgets.
+        kernel.unlink("new").await.unwrap();
+        kernel.mkdir("later", 0o755).await.unwrap();
+        kernel.drive.statfs(Inode::ROOT).await.unwrap();
+        let after = after_power_loss(&server, place).await;
+        assert!(
+            after.tree(true).await.unwrap() == wanted,
+            "{place:?}: the server has more than it was asked for"
+        );
+    });
+}
+
+#[test]
+fn a_server_that_could_not_put_it_on_its_disk_keeps_the_mount() {
+    in_every_place(async |place| {
+        let server = prepared(place).await;
+        let kernel = mount_lazily(&server, place).await;
+        let open = Deed::ChangeInside("file").begin(&kernel).await.unwrap();
+        kernel.flush(open).await.unwrap();
+        let refused = scaup::remote::RemoteError::Failure("Failure".to_owned());
+        let fault = scaup::remote::memory::Fault::Answer { error: refused, applied: false };
+        kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::Fsync);
+        assert!(!kernel.drive.save_all().await.is_none(), "{place:?}");
+        assert!(kernel.drive.save_all().await.is_none(), "{place:?}");
+        check(Deed::ChangeInside("file"), "the second try", &server, place).await;
+    });
+}

@@ -1,0 +1,214 @@
+//! Two machines at once: random programs on two mounts of one server, whose messages overlap. Nothing that `fsync` returned for is lost or out of
+//! reach, both mounts end with everything saved, and no directory hangs on nothing.
+//!
+//! `TWO_MOUNTS_SEED` and `TWO_MOUNTS_STEPS` ask for other games, or longer ones.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+// Not all of it is used here.
+#[allow(dead_code)]
+#[path = "hostile_mount/dice.rs"]
+mod dice;
+mod kernel;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dice::{Dice, from_environment};
+use kernel::{
+    CHUNK, Kernel, Place, READ_WRITE, Seen, in_every_place, in_every_vault, mount, options, pattern,
+};
+use scaup::drive::DriveOptions;
+use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer};
+use scaup_fuse::filesystem::{FileKind, RenameMode};
+
+/// How long names and attributes are believed.
+const BELIEVED: Duration = Duration::from_millis(50);
+
+async fn two(server: &MemoryServer, place: Place, seed: u64) -> [Kernel; 2] {
+    let options = || DriveOptions { attr_timeout: BELIEVED, sync_on_close: true, ..options() };
+    let two = [
+        Kernel::mount(MemoryRemote::connect(server), place, options()).await,
+        Kernel::mount(MemoryRemote::connect(server), place, options()).await,
+    ];
+    for (kernel, seed) in two.iter().zip([seed, seed + 1000]) {
+        let (least, most) = (Duration::from_millis(5), Duration::from_millis(60));
+        kernel.remote.set_delay(Some(Delay { least, most, seed }));
+    }
+    two
+}
+
+/// All files that a mount sees which comes fresh to the server, by their content.
+async fn reachable(server: &MemoryServer, place: Place) -> BTreeMap<Vec<u8>, String> {
+    let seen = mount(&server.fork(), place).await.tree(true).await.unwrap();
+    let files = seen.into_iter().filter_map(|(path, seen)| match seen {
+        Seen::File { content, .. } => Some((content.to_vec(), path)),
+        _ => None,
+    });
+    files.collect()
+}
+
+async fn check(server: &MemoryServer, two: &[Kernel; 2], place: Place, kept: &[Vec<u8>], what: &str) {
+    for kernel in two {
+        let unsaved = kernel.drive.save_all().await;
+        assert!(unsaved.is_none(), "{place:?}: {what}: {unsaved:?}");
+    }
+    let seen = reachable(server, place).await;
+    let lost = kept.iter().filter(|content| !seen.contains_key(*content)).count();
+    assert_eq!(lost, 0, "{place:?}: {what}: lost of {}; there is {:?}", kept.len(), seen.values());
+}
+
+async fn prepare(kernel: &Kernel, directories: &[&str]) {
+    for directory in directories {
+        kernel.mkdir(directory, 0o755).await.unwrap();
+        kernel
+            .save(&format!("{directory}/file"), &pattern(directory.len() as u8, CHUNK + directory.len()))
+            .await
+            .unwrap();
+    }
+}
+
+/// What one of the two does, and what the other does at the same time.
+type Deed = (&'static str, &'static str);
+
+/// Moves, removals and replacements that get into each other's way.
+const PAIRS: [(Deed, Deed); 7] = [
+    (("move", "x y/x"), ("move", "y x/y")),
+    (("move", "x y/x"), ("move", "y x/sub/y")),
+    (("move", "x y/a long name that is shortened"), ("move", "y x/another long name that is shortened")),
+    (("remove", "empty"), ("save", "empty/new")),
+    (("remove", "empty"), ("move", "x empty/x")),
+    (("move", "x empty"), ("save", "empty/new")),
+    (("remove", "empty"), ("move", "empty y/empty")),
+];
+
+async fn act(kernel: &Kernel, (deed, about): Deed) -> kernel::Result<Option<Vec<u8>>> {
+    match (deed, about.split_once(' ')) {
+        ("move", Some((from, to))) => kernel.rename(from, to, RenameMode::Replace).await.map(|()| None),
+        ("remove", None) => kernel.rmdir(about).await.map(|()| None),
+        ("save", None) => kernel.save(about, b"new").await.map(|()| Some(b"new".to_vec())),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn moves_and_removals_that_meet_leave_everything_within_reach() {
+    in_every_place(async |place| {
+        for (pair, later, seed) in PAIRS
+            .into_iter()
+            .flat_map(|pair| (0..8).flat_map(move |later| (0..2).map(move |seed| (pair, later * 25, seed))))
+        {
+            let server = place.server();
+            let before = mount(&server, place).await;
+            prepare(&before, &["x", "y", "x/sub"]).await;
+            before.mkdir("empty", 0o755).await.unwrap();
+            let mut kept: Vec<Vec<u8>> = reachable(&server, place).await.into_keys().collect();
+            let two = two(&server, place, seed).await;
+            for kernel in &two {
+                kernel.tree(false).await.unwrap();
+            }
+            let after = async {
+                tokio::time::sleep(Duration::from_millis(later)).await;
+                act(&two[1], pair.1).await
+            };
+            let (one, other) = futures::join!(act(&two[0], pair.0), after);
+            let what = format!("{pair:?}, {later} ms later, {seed}: {one:?}, {other:?}");
+            kept.extend(one.into_iter().chain(other).flatten());
+            check(&server, &two, place, &kept, &what).await;
+        }
+    });
+}
+
+const DIRECTORIES: [&str; 5] = ["a", "b", "c", "a long name that is shortened", "d"];
+
+fn below(directory: &str, name: &str) -> String {
+    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+}
+
+/// The directories that a mount shows, the place itself among them. What goes meanwhile is left out.
+async fn directories(kernel: &Kernel) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        let Ok(directory) = kernel.lookup(&path).await else { continue };
+        for (name, attributes) in kernel.list(directory.inode).await.unwrap_or_default() {
+            if attributes.kind == FileKind::Directory {
+                found.push(below(&path, &name));
+            }
+        }
+    }
+    found
+}
+
+/// A program on one of the mounts: returns what it saved for certain.
+async fn program(kernel: &Kernel, mut dice: Dice, number: u8, steps: u64) -> Vec<Vec<u8>> {
+    let mut kept = Vec::new();
+    for step in 0..steps {
+        let there = directories(kernel).await;
+        let (one, other) = (dice.pick(&there), dice.pick(&there));
+        let name = dice.pick(&DIRECTORIES);
+        // What fails has met what the other one did.
+        match dice.below(10) {
+            0 | 1 => {
+                let _ = kernel.mkdir(&below(&one, name), 0o755).await;
+            }
+            2..7 if !one.is_empty() => {
+                let _ = kernel.rename(&one, &below(&other, name), RenameMode::Replace).await;
+            }
+            7 if !one.is_empty() => {
+                let _ = kernel.rmdir(&one).await;
+            }
+            _ => {
+                let content = format!("{number}-{step}").into_bytes();
+                let Ok(open) = kernel.create(&below(&one, &format!("{number}-{step}")), 0o644).await else {
+                    continue;
+                };
+                let written = kernel.write(open, 0, &content).await;
+                let synced = kernel.fsync(open).await;
+                let _ = kernel.close(open).await;
+                if written.is_ok() && synced.is_ok() {
+                    kept.push(content);
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(dice.below(60) as u64)).await;
+    }
+    kept
+}
+
+#[test]
+fn random_programs_on_two_mounts_lose_nothing_that_was_synced() {
+    let steps = from_environment("TWO_MOUNTS_STEPS", 2000);
+    let seed = from_environment("TWO_MOUNTS_SEED", 1);
+    in_every_vault(async |place| {
+        for game in 0..steps.div_ceil(100) {
+            let server = place.server();
+            let two = two(&server, place, seed + game).await;
+            let dice = |number| Dice::new((seed + game) * 2 + number);
+            let (one, other) = futures::join!(
+                program(&two[0], dice(0), 0, steps.min(100)),
+                program(&two[1], dice(1), 1, steps.min(100))
+            );
+            let kept = [one, other].concat();
+            assert!(kept.len() > 20, "a dull game: {}", kept.len());
+            check(&server, &two, place, &kept, &format!("TWO_MOUNTS_SEED={}", seed + game)).await;
+        }
+    });
+}
+
+#[test]
+fn what_was_open_while_its_directory_was_moved_elsewhere_is_saved_there() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        let before = mount(&server, place).await;
+        prepare(&before, &["x", "y"]).await;
+        let two = two(&server, place, 1).await;
+        let open = two[0].open("x/file", READ_WRITE).await.unwrap();
+        two[0].write(open, 0, b"changed").await.unwrap();
+        two[1].rename("x", "y/x", RenameMode::Replace).await.unwrap();
+        two[0].close(open).await.unwrap();
+        let content = mount(&server.fork(), place).await.content("y/x/file").await.unwrap();
+        assert!(content.starts_with(b"changed"), "{place:?}");
+    });
+}
