@@ -50,6 +50,8 @@ struct Scene {
     busy_again: Open,
     /// A file with much that is not sent.
     full: Open,
+    /// Open, with a change that the server has acknowledged and may have in its memory only.
+    acknowledged: Open,
     /// New, and not on the server yet.
     fresh: Open,
     link: Inode,
@@ -64,7 +66,7 @@ async fn prepared(place: Place) -> MemoryServer {
     for directory in ["dir", "dir/unseen", "dir/empty", "dir/sub", "beside"] {
         before.mkdir(directory, 0o755).await.unwrap();
     }
-    for file in ["dir/shut", "dir/warm", "dir/busy", "dir/full"] {
+    for file in ["dir/shut", "dir/warm", "dir/busy", "dir/full", "dir/acknowledged"] {
         before.save(file, &pattern(1, LENGTH)).await.unwrap();
     }
     for file in ["dir/gone", "dir/named", "dir/unseen/doubted", "beside/file"] {
@@ -95,6 +97,7 @@ impl Scene {
         let open = async |name: &str| {
             let open = kernel.open(name, READ_WRITE).await.unwrap();
             kernel.read(open, 0, 100).await.unwrap();
+            kernel.read(open, CHUNK as u64, 100).await.unwrap();
             open
         };
         let (warm, warm_again) = (open("dir/warm").await, open("dir/warm").await);
@@ -104,6 +107,9 @@ impl Scene {
         kernel.read(busy, 10 * CHUNK as u64, 10).await.unwrap();
         // In place, and one chunk from being sent.
         kernel.write(full, 0, &pattern(2, 31 * CHUNK)).await.unwrap();
+        let acknowledged = open("dir/acknowledged").await;
+        kernel.write(acknowledged, 5, b"changed").await.unwrap();
+        kernel.flush(acknowledged).await.unwrap();
         let fresh = kernel.create("dir/fresh", 0o644).await.unwrap();
         kernel.write(fresh, 0, b"fresh").await.unwrap();
         let (link, unread_link) = (named("dir/link").await, named("dir/unread").await);
@@ -121,6 +127,7 @@ impl Scene {
             busy,
             busy_again,
             full,
+            acknowledged,
             fresh,
             link,
             unread_link,
@@ -192,9 +199,11 @@ const WAITING: &[Deed] = &[
     }),
     deed!("flush", |s| s.kernel.flush(s.busy).await?),
     deed!("fsync", |s| s.kernel.fsync(s.busy).await?),
-    deed!("fsync of what is saved", |s| s.kernel.fsync(s.warm).await?),
+    deed!("fsync of what is acknowledged", |s| s.kernel.fsync(s.acknowledged).await?),
     deed!("fsync of a new file", |s| s.kernel.fsync(s.fresh).await?),
     deed!("release of what is unsaved", |s| s.kernel.release(s.busy_again).await),
+    deed!("release of what is acknowledged", |s| s.kernel.release(s.acknowledged).await),
+    deed!("fsyncdir", |s| s.kernel.drive.fsyncdir(s.dir, s.dir_handle).await.map_err(errno)?),
     deed!("save", |s| {
         s.kernel.drive.save_all().await;
     }),
@@ -260,6 +269,10 @@ const AT_HAND: &[Deed] = &[
         s.read(s.busy, 0, &written).await?;
     }),
     deed!("read beside what is unsaved", |s| s.read(s.busy, 10, &pattern(1, LENGTH)[10 * CHUNK..]).await?),
+    deed!("read of what is acknowledged", |s| s
+        .read(s.acknowledged, 1, &pattern(1, LENGTH)[CHUNK..])
+        .await?),
+    deed!("write into what is acknowledged", |s| s.kernel.write(s.acknowledged, 3, b"written").await?),
     deed!("readdir", |s| s.names(s.dir_handle).await?),
     deed!("opendir and readdir", |s| {
         let handle = s.kernel.drive.opendir(s.dir).await.map_err(errno)?;
@@ -281,11 +294,12 @@ const AT_HAND: &[Deed] = &[
 fn must_wait(begun: &str, asked: &str) -> bool {
     let on_fresh =
         matches!(asked, "write into a new file" | "flush of a new file" | "open of what is unsaved");
-    let on_warm = matches!(asked, "write" | "flush of what is saved");
+    let on_acknowledged = matches!(asked, "read of what is acknowledged" | "write into what is acknowledged");
     match begun {
         // One file is written and saved by one after the other.
-        "fsync of a new file" | "save" | "rename directory behind others" => on_fresh,
-        "fsync of what is saved" => on_warm,
+        "fsync of a new file" | "save" | "fsyncdir" | "rename directory behind others" => on_fresh,
+        // Its handle is gone.
+        "release of what is acknowledged" => on_acknowledged,
         _ => false,
     }
 }
