@@ -26,6 +26,7 @@ mod bindings;
 mod chunks;
 mod codec;
 mod commit;
+mod content_start;
 mod error;
 mod file;
 mod filesystem;
@@ -57,6 +58,7 @@ mod shown;
 mod staged;
 mod start;
 mod status;
+mod stored_end;
 mod streak;
 mod temporary;
 mod trash;
@@ -68,6 +70,7 @@ mod writeback;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -78,6 +81,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
+use codec::CHUNK_LEN;
 use file::{Base, File, UnsavedContent, Unsent};
 use found::{Found, Place};
 use handles::Handles;
@@ -114,8 +118,8 @@ const GROWS_FOR: Duration = Duration::from_secs(30);
 /// How often content that waits is looked after.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// Writes that are worked on at a time while too much waits to be sent. The others wait with the bytes of their requests.
-const WRITERS_MAX: usize = 64;
+/// Writes that are worked on at a time while too much waits to be sent, at least and at most. The others wait with the bytes of their requests.
+const WRITERS: RangeInclusive<u64> = 16..=64;
 
 /// How a drive presents what is on the server.
 #[derive(Debug, Clone)]
@@ -148,6 +152,12 @@ pub struct DriveOptions {
 impl DriveOptions {
     fn has(&self, part: Part) -> bool {
         !self.without.contains(&part)
+    }
+
+    /// How many bytes may be unsent before writers have to wait. While they are sent they are there three times: as they were written, encrypted,
+    /// and in the message. What then is left of the budget goes to the gaps between allocations.
+    fn unsent_max(&self) -> u64 {
+        self.memory / 10
     }
 }
 
@@ -194,6 +204,8 @@ impl Drive {
             options.attr_timeout = Duration::ZERO;
         }
         let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
+        let writers = (options.unsent_max() / CHUNK_LEN).clamp(*WRITERS.start(), *WRITERS.end());
+        let writers = usize::try_from(writers).unwrap_or(usize::MAX);
         let drive = Arc::new_cyclic(|me| Self {
             cache: ChunkCache::new(cached),
             listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
@@ -216,7 +228,7 @@ impl Drive {
             listed: Arc::default(),
             ending: AtomicBool::new(false),
             me: Weak::clone(me),
-            writers: tokio::sync::Semaphore::new(WRITERS_MAX),
+            writers: tokio::sync::Semaphore::new(writers),
             paths: Paths::default(),
         });
         drive.bound_names();
@@ -316,13 +328,7 @@ impl Drive {
 
     /// Whether what is unsent takes all the memory that it may.
     fn has_much_unsent(&self) -> bool {
-        self.unsent.bytes() > self.unsent_max()
-    }
-
-    /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
-    /// encrypted, and in the message. What then is left of the budget goes to the gaps between allocations.
-    fn unsent_max(&self) -> u64 {
-        self.options.memory / 10
+        self.unsent.bytes() > self.options.unsent_max()
     }
 
     /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there

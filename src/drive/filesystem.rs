@@ -507,8 +507,11 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let offset = (!appends).then_some(offset);
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
-        let reserved =
-            if self.is_crowded() { None } else { self.unsent.reserve(length.into(), self.unsent_max()) };
+        let reserved = if self.is_crowded() {
+            None
+        } else {
+            self.unsent.reserve(length.into(), self.options.unsent_max())
+        };
         // Where there is room, nobody waits for those who wait. It is never closed.
         let _turn = if reserved.is_none() { self.writers.acquire().await.ok() } else { None };
         // Boxed: what taking it needs is not held by those who wait.

@@ -22,9 +22,8 @@ use super::file::{Backing, Base, File, State};
 use super::location::Location;
 use super::paths::PathHold;
 use super::staged::StagedFile;
-use super::temporary;
 use super::uploader::{Acknowledgement, Uploader};
-use crate::remote::{RemoteError, RemoteOpen, RemoteSetAttributes};
+use crate::remote::{RemoteError, RemoteSetAttributes};
 
 /// Dirty chunks of one file after which sending begins while the program still writes: 1 MiB.
 const SEND_AT_CHUNKS: usize = 32;
@@ -103,60 +102,6 @@ impl State {
         self.reach = self.reach.max(number * CHUNK_LEN + chunk.len() as u64);
         self.uncommitted = true;
         self.dirty.entry(number).or_insert(chunk);
-    }
-
-    /// Whether a chunk is the last one of a vault's file on the server, and not full: it is replaced as the file grows.
-    fn is_stored_end(&self, number: u64) -> bool {
-        let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        is_in_vault
-            && !self.backing.is_staged()
-            && self.stored_length % CHUNK_LEN > 0
-            && number == self.stored_length / CHUNK_LEN
-    }
-
-    /// An addition to a vault's file failed, and may have torn its end: what was there before is brought back. That needs no room: those blocks are
-    /// the file's already.
-    async fn put_back_end(&mut self) -> Result<(), DriveError> {
-        let codec = Arc::clone(self.codec()?);
-        if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
-            return Ok(());
-        }
-        self.lacks_room = true;
-        let number = self.stored_length / CHUNK_LEN;
-        if self.is_stored_end(number) {
-            let Some((_, end)) = self.stored_end.as_ref().filter(|(stored, _)| *stored == number) else {
-                return Ok(());
-            };
-            let mut stored = Vec::new();
-            codec.encode(number, end, &mut stored)?;
-            self.backing.file().write_at(codec.offset(number), Bytes::from(stored)).await?;
-        }
-        self.cut_off(self.stored_length).await
-    }
-
-    /// Where the server lacked room for what was added before: fails unless there is room now, without touching the file. A quota is only told of
-    /// by a refusal, so a file is made and removed.
-    pub(super) async fn check_room(&mut self, drive: &Drive, location: &Location) -> Result<(), DriveError> {
-        /// More than one chunk grows by, in pieces of a file system's blocks.
-        const PROBED_MAX: u64 = 256 * 1024;
-        if !self.lacks_room {
-            return Ok(());
-        }
-        self.put_back_end().await?;
-        let codec = self.codec()?;
-        let added = codec.stored_len(self.length).saturating_sub(codec.stored_len(self.stored_length));
-        let probed = usize::try_from(added.min(PROBED_MAX)).unwrap_or_default();
-        let mut noise = vec![0; probed];
-        getrandom::fill(&mut noise).map_err(|error| DriveError::Random(error.to_string()))?;
-        let path = location.temporary_path()?;
-        let file = drive.remote.open(&path, RemoteOpen::CreateNew(0o600)).await?;
-        let written = file.write_whole(Bytes::from(noise), RemoteSetAttributes::default()).await;
-        if let Err(error) = drive.remote.remove(&path).await {
-            temporary::abandon(&path, &error);
-        }
-        written?;
-        self.lacks_room = false;
-        Ok(())
     }
 
     /// Cuts the server's file where it reaches beyond `length` bytes of cleartext.
@@ -246,7 +191,9 @@ impl File {
             // It is in the chunks now: the request's memory must not wait for the server.
             drop(piece);
             self.note_written(&state);
-            self.send_what_is_due(drive, &mut state, at).await?;
+            // Where too much waits, what is left of a chunk does not wait for the next write: each file would have one.
+            let filling = if drive.has_much_unsent() { LENGTH_MAX } else { at };
+            self.send_what_is_due(drive, &mut state, filling).await?;
         }
         self.note(&state);
         Ok(())
