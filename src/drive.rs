@@ -3,12 +3,30 @@
 //! A request comes in through `filesystem`, finds its node in the `tree`, and from there its place on the server: a
 //! plain path, or one inside a vault (`vault`). Content goes through `file` and `writeback`, chunk by chunk
 //! (`codec`, `chunks`). The drive knows the server only as a [`Remote`] and never sees the kernel.
+//!
+//! What memory can answer waits for nobody: such a request takes none of the locks that are held across a wait for the server. These are the
+//! locks, in the order in which they are taken:
+//!
+//! | | lock | across waits for the server | what needs it |
+//! |-|------|-----------------------------|---------------|
+//! | 1 | `Drive::writers`, a permit | yes | a write while too much is unsent |
+//! | 2 | `Paths`, a hold | yes | work with a path; a move waits for those below it, and they for the move |
+//! | 3 | `File::state` | yes | work on one file's content; readers find it in `File::shown` meanwhile. Two at a time (a rename, locking a vault) in the order of their inodes |
+//! | 4 | `Removals`, a permit | yes | a removal that goes on behind its program |
+//! | 5 | `Drive::vaults` | no | |
+//! | 6 | `Paths`' own table | no | |
+//! | 7 | `Tree` | no | |
+//! | 8 | `Handles`, `OpenAhead`, then `Listings`; `KeptOpen`, `Removals`' own table, a vault's keys, `File::unsaved`, `File::shown` | no | |
+//! | 9 | `ChunkCache` | no | |
+//!
+//! Those from 5 on are never held across an `await`. Who has one takes none that stands before it. A second hold of `Paths` is taken only by a task of its
+//! own, which nobody with a hold waits for without another way on (`lookahead`).
 
 mod bindings;
 mod chunks;
 mod codec;
 mod commit;
-mod content_copy;
+mod content_start;
 mod error;
 mod file;
 mod filesystem;
@@ -34,12 +52,15 @@ mod off_disk;
 mod openahead;
 mod opening;
 mod parts;
+mod paths;
 mod readahead;
 mod removals;
 mod segmented;
+mod shown;
 mod staged;
 mod start;
 mod status;
+mod stored_end;
 mod streak;
 mod temporary;
 mod trash;
@@ -51,6 +72,7 @@ mod writeback;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -61,6 +83,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::remote::{Remote, RemoteAttributes};
 use chunks::{ChunkCache, ContentId};
+use codec::CHUNK_LEN;
 use file::{Base, File, UnsavedContent, Unsent};
 use found::{Found, Place};
 use handles::Handles;
@@ -69,6 +92,7 @@ use listings::Listings;
 use location::Location;
 use off_disk::OffDisk;
 use openahead::OpenAhead;
+use paths::{PathHold, Paths};
 use readahead::{Ahead, Readers};
 use removals::Removals;
 use tree::{Nodes, Tree};
@@ -95,6 +119,9 @@ const GROWS_FOR: Duration = Duration::from_secs(30);
 
 /// How often content that waits is looked after.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Writes that are worked on at a time while too much waits to be sent, at least and at most. The others wait with the bytes of their requests.
+const WRITERS: RangeInclusive<u64> = 16..=64;
 
 /// How a drive presents what is on the server.
 #[derive(Debug, Clone)]
@@ -128,6 +155,12 @@ impl DriveOptions {
     fn has(&self, part: Part) -> bool {
         !self.without.contains(&part)
     }
+
+    /// How many bytes may be unsent before writers have to wait. While they are sent they are there three times: as they were written, encrypted,
+    /// and in the message. What then is left of the budget goes to the gaps between allocations.
+    fn unsent_max(&self) -> u64 {
+        self.memory / 10
+    }
 }
 
 /// The tree a mount shows; implements `scaup_fuse::Filesystem`.
@@ -159,9 +192,10 @@ pub struct Drive {
     ending: AtomicBool,
     /// Itself, for what goes on after a request was answered.
     me: Weak<Self>,
-    /// Held for writing while a plain directory is renamed, since that changes the paths of everything below; for reading by
-    /// whatever works with a path.
-    namespace: tokio::sync::RwLock<()>,
+    /// Who may have its writes taken while too much waits to be sent: a chunk of each is in memory three times then.
+    writers: tokio::sync::Semaphore,
+    /// Which paths are worked with, so that none of them moves meanwhile.
+    paths: Paths,
 }
 
 impl Drive {
@@ -172,6 +206,8 @@ impl Drive {
             options.attr_timeout = Duration::ZERO;
         }
         let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
+        let writers = (options.unsent_max() / CHUNK_LEN).clamp(*WRITERS.start(), *WRITERS.end());
+        let writers = usize::try_from(writers).unwrap_or(usize::MAX);
         let drive = Arc::new_cyclic(|me| Self {
             cache: ChunkCache::new(cached),
             listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
@@ -194,7 +230,8 @@ impl Drive {
             listed: Arc::default(),
             ending: AtomicBool::new(false),
             me: Weak::clone(me),
-            namespace: tokio::sync::RwLock::new(()),
+            writers: tokio::sync::Semaphore::new(writers),
+            paths: Paths::default(),
         });
         drive.bound_names();
         tokio::spawn(forgetting::forget_what_is_too_much(Arc::downgrade(&drive), Arc::clone(&drive.listed)));
@@ -258,7 +295,7 @@ impl Drive {
     }
 
     async fn save(&self, file: &File, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([file.inode]).await;
         let saved = async {
             file.commit_if(self, wanted).await?;
             file.put_on_disk().await
@@ -293,13 +330,7 @@ impl Drive {
 
     /// Whether what is unsent takes all the memory that it may.
     fn has_much_unsent(&self) -> bool {
-        self.unsent.bytes() > self.unsent_max()
-    }
-
-    /// How many such bytes may be held before writers have to wait. While they are sent they are there three times: as they were written,
-    /// encrypted, and in the message. What then is left of the budget goes to the gaps between allocations.
-    fn unsent_max(&self) -> u64 {
-        self.options.memory / 10
+        self.unsent.bytes() > self.options.unsent_max()
     }
 
     /// How many bytes may be read ahead that nobody read yet. What is there for the first time fills half of the cache and more: it stays there
@@ -318,6 +349,17 @@ impl Drive {
             counters: Arc::clone(&self.counters),
             goes_last: self.options.has(Part::Priorities),
         }
+    }
+
+    /// Keeps the paths of nodes as they are until the result is dropped.
+    async fn hold_paths(&self, inodes: impl Into<Vec<Inode>>) -> PathHold<'_> {
+        self.paths.hold(&self.tree, inodes).await
+    }
+
+    /// The same for a name in a directory.
+    async fn hold_name(&self, parent: Inode, name: &OsStr) -> PathHold<'_> {
+        let named = self.tree.lock().child(parent, name);
+        self.hold_paths([parent, named.unwrap_or(parent)]).await
     }
 
     /// Where the content of a file lies now.

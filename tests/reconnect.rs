@@ -221,3 +221,47 @@ fn what_is_cut_a_dozen_times_is_done_in_the_end() {
     assert!(fs::read(&path).unwrap() == content);
     mount.unmount(&scaup);
 }
+
+#[test]
+fn a_hundred_writers_that_wait_for_a_frozen_server_keep_nobody_else_waiting() {
+    let scaup = scaup();
+    let sshd = Sshd::key_only().start();
+    let proxy = Proxy::start(sshd.host(), sshd.port());
+    let mounting = scaup.mount_through(&proxy, &sshd, "").answering(&Answers::login(&sshd));
+    let mount = mounting.args(["--attr-timeout", "600", "--timeout", "600"]).start();
+    fs::create_dir(mount.join("known")).unwrap();
+    fs::write(mount.join("known/file"), "content").unwrap();
+    let names =
+        || fs::read_dir(mount.join("known")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let before: Vec<_> = names();
+    let files: Vec<File> =
+        (0..100).map(|number| File::create(mount.join(format!("{number}"))).unwrap()).collect();
+    proxy.freeze();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = files
+            .iter()
+            .map(|mut file| scope.spawn(move || file.write_all(&noise(1, 1_000_000)).unwrap()))
+            .collect();
+        // They fill the memory, and wait for room.
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(writers.iter().filter(|writer| !writer.is_finished()).count() > 64, "too few wait");
+        // Opening a directory always comes to the mount, whatever the kernel remembers.
+        let (told, listed) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            let asked = Instant::now();
+            let names: Vec<_> = names();
+            let _ = told.send((names, asked.elapsed()));
+        });
+        let listed = listed.recv_timeout(Duration::from_secs(10));
+        proxy.thaw();
+        let (names, took) = listed.expect("a directory that is known was not listed in ten seconds");
+        assert_eq!(names, before);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+    drop(files);
+    mount.unmount(&scaup);
+    assert!(
+        (0..100)
+            .all(|number| fs::metadata(sshd.home().join(format!("{number}"))).unwrap().len() == 1_000_000)
+    );
+}

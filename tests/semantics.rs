@@ -129,6 +129,10 @@ fn what_others_change_is_seen_after_the_attribute_timeout() {
     let (here, there) = (drive.plain().join("file"), drive.on_server("plain/file"));
     fs::write(&here, "ours").unwrap();
     assert_eq!(fs::read_to_string(&here).unwrap(), "ours");
+    // Reading it back does not wait for that.
+    eventually("ours is saved", Duration::from_secs(5), || {
+        fs::read_to_string(&there).is_ok_and(|saved| saved == "ours")
+    });
     fs::write(&there, "theirs, and longer").unwrap();
     // Opening looks at the server, whatever the kernel remembers.
     eventually("their content", Duration::from_secs(5), || {

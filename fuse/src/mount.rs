@@ -7,10 +7,12 @@ use std::pin::Pin;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 
-use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, SessionACL};
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use rustix::io::Errno as System;
+use rustix::mount::MountFlags;
 use tokio::sync::{oneshot, watch};
 
+use crate::automount::Automount;
 use crate::filesystem::{Filesystem, Inode, Invalidate};
 use crate::skin::Skin;
 
@@ -29,7 +31,8 @@ pub struct MountOptions {
     pub default_permissions: bool,
     /// Programs on the mount may be run.
     pub exec: bool,
-    /// Bytes that one write request may carry. 64 such requests are in memory at the most.
+    /// Bytes that one write request may carry. One such request is in memory for each file that programs write to at that moment, and others for
+    /// mapped files, up to what the kernel has under way in the background.
     pub max_write: u32,
 }
 
@@ -97,9 +100,11 @@ pub struct Mount {
     session: Option<BackgroundSession>,
     /// Whether it is gone: the kernel says so, or it was detached.
     end: watch::Sender<bool>,
+    /// An automount waits below it: who goes there once this is gone wakes that.
+    is_on_automount: bool,
 }
 
-/// Mounts `filesystem` at `path`, which must be an empty directory. Requests are answered on `runtime`.
+/// Mounts `filesystem` at `path`, which must be an empty directory, or the place of an `automount`. Requests are answered on `runtime`.
 ///
 /// # Errors
 ///
@@ -107,10 +112,13 @@ pub struct Mount {
 pub fn mount<F: Filesystem>(
     filesystem: Arc<F>,
     path: &Path,
+    automount: Option<&Automount>,
     options: &MountOptions,
     runtime: tokio::runtime::Handle,
 ) -> Result<Mount, MountError> {
-    check_mount_point(path)?;
+    if automount.is_none() {
+        check_mount_point(path)?;
+    }
     if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/fuse") {
         return Err(MountError::NoDevice(error));
     }
@@ -130,8 +138,31 @@ pub fn mount<F: Filesystem>(
     }
     let end = watch::Sender::new(false);
     let skin = Skin::new(filesystem, runtime, options.max_write, end.clone());
-    let session = fuser::spawn_mount(skin, path, &config).map_err(|source| refused(path, source))?;
-    Ok(Mount { path: path.to_owned(), session: Some(session), end })
+    let session = match automount {
+        None => fuser::spawn_mount(skin, path, &config),
+        Some(automount) => mount_on(automount, skin, options, config),
+    };
+    let session = session.map_err(|source| refused(path, source))?;
+    Ok(Mount { path: path.to_owned(), session: Some(session), end, is_on_automount: automount.is_some() })
+}
+
+/// Mounts at the place of an automount. The library and `fusermount3` would go there by its name, and wait for themselves.
+fn mount_on<F: Filesystem>(
+    automount: &Automount,
+    skin: Skin<F>,
+    options: &MountOptions,
+    config: Config,
+) -> io::Result<BackgroundSession> {
+    let device = std::fs::File::options().read(true).write(true).open("/dev/fuse")?;
+    let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
+    flags.set(MountFlags::RDONLY, options.read_only);
+    flags.set(MountFlags::NOEXEC, !options.exec);
+    let mut words = vec![format!("subtype={}", options.subtype)];
+    words.extend(options.default_permissions.then(|| "default_permissions".to_owned()));
+    words.extend(options.allow_other.then(|| "allow_other".to_owned()));
+    automount.mount(&device, &options.fsname, flags, &words)?;
+    let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    Session::from_fd(skin, device.into(), acl, config)?.spawn()
 }
 
 /// What is mounted, as the way to mount takes it. `fusermount3`, by which everybody but root mounts, takes it as one of
@@ -185,6 +216,9 @@ fn is_fuse_mount(path: &Path) -> bool {
 ///
 /// If it can't be unmounted.
 pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
+    if Automount::at(path).is_some() {
+        return Ok(false);
+    }
     // Opening always asks the process behind the mount; attributes may come from the kernel's memory for a while.
     match std::fs::read_dir(path) {
         Err(error) if error.raw_os_error() == Some(System::NOTCONN.raw_os_error()) => {
@@ -228,8 +262,12 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         // A connection that was aborted (`/sys/fs/fuse`) has ended, but its mount is still there.
-        let left =
-            if *self.end.borrow() { clear_stale(&self.path).map(drop) } else { detach(&self.path, true) };
+        let has_ended = *self.end.borrow();
+        let left = match (has_ended, self.is_on_automount) {
+            (true, true) => Ok(()),
+            (true, false) => clear_stale(&self.path).map(drop),
+            (false, _) => detach(&self.path, true),
+        };
         if let Err(error) = left {
             tracing::warn!(%error, "left a mount behind");
         }

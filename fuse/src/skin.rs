@@ -17,18 +17,18 @@ use fuser::{
 };
 use rustix::io::Errno as System;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::filesystem::{
     Attributes, Caller, DirectoryEntry, Entry, Errno, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
     RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
 
-/// Write requests whose content is held at a time. Any number of programs may write at once; while so many of them wait, the kernel keeps what the
-/// others write, and whatever else it wants, to itself.
-const WRITES_MAX: usize = 64;
-
-/// Requests that the kernel may have under way without a process waiting: read-ahead above all.
+/// Requests that the kernel may have under way without a process waiting: read-ahead above all, and pages of files that are mapped.
+///
+/// It bounds the writes that wait as well, and with them the memory for their bytes: beside these requests the kernel sends one write at a time
+/// for each file, since it holds the file's lock until that is answered. The thread that takes requests apart must not bound them by waiting: it
+/// would keep everything else from being answered.
 const MAX_BACKGROUND: u16 = 128;
 
 /// `.` and `..` come before the file system's own names.
@@ -39,7 +39,6 @@ pub(crate) struct Skin<F> {
     filesystem: Arc<F>,
     runtime: Runtime,
     max_write: u32,
-    writes: Arc<Semaphore>,
     end: watch::Sender<bool>,
 }
 
@@ -51,7 +50,7 @@ impl<F: Filesystem> Skin<F> {
         max_write: u32,
         end: watch::Sender<bool>,
     ) -> Self {
-        Self { filesystem, runtime, max_write, writes: Arc::new(Semaphore::new(WRITES_MAX)), end }
+        Self { filesystem, runtime, max_write, end }
     }
 
     /// Runs one request as a task of its own.
@@ -400,18 +399,12 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        // It is never closed.
-        let Ok(held) = self.runtime.block_on(Arc::clone(&self.writes).acquire_owned()) else {
-            return reply.error(system(System::IO));
-        };
         let data = Bytes::copy_from_slice(data);
         // A page of a shared mapping has its place, whatever the handle.
         let appends = open_flags(flags).append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let writing = async move |fs: Arc<F>| {
-            let _held = held;
-            fs.write(inode(ino), handle(fh), offset, data, appends).await
-        };
-        answer!(self, reply, |fs| writing(fs), |count| reply.written(count));
+        answer!(self, reply, |fs| fs.write(inode(ino), handle(fh), offset, data, appends), |count| {
+            reply.written(count);
+        });
     }
 
     fn flush(&self, _request: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

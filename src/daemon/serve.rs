@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use scaup_fuse::{Mount, MountError, MountOptions, UnmountError};
+use scaup_fuse::{Automount, Mount, MountError, MountOptions, UnmountError};
 use scaup_sftp::text::visible;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
@@ -50,8 +50,6 @@ const ONE_WISH: Duration = Duration::from_millis(500);
 ///
 /// If the process can't be set up at all.
 pub fn run() -> io::Result<u8> {
-    // It has a session of its own, so that neither the terminal's Ctrl-C nor its end reach it.
-    let _ = rustix::process::setsid();
     // It must not keep the directory busy that it was started in.
     std::env::set_current_dir("/")?;
     let stream = io::stdin().as_fd().try_clone_to_owned()?;
@@ -70,7 +68,11 @@ async fn serve(stream: UnixStream) -> u8 {
     let (link, mut requests) = Link::start(stream, MOUNT_REQUEST_LEN_MAX);
     let Some(Request::Mount(request)) = requests.recv().await else { return 1 };
     log::set_names(request.log_names);
-    match live(*request, &link).await {
+    // While this process is in the group that it was started in: a mount point that an automount waits at is out of its reach afterwards.
+    let automount = Automount::at(&request.mountpoint);
+    // It has a session of its own, so that neither the terminal's Ctrl-C nor its end reach it.
+    let _ = rustix::process::setsid();
+    match live(*request, automount, &link).await {
         Ok(code) => code,
         Err(failure) => {
             link.tell(Event::Failed(failure));
@@ -125,7 +127,7 @@ impl Signals {
 }
 
 /// From connecting to the last file saved; answers the exit code.
-async fn live(mut request: MountRequest, link: &Link) -> Result<u8, Failure> {
+async fn live(mut request: MountRequest, automount: Option<Automount>, link: &Link) -> Result<u8, Failure> {
     let other = |error: io::Error| Failure::new(FailureKind::Other, error);
     let mut signals = Signals::new().map_err(other)?;
     let place = Place::of(&request)?;
@@ -145,7 +147,7 @@ async fn live(mut request: MountRequest, link: &Link) -> Result<u8, Failure> {
     let cancelled = || Failure::new(FailureKind::Other, "given up before it was mounted");
     // The front end may leave meanwhile: then nothing stays.
     let mounted = tokio::select! {
-        mounted = daemon.mount(link) => mounted,
+        mounted = daemon.mount(automount, link) => mounted,
         () = link.gone() => Err(cancelled()),
         () = daemon.given_up.notified() => Err(cancelled()),
         () = signals.asked() => Err(cancelled()),
@@ -249,8 +251,8 @@ fn mount_options(request: &MountRequest) -> MountOptions {
         allow_other: options.allow_other,
         default_permissions: true,
         exec: !options.no_exec,
-        // Larger requests cost less each, but any number of programs may write at once.
-        max_write: u32::try_from(request.memory / 128).unwrap_or(u32::MAX).clamp(64 * 1024, 256 * 1024),
+        // Larger requests cost less each, but programs may write to any number of files at once, each of which has one in memory.
+        max_write: u32::try_from(request.memory / 4096).unwrap_or(u32::MAX).clamp(8 * 1024, 256 * 1024),
     }
 }
 
@@ -311,7 +313,7 @@ enum End {
 
 impl Daemon {
     /// Connects, unlocks, mounts.
-    async fn mount(&self, link: &Link) -> Result<Standing, Failure> {
+    async fn mount(&self, automount: Option<Automount>, link: &Link) -> Result<Standing, Failure> {
         let request = &self.request;
         let prompts_for_login = Arc::new(self.prompts.for_logins(link.clone()));
         let (connected, password) = tokio::try_join!(
@@ -340,12 +342,13 @@ impl Daemon {
         };
         // Where the server has no SFTP after all, what is asked of it meanwhile would wait for another connection.
         tokio::try_join!(connected.ready(request), unlocking, looking)?;
-        let made_mountpoint = make_mountpoint(&request.mountpoint)?;
+        let made_mountpoint = automount.is_none() && make_mountpoint(&request.mountpoint)?;
         let mounted = {
             let (drive, path) = (Arc::clone(&drive), request.mountpoint.clone());
             let runtime = tokio::runtime::Handle::current();
             let options = mount_options(request);
-            tokio::task::spawn_blocking(move || scaup_fuse::mount(drive, &path, &options, runtime)).await
+            let mount = move || scaup_fuse::mount(drive, &path, automount.as_ref(), &options, runtime);
+            tokio::task::spawn_blocking(mount).await
         };
         let mount = match mounted {
             Ok(Ok(mount)) => mount,

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::Drive;
 use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
-use super::content_copy::ContentCopy;
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State, UnsavedContent};
 use super::location::{Location, conflict_names};
@@ -61,23 +60,18 @@ impl File {
         if self.is_unlinked() || self.unsaved().is_some_and(|unsaved| !wanted(&unsaved)) {
             return Ok(());
         }
+        let _shown = self.show(&state);
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
         let failed = state.tell_failure();
         let mut result = Ok(());
         if self.unsaved().is_some() {
-            if let copy @ Some(_) = ContentCopy::of(&state) {
-                self.keep_copy(copy);
-            }
             result = self.commit_content(drive, &mut state).await;
             // Somebody else may have removed the directories around it.
             if result.as_ref().is_err_and(DriveError::is_not_there) {
                 drive.make_way_again(self.inode).await?;
                 result = self.commit_content(drive, &mut state).await;
             }
-        }
-        if result.is_ok() {
-            self.keep_copy(None);
         }
         self.note(&state);
         result?;
@@ -202,7 +196,7 @@ impl File {
         if is_small {
             state.stored_length = state.length;
             for (number, chunk) in std::mem::take(&mut state.dirty) {
-                drive.cache.put(state.key(number), Bytes::from(chunk));
+                drive.cache.put(state.key(number), chunk);
             }
         }
         if looked.elapsed() > SEEN_JUST_NOW {
@@ -289,6 +283,7 @@ impl File {
             return Ok(state);
         }
         let Some(Attempt { copy, base }) = staged.attempt() else { return Ok(state) };
+        let _shown = self.show(&state);
         let mut location = drive.location(self.inode)?;
         if let Some(copy) = &copy {
             location = location.renamed(copy)?;
@@ -309,7 +304,6 @@ impl File {
         } else if state.dirty.is_empty() && drive.tree.lock().get(self.inode)?.opens == 0 {
             // It was saved, and somebody else changed it since. A program that has it open would write into theirs.
             *state = Self::open(drive, &location, writable, None).await?;
-            self.keep_copy(None);
             self.note(&state);
         } else {
             return Err(DriveError::damaged("somebody else changed the file just when it was saved"));

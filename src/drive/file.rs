@@ -5,6 +5,7 @@
 //! the server has. `file.rs` opens and reads; `writeback.rs` writes, truncates and commits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,9 +17,10 @@ use tokio::sync::RwLock;
 use super::Drive;
 use super::chunks::{ChunkCache, ChunkKey, Claim, ContentId, Promise, Waiting};
 use super::codec::{CHUNK_LEN, Codec};
-use super::content_copy::ContentCopy;
 use super::error::DriveError;
 use super::location::Location;
+use super::opening::OpenedContent;
+use super::shown::{Busy, Readable, Shown};
 use super::staged::StagedFile;
 use super::start::{Fetching, Start};
 use super::status::Counters;
@@ -83,6 +85,11 @@ impl Backing {
     }
 }
 
+/// Length of chunk `number` of content that has `length` bytes.
+fn chunk_len(length: u64, number: u64) -> u64 {
+    length.saturating_sub(number.saturating_mul(CHUNK_LEN)).min(CHUNK_LEN)
+}
+
 /// The content and what is known of it.
 pub(super) struct State {
     pub(super) backing: Backing,
@@ -96,7 +103,7 @@ pub(super) struct State {
     /// How far the server's file may reach, bytes of cleartext: what failed or was not answered may be there all the same.
     pub(super) reach: u64,
     /// Chunks written and not sent; each is as long as the chunk is.
-    pub(super) dirty: BTreeMap<u64, Vec<u8>>,
+    pub(super) dirty: BTreeMap<u64, Bytes>,
     /// Chunks sent and not acknowledged.
     pub(super) sending: HashMap<u64, Bytes>,
     /// Those of them that go behind the end of the server's file, and were acknowledged before the one in front of them.
@@ -134,12 +141,12 @@ impl State {
 
     /// Length of chunk `number` as programs see it, bytes.
     pub(super) fn chunk_len(&self, number: u64) -> u64 {
-        self.length.saturating_sub(number.saturating_mul(CHUNK_LEN)).min(CHUNK_LEN)
+        chunk_len(self.length, number)
     }
 
     /// Length of chunk `number` in the server's file, bytes of cleartext.
-    fn stored_chunk_len(&self, number: u64) -> u64 {
-        self.stored_length.saturating_sub(number.saturating_mul(CHUNK_LEN)).min(CHUNK_LEN)
+    pub(super) fn stored_chunk_len(&self, number: u64) -> u64 {
+        chunk_len(self.stored_length, number)
     }
 
     pub(super) fn key(&self, number: u64) -> ChunkKey {
@@ -163,7 +170,7 @@ impl State {
 
     /// Bytes that are not on the server.
     pub(super) fn unsent_bytes(&self) -> u64 {
-        let dirty: usize = self.dirty.values().map(Vec::len).sum();
+        let dirty: usize = self.dirty.values().map(Bytes::len).sum();
         let sending: usize = self.sending.values().map(Bytes::len).sum();
         (dirty + sending) as u64
     }
@@ -207,10 +214,10 @@ impl UnsavedContent {
 pub(super) struct File {
     pub(super) inode: Inode,
     pub(super) state: RwLock<State>,
+    /// What is read while somebody has the state and waits for the server.
+    shown: Shown,
     /// A copy of what others ask about while the state is busy.
     unsaved: Mutex<Option<UnsavedContent>>,
-    /// A copy of the content while the state is busy with saving it.
-    saving: Mutex<Option<Arc<ContentCopy>>>,
     /// What all files of the drive have unsent.
     unsent: Arc<Unsent>,
     /// This one's part of its bytes. What has lost its name is never saved, but is in memory and on its way like all else.
@@ -230,6 +237,20 @@ pub(super) struct File {
 pub(super) struct Unsent {
     bytes: AtomicU64,
     files: AtomicU64,
+    /// Bytes of the writes that are being taken, and are not counted as unsent yet.
+    being_taken: AtomicU64,
+}
+
+/// Room for the bytes of one write, until that is taken.
+pub(super) struct Reservation<'a> {
+    unsent: &'a Unsent,
+    bytes: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.unsent.being_taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Unsent {
@@ -239,6 +260,13 @@ impl Unsent {
 
     pub(super) fn files(&self) -> u64 {
         self.files.load(Ordering::Relaxed)
+    }
+
+    /// Room for so many more bytes, if no more than `most` are unsent then: any number of programs may write at the same moment.
+    pub(super) fn reserve(&self, bytes: u64, most: u64) -> Option<Reservation<'_>> {
+        let before = self.being_taken.fetch_add(bytes, Ordering::Relaxed);
+        let reservation = Reservation { unsent: self, bytes };
+        (self.bytes() + before + bytes <= most).then_some(reservation)
     }
 
     fn change_bytes(&self, before: u64, now: u64) {
@@ -264,8 +292,8 @@ impl File {
             inode,
             length: AtomicU64::new(state.length),
             state: RwLock::new(state),
+            shown: Shown::default(),
             unsaved: Mutex::new(None),
-            saving: Mutex::new(None),
             unsent: Arc::clone(&drive.unsent),
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
@@ -364,6 +392,29 @@ impl File {
         self.length.load(Ordering::Relaxed)
     }
 
+    /// Whether a program that closes it has nothing to wait for, and is told nothing.
+    pub(super) fn has_nothing_to_tell(&self) -> bool {
+        self.unsaved().is_none() && self.state.try_read().is_ok_and(|state| state.failed.is_none())
+    }
+
+    /// What whoever opens it has to know; `None` while somebody has just got to work on it.
+    pub(super) fn opened_content(&self) -> Option<OpenedContent> {
+        match self.state.try_read() {
+            Ok(state) => Some(OpenedContent::of(&state)),
+            Err(_) => self.shown.read(|shown| shown.opened().clone()),
+        }
+    }
+
+    /// Lets others read what the content is now while who has the `state` waits for the server. The result has to go before the state does.
+    pub(super) fn show(&self, state: &State) -> Busy<'_> {
+        self.shown.show(state)
+    }
+
+    /// What was sent has arrived: whoever reads meanwhile finds it in the cache, or on the server.
+    pub(super) fn note_arrived(&self, state: &State, numbers: Range<u64>) {
+        self.shown.note_arrived(state, numbers);
+    }
+
     fn lock_unsaved(&self) -> MutexGuard<'_, Option<UnsavedContent>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -397,7 +448,6 @@ impl File {
 
     /// Like [`Self::note`], after a program wrote something: the time of change is now.
     pub(super) fn note_written(&self, state: &State) {
-        self.keep_copy(None);
         self.closed.store(false, Ordering::Release);
         self.note(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
@@ -419,48 +469,20 @@ impl File {
     /// waits for must have been saved before; what has lost its name is nowhere then.
     pub(super) fn forget_content(&self, state: &mut State) {
         state.forget_content();
-        self.keep_copy(None);
         self.note(state);
-    }
-
-    /// Has readers see this while the state is busy, until the content changes.
-    pub(super) fn keep_copy(&self, copy: Option<ContentCopy>) {
-        *self.saving.lock().unwrap_or_else(PoisonError::into_inner) = copy.map(Arc::new);
-    }
-
-    /// The content while it is being saved, if all of it is here.
-    fn copy_if_busy(&self) -> Option<Arc<ContentCopy>> {
-        match self.state.try_read() {
-            Ok(_) => None,
-            Err(_) => self.saving.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
-    }
-
-    /// Which content it is, how the server's file looked, and how long it is; whoever is going to read it wants to know also that it
-    /// can be.
-    pub(super) async fn looks(
-        &self,
-        is_to_be_read: bool,
-    ) -> Result<(ContentId, Option<Base>, u64), DriveError> {
-        if let Some(copy) = self.copy_if_busy() {
-            return Ok((copy.content, copy.base, copy.length));
-        }
-        let state = self.state.read().await;
-        if is_to_be_read {
-            state.codec()?;
-        }
-        Ok((state.content, state.stored_base(), state.length))
     }
 
     /// Makes sure that the server's file can be written through the handle that is held.
     pub(super) async fn make_writable(&self, drive: &Drive, location: &Location) -> Result<(), DriveError> {
         let mut state = self.state.write().await;
-        let State { backing: Backing::Stored { file, writable, base }, .. } = &mut *state else {
-            return Ok(());
-        };
+        let Backing::Stored { writable, .. } = &state.backing else { return Ok(()) };
         if *writable {
             return Ok(());
         }
+        let _shown = self.show(&state);
+        let State { backing: Backing::Stored { file, writable, base }, .. } = &mut *state else {
+            return Ok(());
+        };
         let reopened = drive.remote.open(&location.file_path(), RemoteOpen::ReadWrite).await?;
         let now = Base::from(reopened.stat().await?);
         if now == *base {
@@ -480,9 +502,16 @@ impl File {
             return Ok(());
         }
         let now = Base::from(drive.remote.stat(&location.file_path()).await?);
+        let is_other =
+            |state: &State| state.stored_base().is_some_and(|base| now != base) && self.unsaved().is_none();
+        // Mostly it is the same: whoever reads it goes on meanwhile. Who has the state is changing the content, or has just opened it.
+        if !is_other(&*self.state.read().await) {
+            return Ok(());
+        }
         let mut state = self.state.write().await;
-        let Backing::Stored { writable, base, .. } = state.backing else { return Ok(()) };
-        if now != base && self.unsaved().is_none() {
+        let Backing::Stored { writable, .. } = state.backing else { return Ok(()) };
+        if is_other(&state) {
+            let _shown = self.show(&state);
             *state = Self::open(drive, location, writable, None).await?;
             self.note(&state);
         }
@@ -493,6 +522,7 @@ impl File {
     /// found.
     pub(super) async fn note_attributes_changed(&self, with_time: bool) -> Result<(), DriveError> {
         let mut state = self.state.write().await;
+        let _shown = self.show(&state);
         if let Backing::Stored { file, base, .. } = &mut state.backing {
             let now = Base::from(file.stat().await?);
             if now.size == base.size && (with_time || now.modified == base.modified) {
@@ -504,31 +534,23 @@ impl File {
 
     /// Reads: fewer bytes than `length` only at the end of the file.
     pub(super) async fn read(&self, drive: &Drive, offset: u64, length: u64) -> Result<Bytes, DriveError> {
-        if let Some(copy) = self.copy_if_busy() {
-            return Ok(copy.read(offset, length));
-        }
-        let state = self.state.read().await;
-        let end = offset.saturating_add(length).min(state.length);
-        state.codec()?;
-        if offset >= end {
-            return Ok(Bytes::new());
-        }
-        let (first, last) = (offset / CHUNK_LEN, (end - 1) / CHUNK_LEN);
-        let chunks = self.chunks(drive, &state, first..=last).await?;
-        let from = usize::try_from(offset % CHUNK_LEN).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(end - offset).map_err(|_| DriveError::Invalid)?;
-        let whole = match <[Bytes; 1]>::try_from(chunks) {
-            Ok([only]) => only,
-            Err(chunks) => {
-                let mut joined = BytesMut::with_capacity(from + wanted);
-                chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk));
-                joined.freeze()
-            }
+        // Nothing is held while the server is waited for: who writes would wait for that, too, and behind them all who read.
+        let read = match self.state.try_read() {
+            Ok(state) => Some(Read::begin(drive, &*state, offset, length)),
+            Err(_) => self.shown.read(|shown| Read::begin(drive, shown, offset, length)),
         };
-        if whole.len() < from + wanted {
-            return Err(DriveError::damaged("a chunk is shorter than the file's length says"));
+        let read = match read {
+            Some(read) => read?,
+            None => Read::begin(drive, &*self.state.read().await, offset, length)?,
+        };
+        match read.done().await {
+            // A program may have made the chunk longer or shorter since it was asked for: once more, and nobody changes it meanwhile.
+            Err(DriveError::Damaged(_)) => {
+                let state = self.state.read().await;
+                Read::begin(drive, &*state, offset, length)?.done().await
+            }
+            done => done,
         }
-        Ok(whole.slice(from..from + wanted))
     }
 
     /// The cleartext of the chunks in `range`, each whole.
@@ -538,43 +560,9 @@ impl File {
         state: &State,
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Vec<Bytes>, DriveError> {
-        enum Part {
-            Here(Bytes),
-            Coming(Waiting),
-        }
-        let codec = state.codec()?;
-        let mut parts = Vec::new();
-        let mut run: Vec<Promise> = Vec::new();
-        for number in range {
-            let here = state
-                .dirty
-                .get(&number)
-                .map(|chunk| Bytes::copy_from_slice(chunk))
-                .or_else(|| state.sending.get(&number).cloned());
-            let part = match here {
-                Some(chunk) => Part::Here(chunk),
-                None => match drive.cache.claim(state.key(number)) {
-                    Claim::Ready(chunk) => Part::Here(chunk),
-                    Claim::Wait(waiting) => Part::Coming(waiting),
-                    Claim::Load(promise) => {
-                        let waiting = promise.wait();
-                        if run.last().is_some_and(|last| last.number() + 1 != number) {
-                            fetch(&drive.counters, state, codec, std::mem::take(&mut run), None);
-                        }
-                        run.push(promise);
-                        Part::Coming(waiting)
-                    }
-                },
-            };
-            parts.push(part);
-        }
-        fetch(&drive.counters, state, codec, run, None);
-        let mut chunks = Vec::with_capacity(parts.len());
-        for part in parts {
-            chunks.push(match part {
-                Part::Here(chunk) => chunk,
-                Part::Coming(waiting) => waiting.done().await?,
-            });
+        let mut chunks = Vec::new();
+        for part in Part::ask_for(drive, state, range)? {
+            chunks.push(part.done().await?);
         }
         Ok(chunks)
     }
@@ -598,19 +586,141 @@ impl File {
             }
             let Some(promise) = cache.claim_ahead(state.key(number)) else { continue };
             if run.last().is_some_and(|last| last.number() + 1 != number) {
-                fetch(counters, &state, codec, std::mem::take(&mut run), room.clone());
+                fetch(counters, &*state, codec, std::mem::take(&mut run), room.clone());
             }
             run.push(promise);
         }
-        fetch(counters, &state, codec, run, room);
+        fetch(counters, &*state, codec, run, room);
+    }
+}
+
+impl Readable for State {
+    fn codec(&self) -> Result<&Arc<Codec>, DriveError> {
+        self.codec()
+    }
+
+    fn content(&self) -> ContentId {
+        self.content
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn stored_length(&self) -> u64 {
+        self.stored_length
+    }
+
+    fn file(&self) -> Arc<dyn RemoteFile> {
+        self.backing.file()
+    }
+
+    fn unsent(&self, number: u64) -> Option<Bytes> {
+        self.dirty.get(&number).or_else(|| self.sending.get(&number)).cloned()
+    }
+}
+
+/// A chunk that is read.
+enum Part {
+    Here(Bytes),
+    Coming(Waiting),
+}
+
+impl Part {
+    /// The chunks in `range`: what is here, and what the server is asked for.
+    fn ask_for(
+        drive: &Drive,
+        from: &impl Readable,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<Vec<Self>, DriveError> {
+        let codec = from.codec()?;
+        let mut parts = Vec::new();
+        let mut run: Vec<Promise> = Vec::new();
+        for number in range {
+            let part = match from.unsent(number) {
+                Some(chunk) => Self::Here(chunk),
+                None => match drive.cache.claim(ChunkKey { content: from.content(), number }) {
+                    Claim::Ready(chunk) => Self::Here(chunk),
+                    Claim::Wait(waiting) => Self::Coming(waiting),
+                    Claim::Load(promise) => {
+                        let waiting = promise.wait();
+                        if run.last().is_some_and(|last| last.number() + 1 != number) {
+                            fetch(&drive.counters, from, codec, std::mem::take(&mut run), None);
+                        }
+                        run.push(promise);
+                        Self::Coming(waiting)
+                    }
+                },
+            };
+            parts.push(part);
+        }
+        fetch(&drive.counters, from, codec, run, None);
+        Ok(parts)
+    }
+
+    async fn done(self) -> Result<Bytes, DriveError> {
+        match self {
+            Self::Here(chunk) => Ok(chunk),
+            Self::Coming(waiting) => waiting.done().await,
+        }
+    }
+}
+
+/// A read under way, which needs nothing of the file any more.
+struct Read {
+    chunks: Vec<Part>,
+    /// Where in the first chunk it begins, and how many bytes it has.
+    from: usize,
+    wanted: usize,
+}
+
+impl Read {
+    fn begin(drive: &Drive, readable: &impl Readable, offset: u64, length: u64) -> Result<Self, DriveError> {
+        readable.codec()?;
+        let end = offset.saturating_add(length).min(readable.length());
+        if offset >= end {
+            return Ok(Self { chunks: Vec::new(), from: 0, wanted: 0 });
+        }
+        let chunks = Part::ask_for(drive, readable, offset / CHUNK_LEN..=(end - 1) / CHUNK_LEN)?;
+        let from = usize::try_from(offset % CHUNK_LEN).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(end - offset).map_err(|_| DriveError::Invalid)?;
+        Ok(Self { chunks, from, wanted })
+    }
+
+    async fn done(self) -> Result<Bytes, DriveError> {
+        let Self { chunks, from, wanted } = self;
+        let mut done = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            done.push(chunk.done().await?);
+        }
+        // Only now: there may be many who wait.
+        let whole = match <[Bytes; 1]>::try_from(done) {
+            Ok([only]) => only,
+            Err(chunks) => {
+                let mut joined = BytesMut::with_capacity(from + wanted);
+                chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk));
+                joined.freeze()
+            }
+        };
+        if whole.len() < from + wanted {
+            return Err(DriveError::damaged("a chunk is shorter than the file's length says"));
+        }
+        Ok(whole.slice(from..from + wanted))
     }
 }
 
 /// Fetches and decrypts one run of adjacent chunks in the background; with `room` if nobody waits for them yet.
-fn fetch(counters: &Arc<Counters>, state: &State, codec: &Arc<Codec>, run: Vec<Promise>, room: Option<Room>) {
+fn fetch(
+    counters: &Arc<Counters>,
+    from: &impl Readable,
+    codec: &Arc<Codec>,
+    run: Vec<Promise>,
+    room: Option<Room>,
+) {
     let Some(first) = run.first().map(Promise::number) else { return };
-    let lengths: Vec<u64> = run.iter().map(|promise| state.stored_chunk_len(promise.number())).collect();
-    let (file, codec) = (state.backing.file(), Arc::clone(codec));
+    let lengths: Vec<u64> =
+        run.iter().map(|promise| chunk_len(from.stored_length(), promise.number())).collect();
+    let (file, codec) = (from.file(), Arc::clone(codec));
     let counters = Arc::clone(counters);
     tokio::spawn(async move {
         let stored_lengths: Vec<usize> = lengths
@@ -641,89 +751,4 @@ fn fetch(counters: &Arc<Counters>, state: &State, codec: &Arc<Codec>, run: Vec<P
             promise.keep(loaded);
         }
     });
-}
-
-/// A length with room for one more, empty chunk at the end may be some writers' way, or a chunk cut short: the chunk
-/// has to be authentic.
-async fn check_end(file: &dyn RemoteFile, codec: &Codec, length: u64, size: u64) -> Result<(), DriveError> {
-    let end = codec.stored_len(length);
-    if size <= end {
-        return Ok(());
-    }
-    let extra = usize::try_from(size - end).map_err(|_| DriveError::TooLarge)?;
-    let chunk = file.read_at(end, extra).await?;
-    codec.decode(length / CHUNK_LEN, &chunk).map(|_| ())
-}
-
-impl State {
-    /// What is known of a file that was just opened. `known` is the content that it had before, and how it looked then.
-    async fn from_start(
-        drive: &Drive,
-        location: &Location,
-        start: Start,
-        writable: bool,
-        known: Option<(ContentId, Base)>,
-    ) -> Result<Self, DriveError> {
-        let Start { file, attributes, head } = start;
-        let base = Base::from(attributes);
-        let content = match known {
-            Some((content, known)) if known == base => content,
-            _ => ContentId::fresh(),
-        };
-        let read = match location.read_header(&head, attributes.size) {
-            Ok((codec, length)) => {
-                check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length))
-            }
-            Err(error) => Err(error),
-        };
-        let (codec, length) = match read {
-            Ok((codec, length)) => (Ok(Arc::new(codec)), length),
-            Err(error @ DriveError::Damaged(_)) => (Err(error), 0),
-            Err(error) => return Err(error),
-        };
-        let state = Self {
-            backing: Backing::Stored { file, writable, base },
-            codec,
-            content,
-            length,
-            stored_length: length,
-            reach: length,
-            dirty: BTreeMap::new(),
-            sending: HashMap::new(),
-            early: BTreeSet::new(),
-            uploader: None,
-            stored_end: None,
-            lacks_room: false,
-            header_unsent: false,
-            uncommitted: false,
-            times: None,
-            compared: false,
-            failed: None,
-        };
-        state.keep_head(drive, head);
-        Ok(state)
-    }
-
-    /// Keeps the chunks that came with the header, those that are whole and authentic.
-    fn keep_head(&self, drive: &Drive, mut head: Bytes) {
-        let Ok(codec) = &self.codec else { return };
-        let header_len = codec.header_len();
-        let split = |head: &mut Bytes, length: u64| {
-            let length = usize::try_from(length).ok().filter(|&length| length <= head.len())?;
-            Some(head.split_to(length))
-        };
-        if split(&mut head, header_len).is_none() {
-            return;
-        }
-        for number in 0..self.stored_length.div_ceil(CHUNK_LEN) {
-            let stored = codec.stored_len(self.stored_chunk_len(number)) - header_len;
-            let Some(chunk) = split(&mut head, stored) else { return };
-            let Claim::Load(promise) = drive.cache.claim(self.key(number)) else { continue };
-            // One that does not authenticate is fetched again when somebody reads it, and reported then.
-            if let Ok(chunk) = codec.decode(number, &chunk) {
-                drive.counters.count_decrypted();
-                promise.keep(Ok(chunk));
-            }
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
     Caller, DirectoryEntry, Entry, FilesystemStatistics, Handle, Inode, OpenFlags, Opened, RenameMode,
@@ -17,6 +18,7 @@ use super::file::File;
 use super::forms::may_keep;
 use super::found::{Directory, Place};
 use super::parts::Part;
+use super::paths::PathHold;
 use super::vault::VaultNode;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 
@@ -127,7 +129,10 @@ impl Drive {
         }
         if change != RemoteSetAttributes::default() {
             match (&file, has_lost_name) {
-                (Some(file), true) => file.state.read().await.backing.file().set_attributes(change).await?,
+                (Some(file), true) => {
+                    let open = file.state.read().await.backing.file();
+                    open.set_attributes(change).await?;
+                }
                 _ => {
                     let path = self.attribute_path(&self.tree.lock(), inode)?;
                     self.remote.set_attributes(&path, change).await?;
@@ -187,6 +192,22 @@ impl Drive {
         }
     }
 
+    /// Where a symbolic link leads, if that is known and believed.
+    fn known_target(&self, inode: Inode) -> Result<Option<Bytes>, DriveError> {
+        let (parent, known) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode)?;
+            let is_in_vault = matches!(nodes.directory(node.parent)?, Directory::Vault(_));
+            if is_in_vault != matches!(node.place, Place::Vault { .. }) {
+                return Err(DriveError::Stale);
+            }
+            (node.parent, node.target.clone().filter(|(asked, _)| self.is_believed(Some(*asked))))
+        };
+        let Some((_, target)) = known else { return Ok(None) };
+        self.check_link(parent, &target)?;
+        Ok(Some(target))
+    }
+
     /// Where a symbolic link leads. That is looked at each time: the link may have been moved since it was asked for.
     async fn target_of(&self, inode: Inode) -> Result<Bytes, DriveError> {
         let (parent, place, path, known) = {
@@ -232,6 +253,47 @@ impl Drive {
         self.options.attr_timeout.saturating_sub(known.elapsed())
     }
 
+    /// Holds what a rename works with. Only the path of a plain directory is part of other paths: one that gets another name, or loses it to
+    /// another one, is held as moving.
+    async fn hold_renamed(
+        &self,
+        (parent, name): (Inode, &OsStr),
+        (new_parent, new_name): (Inode, &OsStr),
+    ) -> PathHold<'_> {
+        let kept_name = self.kept_name(parent, name);
+        let kept_new_name = self.kept_name(new_parent, new_name);
+        let is_known = self.tree.lock().child(parent, &kept_name).is_some();
+        if !is_known {
+            let _paths = self.hold_paths([parent]).await;
+            // The rename fails of itself where this does.
+            let _ = self.find(parent, &kept_name).await;
+        }
+        let plain_directories = || {
+            let nodes = self.tree.lock();
+            let named = [nodes.child(parent, &kept_name), nodes.child(new_parent, &kept_new_name)];
+            let is_plain_directory = |&inode: &Inode| {
+                nodes.get(inode).is_ok_and(|node| {
+                    node.attributes.kind == RemoteKind::Directory && matches!(node.place, Place::Plain)
+                })
+            };
+            let known = named.into_iter().flatten();
+            known.filter(is_plain_directory).collect::<Vec<_>>()
+        };
+        loop {
+            let moved = plain_directories();
+            if moved.is_empty() {
+                return self.hold_paths([parent, new_parent]).await;
+            }
+            let paths = self.paths.hold_moving(&self.tree, [parent, new_parent], &moved).await;
+            // What is being removed behind its program's back works with paths, too.
+            self.removals.all_done().await;
+            // Another rename may have gone before.
+            if plain_directories() == moved {
+                return paths;
+            }
+        }
+    }
+
     /// Counts that the kernel got to know a node by the name that it `asked` for.
     fn counted(&self, inode: Inode, parent: Inode, asked: &OsStr) -> Result<TimedAttributes, DriveError> {
         let keeps = self.kernel_may_keep(parent, asked);
@@ -250,9 +312,16 @@ impl Filesystem for Drive {
         if name.len() > crate::remote::RemoteName::MAX_LEN {
             return Err(DriveError::NameTooLong);
         }
-        let _names = self.namespace.read().await;
+        let kept = self.kept_name(parent, name);
         let looked = Instant::now();
-        let found = self.find(parent, &self.kept_name(parent, name)).await;
+        let found = match self.find_in_memory(parent, &kept) {
+            Ok(None) => {
+                let _paths = self.hold_name(parent, &kept).await;
+                self.find(parent, &kept).await
+            }
+            Ok(Some(known)) => Ok(known),
+            Err(error) => Err(error),
+        };
         match self.reported(parent, found).await? {
             Some(inode) => self.counted(inode, parent, name).map(Entry::Found),
             None => Ok(Entry::Missing(self.missing_for(parent, name, looked))),
@@ -265,8 +334,14 @@ impl Filesystem for Drive {
 
     async fn getattr(&self, inode: Inode, _handle: Option<Handle>) -> Result<TimedAttributes, DriveError> {
         self.tree.lock().check_unlocked(inode)?;
-        let _names = self.namespace.read().await;
-        let attributes = self.attributes(inode).await;
+        let attributes = match self.known_attributes(inode) {
+            Ok(None) => {
+                let _paths = self.hold_paths([inode]).await;
+                self.attributes(inode).await
+            }
+            Ok(Some(known)) => Ok(known),
+            Err(error) => Err(error),
+        };
         self.reported(inode, attributes).await
     }
 
@@ -277,7 +352,7 @@ impl Filesystem for Drive {
         set: SetAttributes,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([inode]).await;
         self.check_writable(inode)?;
         if let Some(length) = set.size {
             let truncated = self.truncate(inode, handle, length).await;
@@ -298,8 +373,14 @@ impl Filesystem for Drive {
 
     async fn readlink(&self, inode: Inode) -> Result<Bytes, DriveError> {
         self.tree.lock().check_unlocked(inode)?;
-        let _names = self.namespace.read().await;
-        let target = self.target_of(inode).await;
+        let target = match self.known_target(inode) {
+            Ok(None) => {
+                let _paths = self.hold_paths([inode]).await;
+                self.target_of(inode).await
+            }
+            Ok(Some(known)) => Ok(known),
+            Err(error) => Err(error),
+        };
         self.reported(inode, target).await
     }
 
@@ -310,19 +391,19 @@ impl Filesystem for Drive {
         mode: u16,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_name(parent, name).await;
         let made = self.make_directory(parent, name, mode).await;
         self.counted(self.reported_change(made, &[(parent, name)]).await?, parent, name)
     }
 
     async fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_name(parent, name).await;
         let removed = self.remove_file(parent, name).await;
         self.reported_change(removed, &[(parent, name)]).await
     }
 
     async fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_name(parent, name).await;
         let removed = self.remove_directory(parent, name).await;
         self.reported_change(removed, &[(parent, name)]).await
     }
@@ -334,7 +415,7 @@ impl Filesystem for Drive {
         target: &OsStr,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_name(parent, name).await;
         let target = std::os::unix::ffi::OsStrExt::as_bytes(target);
         let made = self.make_symlink(parent, name, target).await;
         self.counted(self.reported_change(made, &[(parent, name)]).await?, parent, name)
@@ -346,7 +427,7 @@ impl Filesystem for Drive {
         new_parent: Inode,
         new_name: &OsStr,
     ) -> Result<TimedAttributes, DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([inode, new_parent]).await;
         let made = self.make_link(inode, new_parent, new_name).await;
         self.counted(self.reported_change(made, &[(new_parent, new_name)]).await?, new_parent, new_name)
     }
@@ -359,32 +440,22 @@ impl Filesystem for Drive {
         new_name: &OsStr,
         mode: RenameMode,
     ) -> Result<(), DriveError> {
-        // Only the path of a plain directory is part of other paths.
-        let moves_paths = {
-            let kept = self.kept_name(parent, name);
-            let nodes = self.tree.lock();
-            nodes.child(parent, &kept).and_then(|inode| nodes.get(inode).ok()).is_none_or(|node| {
-                node.attributes.kind == RemoteKind::Directory && matches!(node.place, Place::Plain)
-            })
-        };
-        let renamed = if moves_paths {
-            let _names = self.namespace.write().await;
-            self.removals.all_done().await;
-            self.rename_node(parent, name, new_parent, new_name, mode).await
-        } else {
-            let _names = self.namespace.read().await;
-            self.rename_node(parent, name, new_parent, new_name, mode).await
-        };
+        let _paths = self.hold_renamed((parent, name), (new_parent, new_name)).await;
+        let renamed = self.rename_node(parent, name, new_parent, new_name, mode).await;
         self.reported_change(renamed, &[(parent, name), (new_parent, new_name)]).await?;
         self.note_renamed(new_parent, new_name);
         Ok(())
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, DriveError> {
-        let _names = self.namespace.read().await;
         if flags.write {
             self.check_writable(inode)?;
         }
+        if let Some((file, unchanged)) = self.open_shared(inode, flags.write) {
+            let keep_cache = unchanged && self.options.has(Part::KernelCache);
+            return Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache });
+        }
+        let _paths = self.hold_paths([inode]).await;
         if let Place::Vault { node: VaultNode::Unknown(why), .. } = &self.tree.lock().get(inode)?.place {
             return Err(DriveError::damaged(why));
         }
@@ -409,7 +480,7 @@ impl Filesystem for Drive {
         flags: OpenFlags,
         _caller: Caller,
     ) -> Result<(TimedAttributes, Opened), DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_name(parent, name).await;
         let made = self.make_file(parent, name, mode).await;
         self.drop_other_form(parent, name);
         let (inode, file) = self.reported(parent, made).await?;
@@ -450,9 +521,16 @@ impl Filesystem for Drive {
     ) -> Result<u32, DriveError> {
         let open = self.handles.file(handle)?;
         let offset = (!appends).then_some(offset);
-        let _names = self.namespace.read().await;
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
-        let written = open.file.write(self, offset, data).await;
+        let reserved = if self.is_crowded() {
+            None
+        } else {
+            self.unsent.reserve(length.into(), self.options.unsent_max())
+        };
+        // Where there is room, nobody waits for those who wait. It is never closed.
+        let _turn = if reserved.is_none() { self.writers.acquire().await.ok() } else { None };
+        // Boxed: what taking it needs is not held by those who wait.
+        let written = Box::pin(open.file.write(self, offset, data)).await;
         self.reported(inode, written).await?;
         Ok(length)
     }
@@ -465,10 +543,10 @@ impl Filesystem for Drive {
         open.file.note_closed();
         // The release that follows saves it, while the program goes on.
         let may_wait = self.options.has(Part::SaveBehind) && self.may_put_off();
-        if may_wait && open.file.may_be_saved_later(self).await {
+        if may_wait && (open.file.has_nothing_to_tell() || open.file.may_be_saved_later(self).await) {
             return Ok(());
         }
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([inode]).await;
         let saved = if self.options.sync_on_close {
             open.file.sync(self).await
         } else {
@@ -479,7 +557,7 @@ impl Filesystem for Drive {
 
     async fn fsync(&self, inode: Inode, handle: Handle, _data_only: bool) -> Result<(), DriveError> {
         let open = self.handles.file(handle)?;
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([inode]).await;
         let saved = open.file.sync(self).await;
         self.reported(inode, saved).await
     }
@@ -498,7 +576,7 @@ impl Filesystem for Drive {
         }
         let open = self.handles.file(handle)?;
         let end = offset.checked_add(length).ok_or(DriveError::TooLarge)?;
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([inode]).await;
         let grown = open.file.grow_to(self, end).await;
         self.reported(inode, grown).await
     }
@@ -510,8 +588,14 @@ impl Filesystem for Drive {
     }
 
     async fn opendir(&self, inode: Inode) -> Result<Handle, DriveError> {
-        let _names = self.namespace.read().await;
-        let names = self.shown_names(inode).await;
+        let at_hand = if self.knows_names(inode) { self.shown_names(inode).now_or_never() } else { None };
+        let names = match at_hand {
+            Some(names) => names,
+            None => {
+                let _paths = self.hold_paths([inode]).await;
+                self.shown_names(inode).await
+            }
+        };
         let names = self.reported(inode, names).await?;
         self.handles.add_directory(names)
     }
@@ -551,7 +635,7 @@ impl Filesystem for Drive {
     }
 
     async fn fsyncdir(&self, inode: Inode, _handle: Handle) -> Result<(), DriveError> {
-        let _names = self.namespace.read().await;
+        let _paths = self.hold_paths([inode]).await;
         self.removals.done_in(inode).await;
         // What was written to files in it, the server gets now: their names are to be there.
         let unsaved: Vec<_> = {

@@ -59,7 +59,9 @@ impl Drive {
     async fn names_beside(&self, inode: Inode) -> bool {
         let Some(drive) = self.me.upgrade() else { return false };
         let names = tokio::spawn(async move {
-            let _names = drive.namespace.read().await;
+            // One of its own, since it outlives the question: a move that waits for the question may go before it, and what was asked directly is
+            // answered meanwhile.
+            let _paths = drive.hold_paths([inode]).await;
             drive.names(inode).await.is_ok()
         });
         names.await.unwrap_or(false)

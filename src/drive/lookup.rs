@@ -60,16 +60,24 @@ impl Drive {
         self.tree.directory(inode)
     }
 
+    /// Like [`Self::find`], as far as the server need not be asked: `None` if it must be.
+    pub(super) fn find_in_memory(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+    ) -> Result<Option<Option<Inode>>, DriveError> {
+        if self.is_in_trash(parent, name) {
+            return Ok(Some(None));
+        }
+        let known = self.known(parent, name)?;
+        let is_temporary = temporary::is_temporary(std::os::unix::ffi::OsStrExt::as_bytes(name));
+        Ok(known.or(is_temporary.then_some(None)))
+    }
+
     /// Finds `name` in `parent`; `None` if there is no such name. In a vault `name` is in NFC.
     pub(super) async fn find(&self, parent: Inode, name: &OsStr) -> Result<Option<Inode>, DriveError> {
-        if self.is_in_trash(parent, name) {
-            return Ok(None);
-        }
-        if let Some(known) = self.known(parent, name)? {
+        if let Some(known) = self.find_in_memory(parent, name)? {
             return Ok(known);
-        }
-        if temporary::is_temporary(std::os::unix::ffi::OsStrExt::as_bytes(name)) {
-            return Ok(None);
         }
         let directory = self.directory(parent).await?;
         if self.tree.lock().is_in_locked_vault(parent) {
@@ -177,6 +185,14 @@ impl Drive {
     /// The names in a directory, from memory while they are fresh, and when the server was asked for them.
     pub(super) async fn names(&self, inode: Inode) -> Result<(Instant, Arc<Names>), DriveError> {
         self.names_for(inode, Purpose::Names).await
+    }
+
+    /// Whether the names to show in a directory are known, and believed.
+    pub(super) fn knows_names(&self, inode: Inode) -> bool {
+        let nodes = self.tree.lock();
+        let Ok(node) = nodes.get(inode) else { return false };
+        let is_unknown = matches!(node.place, Place::Plain) && node.vault == VaultHere::Unknown;
+        !is_unknown && node.listing.as_ref().is_some_and(|(listed, _)| self.is_believed(Some(*listed)))
     }
 
     async fn names_for(&self, inode: Inode, purpose: Purpose) -> Result<(Instant, Arc<Names>), DriveError> {
@@ -395,7 +411,7 @@ impl Drive {
         Ok((inode != Inode::ROOT && !node.detached && node.fetched.is_some()).then_some(node.parent))
     }
 
-    fn known_attributes(&self, inode: Inode) -> Result<Option<TimedAttributes>, DriveError> {
+    pub(super) fn known_attributes(&self, inode: Inode) -> Result<Option<TimedAttributes>, DriveError> {
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
         let known = node.is_unsaved() || self.is_believed(node.fetched);
@@ -427,13 +443,17 @@ impl Drive {
             Ask::Known(attributes) => Ok(attributes),
             Ask::Path(path) => Ok(self.remote.stat(&path).await?),
             Ask::Open(file) => {
-                let state = file.state.read().await;
-                // What was never saved is known better here.
-                let attributes = match &state.backing {
-                    Backing::Stored { file, .. } => file.stat().await?,
-                    Backing::Staged { .. } => self.tree.lock().get(inode)?.attributes,
+                // Not held while the server is asked: who writes would wait for that.
+                let stored = match &file.state.read().await.backing {
+                    Backing::Stored { file, .. } => Some(Arc::clone(file)),
+                    Backing::Staged { .. } => None,
                 };
-                Ok(RemoteAttributes { size: state.length, ..attributes })
+                // What was never saved is known better here.
+                let attributes = match stored {
+                    Some(stored) => stored.stat().await?,
+                    None => self.tree.lock().get(inode)?.attributes,
+                };
+                Ok(RemoteAttributes { size: file.length(), ..attributes })
             }
             Ask::Again(parent, name, place) => {
                 let directory = self.tree.directory(parent)?;

@@ -69,7 +69,7 @@ impl Drive {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             let Some(drive) = me.upgrade() else { return };
-            let _names = drive.namespace.read().await;
+            let _paths = drive.hold_paths([moved.inode, moved.from.0, moved.to.0]).await;
             match drive.settle_move(&moved).await {
                 Err(error) if error.is_unanswered() => {}
                 Err(error) => return drive.report(moved.inode, "not_moved", &error),

@@ -311,6 +311,11 @@ impl Drive {
             } else {
                 (hold_source.await, hold_replaced.await?)
             };
+        // Both can be read while the server renames.
+        let shown_source = source.file.as_ref().zip(held.as_deref()).map(|(file, state)| file.show(state));
+        let replaced_file = replaced.as_ref().and_then(|replaced| replaced.file.as_ref());
+        let shown_replaced =
+            replaced_file.zip(replaced_state.as_deref()).map(|(file, state)| file.show(state));
         // The commit may have made a conflicting copy of it.
         let (name, source_place) = {
             let nodes = self.tree.lock();
@@ -321,10 +326,15 @@ impl Drive {
         let how = if is_replaced_there { RenameHow::Replace } else { RenameHow::New };
         let moved = match (&from, &to, &source_place) {
             (Directory::Plain(from), Directory::Plain(to), Place::Plain) => {
+                let is_directory = source.kind == RemoteKind::Directory;
+                // It became a directory since the paths were held: the kernel tries again.
+                if is_directory && !self.paths.is_moving(source.inode) {
+                    return Err(DriveError::Stale);
+                }
                 let (from, to) = (from.join(&plain_name(&name)?), to.join(&plain_name(&new_name)?));
                 let moved = self.remote.rename(&from, &to, how).await;
-                if moved.is_ok() && source.kind == RemoteKind::Directory {
-                    self.move_staged(&from, &to).await;
+                if moved.is_ok() && is_directory {
+                    self.move_staged(source.inode, &from, &to).await;
                 }
                 moved.map(|()| Place::Plain).map_err(DriveError::from)
             }
@@ -365,7 +375,9 @@ impl Drive {
             _ => None,
         };
         self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place)?;
+        drop(shown_source);
         drop(held);
+        drop(shown_replaced);
         if let (Some(Target { inode, file: Some(file), .. }), Some(state)) = (&replaced, replaced_state) {
             file.unlink(&state).await;
             drop(state);
@@ -431,8 +443,8 @@ impl Drive {
     }
 
     /// A plain directory has moved, and with it the temporary files of what is not saved in it.
-    async fn move_staged(&self, from: &RemotePath, to: &RemotePath) {
-        let files = self.tree.lock().files();
+    async fn move_staged(&self, directory: Inode, from: &RemotePath, to: &RemotePath) {
+        let files = self.tree.lock().files_below(directory);
         for file in files {
             if let Backing::Staged { file, .. } = &file.state.read().await.backing {
                 file.note_moved(from, to);

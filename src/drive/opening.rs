@@ -5,13 +5,42 @@ use std::sync::Arc;
 use scaup_fuse::filesystem::Inode;
 
 use super::Drive;
+use super::chunks::ContentId;
 use super::error::DriveError;
-use super::file::{Backing, File};
+use super::file::{Backing, Base, File, State};
 use super::found::Place;
 use super::location::Location;
 use super::parts::Part;
 use super::streak::Key;
 use crate::remote::RemoteKind;
+
+/// What is known of content that a program opens.
+#[derive(Clone)]
+pub(super) struct OpenedContent {
+    codec: Result<(), DriveError>,
+    content: ContentId,
+    /// How the server's file looked; `None` for content that has no name yet.
+    stored: Option<Base>,
+    length: u64,
+    /// Whether a program can write to it without more ado.
+    takes_writes: bool,
+}
+
+impl OpenedContent {
+    pub(super) fn of(state: &State) -> Self {
+        let takes_writes = match state.backing {
+            Backing::Stored { writable, .. } => writable,
+            Backing::Staged { .. } => true,
+        };
+        Self {
+            codec: state.codec().map(drop),
+            content: state.content,
+            stored: state.stored_base(),
+            length: state.length,
+            takes_writes,
+        }
+    }
+}
 
 impl Drive {
     /// The content of a file, opened if it is not, ready to be written if `writable`. Counts a handle.
@@ -78,8 +107,47 @@ impl Drive {
             }
         };
         self.check_unlocked(&file).await?;
+        let opened = OpenedContent::of(&*file.state.read().await);
         // A file whose header can't be read can still be given new content.
-        let (content, stored, length) = file.looks(!writable).await?;
+        if !writable {
+            opened.codec.clone()?;
+        }
+        let unchanged = self.note_open_content(&file, &opened, known, writable)?;
+        Ok((file, unchanged))
+    }
+
+    /// Opens once more what is open and not saved: it is compared with what the server has when it is saved, so the server need not be asked.
+    /// `None` if it must be. Counts a handle.
+    pub(super) fn open_shared(&self, inode: Inode, writable: bool) -> Option<(Arc<File>, bool)> {
+        let mut nodes = self.tree.lock();
+        nodes.check_unlocked(inode).ok()?;
+        let node = nodes.get_mut(inode).ok()?;
+        if node.attributes.kind != RemoteKind::File || node.detached {
+            return None;
+        }
+        let file = node.file.clone().filter(|file| file.unsaved().is_some())?;
+        let opened = file.opened_content()?;
+        if if writable { !opened.takes_writes } else { opened.codec.is_err() } {
+            return None;
+        }
+        node.opens += 1;
+        let known = node.content;
+        drop(nodes);
+        // It is counted, so it stays in the tree.
+        let unchanged = self.note_open_content(&file, &opened, known, writable).unwrap_or(false);
+        Some((file, unchanged))
+    }
+
+    /// Notes which content a program has opened; answers whether it is the one that was `known`.
+    fn note_open_content(
+        &self,
+        file: &File,
+        opened: &OpenedContent,
+        known: Option<(ContentId, Base)>,
+        writable: bool,
+    ) -> Result<bool, DriveError> {
+        let &OpenedContent { content, stored, length, .. } = opened;
+        let inode = file.inode;
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
         let (parent, shown_length) = (node.parent, node.attributes.size);
@@ -105,7 +173,7 @@ impl Drive {
             // The pages go with the opening.
             invalidate.attributes(inode);
         }
-        Ok((file, unchanged))
+        Ok(unchanged)
     }
 
     /// A vault that was locked while one of its files was being opened or made did not know of that file: it forgets its keys here, and what
@@ -129,8 +197,12 @@ impl Drive {
     }
 
     /// Keeps a file open on the server for whoever opens it again, if it was only read.
-    async fn keep_open(&self, file: &Arc<File>) {
-        let is_only_read = matches!(file.state.read().await.backing, Backing::Stored { writable: false, .. });
+    fn keep_open(&self, file: &Arc<File>) {
+        // Who works on the content may wait for the server, and the program that closes it must not.
+        let is_only_read = file
+            .state
+            .try_read()
+            .is_ok_and(|state| matches!(state.backing, Backing::Stored { writable: false, .. }));
         let Ok(key) = self.key_of(file.inode) else { return };
         // Whoever goes through a directory opens the other files.
         if self.options.has(Part::KeepOpen)
@@ -152,7 +224,7 @@ impl Drive {
     /// A handle is gone.
     pub(super) async fn close_file(&self, file: &Arc<File>) {
         if file.unsaved().is_some() {
-            let _names = self.namespace.read().await;
+            let _paths = self.hold_paths([file.inode]).await;
             if let Err(error) = file.commit(self).await {
                 self.report_unsaved(file, &error);
             }
@@ -163,7 +235,7 @@ impl Drive {
             if let Err(error) = file.put_on_disk().await {
                 tracing::debug!(errno = error.errno(), "a closed file may not be on the server's disk");
             }
-            self.keep_open(file).await;
+            self.keep_open(file);
         }
         self.uncount_handle(file.inode);
     }

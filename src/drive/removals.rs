@@ -140,6 +140,8 @@ impl Drive {
             return Err(DriveError::IsADirectory);
         }
         let (held, is_there) = target.hold(self).await?;
+        // It can be read while the server removes it.
+        let shown = target.file.as_ref().zip(held.as_deref()).map(|(file, state)| file.show(state));
         // A save that was waited for may have made a conflicting copy of it: that goes, and theirs stays.
         let (name, place) = {
             let nodes = self.tree.lock();
@@ -147,9 +149,10 @@ impl Drive {
             (node.name.clone(), node.place.clone())
         };
         if is_there {
-            let target = Target { place, file: target.file.clone(), ..target };
+            let target = Target { place, file: target.file.clone(), inode: target.inode, kind: target.kind };
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
+                drop(shown);
                 drop(held);
                 return self.remove_behind(parent, &name, directory, target).await;
             }
@@ -161,6 +164,7 @@ impl Drive {
             }
         }
         self.forget_name(parent, &name, target.inode);
+        drop(shown);
         if let (Some(file), Some(state)) = (&target.file, held) {
             file.unlink(&state).await;
             drop(state);

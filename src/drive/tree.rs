@@ -348,6 +348,12 @@ impl Nodes<'_> {
         self.nodes().values().filter_map(|node| node.file.clone()).collect()
     }
 
+    /// Those of them that lie below a directory.
+    pub(super) fn files_below(&self, directory: Inode) -> Vec<Arc<File>> {
+        let files = self.nodes().iter().filter_map(|(&inode, node)| Some((inode, node.file.clone()?)));
+        files.filter(|&(inode, _)| self.above(inode).contains(&directory)).map(|(_, file)| file).collect()
+    }
+
     /// Where a plain node lies. Also the way to a vault's own directory. Fails where the server shows something else in the place of a bound
     /// vault, so that nothing is done there.
     pub(super) fn plain_path(&self, inode: Inode) -> Result<RemotePath, DriveError> {

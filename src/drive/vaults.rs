@@ -389,7 +389,7 @@ impl Drive {
     pub async fn find_vaults(&self) -> Result<Vec<VaultStatus>, VaultError> {
         let root = RemotePath::root();
         let directories: Vec<std::ffi::OsString> = {
-            let _names = self.namespace.read().await;
+            let _paths = self.hold_paths([Inode::ROOT]).await;
             let (_, names) = self.names(Inode::ROOT).await.map_err(|error| drive_failed(&root, error))?;
             let directories = names.kinds().filter(|&(_, kind)| kind == RemoteKind::Directory);
             directories.map(|(name, _)| name.to_owned()).collect()
@@ -399,7 +399,7 @@ impl Drive {
         // A vault's own directories are no vaults.
         if self.lock_vaults().is_empty() {
             let looks = directories.iter().map(|name| async move {
-                let _names = self.namespace.read().await;
+                let _paths = self.hold_name(Inode::ROOT, name).await;
                 match self.find(Inode::ROOT, name).await {
                     Ok(Some(inode)) => self.directory(inode).await.map(|_| ()),
                     Ok(None) => Ok(()),
@@ -422,7 +422,7 @@ impl Drive {
         let mut at = Inode::ROOT;
         for name in path.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
             let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
-            let _names = self.namespace.read().await;
+            let _paths = self.hold_name(at, name).await;
             let found = match self.find(at, name).await {
                 Ok(None) => {
                     // Somebody may have made it just now.
@@ -548,6 +548,8 @@ impl Drive {
         };
         self.forget_names_of(&vault);
         futures::join!(self.drop_from_kernel(inode, gone), nobody_has(&keys));
+        // What was on its way when the keys were taken has been decrypted since.
+        self.cache.clear();
         Ok(())
     }
 

@@ -11,7 +11,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::RwLockWriteGuard;
 
 use super::Drive;
 use super::chunks::ContentId;
@@ -19,10 +20,10 @@ use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
 use super::error::DriveError;
 use super::file::{Backing, Base, File, State};
 use super::location::Location;
+use super::paths::PathHold;
 use super::staged::StagedFile;
-use super::temporary;
 use super::uploader::{Acknowledgement, Uploader};
-use crate::remote::{RemoteError, RemoteOpen, RemoteSetAttributes};
+use crate::remote::{RemoteError, RemoteSetAttributes};
 
 /// Dirty chunks of one file after which sending begins while the program still writes: 1 MiB.
 const SEND_AT_CHUNKS: usize = 32;
@@ -100,61 +101,7 @@ impl State {
         }
         self.reach = self.reach.max(number * CHUNK_LEN + chunk.len() as u64);
         self.uncommitted = true;
-        self.dirty.entry(number).or_insert_with(|| chunk.to_vec());
-    }
-
-    /// Whether a chunk is the last one of a vault's file on the server, and not full: it is replaced as the file grows.
-    fn is_stored_end(&self, number: u64) -> bool {
-        let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        is_in_vault
-            && !self.backing.is_staged()
-            && !self.stored_length.is_multiple_of(CHUNK_LEN)
-            && number == self.stored_length / CHUNK_LEN
-    }
-
-    /// An addition to a vault's file failed, and may have torn its end: what was there before is brought back. That needs no room: those blocks are
-    /// the file's already.
-    async fn put_back_end(&mut self) -> Result<(), DriveError> {
-        let codec = Arc::clone(self.codec()?);
-        if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
-            return Ok(());
-        }
-        self.lacks_room = true;
-        let number = self.stored_length / CHUNK_LEN;
-        if self.is_stored_end(number) {
-            let Some((_, end)) = self.stored_end.as_ref().filter(|(stored, _)| *stored == number) else {
-                return Ok(());
-            };
-            let mut stored = Vec::new();
-            codec.encode(number, end, &mut stored)?;
-            self.backing.file().write_at(codec.offset(number), Bytes::from(stored)).await?;
-        }
-        self.cut_off(self.stored_length).await
-    }
-
-    /// Where the server lacked room for what was added before: fails unless there is room now, without touching the file. A quota is only told of
-    /// by a refusal, so a file is made and removed.
-    pub(super) async fn check_room(&mut self, drive: &Drive, location: &Location) -> Result<(), DriveError> {
-        /// More than one chunk grows by, in pieces of a file system's blocks.
-        const PROBED_MAX: u64 = 256 * 1024;
-        if !self.lacks_room {
-            return Ok(());
-        }
-        self.put_back_end().await?;
-        let codec = self.codec()?;
-        let added = codec.stored_len(self.length).saturating_sub(codec.stored_len(self.stored_length));
-        let probed = usize::try_from(added.min(PROBED_MAX)).unwrap_or_default();
-        let mut noise = vec![0; probed];
-        getrandom::fill(&mut noise).map_err(|error| DriveError::Random(error.to_string()))?;
-        let path = location.temporary_path()?;
-        let file = drive.remote.open(&path, RemoteOpen::CreateNew(0o600)).await?;
-        let written = file.write_whole(Bytes::from(noise), RemoteSetAttributes::default()).await;
-        if let Err(error) = drive.remote.remove(&path).await {
-            temporary::abandon(&path, &error);
-        }
-        written?;
-        self.lacks_room = false;
-        Ok(())
+        self.dirty.entry(number).or_insert(chunk);
     }
 
     /// Cuts the server's file where it reaches beyond `length` bytes of cleartext.
@@ -181,6 +128,35 @@ impl File {
         stage(drive, location, mode, None, make).await
     }
 
+    /// The state for writing, and a hold of the file's path where that is needed: where the server's file has to be looked at before anything is
+    /// sent. New content, and what stays here for now, needs none: it is taken whatever is moved meanwhile.
+    async fn settled_for_writing<'a>(
+        &'a self,
+        drive: &'a Drive,
+        offset: Option<u64>,
+        length: usize,
+    ) -> Result<(Option<PathHold<'a>>, RwLockWriteGuard<'a, State>), DriveError> {
+        let state = self.state.write().await;
+        let is_settled = state.backing.staged().is_none_or(|staged| staged.attempt().is_none());
+        let looks = match &state.backing {
+            Backing::Staged { .. } => false,
+            Backing::Stored { .. } if state.compared || self.is_unlinked() => false,
+            Backing::Stored { .. } => {
+                let offset = offset.unwrap_or(state.length);
+                let chunks = (offset % CHUNK_LEN + length as u64).div_ceil(CHUNK_LEN);
+                let dirty = state.dirty.len() as u64 + chunks;
+                offset > state.length || dirty >= SEND_AT_CHUNKS as u64 || drive.is_crowded()
+            }
+        };
+        if is_settled && !looks {
+            return Ok((None, state));
+        }
+        // Paths are held before states.
+        drop(state);
+        let paths = drive.hold_paths([self.inode]).await;
+        Ok((Some(paths), self.settled(drive).await?))
+    }
+
     /// Writes `data` at `offset`, or at the end.
     pub(super) async fn write(
         &self,
@@ -188,8 +164,7 @@ impl File {
         offset: Option<u64>,
         mut data: Bytes,
     ) -> Result<(), DriveError> {
-        let mut state = self.settled(drive).await?;
-        self.keep_copy(None);
+        let (_paths, mut state) = self.settled_for_writing(drive, offset, data.len()).await?;
         // Told before anything is taken: who appends would not know how much was.
         self.collect(drive, &mut state);
         self.tell_failure(drive, &mut state).await?;
@@ -216,7 +191,9 @@ impl File {
             // It is in the chunks now: the request's memory must not wait for the server.
             drop(piece);
             self.note_written(&state);
-            self.send_what_is_due(drive, &mut state, at).await?;
+            // Where too much waits, what is left of a chunk does not wait for the next write: each file would have one.
+            let filling = if drive.has_much_unsent() { LENGTH_MAX } else { at };
+            self.send_what_is_due(drive, &mut state, filling).await?;
         }
         self.note(&state);
         Ok(())
@@ -234,7 +211,7 @@ impl File {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(drive).await?;
-        self.keep_copy(None);
+        let _shown = self.show(&state);
         if length == 0 {
             self.drop_content(drive, &mut state, named).await?;
         } else if length < state.length {
@@ -253,7 +230,7 @@ impl File {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(drive).await?;
-        self.keep_copy(None);
+        let _shown = self.show(&state);
         if length > state.length {
             self.grow(drive, &mut state, length).await?;
             self.note_written(&state);
@@ -275,6 +252,7 @@ impl File {
     /// Sets the permission bits of content that has no name yet; answers whether it was such.
     pub(super) async fn set_staged_mode(&self, drive: &Drive, new_mode: u16) -> Result<bool, DriveError> {
         let state = self.settled(drive).await?;
+        let _shown = self.show(&state);
         let Backing::Staged { file, .. } = &state.backing else { return Ok(false) };
         file.set_mode(new_mode).await?;
         Ok(true)
@@ -289,6 +267,7 @@ impl File {
         let state = self.settled(drive).await?;
         let set = RemoteSetAttributes { owner: Some(owner), ..RemoteSetAttributes::default() };
         let staged = state.backing.is_staged();
+        let _shown = self.show(&state);
         if staged {
             state.backing.file().set_attributes(set).await?;
         }
@@ -457,7 +436,7 @@ impl File {
                 self.chunks(drive, state, whole_chunks..=whole_chunks).await?.pop().unwrap_or_default();
             let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
             let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
-            Some(last.to_vec())
+            Some(Bytes::copy_from_slice(last))
         } else {
             None
         };
@@ -492,6 +471,7 @@ impl File {
     /// Extends with zeros: encrypted ones in a vault, whose format has no holes; a hole outside.
     async fn grow(&self, drive: &Drive, state: &mut State, length: u64) -> Result<(), DriveError> {
         let codec = Arc::clone(state.codec()?);
+        let _shown = self.show(state);
         if codec.header_len() == 0 {
             if !state.backing.is_staged() && !self.is_unlinked() {
                 let location = drive.location(self.inode)?;
@@ -571,13 +551,15 @@ impl File {
             let covers_all = within == 0 && piece.len() >= length;
             let ends = state.is_stored_end(number) && !state.sending.contains_key(&number);
             if (!covers_all || ends) && !state.dirty.contains_key(&number) {
+                let _shown = self.show(state);
                 let old = self.chunks(drive, state, number..=number).await?.pop().unwrap_or_default();
-                state.dirty.insert(number, old.to_vec());
+                state.dirty.insert(number, old.clone());
                 if ends {
                     state.stored_end = Some((number, old));
                 }
             }
-            let chunk = state.dirty.entry(number).or_default();
+            // Copied only if somebody is reading it.
+            let mut chunk = BytesMut::from(state.dirty.remove(&number).unwrap_or_default());
             let end = within + piece.len();
             if chunk.len() < end {
                 chunk.resize(end, 0);
@@ -585,6 +567,7 @@ impl File {
             if let Some(target) = chunk.get_mut(within..end) {
                 target.copy_from_slice(piece);
             }
+            state.dirty.insert(number, chunk.freeze());
             at += piece.len() as u64;
             state.length = state.length.max(at);
             rest = after;
@@ -598,6 +581,7 @@ impl File {
         if state.failed.is_some() || (state.dirty.len() < SEND_AT_CHUNKS && !drive.is_crowded()) {
             return Ok(());
         }
+        let _shown = self.show(state);
         if !state.backing.is_staged() && !self.is_unlinked() {
             let location = drive.location(self.inode)?;
             self.compare(drive, state, &location).await?;
@@ -627,7 +611,7 @@ impl File {
             state.header_unsent &= numbers.start > 0;
             for number in numbers.clone() {
                 let Some(chunk) = state.dirty.remove(&number) else { continue };
-                state.sending.insert(number, Bytes::from(chunk));
+                state.sending.insert(number, chunk);
                 drive.counters.count_encrypted();
             }
             let file = state.backing.file();
@@ -646,7 +630,16 @@ impl File {
     /// Takes the acknowledgements that have arrived.
     pub(super) fn collect(&self, drive: &Drive, state: &mut State) {
         while let Some(acknowledgement) = state.uploader.as_mut().and_then(Uploader::try_next) {
-            acknowledge(drive, state, acknowledgement);
+            self.acknowledge(drive, state, acknowledgement);
+        }
+    }
+
+    fn acknowledge(&self, drive: &Drive, state: &mut State, acknowledgement: Acknowledgement) {
+        let numbers = acknowledgement.0.clone();
+        let arrived = acknowledgement.1.is_ok();
+        acknowledge(drive, state, acknowledgement);
+        if arrived {
+            self.note_arrived(state, numbers);
         }
     }
 
@@ -656,7 +649,7 @@ impl File {
             None => None,
         };
         match next {
-            Some(acknowledgement) => acknowledge(drive, state, acknowledgement),
+            Some(acknowledgement) => self.acknowledge(drive, state, acknowledgement),
             // The stream broke: everything that was under way is dirty again, and the next goes by another stream.
             None => {
                 state.uploader = None;

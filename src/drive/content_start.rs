@@ -1,0 +1,100 @@
+//! The content of a file that was just opened, from what the server told with it: its header, its length, and the chunks that came along.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Drive;
+use super::chunks::{Claim, ContentId};
+use super::codec::{CHUNK_LEN, Codec};
+use super::error::DriveError;
+use super::file::{Backing, Base, State};
+use super::location::Location;
+use super::start::Start;
+use crate::remote::RemoteFile;
+
+/// A length with room for one more, empty chunk at the end may be some writers' way, or a chunk cut short: the chunk
+/// has to be authentic.
+async fn check_end(file: &dyn RemoteFile, codec: &Codec, length: u64, size: u64) -> Result<(), DriveError> {
+    let end = codec.stored_len(length);
+    if size <= end {
+        return Ok(());
+    }
+    let extra = usize::try_from(size - end).map_err(|_| DriveError::TooLarge)?;
+    let chunk = file.read_at(end, extra).await?;
+    codec.decode(length / CHUNK_LEN, &chunk).map(|_| ())
+}
+
+impl State {
+    /// What is known of a file that was just opened. `known` is the content that it had before, and how it looked then.
+    pub(super) async fn from_start(
+        drive: &Drive,
+        location: &Location,
+        start: Start,
+        writable: bool,
+        known: Option<(ContentId, Base)>,
+    ) -> Result<Self, DriveError> {
+        let Start { file, attributes, head } = start;
+        let base = Base::from(attributes);
+        let content = match known {
+            Some((content, known)) if known == base => content,
+            _ => ContentId::fresh(),
+        };
+        let read = match location.read_header(&head, attributes.size) {
+            Ok((codec, length)) => {
+                check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length))
+            }
+            Err(error) => Err(error),
+        };
+        let (codec, length) = match read {
+            Ok((codec, length)) => (Ok(Arc::new(codec)), length),
+            Err(error @ DriveError::Damaged(_)) => (Err(error), 0),
+            Err(error) => return Err(error),
+        };
+        let state = Self {
+            backing: Backing::Stored { file, writable, base },
+            codec,
+            content,
+            length,
+            stored_length: length,
+            reach: length,
+            dirty: BTreeMap::new(),
+            sending: HashMap::new(),
+            early: BTreeSet::new(),
+            uploader: None,
+            stored_end: None,
+            lacks_room: false,
+            header_unsent: false,
+            uncommitted: false,
+            times: None,
+            compared: false,
+            failed: None,
+        };
+        state.keep_head(drive, head);
+        Ok(state)
+    }
+
+    /// Keeps the chunks that came with the header, those that are whole and authentic.
+    fn keep_head(&self, drive: &Drive, mut head: Bytes) {
+        let Ok(codec) = &self.codec else { return };
+        let header_len = codec.header_len();
+        let split = |head: &mut Bytes, length: u64| {
+            let length = usize::try_from(length).ok().filter(|&length| length <= head.len())?;
+            Some(head.split_to(length))
+        };
+        if split(&mut head, header_len).is_none() {
+            return;
+        }
+        for number in 0..self.stored_length.div_ceil(CHUNK_LEN) {
+            let stored = codec.stored_len(self.stored_chunk_len(number)) - header_len;
+            let Some(chunk) = split(&mut head, stored) else { return };
+            let Claim::Load(promise) = drive.cache.claim(self.key(number)) else { continue };
+            // One that does not authenticate is fetched again when somebody reads it, and reported then.
+            if let Ok(chunk) = codec.decode(number, &chunk) {
+                drive.counters.count_decrypted();
+                promise.keep(Ok(chunk));
+            }
+        }
+    }
+}
