@@ -120,7 +120,8 @@ const GROWS_FOR: Duration = Duration::from_secs(30);
 /// How often content that waits is looked after.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// Writes that are worked on at a time while too much waits to be sent, at least and at most. The others wait with the bytes of their requests.
+/// Writes that are worked on at a time while too much waits to be sent, at least and at most. The others wait with the
+/// bytes of their requests.
 const WRITERS: RangeInclusive<u64> = 16..=64;
 
 /// How a drive presents what is on the server.
@@ -156,8 +157,8 @@ impl DriveOptions {
         !self.without.contains(&part)
     }
 
-    /// How many bytes may be unsent before writers have to wait. While they are sent they are there three times: as they were written, encrypted,
-    /// and in the message. What then is left of the budget goes to the gaps between allocations.
+    /// How many bytes may be unsent before writers have to wait. While they are sent they are there three times: as they
+    /// were written, encrypted, and in the message. What then is left of the budget goes to the gaps between allocations.
     fn unsent_max(&self) -> u64 {
         self.memory / 10
     }

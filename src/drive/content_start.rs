@@ -1,4 +1,5 @@
-//! The content of a file that was just opened, from what the server told with it: its header, its length, and the chunks that came along.
+//! The content of a file that was just opened, from what the server told with it: its header, its length, and the chunks
+//! that came along.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

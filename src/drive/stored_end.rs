@@ -1,4 +1,5 @@
-//! The last chunk of a vault's file: as the file grows it is replaced by a longer one, and a server that has no room for that may leave half of it.
+//! The last chunk of a vault's file: as the file grows it is replaced by a longer one, and a server that has no room for
+//! that may leave half of it.
 
 use std::sync::Arc;
 
@@ -18,12 +19,12 @@ impl State {
         let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
         is_in_vault
             && !self.backing.is_staged()
-            && self.stored_length % CHUNK_LEN > 0
+            && !self.stored_length.is_multiple_of(CHUNK_LEN)
             && number == self.stored_length / CHUNK_LEN
     }
 
-    /// An addition to a vault's file failed, and may have torn its end: what was there before is brought back. That needs no room: those blocks are
-    /// the file's already.
+    /// An addition to a vault's file failed, and may have torn its end: what was there before is brought back. That needs
+    /// no room: those blocks are the file's already.
     pub(super) async fn put_back_end(&mut self) -> Result<(), DriveError> {
         let codec = Arc::clone(self.codec()?);
         if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
@@ -42,8 +43,8 @@ impl State {
         self.cut_off(self.stored_length).await
     }
 
-    /// Where the server lacked room for what was added before: fails unless there is room now, without touching the file. A quota is only told of
-    /// by a refusal, so a file is made and removed.
+    /// Where the server lacked room for what was added before: fails unless there is room now, without touching the file.
+    /// A quota is only told of by a refusal, so a file is made and removed.
     pub(super) async fn check_room(&mut self, drive: &Drive, location: &Location) -> Result<(), DriveError> {
         /// More than one chunk grows by, in pieces of a file system's blocks.
         const PROBED_MAX: u64 = 256 * 1024;
