@@ -43,6 +43,7 @@ mod lookahead;
 mod lookup;
 mod made_again;
 mod marker_files;
+mod missing;
 mod modes;
 mod moves;
 mod names;
