@@ -517,7 +517,7 @@ impl Drive {
                 Ok(entry)
             }
             Err(error) => {
-                if let Err(error) = to.show_again(remote, &hidden, &name, old, old_node).await {
+                if let Err(error) = to.bring_back(remote, &hidden, &name, old, old_node).await {
                     tracing::warn!(errno = error.errno(), "what was to be replaced stays out of sight");
                 }
                 Err(error)

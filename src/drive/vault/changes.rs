@@ -389,9 +389,11 @@ impl VaultDirectory {
                 match from.hide(remote, source, node).await {
                     Ok(hidden) => hidden.discard(remote).await,
                     Err(error) => {
-                        // Somebody else has moved it on meanwhile: one directory must not have two names.
-                        if error.is_not_found() {
-                            self.hide(remote, &target, node).await?.discard(remote).await;
+                        // Somebody else has moved it on meanwhile, or the server refuses: one directory must not have two names.
+                        if !error.is_unanswered()
+                            && let Ok(copy) = self.hide(remote, &target, node).await
+                        {
+                            copy.discard(remote).await;
                         }
                         return Err(error);
                     }
@@ -485,8 +487,26 @@ impl VaultDirectory {
         Ok(HiddenNode { path, parts })
     }
 
-    /// Undoes [`Self::hide`]. Where somebody has taken the name meanwhile, a directory is shown beside what has it.
-    pub(in crate::drive) async fn show_again(
+    /// Undoes [`Self::hide`] of what was to be replaced. An empty directory is gone if what replaces it has the name all the same.
+    pub(in crate::drive) async fn bring_back(
+        &self,
+        remote: &dyn Remote,
+        hidden: &HiddenNode,
+        name: &CleartextName,
+        entry: &Entry,
+        node: &VaultNode,
+    ) -> Result<(), DriveError> {
+        let shown = remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await;
+        match (shown, node) {
+            (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
+                self.discard_replaced(remote, hidden, name, node).await
+            }
+            (shown, _) => Ok(shown?),
+        }
+    }
+
+    /// Undoes [`Self::hide`] of a directory that was to be removed. Where somebody has taken the name meanwhile, it is shown beside what has it.
+    async fn show_again(
         &self,
         remote: &dyn Remote,
         hidden: &HiddenNode,
@@ -546,16 +566,16 @@ impl VaultDirectory {
         let strays = match self.strays_if_empty(remote, &content, id).await {
             Ok(strays) => strays,
             Err(DriveError::NotEmpty) => return Ok(false),
-            Err(error) if error.is_not_found() => return Ok(true),
-            Err(error) => return Err(error),
+            Err(_) => return Ok(true),
         };
         // Only what was seen to be no entry goes.
         let files: Vec<_> = strays.into_iter().map(|stray| stray.name).collect();
-        match remove_with(remote, &content, &files).await {
-            Ok(()) | Err(RemoteError::NotFound) => Ok(true),
-            Err(error) if error.is_unanswered() => Err(error.into()),
-            Err(_) => Ok(false),
+        if let Ok(()) | Err(RemoteError::NotFound) = remove_with(remote, &content, &files).await {
+            return Ok(true);
         }
+        // What is left without an entry in it, nobody misses.
+        let left = self.strays_if_empty(remote, &content, id).await;
+        Ok(!matches!(left, Err(DriveError::NotEmpty)))
     }
 }
 
