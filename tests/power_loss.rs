@@ -286,3 +286,22 @@ fn a_server_that_could_not_put_it_on_its_disk_keeps_the_mount() {
         check(Deed::ChangeInside("file"), "the second try", &server, place).await;
     });
 }
+
+#[test]
+fn of_two_that_sync_a_directory_at_once_none_returns_before_it_is_on_the_disk() {
+    in_every_place(async |place| {
+        let server = prepared(place).await;
+        let kernel = mount_lazily(&server, place).await;
+        kernel.mkdir("made", 0o755).await.unwrap();
+        let delay = Duration::from_millis(80);
+        kernel.remote.set_delay(Some(Delay { least: delay, most: delay, seed: 0 }));
+        let one = sync_directory(&kernel, "");
+        let other = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            sync_directory(&kernel, "").await;
+            let after = after_power_loss(&server, place).await;
+            assert!(after.lookup("made").await.is_ok(), "{place:?}");
+        };
+        futures::join!(one, other);
+    });
+}

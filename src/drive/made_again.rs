@@ -3,8 +3,10 @@
 //! A file that somebody removed is there again as it is saved here, and so is the way to it. In a vault a directory comes back with the id that it
 //! had: what lies in it, and what is named by it, stays what it is.
 
-use scaup_fuse::filesystem::Inode;
 use std::ffi::OsString;
+
+use scaup_crypto::DirectoryId;
+use scaup_fuse::filesystem::Inode;
 
 use super::Drive;
 use super::error::DriveError;
@@ -13,7 +15,6 @@ use super::location::conflict_names;
 use super::tree::Nodes;
 use super::vault::{VaultDirectory, VaultNode};
 use crate::remote::{RemoteError, RemoteKind};
-use scaup_crypto::DirectoryId;
 
 impl Nodes<'_> {
     /// The directories around a node, from the innermost one, without the mount's own and those that a bound vault hangs on: these are not ours
