@@ -305,3 +305,19 @@ fn of_two_that_sync_a_directory_at_once_none_returns_before_it_is_on_the_disk() 
         futures::join!(one, other);
     });
 }
+
+#[test]
+fn to_sync_a_directory_shows_nobody_half_of_what_is_being_written() {
+    in_every_place(async |place| {
+        let server = prepared(place).await;
+        let kernel = mount_lazily(&server, place).await;
+        let growing = kernel.create("growing", 0o644).await.unwrap();
+        kernel.write(growing, 0, &new()).await.unwrap();
+        sync_directory(&kernel, "").await;
+        let other = mount(&server.fork(), place).await;
+        assert_eq!(other.lookup("growing").await.err(), Some(kernel::ENOENT), "{place:?}");
+        kernel.close(growing).await.unwrap();
+        sync_directory(&kernel, "").await;
+        check(Deed::Make("growing"), "closed, then fsync of the directory", &server, place).await;
+    });
+}

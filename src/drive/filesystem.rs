@@ -12,7 +12,6 @@ use scaup_fuse::filesystem::{
     SetAttributes, SetTime, TimedAttributes,
 };
 
-use super::Drive;
 use super::error::DriveError;
 use super::file::File;
 use super::forms::may_keep;
@@ -20,6 +19,7 @@ use super::found::{Directory, Place};
 use super::parts::Part;
 use super::paths::PathHold;
 use super::vault::VaultNode;
+use super::{Drive, GROWS_FOR};
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 
 /// Names handed out at a time.
@@ -637,14 +637,14 @@ impl Filesystem for Drive {
     async fn fsyncdir(&self, inode: Inode, _handle: Handle) -> Result<(), DriveError> {
         let _paths = self.hold_paths([inode]).await;
         self.removals.done_in(inode).await;
-        // What was written to files in it, the server gets now: their names are to be there.
+        // Files in it that programs are done with get their names now. What is still being written is to be seen whole.
         let unsaved: Vec<_> = {
             let nodes = self.tree.lock();
             let children = nodes.get(inode)?.children.values();
             children.filter_map(|&child| nodes.get(child).ok()?.file.clone()).collect()
         };
         for file in unsaved.into_iter().filter(|file| file.unsaved().is_some()) {
-            let saved = file.commit(self).await;
+            let saved = file.commit_if(self, |unsaved| unsaved.is_whole(GROWS_FOR)).await;
             self.reported(file.inode, saved).await?;
         }
         let directory = self.tree.lock().directory(inode)?.path();
