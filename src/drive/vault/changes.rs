@@ -385,7 +385,13 @@ impl VaultDirectory {
                 }
             }
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
-                self.copy_node(remote, &source_path, name, "dir.c9r", DIRECTORY_ID_MAX).await?;
+                let content =
+                    remote.read_small(&source_path.join(&part("dir.c9r")), DIRECTORY_ID_MAX).await?;
+                // Somebody else may have given the name to another directory since it was looked at.
+                if matches!(node, VaultNode::Directory(id) if *content != *id.as_bytes()) {
+                    return Err(DriveError::Stale);
+                }
+                self.make_node(remote, name, "dir.c9r", &content).await?;
                 match from.hide(remote, source, node).await {
                     Ok(hidden) => hidden.discard(remote).await,
                     Err(error) => {
@@ -400,7 +406,9 @@ impl VaultDirectory {
                 }
             }
             VaultNode::Symlink => {
-                self.copy_node(remote, &source_path, name, "symlink.c9r", SYMLINK_FILE_MAX).await?;
+                let content =
+                    remote.read_small(&source_path.join(&part("symlink.c9r")), SYMLINK_FILE_MAX).await?;
+                self.make_node(remote, name, "symlink.c9r", &content).await?;
                 from.hide(remote, source, node).await?.discard(remote).await;
             }
             VaultNode::Unknown(why) => return Err(DriveError::damaged(why)),
@@ -444,18 +452,6 @@ impl VaultDirectory {
         }
     }
 
-    async fn copy_node(
-        &self,
-        remote: &dyn Remote,
-        source: &RemotePath,
-        name: &CleartextName,
-        inside: &'static str,
-        limit: usize,
-    ) -> Result<(), DriveError> {
-        let content = remote.read_small(&source.join(&part(inside)), limit).await?;
-        self.make_node(remote, name, inside, &content).await.map(|_| ())
-    }
-
     async fn remove_after_move(
         &self,
         remote: &dyn Remote,
@@ -476,7 +472,11 @@ impl VaultDirectory {
         node: &VaultNode,
     ) -> Result<HiddenNode, DriveError> {
         let path = self.content().join(&temporary::name()?);
-        remote.rename(&self.content().join(&entry.name), &path, RenameHow::New).await?;
+        let shown = self.content().join(&entry.name);
+        match node {
+            VaultNode::Directory(id) => hide_directory(remote, &shown, &path, id).await?,
+            _ => remote.rename(&shown, &path, RenameHow::New).await?,
+        }
         let inside = match node {
             VaultNode::File => Some("contents.c9r"),
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => Some("dir.c9r"),
@@ -617,6 +617,38 @@ struct PreparedNode {
     entry: Entry,
     target: RemotePath,
     temporary: RemotePath,
+}
+
+/// Takes the node of a directory out of sight. Somebody else may have given its name to another directory since it was looked at: that one stays.
+async fn hide_directory(
+    remote: &dyn Remote,
+    shown: &RemotePath,
+    hidden: &RemotePath,
+    id: &DirectoryId,
+) -> Result<(), DriveError> {
+    let named = hidden.join(&part("dir.c9r"));
+    // Both are asked for at once, in this order.
+    let (renamed, id_there) = futures::join!(
+        remote.rename(shown, hidden, RenameHow::New),
+        remote.read_small(&named, DIRECTORY_ID_MAX)
+    );
+    renamed?;
+    let id_there = match id_there {
+        // This server read before it renamed.
+        Err(RemoteError::NotFound) => remote.read_small(&named, DIRECTORY_ID_MAX).await,
+        there => there,
+    };
+    match id_there {
+        Ok(there) if *there != *id.as_bytes() => {}
+        Err(error) if error.is_unanswered() => {
+            // Nobody knows: better it is shown.
+            let _ = remote.rename(hidden, shown, RenameHow::New).await;
+            return Err(error.into());
+        }
+        _ => return Ok(()),
+    }
+    remote.rename(hidden, shown, RenameHow::New).await?;
+    Err(DriveError::Stale)
 }
 
 /// Makes a content directory, and the directory around it if it is the first in that.
