@@ -63,14 +63,16 @@ impl File {
         let _shown = self.show(&state);
         // What failed before is told, but keeps nothing from being saved now.
         self.collect(drive, &mut state);
-        let failed = state.tell_failure();
+        let failed = self.tell_failure(drive, &mut state).await;
         let mut result = Ok(());
         if self.unsaved().is_some() {
             result = self.commit_content(drive, &mut state).await;
             // Somebody else may have removed the directories around it.
             if result.as_ref().is_err_and(DriveError::is_not_there) {
-                drive.make_way_again(self.inode).await?;
-                result = self.commit_content(drive, &mut state).await;
+                result = drive.make_way_again(self.inode).await;
+                if result.is_ok() {
+                    result = self.commit_content(drive, &mut state).await;
+                }
             }
         }
         self.note(&state);
@@ -268,7 +270,7 @@ impl File {
         staged.note_attempt(Some(attempt));
         let remote = drive.remote.as_ref();
         let published = location.publish(remote, &staged.path(), how).await;
-        if !matches!(&published, Err(DriveError::Remote(error)) if error.is_unanswered()) {
+        if !published.as_ref().is_err_and(DriveError::is_unanswered) {
             staged.note_attempt(None);
         }
         published

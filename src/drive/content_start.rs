@@ -1,7 +1,6 @@
 //! The content of a file that was just opened, from what the server told with it: its header, its length, and the chunks
 //! that came along.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,25 +52,7 @@ impl State {
             Err(error @ DriveError::Damaged(_)) => (Err(error), 0),
             Err(error) => return Err(error),
         };
-        let state = Self {
-            backing: Backing::Stored { file, writable, base },
-            codec,
-            content,
-            length,
-            stored_length: length,
-            reach: length,
-            dirty: BTreeMap::new(),
-            sending: HashMap::new(),
-            early: BTreeSet::new(),
-            uploader: None,
-            stored_end: None,
-            lacks_room: false,
-            header_unsent: false,
-            uncommitted: false,
-            times: None,
-            compared: false,
-            failed: None,
-        };
+        let state = Self::new(Backing::Stored { file, writable, base }, codec, content, length);
         state.keep_head(drive, head);
         Ok(state)
     }

@@ -127,6 +127,34 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Content of which the server's file has `length` bytes of cleartext, and nothing waits.
+    pub(super) fn new(
+        backing: Backing,
+        codec: Result<Arc<Codec>, DriveError>,
+        content: ContentId,
+        length: u64,
+    ) -> Self {
+        Self {
+            backing,
+            codec,
+            content,
+            length,
+            stored_length: length,
+            reach: length,
+            dirty: BTreeMap::new(),
+            sending: HashMap::new(),
+            early: BTreeSet::new(),
+            uploader: None,
+            stored_end: None,
+            lacks_room: false,
+            header_unsent: false,
+            uncommitted: false,
+            times: None,
+            compared: false,
+            failed: None,
+        }
+    }
+
     pub(super) fn codec(&self) -> Result<&Arc<Codec>, DriveError> {
         self.codec.as_ref().map_err(Clone::clone)
     }

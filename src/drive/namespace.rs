@@ -364,7 +364,7 @@ impl Drive {
             }
             moved => moved?,
         };
-        let moved = match (from, to, &place) {
+        let moved_directory = match (from, to, &place) {
             (Directory::Vault(from), Directory::Vault(to), Place::Vault { entry, node, .. })
                 if source.kind == RemoteKind::Directory && from.id != to.id =>
             {
@@ -383,7 +383,7 @@ impl Drive {
             drop(state);
             self.close_if_unused(*inode);
         }
-        match moved {
+        match moved_directory {
             Some(moved) => self.check_move(moved).await,
             None => Ok(()),
         }

@@ -45,7 +45,7 @@ impl Unsaved {
 pub struct ErrorRecord {
     /// When.
     pub time: SystemTime,
-    /// A short word for its kind: `damaged`, `conflict`, `unsaved`, `vault`.
+    /// A short word for its kind: `conflict`, `damaged`, `link`, `made_again`, `not_moved`, `not_removed`, `server`, `unsaved`, `vault`.
     pub kind: &'static str,
     /// One sentence, with names: it is kept in memory only, shown to the mount's user only, and forgotten when the vault is locked that the
     /// names are of.

@@ -30,7 +30,6 @@ impl State {
         if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
             return Ok(());
         }
-        self.lacks_room = true;
         let number = self.stored_length / CHUNK_LEN;
         if self.is_stored_end(number) {
             let Some((_, end)) = self.stored_end.as_ref().filter(|(stored, _)| *stored == number) else {

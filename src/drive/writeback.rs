@@ -6,7 +6,6 @@
 //! - Before either reaches the name, the server's file is compared with what was opened. If somebody else changed it,
 //!   ours is kept beside it under a name that says so.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -682,11 +681,14 @@ impl File {
     }
 
     /// What failed on its way, if that was not told yet. What the server had before is whole then.
-    async fn tell_failure(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
-        if state.failed.is_some() && !state.backing.is_staged() {
+    pub(super) async fn tell_failure(&self, drive: &Drive, state: &mut State) -> Result<(), DriveError> {
+        if !state.backing.is_staged() && state.failed.is_some() {
             while !state.sending.is_empty() {
                 self.acknowledge_next(drive, state).await?;
             }
+            // What was not answered may have room.
+            let is_refused = state.failed.as_ref().is_some_and(|error| !error.is_unanswered());
+            state.lacks_room |= is_refused && state.reach > state.stored_length;
             // Where that fails, too, it is tried again before anything else is sent.
             if let Err(error) = state.put_back_end().await {
                 tracing::warn!(errno = error.errno(), "the end of a file may be torn until it is saved");
@@ -748,25 +750,9 @@ async fn stage(
     if make == Make::Now {
         file.make().await?;
     }
-    Ok(State {
-        backing: Backing::Staged { file, replaces },
-        header_unsent: codec.header_len() > 0,
-        codec: Ok(Arc::new(codec)),
-        content: ContentId::fresh(),
-        length: 0,
-        stored_length: 0,
-        reach: 0,
-        dirty: BTreeMap::new(),
-        sending: HashMap::new(),
-        early: BTreeSet::new(),
-        uploader: None,
-        stored_end: None,
-        lacks_room: false,
-        uncommitted: true,
-        times: None,
-        compared: false,
-        failed: None,
-    })
+    let header_unsent = codec.header_len() > 0;
+    let state = State::new(Backing::Staged { file, replaces }, Ok(Arc::new(codec)), ContentId::fresh(), 0);
+    Ok(State { header_unsent, uncommitted: true, ..state })
 }
 
 /// Removes the temporary file of content that is given up.

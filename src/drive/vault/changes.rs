@@ -78,16 +78,12 @@ impl VaultDirectory {
             }
             (_, Err(error)) => Err(error),
         };
-        match made {
-            Ok(entry) => {
-                let attributes = remote.stat(&content).await?;
-                let node = VaultNode::Directory(id);
-                let attributes = self.shown_attributes(&node, attributes);
-                let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node };
-                Ok(Found { name: name.as_str().into(), attributes, place })
-            }
-            Err(error) => Err(error),
-        }
+        let entry = made?;
+        let attributes = remote.stat(&content).await?;
+        let node = VaultNode::Directory(id);
+        let attributes = self.shown_attributes(&node, attributes);
+        let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node };
+        Ok(Found { name: name.as_str().into(), attributes, place })
     }
 
     /// Makes a symbolic link.
@@ -169,7 +165,8 @@ impl VaultDirectory {
         Ok(entry)
     }
 
-    /// Gives finished content, which lies under a temporary name in this directory, its name. A shortened node that is not there yet needs its long name.
+    /// Gives finished content, which lies under a temporary name in this directory, its name. A shortened node that is not
+    /// there yet needs its long name.
     pub(in crate::drive) async fn publish_as(
         &self,
         remote: &dyn Remote,
@@ -271,7 +268,7 @@ impl VaultDirectory {
             // Without an answer it may be gone: a look tells. If nothing tells, it stays removed.
             Err(error) if error.is_unanswered() => match remote.stat(&content).await {
                 Ok(_) => {
-                    self.show_again(remote, &hidden, name, entry, node).await?;
+                    self.bring_back(remote, &hidden, name, entry, node).await?;
                     return Err(error.into());
                 }
                 Err(RemoteError::NotFound) => {}
@@ -279,7 +276,7 @@ impl VaultDirectory {
             },
             // Somebody made a file in it meanwhile: the directory comes back.
             Err(error) => {
-                self.show_again(remote, &hidden, name, entry, node).await?;
+                self.bring_back(remote, &hidden, name, entry, node).await?;
                 return Err(error.into());
             }
         }
@@ -487,7 +484,8 @@ impl VaultDirectory {
         Ok(HiddenNode { path, parts })
     }
 
-    /// Undoes [`Self::hide`] of what was to be replaced. An empty directory is gone if what replaces it has the name all the same.
+    /// Undoes [`Self::hide`] of what was to be removed or replaced. Where something else has the name by now, an empty directory is gone, and one in
+    /// which somebody made something is shown beside it.
     pub(in crate::drive) async fn bring_back(
         &self,
         remote: &dyn Remote,
@@ -500,26 +498,6 @@ impl VaultDirectory {
         match (shown, node) {
             (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
                 self.discard_replaced(remote, hidden, name, node).await
-            }
-            (shown, _) => Ok(shown?),
-        }
-    }
-
-    /// Undoes [`Self::hide`] of a directory that was to be removed. Where somebody has taken the name meanwhile, it is shown beside what has it.
-    async fn show_again(
-        &self,
-        remote: &dyn Remote,
-        hidden: &HiddenNode,
-        name: &CleartextName,
-        entry: &Entry,
-        node: &VaultNode,
-    ) -> Result<(), DriveError> {
-        let shown = remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await;
-        match (shown, node) {
-            (Err(RemoteError::Exists), VaultNode::Directory(id)) => {
-                self.show_beside(remote, name, id).await?;
-                hidden.discard(remote).await;
-                Ok(())
             }
             (shown, _) => Ok(shown?),
         }
@@ -542,8 +520,8 @@ impl VaultDirectory {
         Err(DriveError::Exists)
     }
 
-    /// Removes for good what had `name` and was replaced, and which [`Self::hide`] took out of sight. A directory in which somebody made something
-    /// meanwhile is there again, beside what replaced it.
+    /// Removes for good what had `name` and was replaced, and which [`Self::hide`] took out of sight. A directory in which
+    /// somebody made something meanwhile is there again, beside what replaced it.
     pub(in crate::drive) async fn discard_replaced(
         &self,
         remote: &dyn Remote,
@@ -641,8 +619,10 @@ async fn hide_directory(
     match id_there {
         Ok(there) if *there != *id.as_bytes() => {}
         Err(error) if error.is_unanswered() => {
-            // Nobody knows: better it is shown.
-            let _ = remote.rename(hidden, shown, RenameHow::New).await;
+            // Nobody knows which it is: better it is shown.
+            if let Err(error) = remote.rename(hidden, shown, RenameHow::New).await {
+                tracing::warn!(%error, "a directory may stay out of sight");
+            }
             return Err(error.into());
         }
         _ => return Ok(()),
