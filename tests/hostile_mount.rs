@@ -7,8 +7,6 @@
 mod adversary;
 #[path = "hostile_mount/attacker.rs"]
 mod attacker;
-#[path = "hostile_mount/dice.rs"]
-mod dice;
 #[path = "hostile_mount/found.rs"]
 mod found;
 mod kernel;

@@ -7,6 +7,7 @@ mod kernel;
 use std::time::Duration;
 
 use kernel::{CHUNK, Kernel, Place, READ_WRITE, Result, in_every_place, mount, options, pattern};
+use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer, MessageKind};
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{Handle, Inode, RenameMode};
@@ -130,112 +131,96 @@ async fn check(deed: Deed, how: &str, server: &MemoryServer, place: Place) {
     assert!(content == deed.content(), "{place:?}: {deed:?}, {how}: {} bytes", content.len());
 }
 
-#[test]
-fn what_was_synced_is_there() {
+/// Does each of the deeds in every place on a mount of these options, then asks for the disk in this `way`: what was done is there after a power loss.
+fn is_there_after(
+    deeds: &[Deed],
+    sync_on_close: bool,
+    way: impl AsyncFn(&Kernel, Deed, (Inode, Handle)),
+    named: &str,
+) {
     in_every_place(async |place| {
-        for deed in DEEDS {
+        for &deed in deeds {
             let server = prepared(place).await;
-            let kernel = mount_lazily(&server, place).await;
+            let options = DriveOptions { sync_on_close, ..options() };
+            let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options).await;
             let open = deed.begin(&kernel).await.unwrap();
-            kernel.fsync(open).await.unwrap();
-            check(deed, "fsync", &server, place).await;
+            way(&kernel, deed, open).await;
+            check(deed, named, &server, place).await;
         }
     });
+}
+
+async fn unmount(kernel: &Kernel) {
+    let unsaved = kernel.drive.save_all().await;
+    assert!(unsaved.is_none(), "{unsaved:?}");
+}
+
+#[test]
+fn what_was_synced_is_there() {
+    is_there_after(&DEEDS, false, async |kernel, _, open| kernel.fsync(open).await.unwrap(), "fsync");
 }
 
 #[test]
 fn what_another_descriptor_saved_is_there_once_one_was_synced() {
-    in_every_place(async |place| {
-        for deed in DEEDS {
-            let server = prepared(place).await;
-            let kernel = mount_lazily(&server, place).await;
-            let open = deed.begin(&kernel).await.unwrap();
-            kernel.close(open).await.unwrap();
-            let later = kernel.open(deed.file(), READ_WRITE).await.unwrap();
-            kernel.fsync(later).await.unwrap();
-            check(deed, "closed, then fsync by another", &server, place).await;
-        }
-    });
+    let way = async |kernel: &Kernel, deed: Deed, open| {
+        kernel.close(open).await.unwrap();
+        let later = kernel.open(deed.file(), READ_WRITE).await.unwrap();
+        kernel.fsync(later).await.unwrap();
+    };
+    is_there_after(&DEEDS, false, way, "closed, then fsync by another");
 }
 
 #[test]
 fn what_is_being_saved_meanwhile_is_there_once_it_was_synced() {
-    in_every_place(async |place| {
-        for (deed, seed) in DEEDS.into_iter().zip(0..) {
-            let server = prepared(place).await;
-            let kernel = mount_lazily(&server, place).await;
-            let open = deed.begin(&kernel).await.unwrap();
-            let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
-            kernel.remote.set_delay(Some(Delay { least, most, seed }));
-            let other = kernel.open(deed.file(), READ_WRITE).await.unwrap();
-            // The other descriptor's close has begun to save when this one asks.
-            let later = async {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                kernel.fsync(open).await
-            };
-            let (closed, synced) = futures::join!(kernel.close(other), later);
-            closed.unwrap();
-            synced.unwrap();
-            check(deed, "fsync during a save", &server, place).await;
-        }
-    });
+    let way = async |kernel: &Kernel, deed: Deed, open| {
+        let (least, most) = (Duration::from_millis(20), Duration::from_millis(60));
+        kernel.remote.set_delay(Some(Delay { least, most, seed: deed.content().len() as u64 }));
+        let other = kernel.open(deed.file(), READ_WRITE).await.unwrap();
+        // The other descriptor's close has begun to save when this one asks.
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            kernel.fsync(open).await
+        };
+        let (closed, synced) = futures::join!(kernel.close(other), later);
+        closed.unwrap();
+        synced.unwrap();
+    };
+    is_there_after(&DEEDS, false, way, "fsync during a save");
 }
 
 #[test]
 fn what_was_written_is_there_after_unmount() {
-    in_every_place(async |place| {
-        for deed in DEEDS {
-            let server = prepared(place).await;
-            let kernel = mount_lazily(&server, place).await;
-            let open = deed.begin(&kernel).await.unwrap();
-            kernel.close(open).await.unwrap();
-            let unsaved = kernel.drive.save_all().await;
-            assert!(unsaved.is_none(), "{place:?}: {deed:?}: {unsaved:?}");
-            check(deed, "unmount", &server, place).await;
-        }
-    });
+    let way = async |kernel: &Kernel, _, open| {
+        kernel.close(open).await.unwrap();
+        unmount(kernel).await;
+    };
+    is_there_after(&DEEDS, false, way, "unmount");
 }
 
 #[test]
 fn what_is_open_is_there_after_unmount() {
-    in_every_place(async |place| {
-        for deed in DEEDS {
-            let server = prepared(place).await;
-            let kernel = mount_lazily(&server, place).await;
-            let open = deed.begin(&kernel).await.unwrap();
-            // What a program flushed is saved, and it has the file open still.
-            kernel.flush(open).await.unwrap();
-            let unsaved = kernel.drive.save_all().await;
-            assert!(unsaved.is_none(), "{place:?}: {deed:?}: {unsaved:?}");
-            check(deed, "unmount with an open file", &server, place).await;
-        }
-    });
+    let way = async |kernel: &Kernel, _, open| {
+        // What a program flushed is saved, and it has the file open still.
+        kernel.flush(open).await.unwrap();
+        unmount(kernel).await;
+    };
+    is_there_after(&DEEDS, false, way, "unmount with an open file");
 }
 
 #[test]
 fn with_sync_on_close_it_is_there_after_close() {
-    in_every_place(async |place| {
-        for deed in DEEDS {
-            let server = prepared(place).await;
-            let kernel = mount(&server, place).await;
-            let open = deed.begin(&kernel).await.unwrap();
-            kernel.flush(open).await.unwrap();
-            check(deed, "--sync-on-close", &server, place).await;
-        }
-    });
+    is_there_after(
+        &DEEDS,
+        true,
+        async |kernel, _, open| kernel.flush(open).await.unwrap(),
+        "--sync-on-close",
+    );
 }
 
 #[test]
 fn what_a_program_closed_is_put_on_the_disk_behind_it() {
-    in_every_place(async |place| {
-        for deed in [Deed::ChangeInside("file"), Deed::Append(LONG)] {
-            let server = prepared(place).await;
-            let kernel = mount_lazily(&server, place).await;
-            let open = deed.begin(&kernel).await.unwrap();
-            kernel.close(open).await.unwrap();
-            check(deed, "close", &server, place).await;
-        }
-    });
+    let deeds = [Deed::ChangeInside("file"), Deed::Append(LONG)];
+    is_there_after(&deeds, false, async |kernel, _, open| kernel.close(open).await.unwrap(), "close");
 }
 
 #[test]

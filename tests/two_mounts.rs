@@ -5,16 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-// Not all of it is used here.
-#[allow(dead_code)]
-#[path = "hostile_mount/dice.rs"]
-mod dice;
 mod kernel;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dice::{Dice, from_environment};
+use kernel::dice::{Dice, from_environment};
 use kernel::{
     CHUNK, Kernel, Place, READ_WRITE, Seen, in_every_place, in_every_vault, mount, options, pattern,
 };

@@ -14,7 +14,7 @@ use scaup::remote::memory::{Delay, Fault, MemoryRemote, MemoryServer};
 use scaup_fuse::filesystem::RenameMode;
 
 use crate::attacker::{Aim, Attacker, ends, kind, path, relocate};
-use crate::dice::{Dice, from_environment};
+use crate::kernel::dice::{Dice, from_environment};
 use crate::kernel::{self, Kernel, PASSWORD, Place, runtime};
 use crate::programs::{
     CANARY, DIRECTORIES, Programs, SPARED, SPARED_IN_DIRECTORY, Worked, content, is_closed, is_told, kept,

@@ -18,7 +18,7 @@ use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually, run};
 
 use crate::adversary::Trace;
 use crate::attacker::{Aim, Attacker, ends};
-use crate::dice::{Dice, from_environment};
+use crate::kernel::dice::{Dice, from_environment};
 use crate::programs::{CANARY, DIRECTORIES, SPARED, content, directory, name};
 use crate::support::{PASSWORD, said, scaup};
 

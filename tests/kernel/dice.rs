@@ -1,9 +1,9 @@
 //! Chance that can be had again from its seed.
 
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -16,22 +16,22 @@ impl Dice {
     }
 
     /// A number below `sides`.
-    pub(crate) fn below(&mut self, sides: usize) -> usize {
+    pub fn below(&mut self, sides: usize) -> usize {
         usize::try_from(self.next() % sides as u64).unwrap()
     }
 
     /// Whether the one case in `cases` is it.
-    pub(crate) fn one_in(&mut self, cases: usize) -> bool {
+    pub fn one_in(&mut self, cases: usize) -> bool {
         self.below(cases) == 0
     }
 
     /// One of these.
-    pub(crate) fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())].clone()
     }
 }
 
 /// The environment's number of that name.
-pub(crate) fn from_environment(name: &str, otherwise: u64) -> u64 {
+pub fn from_environment(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
