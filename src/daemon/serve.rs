@@ -252,7 +252,7 @@ fn mount_options(request: &MountRequest) -> MountOptions {
         default_permissions: true,
         exec: !options.no_exec,
         // Larger requests cost less each, but programs may write to any number of files at once, each of which has one in memory.
-        max_write: u32::try_from(request.memory / 4096).unwrap_or(u32::MAX).clamp(8 * 1024, 256 * 1024),
+        max_write: u32::try_from(request.memory / 2048).unwrap_or(u32::MAX).clamp(8 * 1024, 256 * 1024),
     }
 }
 
