@@ -16,6 +16,7 @@ use kernel::{
 };
 use scaup::drive::DriveOptions;
 use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer};
+use scaup::remote::{Remote as _, RemotePath};
 use scaup_fuse::filesystem::{FileKind, RenameMode};
 
 /// How long names and attributes are believed.
@@ -253,5 +254,33 @@ fn what_is_unsaved_in_a_directory_that_somebody_removes_is_there_again_with_the_
             assert!(two[0].content(path).await.unwrap() == wanted, "{what}, seen here");
             assert!(two[0].drive.errors().iter().any(|error| error.kind == "made_again"), "{what}");
         }
+    });
+}
+
+#[test]
+fn a_directory_whose_content_alone_is_gone_gets_it_back_and_no_second_name() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options()).await;
+        let before = server.paths();
+        kernel.mkdir("d", 0o755).await.unwrap();
+        kernel.save("d/file", &pattern(1, CHUNK)).await.unwrap();
+        assert!(kernel.drive.save_all().await.is_none());
+        let open = kernel.open("d/file", READ_WRITE).await.unwrap();
+        // Somebody removes what the directory lies in, as a file manager on the server can.
+        let other = MemoryRemote::connect(&server);
+        let is_backup =
+            |path: &&RemotePath| path.as_bytes().ends_with(b"/dirid.c9r") && !before.contains(path);
+        let (content, _) = server.paths().iter().find(is_backup).unwrap().split().unwrap();
+        for entry in other.list(&content).await.unwrap() {
+            other.remove(&content.join(&entry.name)).await.unwrap();
+        }
+        other.rmdir(&content).await.unwrap();
+        kernel.write(open, 0, b"changed").await.unwrap();
+        kernel.fsync(open).await.unwrap();
+        kernel.close(open).await.unwrap();
+        assert!(kernel.drive.save_all().await.is_none());
+        let seen = mount(&server, place).await.tree(true).await.unwrap();
+        assert_eq!(seen.keys().collect::<Vec<_>>(), ["d", "d/file"], "{place:?}");
     });
 }

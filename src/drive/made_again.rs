@@ -126,10 +126,18 @@ impl Drive {
                     Err(error) => return Err(error),
                 },
             };
-            // Under this name somebody has made another one.
-            let Place::Vault { node: VaultNode::Directory(there), .. } = &found.place else { continue };
-            if there == id {
-                return Ok(None);
+            match found.place {
+                Place::Vault { node: VaultNode::Directory(there), .. } if there == *id => return Ok(None),
+                // Only what it holds is gone. A second name for it would be one too many.
+                Place::Vault { vault, entry, node: VaultNode::BrokenDirectory(_) }
+                    if around.id_of(remote, &entry).await?.as_ref() == Some(id) =>
+                {
+                    around.make_content_of(remote, id, mode).await?;
+                    let node = VaultNode::Directory(id.clone());
+                    return Ok(Some((name, Place::Vault { vault, entry, node })));
+                }
+                // Under this name somebody has made another one.
+                _ => {}
             }
         }
         Err(DriveError::Exists)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scaup_crypto::{CleartextName, DirectoryId, Listed};
 
-use super::{DIRECTORY_ID_MAX, Entry, SYMLINK_FILE_MAX, VaultDirectory, VaultNode, content_path, part};
+use super::{DIRECTORY_ID_MAX, Entry, SYMLINK_FILE_MAX, VaultDirectory, VaultNode, part};
 use crate::drive::error::DriveError;
 use crate::drive::found::{Found, Place, cleartext_name};
 use crate::drive::location::conflict_names;
@@ -29,7 +29,7 @@ impl VaultDirectory {
         mode: u16,
     ) -> Result<Found, DriveError> {
         let id = DirectoryId::random().map_err(|error| DriveError::Random(error.to_string()))?;
-        let content = content_path(&self.root, &self.cryptor, &id);
+        let content = self.content_of(&id);
         let made = self.make_directory_with(remote, name, id, mode).await;
         // Without an answer the node may be there all the same, and needs its content. Nobody else knows of it.
         if made.as_ref().is_err_and(|error| !error.is_unanswered()) {
@@ -46,31 +46,12 @@ impl VaultDirectory {
         id: DirectoryId,
         mode: u16,
     ) -> Result<Found, DriveError> {
-        let content = content_path(&self.root, &self.cryptor, &id);
-        let backup =
-            self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
-        let fill = async {
-            let made = make_content(remote, &content, 0o700 | mode).await;
-            let written = match made {
-                Ok(()) | Err(RemoteError::Exists) => {
-                    write_small(remote, &content.join(&part("dirid.c9r")), &backup).await
-                }
-                Err(error) => return Err(error.into()),
-            };
-            match written {
-                Err(RemoteError::Exists) if made.is_err() => {}
-                written => written?,
-            }
-            if mode & 0o700 != 0o700 {
-                let inherited = remote.stat(&content).await?.mode & !0o1777;
-                let set =
-                    RemoteSetAttributes { mode: Some(mode | inherited), ..RemoteSetAttributes::default() };
-                remote.set_attributes(&content, set).await?;
-            }
-            Ok::<_, DriveError>(())
-        };
         // The node is prepared meanwhile, and gets its name when the content is whole.
-        let made = match futures::join!(fill, self.prepare_node(remote, name, "dir.c9r", id.as_bytes())) {
+        let (content, prepared) = futures::join!(
+            self.make_content_of(remote, &id, mode),
+            self.prepare_node(remote, name, "dir.c9r", id.as_bytes())
+        );
+        let made = match (content, prepared) {
             (Ok(()), Ok(prepared)) => self.reveal_node(remote, prepared).await,
             (Err(error), Ok(prepared)) => {
                 discard_directory(remote, &prepared.temporary).await;
@@ -79,11 +60,40 @@ impl VaultDirectory {
             (_, Err(error)) => Err(error),
         };
         let entry = made?;
-        let attributes = remote.stat(&content).await?;
+        let attributes = remote.stat(&self.content_of(&id)).await?;
         let node = VaultNode::Directory(id);
         let attributes = self.shown_attributes(&node, attributes);
         let place = Place::Vault { vault: Arc::clone(&self.vault), entry, node };
         Ok(Found { name: name.as_str().into(), attributes, place })
+    }
+
+    /// Makes what a directory lies in. What is there of it stays.
+    pub(in crate::drive) async fn make_content_of(
+        &self,
+        remote: &dyn Remote,
+        id: &DirectoryId,
+        mode: u16,
+    ) -> Result<(), DriveError> {
+        let content = self.content_of(id);
+        let backup =
+            self.cryptor.encrypt_small(id.as_bytes()).map_err(|e| DriveError::Random(e.to_string()))?;
+        let made = make_content(remote, &content, 0o700 | mode).await;
+        let written = match made {
+            Ok(()) | Err(RemoteError::Exists) => {
+                write_small(remote, &content.join(&part("dirid.c9r")), &backup).await
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match written {
+            Err(RemoteError::Exists) if made.is_err() => {}
+            written => written?,
+        }
+        if mode & 0o700 != 0o700 {
+            let inherited = remote.stat(&content).await?.mode & !0o1777;
+            let set = RemoteSetAttributes { mode: Some(mode | inherited), ..RemoteSetAttributes::default() };
+            remote.set_attributes(&content, set).await?;
+        }
+        Ok(())
     }
 
     /// Makes a symbolic link.
@@ -255,7 +265,7 @@ impl VaultDirectory {
             }
             return self.hide(remote, entry, node).await;
         };
-        let content = content_path(&self.root, &self.cryptor, id);
+        let content = self.content_of(id);
         let strays = self.strays_if_empty(remote, &content, id).await?;
         let hidden = self.hide(remote, entry, node).await?;
         let (directories, files): (Vec<_>, Vec<_>) =
@@ -283,16 +293,24 @@ impl VaultDirectory {
         Ok(hidden)
     }
 
+    /// The id that a node names by now; `None` if it names none.
+    pub(in crate::drive) async fn id_of(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+    ) -> Result<Option<DirectoryId>, DriveError> {
+        let path = self.content().join(&entry.name).join(&part("dir.c9r"));
+        match remote.read_small(&path, DIRECTORY_ID_MAX).await {
+            Ok(id) => Ok(DirectoryId::parse(&id).ok()),
+            Err(error) if error.is_unanswered() => Err(error.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Whether a node that is a directory names content that is there.
     async fn has_content_by_now(&self, remote: &dyn Remote, entry: &Entry) -> Result<bool, DriveError> {
-        let path = self.content().join(&entry.name).join(&part("dir.c9r"));
-        let id = match remote.read_small(&path, DIRECTORY_ID_MAX).await {
-            Ok(id) => id,
-            Err(error) if error.is_unanswered() => return Err(error.into()),
-            Err(_) => return Ok(false),
-        };
-        let Ok(id) = DirectoryId::parse(&id) else { return Ok(false) };
-        match remote.stat(&content_path(&self.root, &self.cryptor, &id)).await {
+        let Some(id) = self.id_of(remote, entry).await? else { return Ok(false) };
+        match remote.stat(&self.content_of(&id)).await {
             Ok(_) => Ok(true),
             Err(RemoteError::NotFound) => Ok(false),
             Err(error) => Err(error.into()),
@@ -324,7 +342,7 @@ impl VaultDirectory {
     ) -> Result<(), DriveError> {
         match node {
             VaultNode::Directory(id) => {
-                let content = content_path(&self.root, &self.cryptor, id);
+                let content = self.content_of(id);
                 self.strays_if_empty(remote, &content, id).await.map(|_| ())
             }
             _ => Ok(()),
@@ -540,7 +558,7 @@ impl VaultDirectory {
 
     /// Removes the content of a directory that nothing names any more. Returns whether it is gone: it stays where somebody has made something in it.
     async fn discard_content(&self, remote: &dyn Remote, id: &DirectoryId) -> Result<bool, DriveError> {
-        let content = content_path(&self.root, &self.cryptor, id);
+        let content = self.content_of(id);
         let strays = match self.strays_if_empty(remote, &content, id).await {
             Ok(strays) => strays,
             Err(DriveError::NotEmpty) => return Ok(false),
