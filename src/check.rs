@@ -1,23 +1,24 @@
 //! The health check of a vault: reads it all, writes nothing, and says what is wrong, where, and what to do about it.
 //!
-//! It works over any [`Remote`], with the keys that [`open_vault`](crate::drive::open_vault) gives:
+//! It works over any [`Remote`], with the keys that [`open_vault`](crate::vault::open_vault) gives:
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # use scaup::{check, drive, remote::{Remote, RemotePath}};
-//! # async fn example(remote: &dyn Remote, vault: &RemotePath) -> Result<(), Box<dyn std::error::Error>> {
-//! let cryptor = Arc::new(drive::open_vault(remote, vault, "the password").await?);
+//! # use scaup::{check, remote::{Remote, RemotePath}, vault};
+//! # async fn example(remote: &dyn Remote, path: &RemotePath) -> Result<(), Box<dyn std::error::Error>> {
+//! let cryptor = Arc::new(vault::open_vault(remote, path, "the password").await?);
 //! let options = check::Options { content: true };
-//! let report = check::run(remote, vault, &cryptor, options, &check::Progress::default()).await?;
+//! let report = check::run(remote, path, &cryptor, options, &check::Progress::default()).await?;
 //! assert!(report.severity() <= check::Severity::Info, "{:#?}", report.findings);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The content directories of a vault lie flat in `d` (`vault-format` section 4), so they are all read at once, whatever the tree that they
-//! form (`directory`, and `node` for what is a directory inside them). Most say by their `dirid.c9r` which directory they are, which gives
-//! their names; those that don't are read again when all `dir.c9r` are known. From these the tree is put together at the end
-//! (`tree`), and only then does every finding get its cleartext path. So memory goes with the number of directories, not of files.
+//! The content directories of a vault lie flat in `d` (`docs/vault-format.md` section 4), so they are all read at once,
+//! whatever the tree that they form (`directory`, and `node` for what is a directory inside them). Most say by their
+//! `dirid.c9r` which directory they are, which gives their names; those that don't are read again when all `dir.c9r`
+//! are known. From these the tree is put together at the end (`tree`), and only then does every finding get its
+//! cleartext path. So memory goes with the number of directories, not of files.
 
 mod content;
 mod directory;
@@ -33,8 +34,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{Cryptor, DirectoryId};
 
-use crate::drive::{Markers, content_path, is_temporary, part};
 use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use crate::vault::temporary::is_temporary;
+use crate::vault::{Markers, content_path, part};
 use content::ContentBudget;
 use directory::ContentDirectory;
 use finding::{Findings, Spot};
@@ -228,7 +230,8 @@ impl Check<'_> {
         Ok(found)
     }
 
-    /// The directories among `entries` whose names are the part of a base32 hash that is `len` characters long. All else is a stray.
+    /// The directories among `entries` whose names are the part of a base32 hash that is `len` characters long. All
+    /// else is a stray.
     fn take_hashes(&self, parent: &RemotePath, entries: Vec<RemoteEntry>, len: usize) -> Vec<RemotePath> {
         let is_hash = |entry: &RemoteEntry| {
             entry.attributes.kind == RemoteKind::Directory

@@ -1,8 +1,13 @@
 //! The command line: parsed here, carried out by one file per command.
+//!
+//! A command that concerns a mount talks to its daemon (`converse`): it sends one request, prints progress, asks the
+//! person what the daemon asks (`prompt`, `screen`), and ends with the code that `exit` gives the result. `check` and
+//! `vault` work without a mount, on a connection of their own.
 
 mod bookmark;
 mod check;
 mod converse;
+#[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod forget;
@@ -52,6 +57,7 @@ enum Command {
     Bookmark(bookmark::Command),
     #[command(subcommand)]
     Vault(vault::Command),
+    #[cfg(feature = "demo")]
     Demo(demo::Arguments),
     /// Print a completion script for a shell.
     Completions {
@@ -67,7 +73,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     // Front ends hear passwords, too.
-    if let Err(error) = crate::memory::protect() {
+    if let Err(error) = scaup_memory::protect() {
         screen::fail(&format!("the memory of this process can't be protected: {error}"));
     }
     let arguments = match Arguments::try_parse() {
@@ -87,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Forget(arguments) => forget::run(arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
+        #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut std::io::stdout());
@@ -111,5 +118,25 @@ fn run_daemon() -> ExitCode {
             tracing::error!(%error, "the daemon could not start");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(command: &clap::Command) {
+        for argument in command.get_arguments() {
+            let (name, argument_name) = (command.get_name(), argument.get_id());
+            assert!(argument.get_help().is_some(), "{name}: {argument_name} has no help");
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn every_option_of_every_command_has_help() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        check(&command);
     }
 }

@@ -1,9 +1,11 @@
-//! What the user configures: targets, options, bookmarks, and where files lie.
+//! What the user configures: targets, settings, bookmarks, and where files lie.
 
 pub mod bookmark;
 pub mod mount_options;
+pub mod parts;
 pub mod paths;
 pub mod private_directory;
+pub mod settings;
 pub mod size;
 pub mod ssh_config;
 pub mod target;

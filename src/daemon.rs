@@ -1,30 +1,52 @@
 //! One process per mount: connects, asks, mounts, answers its control socket, and ends cleanly.
 //!
-//! It never reads a terminal. Whatever needs a person goes as a prompt to the front end that is attached (`link`), after the
-//! commands the user named had their turn (`prompts`).
+//! It never reads a terminal. Whatever needs a person goes as a prompt to the front end that is attached
+//! (`front_end`), after the commands the user named had their turn (`prompts`, `answer_programs`).
+//!
+//! `life` is its life: it reads one `MountRequest` (`protocol`), connects (`remote`, `login_questions`, `codes`),
+//! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`); `saving` is
+//! what it does last. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`,
+//! `requests`), says how it is (`status`), follows the connection to the server (`connection`), notifies its user of a
+//! login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`). `client` is
+//! the other side of the socket. The log is `log`, `log_lines` and `log_file`.
+//!
+//! Who waits for whom: a front end waits for the reply to each request it made, one at a time. A login waits for a
+//! person only if a front end is attached or the desktop can ask, and programs on the mount never wait for a person
+//! longer than `--timeout`. `unmount` waits for saving, and saving for the server; `--force` ends both within seconds.
+//!
+//! What must always hold: one daemon for a name, and its socket is the user's alone; no command is run for a request
+//! that came through the socket; a one-time code is sent once; a password or code is in no log, file, or environment
+//! of another process; the exit code says whether something was lost.
 
-pub mod answers;
-mod asking;
-mod call;
+pub mod answer_programs;
 pub mod client;
 mod codes;
-mod front_ends;
-mod link;
+mod connection;
+mod conversations;
+mod front_end;
+mod front_end_slots;
+mod life;
 pub mod log;
+pub mod log_file;
 mod log_lines;
+mod login_questions;
+mod mountpoint;
 mod network;
+mod notification;
+mod options;
 mod prompts;
 pub mod protocol;
 pub mod remembered;
 mod remote;
+mod requests;
 mod saving;
-mod serve;
+mod signals;
 mod sleep;
+mod sleep_and_roaming;
 mod socket;
 mod status;
-mod travel;
 mod users;
 mod vaults;
 
+pub use life::run;
 pub use remote::{connect_here, memory_of};
-pub use serve::run;

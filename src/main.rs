@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use scaup::memory::WipingAllocator;
+use scaup_memory::WipingAllocator;
 
 #[global_allocator]
 static ALLOCATOR: WipingAllocator = WipingAllocator;

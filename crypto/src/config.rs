@@ -15,7 +15,8 @@ const FORMAT: u32 = 8;
 /// What a key id begins with when the key lies in a file of the vault.
 const MASTERKEY_FILE_SCHEME: &str = "masterkeyfile:";
 
-/// Sane shortening thresholds, in characters: a ciphertext name can't be shorter, and no file system's names are longer.
+/// Sane shortening thresholds, in characters: a ciphertext name can't be shorter, and no file system's names are
+/// longer.
 const THRESHOLDS: std::ops::RangeInclusive<usize> = 28..=10_240;
 
 #[derive(Deserialize)]

@@ -42,7 +42,8 @@ pub enum ContentError {
 
 /// What is a file's own: a nonce and a content key.
 ///
-/// All chunks are bound to it. It stays the same while a file's content is changed in place; new content gets a new one.
+/// All chunks are bound to it. It stays the same while a file's content is changed in place; new content gets a new
+/// one.
 pub struct FileHeader {
     nonce: [u8; NONCE_LEN_MAX],
     content_key: LockedKeys<1>,
@@ -224,7 +225,8 @@ impl Cryptor {
         Ok(())
     }
 
-    /// `bytes` is nonce, ciphertext and tag; gives the cleartext, or [`ContentError::Chunk`] if they don't authenticate.
+    /// `bytes` is nonce, ciphertext and tag; gives the cleartext, or [`ContentError::Chunk`] if they don't
+    /// authenticate.
     fn open(&self, key: &Key, place: Place<'_>, bytes: &[u8]) -> Result<Vec<u8>, ContentError> {
         let combo = self.config.cipher_combo;
         let wrong_length = ContentError::Length(bytes.len());
@@ -274,8 +276,8 @@ impl Cryptor {
     }
 }
 
-/// AES-GCM for chunks, of the library that the SSH connection uses too: bulk content is where its speed counts. It wipes the key that it was
-/// set up with.
+/// AES-GCM for chunks, of the library that the SSH connection uses too: bulk content is where its speed counts. It
+/// wipes the key that it was set up with.
 fn chunk_cipher(key: &Key) -> Result<LessSafeKey, Unspecified> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new)
 }

@@ -78,7 +78,8 @@ impl Cryptor {
         format!("d/{fan_out}/{rest}")
     }
 
-    /// For use within [`wiped_after`]. AES-SIV with the vault's keys in the order of RFC 5297: the authentication key first (section 0, trap 1).
+    /// For use within [`wiped_after`]. AES-SIV with the vault's keys in the order of RFC 5297: the authentication key
+    /// first (section 0, trap 1).
     pub(crate) fn siv(&self) -> Aes256Siv {
         let mut key = Zeroizing::new([0; 64]);
         let (first, second) = key.split_at_mut(32);

@@ -1,11 +1,12 @@
 //! The Cryptomator vault format: bytes in, bytes out.
 //!
-//! No I/O and no async: what the server holds comes in as bytes, and what it should hold goes out as bytes. The format is
-//! described in Cryptomator's documentation under "Vault Cryptography"; section numbers here are those of the project's own
-//! summary of it. Formats 8 and 7 are spoken.
+//! No I/O and no async: what the server holds comes in as bytes, and what it should hold goes out as bytes. The format
+//! is described in `docs/vault-format.md`, whose section numbers the comments here cite, and in Cryptomator's
+//! documentation under "Vault Cryptography". This crate reads and writes formats 8 and 7.
 //!
 //! The way through: a [`MasterkeyFile`] is unlocked with a password and gives the [`Masterkey`]; with it an
-//! [`UnverifiedConfig`] becomes the [`VaultConfig`]; both make a [`Cryptor`], which encrypts and decrypts names and content.
+//! [`UnverifiedConfig`] becomes the [`VaultConfig`]; both make a [`Cryptor`], which encrypts and decrypts names and
+//! content.
 
 mod combo;
 mod config;
@@ -25,7 +26,7 @@ pub use directory_id::{DirectoryId, DirectoryIdError};
 pub use listing::Listed;
 pub use masterkey::Masterkey;
 pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};
-pub use name::{CleartextName, NameError};
+pub use name::{CleartextName, NameError, copy_name};
 pub use name_cipher::EncryptedName;
 
 /// The keys of one unlocked vault: encrypts and decrypts its names and content.

@@ -3,7 +3,7 @@
 use data_encoding::BASE64URL;
 
 use crate::name_cipher::{REGULAR, SHORTENED};
-use crate::{CleartextName, Cryptor, DirectoryId, NameError};
+use crate::{CleartextName, Cryptor, DirectoryId, NameError, copy_name};
 
 /// Shortest entry that can be a node: the encryption of a one-byte name, or a hash.
 const ENTRY_LEN_MIN: usize = 28;
@@ -13,7 +13,8 @@ const ENTRY_LEN_MIN: usize = 28;
 pub enum Listed {
     /// No node: the directory's own `dirid.c9r`, in-use marks, temporary files, strays. Never shown.
     NotAnEntry,
-    /// A node of that name. Its entry may differ from what [`Cryptor::encrypt_name`] gives, if a foreign client wrote it.
+    /// A node of that name. Its entry may differ from what [`Cryptor::encrypt_name`] gives, if a foreign client wrote
+    /// it.
     Name(CleartextName),
     /// A shortened node: its `name.c9s` says its name.
     Shortened,
@@ -58,38 +59,21 @@ impl Cryptor {
         }
         Listed::Undecryptable
     }
+}
 
-    /// Names for a conflicting copy of `original`, best first: with the sync client's `suffix` if there is one, then with
-    /// numbers. The extension stays, unless it is no extension but most of the name; what is too long for a name is cut.
-    pub fn conflict_names<'a>(
-        &'a self,
-        original: &'a CleartextName,
-        suffix: &'a str,
-    ) -> impl Iterator<Item = CleartextName> + 'a {
-        let name = original.as_str();
-        let (base, extension) = match name.rfind('.') {
-            Some(at) if at > 0 && name.len() - at <= CleartextName::MAX_LEN / 2 => name.split_at(at),
-            _ => (name, ""),
-        };
+impl CleartextName {
+    /// Names under which a sync client's copy of the node of this name can be shown, best first: with the sync client's
+    /// `suffix` if there is one, then with numbers.
+    pub fn for_sync_copy(&self, suffix: &str) -> impl Iterator<Item = Self> {
         let given = (!suffix.is_empty()).then(|| suffix.to_owned());
-        given.into_iter().chain((1..).map(|number| format!(" ({number})"))).filter_map(move |suffix| {
-            let room = CleartextName::MAX_LEN.saturating_sub(extension.len());
-            let suffix = cut(&suffix, room / 2);
-            let base = cut(base, room - suffix.len());
-            CleartextName::parse(format!("{base}{suffix}{extension}").as_bytes()).ok()
-        })
+        let suffixes = given.into_iter().chain((1..).map(|number| format!(" ({number})")));
+        suffixes.filter_map(|suffix| Self::parse(&copy_name(self.as_str().as_bytes(), &suffix)).ok())
     }
 }
 
-/// The beginning of `text`, at most `len` bytes, cut between characters.
-fn cut(text: &str, len: usize) -> &str {
-    let end = (0..=len.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    text.split_at(end).0
-}
-
-/// The parts of an entry's stem that could be the encrypted name which a sync client wrapped, decoded, each with what stands
-/// behind it. The encrypted name is base64url, and of at least the 24 characters that one byte of name gives. What stands before
-/// or behind may be of the same characters, but is then set off by `-` or `_`.
+/// The parts of an entry's stem that could be the encrypted name which a sync client wrapped, decoded, each with what
+/// stands behind it. The encrypted name is base64url, and of at least the 24 characters that one byte of name gives.
+/// What stands before or behind may be of the same characters, but is then set off by `-` or `_`.
 fn candidates(stem: &str) -> impl Iterator<Item = (Vec<u8>, &str)> {
     const LEN_MIN: usize = 24;
     let bytes = stem.as_bytes();
@@ -193,14 +177,8 @@ mod tests {
 
     #[test]
     fn copies_get_names_of_their_own_that_fit() {
-        let cryptor = cryptor(CipherCombo::SivGcm, 220);
         let names = |original: &str, suffix: &str| {
-            let original = name(original);
-            cryptor
-                .conflict_names(&original, suffix)
-                .take(3)
-                .map(|n| n.as_str().to_owned())
-                .collect::<Vec<_>>()
+            name(original).for_sync_copy(suffix).take(3).map(|n| n.as_str().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names("a.txt", " (x)"), ["a (x).txt", "a (1).txt", "a (2).txt"]);
         assert_eq!(names("noext", ""), ["noext (1)", "noext (2)", "noext (3)"]);
@@ -209,7 +187,7 @@ mod tests {
         for extension in [1, 126, 127, 128, 253] {
             let original = name(&format!("{}.{}", "a".repeat(254 - extension), "x".repeat(extension)));
             let copies: std::collections::HashSet<_> =
-                cryptor.conflict_names(&original, "").take(1000).chain([original.clone()]).collect();
+                original.for_sync_copy("").take(1000).chain([original.clone()]).collect();
             assert_eq!(copies.len(), 1001, "{extension}");
         }
     }

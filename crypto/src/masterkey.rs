@@ -1,8 +1,8 @@
 //! Keys, in memory that is not swapped out or dumped.
 
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 
+use scaup_memory::keep_out_of_swap;
 use zeroize::Zeroize;
 
 use crate::{RandomError, fill_random};
@@ -13,15 +13,15 @@ pub(crate) const KEY_LEN: usize = 32;
 /// One key.
 pub(crate) type Key = [u8; KEY_LEN];
 
-/// `N` keys in a place of their own on the heap: moving their owner leaves no copy behind. Locked into memory as far as the
-/// system allows, and wiped on drop.
+/// `N` keys in a place of their own on the heap: moving their owner leaves no copy behind. Locked into memory as far as
+/// the system allows, and wiped on drop.
 pub(crate) struct LockedKeys<const N: usize>(Box<[Key; N]>);
 
 impl<const N: usize> LockedKeys<N> {
     /// Locked memory, to be filled in place so that no copy of the keys stays elsewhere.
     pub(crate) fn zeros() -> Self {
         let keys = Box::new([[0; KEY_LEN]; N]);
-        lock_memory(keys.as_flattened());
+        keep_out_of_swap(keys.as_flattened());
         Self(keys)
     }
 
@@ -96,15 +96,6 @@ impl std::fmt::Debug for Masterkey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Masterkey(..)")
     }
-}
-
-/// Keeps the page of `bytes` out of swap. Best effort: a small `RLIMIT_MEMLOCK` is no reason not to open a vault, and core dumps
-/// are switched off for the whole process elsewhere. The page is never unlocked, since other keys may share it.
-#[allow(unsafe_code)]
-fn lock_memory(bytes: &[u8]) {
-    let start = NonNull::from(bytes).cast::<std::ffi::c_void>();
-    // SAFETY: the range is a live allocation, and locking it does not change its content.
-    let _ = unsafe { rustix::mm::mlock(start.as_ptr(), bytes.len()) };
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use crate::masterkey::{KEY_LEN, Key, LockedKeys, Masterkey};
 use crate::stack::wiped_after;
 use crate::{RandomError, fill_random};
 
-/// Most that scrypt's N times r may be for a vault: 8 times the work of Cryptomator's own parameters, and as much of their
-/// memory, which is 128 bytes for each.
+/// Most that scrypt's N times r may be for a vault: 8 times the work of Cryptomator's own parameters, and as much of
+/// their memory, which is 128 bytes for each.
 const SCRYPT_COST_MAX: u64 = 8 * SCRYPT_N as u64 * SCRYPT_R as u64;
 /// Largest block size r, since scrypt needs some memory that depends on it alone.
 const SCRYPT_R_MAX: u32 = 1024;
@@ -29,7 +29,8 @@ const SCRYPT_R: u32 = 8;
 /// A wrapped key: RFC 3394 adds 8 bytes.
 const WRAPPED_KEY_LEN: usize = KEY_LEN + 8;
 
-/// The last format that keeps its version here rather than in the vault config; only up to it `versionMac` means anything.
+/// The last format that keeps its version here rather than in the vault config; only up to it `versionMac` means
+/// anything.
 const LAST_FORMAT_WITH_VERSION: u32 = 7;
 
 #[derive(Serialize, Deserialize)]
@@ -121,7 +122,8 @@ impl MasterkeyFile {
         self.version
     }
 
-    /// Derives the key from `password`, in any Unicode form, and unwraps the masterkey. Takes about a tenth of a second of CPU.
+    /// Derives the key from `password`, in any Unicode form, and unwraps the masterkey. Takes about a tenth of a second
+    /// of CPU.
     ///
     /// # Errors
     ///

@@ -56,14 +56,33 @@ impl CleartextName {
         &self.0
     }
 
-    /// Whether programs may well write the name in another way that [`parse`](Self::parse) brings into the same form: something in it
-    /// decomposes, or its marks may stand in another order. Single characters that stand for this one (the Kelvin sign for `K`) do not
-    /// count, or every name would have them.
+    /// Whether programs may well write the name in another way that [`parse`](Self::parse) brings into the same form:
+    /// something in it decomposes, or its marks may stand in another order. Single characters that stand for this one
+    /// (the Kelvin sign for `K`) do not count, or every name would have them.
     #[must_use]
     pub fn has_other_forms(&self) -> bool {
         !self.0.is_ascii()
             && (self.0.chars().any(|c| canonical_combining_class(c) != 0) || self.0.nfd().ne(self.0.chars()))
     }
+}
+
+/// The name of a copy of `name`: with `suffix` before the extension, which stays unless it is no extension but most of
+/// the name. What is too long for a name is cut, between characters if the name is UTF-8.
+#[must_use]
+pub fn copy_name(name: &[u8], suffix: &str) -> Vec<u8> {
+    let dot = name.iter().rposition(|&byte| byte == b'.');
+    let is_extension = |at: &usize| *at > 0 && name.len() - at <= CleartextName::MAX_LEN / 2;
+    let (base, extension) = name.split_at(dot.filter(is_extension).unwrap_or(name.len()));
+    let room = CleartextName::MAX_LEN - extension.len();
+    let suffix = cut(suffix.as_bytes(), room / 2);
+    [cut(base, room - suffix.len()), suffix, extension].concat()
+}
+
+/// The beginning of `text`, at most `len` bytes, cut between characters.
+fn cut(text: &[u8], len: usize) -> &[u8] {
+    let goes_on = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = (0..=len.min(text.len())).rev().find(|&at| !goes_on(at)).unwrap_or(0);
+    text.split_at(end).0
 }
 
 impl std::fmt::Debug for CleartextName {

@@ -46,8 +46,8 @@ impl Cryptor {
     ///
     /// # Errors
     ///
-    /// [`NameError::NotAuthentic`] if it is not from this directory, [`NameError::Unsafe`] or [`NameError::TooLong`] if what comes
-    /// out can't be shown: key holders can store anything.
+    /// [`NameError::NotAuthentic`] if it is not from this directory, [`NameError::Unsafe`] or [`NameError::TooLong`] if
+    /// what comes out can't be shown: key holders can store anything.
     pub fn decrypt_name(&self, entry: &str, parent: &DirectoryId) -> Result<CleartextName, NameError> {
         let encoded = entry.strip_suffix(REGULAR).ok_or(NameError::Malformed)?;
         let encrypted = BASE64URL.decode(encoded.as_bytes()).map_err(|_| NameError::Malformed)?;

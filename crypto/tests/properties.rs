@@ -45,7 +45,8 @@ fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-/// Names as people and programs have them: ASCII, composed and decomposed letters, Hangul, emoji, and what is special elsewhere.
+/// Names as people and programs have them: ASCII, composed and decomposed letters, Hangul, emoji, and what is special
+/// elsewhere.
 fn name_text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[^/\0]{1,80}",
@@ -161,7 +162,8 @@ proptest! {
         prop_assert_eq!(name.as_str(), &nfc);
         there_and_back(&vault, &name, &parent);
 
-        // Either form of it is the same entry; one that was stored in another form by a foreign client shows the same name.
+        // Either form of it is the same entry; one that was stored in another form by a foreign client shows the same
+        // name.
         let nfd: String = text.nfd().collect();
         let other_form = CleartextName::parse(nfd.as_bytes()).unwrap();
         prop_assert_eq!(vault.encrypt_name(&other_form, &parent), vault.encrypt_name(&name, &parent));

@@ -1,9 +1,9 @@
-//! Mounting where an automount waits for it: `x-systemd.automount` in fstab(5), autofs(5).
+//! Mounts at a place where an automount waits: `x-systemd.automount` in fstab(5), autofs(5).
 //!
-//! The first program that goes there wakes the automount, which has this program run and keeps everybody else waiting until something is
-//! mounted. Only the processes of the automount's own process group don't wait: systemd runs mount(8), and what that runs, in it. So the place
-//! has to be [taken hold of](Automount::at) by a process that is still in the group that it was started in. With that hold it is mounted on
-//! without being gone to once more.
+//! The first program that accesses the place wakes the automount, which has this program run and keeps all other
+//! programs waiting until something is mounted. Only the processes of the automount's own process group do not wait:
+//! systemd runs mount(8), and its children, in it. So the place has to be [opened](Automount::at) by a process that is
+//! still in the group that it was started in. Through that descriptor it is mounted on without another access by path.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -17,20 +17,22 @@ use rustix::mount::MountFlags;
 pub struct Automount(OwnedFd);
 
 impl Automount {
-    /// Takes hold of `path` if an automount waits there. Wakes none.
+    /// Opens `path` if an automount waits there, without waking it.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         // `O_PATH` alone wakes no automount (open(2)); with `O_DIRECTORY` it would.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
         let number = place.as_raw_fd();
-        // Not `fstatfs`: a FUSE file system would be asked, and may be dead or wait for its server.
+        // `fstatfs` is not used: it would send a request to a FUSE file system, which may be dead or wait for its
+        // server.
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
         is_autofs(&std::fs::read_to_string("/proc/self/mountinfo").ok()?, id).then_some(Self(place))
     }
 
-    /// Mounts a FUSE file system there whose requests come through `device`. `options` are those of the kernel's `fuse`.
+    /// Mounts a FUSE file system there whose requests come through `device`. `options` are those of the kernel's
+    /// `fuse`.
     pub(crate) fn mount(
         &self,
         device: impl AsFd,
@@ -43,14 +45,15 @@ impl Automount {
         let device = device.as_fd().as_raw_fd();
         let mut data = format!("fd={device},rootmode={mode:o},user_id={uid},group_id={gid}");
         options.iter().for_each(|option| data.extend([",", option]));
-        // By the hold: who goes there by name would wait for this very mount.
+        // The descriptor is used: an access by path would wait for this very mount.
         let place = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let data = std::ffi::CString::new(data).map_err(|_| Errno::INVAL)?;
         rustix::mount::mount(source, place, "fuse", flags, data.as_c_str())
     }
 }
 
-/// Whether the mount of that number is an automount's own, by the kernel's list (proc(5): the number comes first, the type behind a lone hyphen).
+/// Returns whether the mount of that number is an automount's own, by the kernel's list (proc(5): the number comes
+/// first, the type behind a lone hyphen).
 fn is_autofs(mounts: &str, id: &str) -> bool {
     let mount = mounts.lines().find(|line| line.split(' ').next() == Some(id));
     let behind = mount.and_then(|line| line.split_once(" - "));

@@ -23,7 +23,7 @@ impl Inode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
 
-/// What kind of node an inode is.
+/// The kind of an inode's node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// A regular file.
@@ -42,12 +42,12 @@ pub enum FileKind {
     BlockDevice,
 }
 
-/// What `stat(2)` shows of a node.
+/// The attributes that `stat(2)` shows of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     /// The node's number.
     pub inode: Inode,
-    /// What it is.
+    /// The kind of node.
     pub kind: FileKind,
     /// Cleartext length in bytes.
     pub size: u64,
@@ -67,24 +67,24 @@ pub struct Attributes {
     pub changed: SystemTime,
 }
 
-/// Attributes, and how long the kernel may believe them.
+/// Attributes, and how long the kernel may cache them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimedAttributes {
     /// The attributes.
     pub attributes: Attributes,
     /// How long they may be cached.
     pub ttl: Duration,
-    /// How long the kernel may believe that the name it asked for, or is told in a listing, stands for that inode. It is zero where
-    /// the name can change without the kernel's knowledge.
+    /// How long the kernel may cache the mapping of a name, looked up or listed, to that inode. It is zero where the
+    /// name can change without the kernel's knowledge.
     pub name_ttl: Duration,
 }
 
-/// The answer to a look-up of a name.
+/// The reply to a lookup of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// The name exists. Raises the inode's look-up count by one (see [`Filesystem::forget`]).
+    /// The name exists. Raises the inode's lookup count by one (see [`Filesystem::forget`]).
     Found(TimedAttributes),
-    /// The name does not exist, and the kernel may remember so for this long.
+    /// The name does not exist, and the kernel may cache that for this long.
     Missing(Duration),
 }
 
@@ -97,27 +97,27 @@ pub struct DirectoryEntry {
     pub attributes: TimedAttributes,
 }
 
-/// The answer to an open.
+/// The reply to an open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// The handle that later requests name.
+    /// The handle that later requests use.
     pub handle: Handle,
-    /// Whether pages that the kernel holds from an earlier open are still right (`FOPEN_KEEP_CACHE`).
+    /// Whether pages that the kernel holds from an earlier open are still valid (`FOPEN_KEEP_CACHE`).
     pub keep_cache: bool,
 }
 
 /// How a program opened a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFlags {
-    /// Reads are allowed.
+    /// Whether reads are allowed.
     pub read: bool,
-    /// Writes are allowed.
+    /// Whether writes are allowed.
     pub write: bool,
-    /// Every write goes to the end (`O_APPEND`), at first.
+    /// Whether every write goes to the end (`O_APPEND`), at first.
     pub append: bool,
-    /// The content is dropped first (`O_TRUNC`).
+    /// Whether the content is dropped first (`O_TRUNC`).
     pub truncate: bool,
-    /// The file must not exist yet (`O_EXCL`).
+    /// Whether the file must not exist yet (`O_EXCL`).
     pub exclusive: bool,
 }
 
@@ -147,7 +147,7 @@ pub struct SetAttributes {
     pub modified: Option<SetTime>,
 }
 
-/// Who asks, and on whose behalf new nodes are made.
+/// The process that sent a request, and the owner of new nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// User.
@@ -158,7 +158,7 @@ pub struct Caller {
     pub pid: u32,
 }
 
-/// What `renameat2(2)` was asked to do with an existing target.
+/// What `renameat2(2)` is to do with an existing target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenameMode {
     /// Replace it.
@@ -169,7 +169,7 @@ pub enum RenameMode {
     Exchange,
 }
 
-/// What `statfs(2)` shows. Blocks are of `block_size` bytes.
+/// The figures that `statfs(2)` shows. Blocks are of `block_size` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilesystemStatistics {
     /// Unit of the block counts, bytes.
@@ -192,14 +192,26 @@ pub struct FilesystemStatistics {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
-/// What a mount shows. Implementations answer in terms of inodes and handles that they hand out themselves.
+/// Why a request failed.
+pub trait RequestError: Send {
+    /// Returns the error for the program.
+    fn errno(&self) -> Errno;
+    /// Returns whether something is wrong here or on the server, rather than that the program's request has an ordinary
+    /// negative result.
+    fn is_failure(&self) -> bool;
+    /// Returns the error and its causes, for the log. Without `names`, it contains no name and nothing from a server:
+    /// only the kinds of the errors.
+    fn for_log(&self, names: bool) -> String;
+}
+
+/// The content of a mount. Implementations use inodes and handles that they assign themselves.
 pub trait Filesystem: Send + Sync + 'static {
     /// The implementation's error; how it maps to [`Errno`] is its own, single table.
-    type Error: Into<Errno> + Send;
+    type Error: RequestError;
 
     /// Finds `name` in the directory `parent`.
     fn lookup(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<Entry, Self::Error>> + Send;
-    /// The kernel drops `count` look-ups of `inode`; at zero it does not name the inode any more.
+    /// Drops `count` lookups of `inode`; at zero the kernel does not use the inode any more.
     fn forget(&self, inode: Inode, count: u64);
     /// Reads attributes.
     fn getattr(
@@ -207,7 +219,7 @@ pub trait Filesystem: Send + Sync + 'static {
         inode: Inode,
         handle: Option<Handle>,
     ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
-    /// Changes attributes, and answers with the new ones.
+    /// Changes attributes, and returns the new ones.
     fn setattr(
         &self,
         inode: Inode,
@@ -217,7 +229,7 @@ pub trait Filesystem: Send + Sync + 'static {
     ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
     /// Reads a symbolic link's target.
     fn readlink(&self, inode: Inode) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
-    /// Makes a directory. `mode` has the caller's umask applied.
+    /// Creates a directory. `mode` has the caller's umask applied.
     fn mkdir(
         &self,
         parent: Inode,
@@ -229,7 +241,7 @@ pub trait Filesystem: Send + Sync + 'static {
     fn unlink(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Removes an empty directory.
     fn rmdir(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<(), Self::Error>> + Send;
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     fn symlink(
         &self,
         parent: Inode,
@@ -237,14 +249,14 @@ pub trait Filesystem: Send + Sync + 'static {
         target: &OsStr,
         caller: Caller,
     ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
-    /// Makes a hard link.
+    /// Creates a hard link.
     fn link(
         &self,
         inode: Inode,
         new_parent: Inode,
         new_name: &OsStr,
     ) -> impl Future<Output = Result<TimedAttributes, Self::Error>> + Send;
-    /// Renames.
+    /// Renames a node.
     fn rename(
         &self,
         parent: Inode,
@@ -253,13 +265,13 @@ pub trait Filesystem: Send + Sync + 'static {
         new_name: &OsStr,
         mode: RenameMode,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
-    /// Opens a file. `flags.truncate` and `flags.exclusive` are the kernel's business here and always false.
+    /// Opens a file. The kernel handles `flags.truncate` and `flags.exclusive`: both are always false here.
     fn open(
         &self,
         inode: Inode,
         flags: OpenFlags,
     ) -> impl Future<Output = Result<Opened, Self::Error>> + Send;
-    /// Makes a file and opens it, in one step. `mode` has the caller's umask applied.
+    /// Creates a file and opens it, in one step. `mode` has the caller's umask applied.
     fn create(
         &self,
         parent: Inode,
@@ -276,7 +288,8 @@ pub trait Filesystem: Send + Sync + 'static {
         offset: u64,
         length: u32,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
-    /// Writes all of `data` at `offset`, or at the end if it `appends`: a program can turn `O_APPEND` on and off while it has a file open.
+    /// Writes all of `data` at `offset`, or at the end if it `appends`: a program can turn `O_APPEND` on and off while
+    /// it has a file open.
     fn write(
         &self,
         inode: Inode,
@@ -285,7 +298,7 @@ pub trait Filesystem: Send + Sync + 'static {
         data: Bytes,
         appends: bool,
     ) -> impl Future<Output = Result<u32, Self::Error>> + Send;
-    /// One file descriptor of this handle was closed; the last chance to report an error to the program.
+    /// Handles that one file descriptor of this handle was closed; the last chance to report an error to the program.
     fn flush(&self, inode: Inode, handle: Handle) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Makes the content durable on the server's disk.
     fn fsync(
@@ -303,14 +316,13 @@ pub trait Filesystem: Send + Sync + 'static {
         length: u64,
         mode: i32,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
-    /// The last descriptor of this handle is gone.
+    /// Releases the handle after its last descriptor is gone.
     fn release(&self, inode: Inode, handle: Handle) -> impl Future<Output = ()> + Send;
     /// Opens a directory for reading.
     fn opendir(&self, inode: Inode) -> impl Future<Output = Result<Handle, Self::Error>> + Send;
-    /// Names from position `offset` on, as many as the implementation has at hand (`.` and `..` are added by this
-    /// crate). An empty answer is the end. With `plus`, raises the look-up count of each entry that
-    /// the crate reports back through [`Filesystem::forget`] arithmetic (see `skin`): entries that did not fit
-    /// into the kernel's buffer are forgotten again at once.
+    /// Returns names from position `offset` on, as many as the implementation has at hand (`.` and `..` are added by
+    /// this crate). An empty list is the end. With `plus`, raises the lookup count of each entry; entries that did not
+    /// fit into the kernel's buffer are forgotten again at once, through [`Filesystem::forget`] (see `skin`).
     fn readdir(
         &self,
         inode: Inode,
@@ -322,19 +334,19 @@ pub trait Filesystem: Send + Sync + 'static {
     fn fsyncdir(&self, inode: Inode, handle: Handle) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Closes a directory.
     fn releasedir(&self, inode: Inode, handle: Handle) -> impl Future<Output = ()> + Send;
-    /// Capacity and use.
+    /// Returns capacity and use.
     fn statfs(&self, inode: Inode) -> impl Future<Output = Result<FilesystemStatistics, Self::Error>> + Send;
 }
 
-/// Tells the kernel to drop what it holds. Implemented by this crate over the mount; a drive calls it when
-/// content or names changed on the server, or a vault was locked or unlocked.
+/// Tells the kernel to drop cached data. Implemented by this crate over the mount; a drive calls it when content or
+/// names changed on the server, or a vault was locked or unlocked.
 pub trait Invalidate: Send + Sync + 'static {
-    /// Drops the attributes of `inode`, before this returns: what is opened next is read as far as it goes now.
+    /// Drops the attributes of `inode` before this returns: a file opened next is read up to its current length.
     fn attributes(&self, inode: Inode);
     /// Drops attributes and all pages of `inode`, soon.
     fn inode(&self, inode: Inode);
     /// Drops `name` in `parent`, soon, whether it was known to exist or not.
     fn entry(&self, parent: Inode, name: &OsStr);
-    /// Ends when the kernel has dropped all that it was told to drop before.
+    /// Ends when the kernel has dropped everything requested before.
     fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

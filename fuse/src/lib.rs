@@ -1,13 +1,16 @@
 //! The kernel's side of Scaup: FUSE requests in, a [`Filesystem`] out.
 //!
-//! `filesystem` is the interface and its types, `skin` turns the kernel's requests into calls of it and its answers into
-//! replies, `mount` mounts and unmounts, `automount` where an automount waits for it. Nothing else of Scaup sees a type of the FUSE library.
+//! `filesystem` is the interface and its types, `skin` turns the kernel's requests into calls of it and its results
+//! into replies, `asked` logs one request, `requests` counts them and lists those under way, `mount` mounts and
+//! unmounts, `automount` mounts where an automount waits. Nothing else of Scaup sees a type of the FUSE library.
 
+mod asked;
 mod automount;
 pub mod filesystem;
 mod mount;
+pub mod requests;
 mod skin;
 
 pub use automount::Automount;
 pub use filesystem::Filesystem;
-pub use mount::{Mount, MountEnd, MountError, MountOptions, UnmountError, clear_stale, mount};
+pub use mount::{Mount, MountEnd, MountError, MountOptions, UnmountError, clear_stale, is_mounted, mount};

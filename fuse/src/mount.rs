@@ -14,29 +14,33 @@ use tokio::sync::{oneshot, watch};
 
 use crate::automount::Automount;
 use crate::filesystem::{Filesystem, Inode, Invalidate};
+use crate::requests::Requests;
 use crate::skin::Skin;
 
-/// How to mount.
+/// The options of a mount.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
-    /// What `mount(8)` shows as the source.
+    /// The source that `mount(8)` shows.
     pub fsname: String,
-    /// What `mount(8)` shows behind `fuse.`. Some file managers know `sshfs` as remote, and then make no thumbnails.
+    /// The type that `mount(8)` shows behind `fuse.`. Some file managers know `sshfs` as remote, and then make no
+    /// thumbnails.
     pub subtype: String,
-    /// No writing at all.
+    /// Whether the mount is read-only.
     pub read_only: bool,
-    /// Users other than the one who mounts may look in (needs `user_allow_other` in `/etc/fuse.conf`, or root).
+    /// Whether users other than the one who mounts have access (needs `user_allow_other` in `/etc/fuse.conf`, or root).
     pub allow_other: bool,
-    /// The kernel checks permissions by the modes shown.
+    /// Whether the kernel checks permissions by the modes shown.
     pub default_permissions: bool,
-    /// Programs on the mount may be run.
+    /// Whether programs on the mount may be run.
     pub exec: bool,
-    /// Bytes that one write request may carry. One such request is in memory for each file that programs write to at that moment, and others for
-    /// mapped files, up to what the kernel has under way in the background.
+    /// Bytes that one write request may carry. One such request is in memory for each file that programs write to at
+    /// that moment, and others for mapped files, up to what the kernel has under way in the background.
     pub max_write: u32,
+    /// Whether the log may hold clear names.
+    pub log_names: bool,
 }
 
-/// Why mounting failed, and the way out.
+/// Why mounting failed, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// There is no FUSE device.
@@ -52,7 +56,7 @@ pub enum MountError {
     MountPoint {
         /// The mount point.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
     /// The system refused.
@@ -60,9 +64,9 @@ pub enum MountError {
     Refused {
         /// The mount point.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
-        /// What to try.
+        /// A remedy to try.
         hint: &'static str,
     },
 }
@@ -70,7 +74,7 @@ pub enum MountError {
 /// Why unmounting failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UnmountError {
-    /// Some process has something open in it.
+    /// A process has something open in it.
     #[error("{} is in use", .0.display())]
     Busy(PathBuf),
     /// The system refused.
@@ -78,12 +82,12 @@ pub enum UnmountError {
     Failed {
         /// The mount point.
         path: PathBuf,
-        /// What the system said.
+        /// The system's message.
         reason: String,
     },
 }
 
-/// The end of a mount, by whatever way it comes.
+/// The end of a mount, whatever its cause.
 #[derive(Debug, Clone)]
 pub struct MountEnd(watch::Receiver<bool>);
 
@@ -100,11 +104,13 @@ pub struct Mount {
     session: Option<BackgroundSession>,
     /// Whether it is gone: the kernel says so, or it was detached.
     end: watch::Sender<bool>,
-    /// An automount waits below it: who goes there once this is gone wakes that.
+    /// Whether it is mounted on an automount: an access by path after this is gone wakes the automount.
     is_on_automount: bool,
+    requests: Arc<Requests>,
 }
 
-/// Mounts `filesystem` at `path`, which must be an empty directory, or the place of an `automount`. Requests are answered on `runtime`.
+/// Mounts `filesystem` at `path`, which must be an empty directory, or the place of an `automount`. Requests are served
+/// on `runtime`.
 ///
 /// # Errors
 ///
@@ -126,7 +132,8 @@ pub fn mount<F: Filesystem>(
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.mount_options = vec![
         MountOption::FSName(source(&options.fsname, rustix::process::geteuid().is_root())),
-        // The library has an option of its own for it, which a mount without `fusermount3`, that of root, does not get.
+        // The library has its own option for it, which has no effect on a mount by root, which does without
+        // `fusermount3`.
         MountOption::CUSTOM(format!("subtype={}", options.subtype)),
         MountOption::NoDev,
         MountOption::NoSuid,
@@ -137,16 +144,18 @@ pub fn mount<F: Filesystem>(
         config.mount_options.push(MountOption::DefaultPermissions);
     }
     let end = watch::Sender::new(false);
-    let skin = Skin::new(filesystem, runtime, options.max_write, end.clone());
+    let requests = Arc::<Requests>::default();
+    let skin = Skin::new(filesystem, runtime, options, Arc::clone(&requests), end.clone());
     let session = match automount {
         None => fuser::spawn_mount(skin, path, &config),
         Some(automount) => mount_on(automount, skin, options, config),
     };
     let session = session.map_err(|source| refused(path, source))?;
-    Ok(Mount { path: path.to_owned(), session: Some(session), end, is_on_automount: automount.is_some() })
+    let is_on_automount = automount.is_some();
+    Ok(Mount { path: path.to_owned(), session: Some(session), end, is_on_automount, requests })
 }
 
-/// Mounts at the place of an automount. The library and `fusermount3` would go there by its name, and wait for themselves.
+/// Mounts at the place of an automount. The library and `fusermount3` would access it by path, and wait for themselves.
 fn mount_on<F: Filesystem>(
     automount: &Automount,
     skin: Skin<F>,
@@ -165,9 +174,9 @@ fn mount_on<F: Filesystem>(
     Session::from_fd(skin, device.into(), acl, config)?.spawn()
 }
 
-/// What is mounted, as the way to mount takes it. `fusermount3`, by which everybody but root mounts, takes it as one of
-/// its options: a comma would begin the next one there, and a backslash makes either an ordinary character (libfuse:
-/// util/fusermount.c, `do_mount`). mount(2) has it apart.
+/// Returns the source, escaped as the way to mount needs it. `fusermount3`, by which every user but root mounts, takes
+/// it as one of its options: a comma would begin the next one there, and a backslash makes either an ordinary character
+/// (libfuse: util/fusermount.c, `do_mount`). mount(2) takes it separately.
 fn source(fsname: &str, is_root: bool) -> String {
     if is_root { fsname.to_owned() } else { fsname.replace('\\', "\\\\").replace(',', "\\,") }
 }
@@ -190,7 +199,7 @@ fn refused(path: &Path, source: io::Error) -> MountError {
 fn check_mount_point(path: &Path) -> Result<(), MountError> {
     let wrong = |reason: String| MountError::MountPoint { path: path.to_owned(), reason };
     clear_stale(path).map_err(|error| wrong(error.to_string()))?;
-    if is_fuse_mount(path) {
+    if is_mounted(path) {
         return Err(wrong("something is mounted there already".to_owned()));
     }
     let mut entries = std::fs::read_dir(path).map_err(|error| wrong(error.to_string()))?;
@@ -200,17 +209,22 @@ fn check_mount_point(path: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Whether a FUSE file system is mounted at `path`, by the kernel's own list (proc(5): the mount point is the fifth field, the type
-/// follows a lone hyphen). What systemd or an administrator mounted there may be mounted over.
-fn is_fuse_mount(path: &Path) -> bool {
+/// Returns whether a FUSE file system is mounted at `path`, by the kernel's own list (proc(5): the mount point is the
+/// fifth field, the type follows a lone hyphen). Another mount, of systemd or an administrator, may be mounted over.
+#[must_use]
+pub fn is_mounted(path: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // The list has no links. The mount itself is not asked: it may be dead.
+    let around = path.parent().and_then(|around| std::fs::canonicalize(around).ok());
+    let path =
+        around.zip(path.file_name()).map_or_else(|| path.to_owned(), |(around, name)| around.join(name));
     let escaped = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
     mounts.lines().filter(|line| line.split(' ').nth(4) == Some(escaped.as_str())).any(|line| {
         line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("fuse ") || rest.starts_with("fuse."))
     })
 }
 
-/// Clears a mount whose process is dead: every access to it says `ENOTCONN`. Answers whether there was one.
+/// Clears a mount whose process is dead: every access to it fails with `ENOTCONN`. Returns whether there was one.
 ///
 /// # Errors
 ///
@@ -219,7 +233,8 @@ pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
     if Automount::at(path).is_some() {
         return Ok(false);
     }
-    // Opening always asks the process behind the mount; attributes may come from the kernel's memory for a while.
+    // Opening always sends a request to the process behind the mount; attributes may come from the kernel's cache for a
+    // while.
     match std::fs::read_dir(path) {
         Err(error) if error.raw_os_error() == Some(System::NOTCONN.raw_os_error()) => {
             detach(path, true).map(|()| true)
@@ -229,20 +244,26 @@ pub fn clear_stale(path: &Path) -> Result<bool, UnmountError> {
 }
 
 impl Mount {
-    /// Where to tell the kernel what to drop.
+    /// Returns the interface that tells the kernel what to drop.
     #[must_use]
     pub fn invalidator(&self) -> Option<Arc<dyn Invalidate>> {
         let notifier = self.session.as_ref()?.notifier();
         Some(Arc::new(Invalidator::start(notifier)))
     }
 
-    /// The mount's end, to be waited for.
+    /// Returns the kernel's requests so far, and those under way.
+    #[must_use]
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
+    }
+
+    /// Returns the mount's end, to be waited for.
     #[must_use]
     pub fn ended(&self) -> MountEnd {
         MountEnd(self.end.subscribe())
     }
 
-    /// Unmounts. With `lazy` it disappears at once even while in use, and ends when the last user closes it.
+    /// Unmounts. With `lazy` the mount disappears at once even while in use, and ends when the last user closes it.
     ///
     /// # Errors
     ///
@@ -271,7 +292,7 @@ impl Drop for Mount {
         if let Err(error) = left {
             tracing::warn!(%error, "left a mount behind");
         }
-        // The library would unmount what is gone already, or something that was mounted there since.
+        // The library would unmount a mount that is gone already, or another one made there since.
         if let Some(session) = self.session.take() {
             std::mem::forget(session);
         }
@@ -307,17 +328,17 @@ enum Order {
     Settled(oneshot::Sender<()>),
 }
 
-/// Passes orders to the kernel from a thread of its own: the kernel may make such an order wait for a request that is being
-/// answered, so whoever answers must not wait for the order.
+/// Passes orders to the kernel from a thread of its own: the kernel may make such an order wait for a request that is
+/// being served, so the task that serves it must not wait for the order.
 struct Invalidator {
     notifier: Notifier,
     orders: mpsc::Sender<Order>,
 }
 
-/// Logs what the kernel said to an order.
+/// Logs the kernel's result of an order.
 fn note(done: io::Result<()>) {
     match done {
-        // The kernel does not know it: nothing to drop.
+        // The kernel does not know the inode or name: there is nothing to drop.
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::debug!(%error, "the kernel did not drop what it holds");
         }

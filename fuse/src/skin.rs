@@ -1,6 +1,6 @@
-//! From the kernel's requests to calls of a [`Filesystem`], and from its answers to replies.
+//! Turns the kernel's requests into calls of a [`Filesystem`], and its results into replies.
 //!
-//! The kernel's thread only takes a request apart and hands it over; the answer comes from a task.
+//! The kernel's thread only decodes a request and hands it over; the reply comes from a task.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,61 +18,80 @@ use fuser::{
 use rustix::io::Errno as System;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
+use crate::asked::{About, Asked};
 use crate::filesystem::{
-    Attributes, Caller, DirectoryEntry, Entry, Errno, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
+    Attributes, Caller, DirectoryEntry, Entry, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
     RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
+use crate::mount::MountOptions;
+use crate::requests::{Operation, Requests};
 
-/// Requests that the kernel may have under way without a process waiting: read-ahead above all, and pages of files that are mapped.
+/// Requests that the kernel may have under way without a process waiting: read-ahead above all, and pages of mapped
+/// files.
 ///
-/// It bounds the writes that wait as well, and with them the memory for their bytes: beside these requests the kernel sends one write at a time
-/// for each file, since it holds the file's lock until that is answered. The thread that takes requests apart must not bound them by waiting: it
-/// would keep everything else from being answered.
+/// It also bounds the writes that wait, and with them the memory for their bytes: beside these requests the kernel
+/// sends one write at a time for each file, since it holds the file's lock until the reply. The thread that decodes
+/// requests must not bound them by waiting: it would delay the replies to all other requests.
 const MAX_BACKGROUND: u16 = 128;
 
 /// `.` and `..` come before the file system's own names.
 const DOTS: u64 = 2;
 
-/// A [`Filesystem`] as the FUSE library wants it.
+/// Adapts a [`Filesystem`] to the FUSE library.
 pub(crate) struct Skin<F> {
     filesystem: Arc<F>,
     runtime: Runtime,
+    requests: Arc<Requests>,
     max_write: u32,
+    log_names: bool,
     end: watch::Sender<bool>,
 }
 
 impl<F: Filesystem> Skin<F> {
-    /// `end` becomes true when the kernel ends the session, by whatever way that comes.
+    /// Creates the adapter; `end` becomes true when the kernel ends the session, whatever the cause.
     pub(crate) fn new(
         filesystem: Arc<F>,
         runtime: Runtime,
-        max_write: u32,
+        options: &MountOptions,
+        requests: Arc<Requests>,
         end: watch::Sender<bool>,
     ) -> Self {
-        Self { filesystem, runtime, max_write, end }
+        let MountOptions { max_write, log_names, .. } = *options;
+        Self { filesystem, runtime, requests, max_write, log_names, end }
+    }
+
+    /// Begins a request.
+    fn asked(&self, operation: Operation, ino: INodeNo, fh: Option<FileHandle>) -> Asked {
+        let about = About { operation, inode: inode(ino), handle: fh.map(handle) };
+        Asked::begin(&self.requests, about, self.log_names)
     }
 
     /// Runs one request as a task of its own.
-    fn answer<A: Future<Output = ()> + Send + 'static>(&self, request: impl FnOnce(Arc<F>) -> A) {
-        self.runtime.spawn(request(Arc::clone(&self.filesystem)));
+    fn answer<A: Future<Output = ()> + Send + 'static>(
+        &self,
+        asked: Asked,
+        request: impl FnOnce(Arc<F>, Asked) -> A,
+    ) {
+        let span = asked.span.clone();
+        self.runtime.spawn(request(Arc::clone(&self.filesystem), asked).instrument(span));
     }
 }
 
-/// Calls a method of the file system and hands its result on.
+/// Calls a method of the file system and turns its result into the reply.
 macro_rules! answer {
-    ($self:ident, $reply:ident, |$filesystem:ident| $call:expr, |$value:pat_param| $done:expr) => {
-        $self.answer(move |$filesystem| async move {
+    ($self:ident, $reply:ident, $asked:expr, |$filesystem:ident| $call:expr, |$value:pat_param| $done:expr) => {
+        $self.answer($asked, move |$filesystem, asked| async move {
             match $call.await {
-                Ok($value) => $done,
-                Err(error) => $reply.error(errno(error)),
+                Ok($value) => {
+                    asked.done();
+                    $done
+                }
+                Err(error) => $reply.error(asked.failed(&error)),
             }
         })
     };
-}
-
-fn errno(error: impl Into<Errno>) -> fuser::Errno {
-    fuser::Errno::from_i32(error.into().0)
 }
 
 fn system(error: System) -> fuser::Errno {
@@ -91,7 +110,7 @@ fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
 }
 
-/// Permission bits of a mode; the kernel has applied the umask.
+/// Returns the permission bits of a mode; the kernel has applied the umask.
 fn permissions(mode: u32) -> u16 {
     u16::try_from(mode & 0o7777).unwrap_or(0)
 }
@@ -161,7 +180,8 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
     }
 
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Not FUSE_CACHE_SYMLINKS: the kernel would keep a target for as long as it keeps the link, whatever becomes of it meanwhile.
+        // FUSE_CACHE_SYMLINKS is left out: the kernel would keep a target for as long as it keeps the link, even if it
+        // changes meanwhile.
         let wanted = [
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -173,7 +193,7 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
                 tracing::debug!(?capability, "the kernel does not have it");
             }
         }
-        // Where the kernel allows less, it says how much.
+        // If the kernel allows less, it returns the limit.
         if let Err(allowed) = config.set_max_write(self.max_write) {
             let _ = config.set_max_write(allowed);
         }
@@ -185,12 +205,21 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let asked = self.asked(Operation::Lookup, parent, None).naming(name);
         let (parent, name) = (inode(parent), name.to_owned());
-        answer!(self, reply, |fs| fs.lookup(parent, &name), |found| match found {
-            Entry::Found(timed) => entry(reply, &timed),
-            // A negative entry that the kernel may keep is one of inode 0.
-            Entry::Missing(ttl) if ttl.is_zero() => reply.error(system(System::NOENT)),
-            Entry::Missing(ttl) => reply.entry(&ttl, &missing(), Generation(0)),
+        self.answer(asked, move |fs, asked| async move {
+            match fs.lookup(parent, &name).await {
+                Ok(Entry::Found(timed)) => {
+                    asked.done();
+                    entry(reply, &timed);
+                }
+                Ok(Entry::Missing(ttl)) => match asked.refused(System::NOENT) {
+                    errno if ttl.is_zero() => reply.error(errno),
+                    // A negative entry that the kernel may cache has inode 0.
+                    _ => reply.entry(&ttl, &missing(), Generation(0)),
+                },
+                Err(error) => reply.error(asked.failed(&error)),
+            }
         });
     }
 
@@ -199,7 +228,8 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer!(self, reply, |fs| fs.getattr(inode(ino), fh.map(handle)), |timed| {
+        let asked = self.asked(Operation::Getattr, ino, fh);
+        answer!(self, reply, asked, |fs| fs.getattr(inode(ino), fh.map(handle)), |timed| {
             reply.attr(&timed.ttl, &attr(&timed.attributes));
         });
     }
@@ -231,13 +261,15 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
             modified: modified.map(set_time),
         };
         let caller = caller(request);
-        answer!(self, reply, |fs| fs.setattr(inode(ino), fh.map(handle), set, caller), |timed| {
+        let asked = self.asked(Operation::Setattr, ino, fh);
+        answer!(self, reply, asked, |fs| fs.setattr(inode(ino), fh.map(handle), set, caller), |timed| {
             reply.attr(&timed.ttl, &attr(&timed.attributes));
         });
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        answer!(self, reply, |fs| fs.readlink(inode(ino)), |target| reply.data(&target));
+        let asked = self.asked(Operation::Readlink, ino, None);
+        answer!(self, reply, asked, |fs| fs.readlink(inode(ino)), |target| reply.data(&target));
     }
 
     fn mknod(
@@ -250,27 +282,28 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        // Only regular files: devices, pipes and sockets can't be made over SFTP.
+        // Only regular files are supported: devices, pipes and sockets can't be created over SFTP.
+        let asked = self.asked(Operation::Mknod, parent, None).naming(name);
         let kind = rustix::fs::FileType::from_raw_mode(mode);
         if !matches!(kind, rustix::fs::FileType::RegularFile | rustix::fs::FileType::Unknown) {
-            return reply.error(system(System::PERM));
+            return reply.error(asked.refused(System::PERM));
         }
         let (parent, name, caller) = (inode(parent), name.to_owned(), caller(request));
         let flags = OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: true };
-        self.answer(move |fs| async move {
-            match fs.create(parent, &name, permissions(mode), flags, caller).await {
-                Ok((timed, opened)) => {
-                    let flushed = fs.flush(timed.attributes.inode, opened.handle).await;
-                    fs.release(timed.attributes.inode, opened.handle).await;
-                    match flushed {
-                        Ok(()) => entry(reply, &timed),
-                        Err(error) => {
-                            fs.forget(timed.attributes.inode, 1);
-                            reply.error(errno(error));
-                        }
-                    }
+        self.answer(asked, move |fs, asked| async move {
+            let made = async {
+                let (timed, opened) = fs.create(parent, &name, permissions(mode), flags, caller).await?;
+                let inode = timed.attributes.inode;
+                let flushed = fs.flush(inode, opened.handle).await;
+                fs.release(inode, opened.handle).await;
+                flushed.inspect_err(|_| fs.forget(inode, 1)).map(|()| timed)
+            };
+            match made.await {
+                Ok(timed) => {
+                    asked.done();
+                    entry(reply, &timed);
                 }
-                Err(error) => reply.error(errno(error)),
+                Err(error) => reply.error(asked.failed(&error)),
             }
         });
     }
@@ -284,25 +317,35 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _umask: u32,
         reply: ReplyEntry,
     ) {
+        let asked = self.asked(Operation::Mkdir, parent, None).naming(name);
         let (name, caller) = (name.to_owned(), caller(request));
-        answer!(self, reply, |fs| fs.mkdir(inode(parent), &name, permissions(mode), caller), |timed| {
-            entry(reply, &timed);
-        });
+        answer!(
+            self,
+            reply,
+            asked,
+            |fs| fs.mkdir(inode(parent), &name, permissions(mode), caller),
+            |timed| {
+                entry(reply, &timed);
+            }
+        );
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let asked = self.asked(Operation::Unlink, parent, None).naming(name);
         let name = name.to_owned();
-        answer!(self, reply, |fs| fs.unlink(inode(parent), &name), |()| reply.ok());
+        answer!(self, reply, asked, |fs| fs.unlink(inode(parent), &name), |()| reply.ok());
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let asked = self.asked(Operation::Rmdir, parent, None).naming(name);
         let name = name.to_owned();
-        answer!(self, reply, |fs| fs.rmdir(inode(parent), &name), |()| reply.ok());
+        answer!(self, reply, asked, |fs| fs.rmdir(inode(parent), &name), |()| reply.ok());
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let asked = self.asked(Operation::Symlink, parent, None).naming(name);
         let (name, target, caller) = (name.to_owned(), target.as_os_str().to_owned(), caller(request));
-        answer!(self, reply, |fs| fs.symlink(inode(parent), &name, &target, caller), |timed| {
+        answer!(self, reply, asked, |fs| fs.symlink(inode(parent), &name, &target, caller), |timed| {
             entry(reply, &timed);
         });
     }
@@ -317,6 +360,7 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let asked = self.asked(Operation::Rename, parent, None).naming(name).to(inode(new_parent), new_name);
         let mode = if flags.is_empty() {
             RenameMode::Replace
         } else if flags == RenameFlags::RENAME_NOREPLACE {
@@ -324,11 +368,12 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         } else if flags == RenameFlags::RENAME_EXCHANGE {
             RenameMode::Exchange
         } else {
-            return reply.error(system(System::INVAL));
+            return reply.error(asked.refused(System::INVAL));
         };
         let (parent, name, new_parent) = (inode(parent), name.to_owned(), inode(new_parent));
         let new_name = new_name.to_owned();
-        answer!(self, reply, |fs| fs.rename(parent, &name, new_parent, &new_name, mode), |()| reply.ok());
+        answer!(self, reply, asked, |fs| fs.rename(parent, &name, new_parent, &new_name, mode), |()| reply
+            .ok());
     }
 
     fn link(
@@ -339,14 +384,16 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
+        let asked = self.asked(Operation::Link, ino, None).to(inode(new_parent), new_name);
         let new_name = new_name.to_owned();
-        answer!(self, reply, |fs| fs.link(inode(ino), inode(new_parent), &new_name), |timed| {
+        answer!(self, reply, asked, |fs| fs.link(inode(ino), inode(new_parent), &new_name), |timed| {
             entry(reply, &timed);
         });
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
-        answer!(self, reply, |fs| fs.open(inode(ino), open_flags(flags)), |opened| {
+        let asked = self.asked(Operation::Open, ino, None);
+        answer!(self, reply, asked, |fs| fs.open(inode(ino), open_flags(flags)), |opened| {
             reply.opened(FileHandle(opened.handle.0), opened_flags(&opened));
         });
     }
@@ -361,16 +408,20 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let asked = self.asked(Operation::Create, parent, None).naming(name);
         let (parent, name, caller) = (inode(parent), name.to_owned(), caller(request));
         let flags = open_flags(fuser::OpenFlags(flags));
-        answer!(self, reply, |fs| fs.create(parent, &name, permissions(mode), flags, caller), |(
-            timed,
-            opened,
-        )| {
-            let handle = FileHandle(opened.handle.0);
-            let ttl = timed.ttl.min(timed.name_ttl);
-            reply.created(&ttl, &attr(&timed.attributes), Generation(0), handle, opened_flags(&opened));
-        });
+        answer!(
+            self,
+            reply,
+            asked,
+            |fs| fs.create(parent, &name, permissions(mode), flags, caller),
+            |(timed, opened)| {
+                let handle = FileHandle(opened.handle.0);
+                let ttl = timed.ttl.min(timed.name_ttl);
+                reply.created(&ttl, &attr(&timed.attributes), Generation(0), handle, opened_flags(&opened));
+            }
+        );
     }
 
     fn read(
@@ -384,7 +435,9 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        answer!(self, reply, |fs| fs.read(inode(ino), handle(fh), offset, size), |data| reply.data(&data));
+        let asked = self.asked(Operation::Read, ino, Some(fh));
+        answer!(self, reply, asked, |fs| fs.read(inode(ino), handle(fh), offset, size), |data| reply
+            .data(&data));
     }
 
     fn write(
@@ -400,15 +453,17 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         reply: ReplyWrite,
     ) {
         let data = Bytes::copy_from_slice(data);
-        // A page of a shared mapping has its place, whatever the handle.
+        // A page of a shared mapping has its offset, whatever the handle.
         let appends = open_flags(flags).append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        answer!(self, reply, |fs| fs.write(inode(ino), handle(fh), offset, data, appends), |count| {
+        let asked = self.asked(Operation::Write, ino, Some(fh));
+        answer!(self, reply, asked, |fs| fs.write(inode(ino), handle(fh), offset, data, appends), |count| {
             reply.written(count);
         });
     }
 
     fn flush(&self, _request: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        answer!(self, reply, |fs| fs.flush(inode(ino), handle(fh)), |()| reply.ok());
+        let asked = self.asked(Operation::Flush, ino, Some(fh));
+        answer!(self, reply, asked, |fs| fs.flush(inode(ino), handle(fh)), |()| reply.ok());
     }
 
     fn release(
@@ -421,14 +476,17 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer(move |fs| async move {
+        let asked = self.asked(Operation::Release, ino, Some(fh));
+        self.answer(asked, move |fs, asked| async move {
             fs.release(inode(ino), handle(fh)).await;
+            asked.done();
             reply.ok();
         });
     }
 
     fn fsync(&self, _request: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        answer!(self, reply, |fs| fs.fsync(inode(ino), handle(fh), data_only), |()| reply.ok());
+        let asked = self.asked(Operation::Fsync, ino, Some(fh));
+        answer!(self, reply, asked, |fs| fs.fsync(inode(ino), handle(fh), data_only), |()| reply.ok());
     }
 
     fn fallocate(
@@ -441,12 +499,15 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        answer!(self, reply, |fs| fs.fallocate(inode(ino), handle(fh), offset, length, mode), |()| reply
-            .ok());
+        let asked = self.asked(Operation::Fallocate, ino, Some(fh));
+        answer!(self, reply, asked, |fs| fs.fallocate(inode(ino), handle(fh), offset, length, mode), |()| {
+            reply.ok()
+        });
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: fuser::OpenFlags, reply: ReplyOpen) {
-        answer!(self, reply, |fs| fs.opendir(inode(ino)), |handle| {
+        let asked = self.asked(Operation::Opendir, ino, None);
+        answer!(self, reply, asked, |fs| fs.opendir(inode(ino)), |handle| {
             reply.opened(FileHandle(handle.0), FopenFlags::empty());
         });
     }
@@ -459,30 +520,34 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.answer(move |fs| async move {
-            for (name, position) in dots(offset) {
-                if reply.add(ino, position, fuser::FileType::Directory, name) {
-                    return reply.ok();
-                }
-            }
-            let mut at = offset.saturating_sub(DOTS);
-            loop {
-                let entries = match fs.readdir(inode(ino), handle(fh), at, false).await {
-                    Ok(entries) => entries,
-                    Err(error) => return reply.error(errno(error)),
-                };
-                if entries.is_empty() {
-                    return reply.ok();
-                }
-                for DirectoryEntry { name, attributes: TimedAttributes { attributes, .. } } in entries {
-                    at += 1;
-                    let number = INodeNo(attributes.inode.0);
-                    if reply.add(number, at + DOTS, file_type(attributes.kind), name) {
-                        return reply.ok();
+        let asked = self.asked(Operation::Readdir, ino, Some(fh));
+        answer!(
+            self,
+            reply,
+            asked,
+            |fs| async {
+                for (name, position) in dots(offset) {
+                    if reply.add(ino, position, fuser::FileType::Directory, name) {
+                        return Ok::<(), F::Error>(());
                     }
                 }
-            }
-        });
+                let mut at = offset.saturating_sub(DOTS);
+                loop {
+                    let entries = fs.readdir(inode(ino), handle(fh), at, false).await?;
+                    if entries.is_empty() {
+                        return Ok(());
+                    }
+                    for DirectoryEntry { name, attributes: TimedAttributes { attributes, .. } } in entries {
+                        at += 1;
+                        let number = INodeNo(attributes.inode.0);
+                        if reply.add(number, at + DOTS, file_type(attributes.kind), name) {
+                            return Ok(());
+                        }
+                    }
+                }
+            },
+            |()| reply.ok()
+        );
     }
 
     fn readdirplus(
@@ -493,50 +558,55 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.answer(move |fs| async move {
-            for (name, position) in dots(offset) {
-                let mut dot = missing();
-                (dot.ino, dot.kind) = (ino, fuser::FileType::Directory);
-                if reply.add(ino, position, name, &Duration::ZERO, &dot, Generation(0)) {
-                    return reply.ok();
-                }
-            }
-            let mut at = offset.saturating_sub(DOTS);
-            loop {
-                let entries = match fs.readdir(inode(ino), handle(fh), at, true).await {
-                    Ok(entries) => entries,
-                    Err(error) => return reply.error(errno(error)),
-                };
-                if entries.is_empty() {
-                    return reply.ok();
-                }
-                let mut full = false;
-                for DirectoryEntry { name, attributes: timed } in entries {
-                    at += 1;
-                    let number = INodeNo(timed.attributes.inode.0);
-                    // What does not fit was counted as looked up, but the kernel will never forget it.
-                    full = full
-                        || reply.add(
-                            number,
-                            at + DOTS,
-                            name,
-                            &timed.ttl.min(timed.name_ttl),
-                            &attr(&timed.attributes),
-                            Generation(0),
-                        );
-                    if full {
-                        fs.forget(timed.attributes.inode, 1);
+        let asked = self.asked(Operation::Readdir, ino, Some(fh));
+        answer!(
+            self,
+            reply,
+            asked,
+            |fs| async {
+                for (name, position) in dots(offset) {
+                    let mut dot = missing();
+                    (dot.ino, dot.kind) = (ino, fuser::FileType::Directory);
+                    if reply.add(ino, position, name, &Duration::ZERO, &dot, Generation(0)) {
+                        return Ok::<(), F::Error>(());
                     }
                 }
-                if full {
-                    return reply.ok();
+                let mut at = offset.saturating_sub(DOTS);
+                loop {
+                    let entries = fs.readdir(inode(ino), handle(fh), at, true).await?;
+                    if entries.is_empty() {
+                        return Ok(());
+                    }
+                    let mut full = false;
+                    for DirectoryEntry { name, attributes: timed } in entries {
+                        at += 1;
+                        let number = INodeNo(timed.attributes.inode.0);
+                        // An entry that does not fit was counted as looked up, but the kernel will never forget it.
+                        full = full
+                            || reply.add(
+                                number,
+                                at + DOTS,
+                                name,
+                                &timed.ttl.min(timed.name_ttl),
+                                &attr(&timed.attributes),
+                                Generation(0),
+                            );
+                        if full {
+                            fs.forget(timed.attributes.inode, 1);
+                        }
+                    }
+                    if full {
+                        return Ok(());
+                    }
                 }
-            }
-        });
+            },
+            |()| reply.ok()
+        );
     }
 
     fn fsyncdir(&self, _request: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        answer!(self, reply, |fs| fs.fsyncdir(inode(ino), handle(fh)), |()| reply.ok());
+        let asked = self.asked(Operation::Fsyncdir, ino, Some(fh));
+        answer!(self, reply, asked, |fs| fs.fsyncdir(inode(ino), handle(fh)), |()| reply.ok());
     }
 
     fn releasedir(
@@ -547,14 +617,17 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         _flags: fuser::OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.answer(move |fs| async move {
+        let asked = self.asked(Operation::Releasedir, ino, Some(fh));
+        self.answer(asked, move |fs, asked| async move {
             fs.releasedir(inode(ino), handle(fh)).await;
+            asked.done();
             reply.ok();
         });
     }
 
     fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        answer!(self, reply, |fs| fs.statfs(inode(ino)), |s| {
+        let asked = self.asked(Operation::Statfs, ino, None);
+        answer!(self, reply, asked, |fs| fs.statfs(inode(ino)), |s| {
             reply.statfs(
                 s.blocks,
                 s.blocks_free,
@@ -568,8 +641,8 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         });
     }
 
-    // The kernel remembers ENOSYS and does not ask again: extended attributes are not supported, permissions are its own
-    // business (`default_permissions`), and seeking for holes has its generic answer.
+    // The kernel remembers ENOSYS and does not send these again: extended attributes are not supported, the kernel
+    // checks permissions itself (`default_permissions`), and has a generic implementation of seeking for holes.
 
     fn setxattr(
         &self,
@@ -627,7 +700,7 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
     }
 }
 
-/// Attributes of no node: inode 0.
+/// Returns attributes of no node: inode 0.
 fn missing() -> FileAttr {
     attr(&Attributes {
         inode: Inode(0),
@@ -643,7 +716,7 @@ fn missing() -> FileAttr {
     })
 }
 
-/// `.` and `..` from position `offset` on, each with the position behind it.
+/// Returns `.` and `..` from position `offset` on, each with the position behind it.
 fn dots(offset: u64) -> impl Iterator<Item = (OsString, u64)> {
     [(OsString::from("."), 1), (OsString::from(".."), 2)]
         .into_iter()

@@ -1,7 +1,9 @@
 //! An SFTP client (draft-ietf-secsh-filexfer-02, version 3, with the extensions of OpenSSH's PROTOCOL file).
 //!
-//! `packet` holds the bytes of requests and replies, `wire` what carries them, `lane` sends and receives them over one channel, `road` says how
-//! much may be under way on all of them, `names` how much memory a server's names may take, `requests` gives each request its typed method. Everything that a server says is bounded and checked; names and handles are bytes.
+//! `packet` encodes requests and decodes replies, `wire` is the transport, `lane` sends and receives them over one
+//! channel, `road` limits how much may be under way on all of them, `names` limits the memory of a server's names,
+//! `requests` gives each request its typed method. Everything from a server is bounded and checked; names and handles
+//! are bytes.
 
 mod error;
 mod lane;

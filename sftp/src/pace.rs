@@ -1,9 +1,13 @@
-//! How fast content is handed to a connection: no faster than the line carries it away.
+//! Paces the content that is handed to a connection: no faster than the line carries it away.
 //!
-//! What was handed over can't be overtaken any more: it lies in the SSH library's queue, in the system's buffer, and in
-//! front of the line, and a look-up would wait until all of it has passed (64 KiB are two seconds at 256 kbit/s). So
-//! long packets go in pieces, one at a time over all lanes, each when the system has taken the one before and little
-//! waits there. Short packets go between the pieces. On a fast line packets go whole, and nothing is waited for.
+//! Content that was handed over can't be overtaken any more: it lies in the SSH library's queue, in the system's
+//! buffer, and in front of the line, and a lookup would wait until all of it has passed (64 KiB are two seconds at 256
+//! kbit/s). So long packets go in pieces, one at a time over all lanes, each when the system has taken the one before
+//! and little is under way. Short packets go between the pieces. On a fast line packets go whole, without a wait.
+//!
+//! How much may be under way follows from how long acknowledgement takes. A piece that is handed over while `n` bytes
+//! are under way is acknowledged when all of these have passed, `t` later: then the line carries at least `n / t`. It
+//! carries more if fewer bytes are under way than the road holds; the next, higher bound shows that.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,208 +17,251 @@ use rustix::ioctl::{Getter, ioctl};
 use socket2::Socket;
 use tokio::sync::watch;
 
+use crate::tcp_info::TcpInfo;
+
 /// Shorter packets go at once, bytes.
 pub(crate) const SHORT: usize = 2 * 1024;
 /// The longest piece, bytes: as long as the longest message of most servers.
 const PIECE_MAX: usize = 32 * 1024;
-const PIECE_FIRST: usize = 16 * 1024;
-/// A piece that passes in less time is followed by a longer one, and one that takes more by a shorter one.
-const PIECE_IS_SHORT: Duration = Duration::from_millis(25);
-const PIECE_IS_LONG: Duration = Duration::from_millis(150);
-const PIECE_TAKES: Duration = Duration::from_millis(100);
+/// The shortest piece, bytes: a sixth of a second at 32 kbit/s. A seventh of the bytes sent is headers then; with
+/// shorter pieces, more.
+const PIECE_MIN: usize = 600;
+/// Pieces under way: while one is acknowledged, the others keep the line busy.
+const PIECES: f64 = 4.0;
+/// Overhead of SSH for a piece, bytes.
+const AROUND: usize = 64;
 
-/// How many of the longest pieces pass in no time on a fast line: more than the system holds on any.
-const QUICK_MIN: usize = 16;
+/// Unsent bytes that the system may hold on a fast line.
+const UNSENT_MAX: u32 = 1024 * 1024;
 
-/// What the system may hold unsent on a fast line, bytes.
-const UNSENT_MAX: usize = 1024 * 1024;
-
-/// What may wait in the system and on the line: what the line carries in so long, or in two round trips.
-const QUEUE: Duration = Duration::from_millis(500);
-/// At the least, bytes: three full segments.
-const QUEUE_MIN: f64 = 4.0 * 1024.0;
-/// Before anything is known, bytes.
-const QUEUE_FIRST: f64 = 64.0 * 1024.0;
-/// A faster line has no queue that somebody would notice, bytes a second.
+/// How long acknowledgement may take, or twice the round trip if that is more: the line stays busy, and the queue that
+/// a lookup waits behind is a fraction of it. (With 500 ms, 1 Mbit/s and a router that holds 250 ms, a twentieth of
+/// everything was lost.)
+const PASSES_WITHIN: Duration = Duration::from_millis(300);
+/// Acknowledgement may take longer than this only where the round trip alone does.
+const UNDER_WAY_WITHIN: Duration = Duration::from_secs(1);
+/// The least that may be under way, bytes: two pieces.
+const UNDER_WAY_MIN: f64 = 1.5 * 1024.0;
+/// The same before anything is measured, bytes: a second at 32 kbit/s.
+const UNDER_WAY_FIRST: f64 = 4.0 * 1024.0;
+/// A line faster than this has no noticeable queue, bytes a second.
 const FAST: f64 = 2.0 * 1024.0 * 1024.0;
+/// On a line slower than this a hundred small requests take a quarter of a second and more, bytes a second.
+const SLOW: f64 = 64.0 * 1024.0;
+/// A line that carried content within this time is full.
+const FILLED_WITHIN: Duration = Duration::from_secs(2);
+/// If the system takes longer than this to accept a packet, the line is not fast.
+const FAST_TAKES_WITHIN: Duration = Duration::from_millis(150);
 
-/// How long the rate is measured, and believed.
-const SAMPLE: Duration = Duration::from_millis(250);
-const BELIEVED: Duration = Duration::from_secs(10);
+/// How long a measured rate is used when nothing more is handed over.
+const BELIEVED: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at a queue, at first and at most.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The pace of one connection.
 #[derive(Debug)]
 pub struct Pace {
     /// Bytes that the system has taken; `u64::MAX` when the connection is over.
     written: watch::Sender<u64>,
-    /// The connection's socket; `None` for one that goes through another.
+    /// The connection's socket.
     socket: Option<Arc<Socket>>,
     measured: Mutex<Measured>,
-    /// Held by whoever hands a piece over.
+    /// Held by the task that hands a piece over.
     turn: tokio::sync::Mutex<()>,
 }
 
+/// The end of a piece that is under way.
 #[derive(Debug)]
+struct Mark {
+    handed_over: Instant,
+    /// Bytes that the system had taken at that time, in all.
+    position: u64,
+    /// Bytes that were under way at that time.
+    under_way: u64,
+}
+
+#[derive(Debug, Default)]
 struct Measured {
-    piece: usize,
-    /// How many of the longest pieces passed in no time, one after the other.
-    quick: usize,
-    /// When a sample began, and how many bytes were acknowledged then.
-    sample: Option<(Instant, u64)>,
-    rates: VecDeque<(Instant, f64)>,
+    /// Rate of the line, bytes a second.
+    rate: Option<f64>,
+    marks: VecDeque<Mark>,
+    /// When the acknowledged bytes were last looked up.
+    looked: Option<Instant>,
     /// When the last piece passed.
     passed: Option<Instant>,
+    /// How many bytes were acknowledged, and when that number was last seen to grow.
+    acknowledged: Option<(u64, Instant)>,
 }
 
 impl Measured {
-    /// The highest rate of late.
-    fn rate(&mut self) -> Option<f64> {
-        while self.rates.front().is_some_and(|(at, _)| at.elapsed() > BELIEVED) {
-            self.rates.pop_front();
+    /// Takes in how many bytes are acknowledged in all.
+    fn look(&mut self, now: Instant, acknowledged: u64) {
+        let unwatched = self.looked.map_or(Duration::MAX, |looked| now.duration_since(looked));
+        self.looked = Some(now);
+        if self.acknowledged.is_none_or(|(before, _)| acknowledged > before) {
+            self.acknowledged = Some((acknowledged, now));
         }
-        self.rates.iter().map(|&(_, rate)| rate).reduce(f64::max)
-    }
-
-    /// So many bytes are acknowledged, and so many wait.
-    fn note(&mut self, acknowledged: u64, waiting: u64) {
-        // While nothing waits, the rate says what was handed over, and not what the line can carry.
-        let Some((since, before)) = self.sample.filter(|_| waiting > 0) else {
-            self.sample = (waiting > 0).then(|| (Instant::now(), acknowledged));
-            return;
-        };
-        let took = since.elapsed();
-        if took >= SAMPLE {
-            let rate = acknowledged.saturating_sub(before) as f64 / took.as_secs_f64();
-            self.rates.push_back((Instant::now(), rate));
-            self.sample = Some((Instant::now(), acknowledged));
+        while self.marks.front().is_some_and(|mark| mark.position <= acknowledged) {
+            let Some(mark) = self.marks.pop_front() else { break };
+            let took = now.duration_since(mark.handed_over);
+            // The time of arrival is unknown if nobody looked meanwhile.
+            if unwatched <= LOOK_EVERY + LOOK_FIRST * 5 || unwatched * 4 <= took {
+                self.note_rate(mark.under_way as f64 / took.max(LOOK_FIRST / 10).as_secs_f64());
+            }
         }
     }
 
-    fn note_piece(&mut self, length: usize, took: Duration) {
-        self.passed = Some(Instant::now());
-        if took > PIECE_IS_LONG {
-            let fitting = length as f64 * PIECE_TAKES.as_secs_f64() / took.as_secs_f64();
-            self.piece = (fitting as usize).clamp(SHORT, PIECE_MAX);
-            self.quick = 0;
-        } else if took < PIECE_IS_SHORT && length >= self.piece {
-            self.quick = if self.piece == PIECE_MAX { self.quick.saturating_add(1) } else { 0 };
-            self.piece = (self.piece * 2).min(PIECE_MAX);
-        } else if took >= PIECE_IS_SHORT {
-            self.quick = 0;
+    /// Smooths the rate: a lost packet makes one rate look low, and its late arrival the next one high.
+    fn note_rate(&mut self, rate: f64) {
+        self.rate = Some(match self.rate {
+            Some(before) if rate > before => rate.min(before * 2.0),
+            Some(before) => before * 0.75 + rate * 0.25,
+            None => rate,
+        });
+    }
+
+    /// Records that a piece was handed over.
+    fn mark(&mut self, now: Instant, position: u64, under_way: u64) {
+        self.passed = Some(now);
+        self.marks.push_back(Mark { handed_over: now, position, under_way });
+    }
+
+    /// Discards what was measured if it may be old.
+    fn begin(&mut self, now: Instant) {
+        if self.passed.is_none_or(|passed| now.duration_since(passed) > BELIEVED) {
+            self.rate = None;
+            self.marks.clear();
         }
     }
 
-    /// What the system is to hold unsent, bytes.
-    fn unsent_max(&self) -> usize {
-        if self.is_fast() { UNSENT_MAX } else { self.piece.min(PIECE_FIRST) }
+    /// Returns how many bytes may be under way on a road of this round trip.
+    fn under_way_max(&self, round_trip: Duration) -> f64 {
+        // As much as the road holds, and as much again.
+        let within = PASSES_WITHIN.max(round_trip * 2).min(UNDER_WAY_WITHIN.max(round_trip * 5 / 4));
+        self.rate.map_or(UNDER_WAY_FIRST, |rate| (rate * within.as_secs_f64()).max(UNDER_WAY_MIN))
     }
 
-    /// Whether more passed in no time than the system takes of itself.
     fn is_fast(&self) -> bool {
-        self.quick >= QUICK_MIN
+        self.rate.is_some_and(|rate| rate >= FAST)
     }
 }
 
+/// Returns how long a piece is to be where so much may be under way, bytes.
+fn piece(under_way_max: f64) -> usize {
+    ((under_way_max / PIECES) as usize).saturating_sub(AROUND).clamp(PIECE_MIN, PIECE_MAX)
+}
+
 impl Pace {
-    /// The pace of a connection over this socket, or over another connection.
+    /// Creates the pace of a connection over this socket.
     pub(crate) fn new(socket: Option<Arc<Socket>>) -> Arc<Self> {
-        let measured =
-            Measured { piece: PIECE_FIRST, quick: 0, sample: None, rates: VecDeque::new(), passed: None };
-        let pace = Self {
+        if let Some(socket) = &socket {
+            // A failure means only that the system takes more.
+            let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
+        }
+        Arc::new(Self {
             written: watch::Sender::new(0),
             socket,
-            measured: Mutex::new(measured),
+            measured: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-        };
-        pace.set_unsent_max(PIECE_FIRST);
-        Arc::new(pace)
+        })
     }
 
     fn measured(&self) -> MutexGuard<'_, Measured> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The system takes no more than this before it has sent what it has. Failing means only that it takes more.
-    fn set_unsent_max(&self, bytes: usize) {
-        if let Some(socket) = &self.socket {
-            let _ = socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// The system took so many bytes.
+    /// Records that the system took this many bytes.
     pub(crate) fn note_written(&self, bytes: usize) {
         self.written.send_modify(|written| *written = written.saturating_add(bytes as u64));
     }
 
-    /// Nothing is ever written again.
+    /// Returns how many bytes the system has taken, and every change of that.
+    pub(crate) fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
+    }
+
+    /// Returns whether the connection is over.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.written.borrow() == u64::MAX
+    }
+
+    /// Marks the connection as over: nothing is ever written again.
     pub(crate) fn end(&self) {
         self.written.send_replace(u64::MAX);
     }
 
-    /// Whether long packets have been on their way within that time: what was asked for may be behind them.
+    /// Returns whether content was on its way within that time: a request may be waiting behind it. Content counts as
+    /// on its way as long as its bytes are acknowledged one after the other, however slowly.
     pub(crate) fn was_busy_within(&self, time: Duration) -> bool {
-        self.measured().passed.is_some_and(|passed| passed.elapsed() < time)
+        let _ = self.look();
+        let measured = self.measured();
+        let is_within = |at: Instant| at.elapsed() < time;
+        measured.passed.is_some_and(is_within)
+            || (!measured.marks.is_empty() && measured.acknowledged.is_some_and(|(_, at)| is_within(at)))
     }
 
-    /// Waits until a piece of `most` bytes or less may be handed over, on a road of this round trip.
-    pub(crate) async fn turn(&self, round_trip: Option<Duration>, most: usize) -> Turn<'_> {
-        let turn = self.turn.lock().await;
-        self.wait_for_room(round_trip).await;
-        let length = self.measured().piece.min(most);
+    /// Looks up the acknowledged bytes. Returns the bytes under way, and those that the system has taken in all; `None`
+    /// if they can't be known, or the connection is over.
+    fn look(&self) -> Option<(u64, u64)> {
+        // The written bytes are read first: bytes written in between count as under way.
         let written = *self.written.borrow();
-        Turn { pace: self, _turn: turn, length, began: Instant::now(), written }
+        let under_way = self.socket.as_deref().and_then(unacknowledged)?;
+        if written == u64::MAX {
+            return None;
+        }
+        self.measured().look(Instant::now(), written.saturating_sub(under_way));
+        Some((under_way, written))
     }
 
-    /// Whether packets may go whole.
+    /// Waits until a piece of `most` bytes or less may be handed over.
+    pub(crate) async fn turn(&self, most: usize) -> Turn<'_> {
+        let turn = self.turn.lock().await;
+        let length = self.wait_for_room(most).await;
+        let written = *self.written.borrow();
+        Turn { pace: self, _turn: turn, length, written }
+    }
+
+    /// Returns whether packets may go whole.
     pub(crate) fn is_fast(&self) -> bool {
-        self.measured().is_fast()
+        let mut measured = self.measured();
+        measured.begin(Instant::now());
+        measured.is_fast()
     }
 
-    /// A packet that went whole was handed over. What the system does not take holds that up, too.
-    pub(crate) fn note_whole(&self, length: usize, took: Duration) {
-        // What is shorter than the queues on the way says nothing.
-        if took > PIECE_IS_LONG {
-            self.note_piece(length, took);
+    /// Returns whether content is on its way that fills the line for long: read-ahead would only make programs wait.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        let measured = self.measured();
+        measured.passed.is_some_and(|passed| passed.elapsed() < FILLED_WITHIN)
+            && measured.rate.is_none_or(|rate| rate < SLOW)
+    }
+
+    /// Records that a whole packet was handed over, and how long that took.
+    pub(crate) fn note_whole(&self, took: Duration) {
+        let mut measured = self.measured();
+        measured.passed = Some(Instant::now());
+        if took > FAST_TAKES_WITHIN {
+            measured.marks.clear();
+            measured.rate = measured.rate.map(|rate| rate.min(FAST / 2.0));
         }
     }
 
-    fn note_piece(&self, length: usize, took: Duration) {
-        let (before, after) = {
-            let mut measured = self.measured();
-            let before = measured.unsent_max();
-            measured.note_piece(length, took);
-            (before, measured.unsent_max())
-        };
-        if before != after {
-            self.set_unsent_max(after);
-        }
-    }
-
-    /// Waits until little is in the system and on the line.
-    async fn wait_for_room(&self, round_trip: Option<Duration>) {
-        /// How long a queue is left alone before it is looked at again.
-        const LOOK_EVERY: Duration = Duration::from_millis(20);
-        let queue = QUEUE.max(round_trip.unwrap_or_default() * 2).as_secs_f64();
+    /// Waits until little is in the system and on the line. Returns how long the next piece is to be.
+    async fn wait_for_room(&self, most: usize) -> usize {
+        let round_trip = self.socket.as_deref().and_then(round_trip).unwrap_or_default();
+        self.measured().begin(Instant::now());
+        let mut pause = LOOK_FIRST;
         loop {
-            let Some(waiting) = self.socket.as_deref().and_then(unacknowledged) else { return };
-            let written = *self.written.borrow();
-            if written == u64::MAX {
-                return;
+            let Some((under_way, _)) = self.look() else { return most.min(PIECE_MAX) };
+            let under_way_max = self.measured().under_way_max(round_trip);
+            let length = piece(under_way_max).min(most);
+            if under_way == 0 || under_way as f64 + (length + AROUND) as f64 <= under_way_max {
+                return length;
             }
-            let rate = {
-                let mut measured = self.measured();
-                measured.note(written.saturating_sub(waiting), waiting);
-                measured.rate()
-            };
-            let most = match rate {
-                Some(rate) if rate >= FAST => return,
-                Some(rate) => (rate * queue).max(QUEUE_MIN),
-                None => QUEUE_FIRST,
-            };
-            if waiting as f64 <= most {
-                return;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_EVERY);
         }
     }
 }
@@ -224,23 +271,27 @@ pub(crate) struct Turn<'a> {
     pace: &'a Pace,
     _turn: tokio::sync::MutexGuard<'a, ()>,
     length: usize,
-    began: Instant,
-    /// What the system had taken before.
+    /// Bytes that the system had taken before.
     written: u64,
 }
 
 impl Turn<'_> {
-    /// How long the piece is to be, bytes.
+    /// Returns how long the piece is to be, bytes.
     pub(crate) fn length(&self) -> usize {
         self.length
     }
 
-    /// It was handed over: waits until the system has taken it, or the connection is over.
+    /// Waits until the system has taken the piece that was handed over, or the connection is over.
     pub(crate) async fn taken(self) {
         let wanted = self.written.saturating_add(self.length as u64);
         // The sender is in the pace itself.
         let _ = self.pace.written.subscribe().wait_for(|written| *written >= wanted).await;
-        self.pace.note_piece(self.length, self.began.elapsed());
+        let looked = self.pace.look();
+        let mut measured = self.pace.measured();
+        match looked {
+            Some((under_way, written)) => measured.mark(Instant::now(), written, under_way),
+            None => measured.passed = Some(Instant::now()),
+        }
     }
 }
 
@@ -253,33 +304,86 @@ fn unacknowledged(socket: &Socket) -> Option<u64> {
     u64::try_from(waiting).ok()
 }
 
+/// Returns the shortest recent round trip of a socket's segments.
+fn round_trip(socket: &Socket) -> Option<Duration> {
+    TcpInfo::of(socket)?.round_trip_min()
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Simulates a save of two minutes on a line. Returns the longest time, behind the first seconds, that content
+    /// takes from being handed over to its arrival, and the used share of the line.
+    fn save(rate: f64, round_trip: Duration) -> (Duration, f64) {
+        const STEP: Duration = Duration::from_millis(5);
+        let began = Instant::now();
+        let mut measured = Measured::default();
+        let (mut now, mut written, mut free_at) = (began, 0_u64, began);
+        let mut arriving = VecDeque::<(Instant, u64)>::new();
+        let (mut acknowledged, mut longest) = (0, Duration::ZERO);
+        while now - began < Duration::from_secs(120) {
+            while arriving.front().is_some_and(|(at, _)| *at <= now) {
+                acknowledged = arriving.pop_front().unwrap().1;
+            }
+            measured.look(now, acknowledged);
+            let most = measured.under_way_max(round_trip);
+            let length = (piece(most) + AROUND) as u64;
+            if written == acknowledged || (written - acknowledged + length) as f64 <= most {
+                written += length;
+                free_at = free_at.max(now) + Duration::from_secs_f64((length + 52) as f64 / rate);
+                arriving.push_back((free_at + round_trip, written));
+                measured.mark(now, written, written - acknowledged);
+                if now - began > Duration::from_secs(5) {
+                    longest = longest.max(free_at - now);
+                }
+            }
+            now += STEP;
+        }
+        (longest, acknowledged as f64 / rate / 120.0)
+    }
+
     #[test]
-    fn pieces_grow_on_a_fast_line_and_shrink_on_a_slow_one() {
-        let mut measured =
-            Measured { piece: PIECE_FIRST, quick: 0, sample: None, rates: VecDeque::new(), passed: None };
-        for _ in 0..2 * QUICK_MIN {
-            measured.note_piece(measured.piece, Duration::from_millis(1));
+    fn little_is_under_way_on_a_slow_line_and_it_never_runs_dry() {
+        for (kbits, round_trip) in [(32, 100), (64, 100), (256, 20), (256, 200), (1000, 100), (8000, 40)] {
+            let (queued, share) = save(f64::from(kbits) * 125.0, Duration::from_millis(round_trip));
+            assert!(queued <= Duration::from_millis(550), "{kbits} kbit/s, {round_trip} ms: {queued:?}");
+            assert!(share >= 0.75, "{kbits} kbit/s, {round_trip} ms: {share}");
         }
-        assert!(measured.piece == PIECE_MAX && measured.is_fast());
-        // 32 kbit/s.
-        for _ in 0..10 {
-            let takes = Duration::from_secs_f64(measured.piece as f64 / 4000.0);
-            measured.note_piece(measured.piece, takes);
+    }
+
+    #[test]
+    fn a_fast_line_is_found_to_be_one_within_few_round_trips() {
+        let (mut measured, began) = (Measured::default(), Instant::now());
+        let (round_trip, mut now, mut written) = (Duration::from_millis(80), began, 0_u64);
+        while !measured.is_fast() {
+            let acknowledged = written;
+            let most = measured.under_way_max(round_trip) as u64;
+            for _ in 0..4 {
+                written += most / 4;
+                measured.mark(now, written, written - acknowledged);
+            }
+            now += round_trip;
+            measured.looked = Some(now - LOOK_EVERY);
+            measured.look(now, written);
+            assert!(now - began < round_trip * 6, "{measured:?}");
         }
-        assert!(measured.piece == SHORT && !measured.is_fast());
-        // A short rest says nothing of the line.
-        measured.note_piece(10, Duration::ZERO);
-        assert_eq!(measured.piece, SHORT);
+    }
+
+    #[test]
+    fn what_nobody_saw_arrive_says_nothing() {
+        let (mut measured, began) = (Measured::default(), Instant::now());
+        measured.mark(began, 1000, 1000);
+        measured.look(began, 0);
+        measured.look(began + Duration::from_secs(1), 1000);
+        assert_eq!(measured.rate, None);
     }
 
     #[tokio::test]
     async fn who_waits_for_a_connection_that_is_over_is_let_go() {
         let pace = Pace::new(None);
-        let mut waits = std::pin::pin!(pace.turn(None, 10).await.taken());
+        let mut waits = std::pin::pin!(pace.turn(10).await.taken());
         assert!(futures::poll!(&mut waits).is_pending());
         pace.end();
         waits.await;

@@ -1,9 +1,11 @@
-//! SSH login: the server's key is checked, the user proves who they are, and channels are opened on the one connection.
+//! SSH login: the server's key is checked, the user is authenticated, and channels are opened on the one connection.
 //!
-//! `destination` says where to and as whom, `interaction` who is asked, `known_hosts` which keys are trusted, `keys` and `pem`
-//! where identities come from, `algorithms` which are offered, `secret_key` what signs with them, `revoked` which keys of servers are revoked by
-//! a list, `held_keys` which are kept for the next login, `login` how the methods of authentication are gone through, `wanted` what a server's
-//! prompts ask for, `patience` how often they may, `bounds` what a server may take besides until the user is in, `session` what stands afterwards.
+//! `destination` says where to log in and as which user, `interaction` asks the person, `known_hosts` holds the trusted
+//! keys, `keys` loads identities, `algorithms` says which are offered, `secret_key` signs with them, `revoked`
+//! holds servers' keys revoked by a list, `held_keys` those kept for the next login, `login` tries the methods of
+//! authentication, `wanted` recognizes the request in a server's prompt, `patience` limits the number of prompts,
+//! `bounds` limits what a server may take besides until the user is logged in, `segments` limits the length of packets,
+//! `session` is the connection afterwards.
 
 mod algorithms;
 mod bounds;
@@ -18,9 +20,9 @@ mod keys;
 mod known_hosts;
 mod login;
 mod patience;
-mod pem;
 mod revoked;
 mod secret_key;
+mod segments;
 mod session;
 mod wanted;
 
@@ -33,4 +35,5 @@ pub use error::{ConnectError, HostKeyProblem};
 pub use held_keys::HeldKeys;
 pub use interaction::{Cancelled, Credential, Interaction, Progress, Question};
 pub use known_hosts::matches_pattern;
+pub use segments::large_packets_vanish_since;
 pub use session::{ChannelError, Session};

@@ -1,26 +1,27 @@
-//! Foreign text, made fit to be shown: the words of a server, and the names that others chose.
+//! Makes foreign text fit to be shown: a server's messages, and names chosen by others.
 //!
-//! Whoever writes such a text must not be able to play with a terminal, to begin a line of their own, to turn the order of the letters
-//! around, to hide some, or to fill the screen. So it stays on one line, holds nothing but what is seen, and has an end.
+//! The author of such a text must not be able to control a terminal, to begin a new line, to reverse the order of the
+//! letters, to hide some, or to fill the screen. So the text stays on one line, holds only visible characters, and is
+//! limited in length.
 
 use std::fmt;
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, VariationSelector};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Characters of a text that are shown at most. A question with a menu in it (a second factor's) has half of that.
+/// Longest text that is shown, characters. A question with a menu in it (a second factor's) has half of that.
 const CHARACTERS_MAX: usize = 512;
 
-/// Characters that are kept of the end of a longer text: a question ends with what is asked for, a path with the file's name.
+/// Characters kept of the end of a longer text: a question ends with the wanted item, a path with the file's name.
 const END_KEPT: usize = 128;
 
-/// Marks on one letter that are shown at most: no script needs more, and piled up they cover the lines above.
+/// Most marks shown on one letter: no script needs more, and piled up they cover the lines above.
 const MARKS_MAX: usize = 4;
 
-/// Lines of a server's text that are shown at most.
+/// Most lines shown of a server's text.
 const LINES_MAX: usize = 40;
 
-/// Stands for what is not shown.
+/// Replaces a character that is not shown.
 const NOT_SHOWN: char = char::REPLACEMENT_CHARACTER;
 
 /// Foreign text on one line, fit to be shown.
@@ -28,11 +29,11 @@ const NOT_SHOWN: char = char::REPLACEMENT_CHARACTER;
 pub struct Line(String);
 
 impl Line {
-    /// The text on one line: breaks and tabs become spaces, what can't be seen or plays with a terminal is replaced, and of what is
-    /// too long the middle is left out.
+    /// Puts the text on one line: breaks and tabs become spaces, characters that are invisible or control a terminal
+    /// are replaced, and the middle of a long text is left out.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        // More than this can't be shown, whatever it holds: a server's text may have megabytes.
+        // Only this much can be shown: a server's text may have megabytes.
         let length = text.chars().count();
         if length <= CHARACTERS_MAX {
             return Self(visible(text));
@@ -42,7 +43,8 @@ impl Line {
         Self(format!("{}…{}", visible(&begin), visible(&end)))
     }
 
-    /// Each line of the text that is not empty, and a last one that says so if there are more than can be shown.
+    /// Returns each line of the text that is not empty, and a last one that says so if there are more than can be
+    /// shown.
     pub fn each_of(text: &str) -> impl Iterator<Item = Self> {
         let mut lines = text.split(breaks_line).map(str::trim).filter(|line| !line.is_empty());
         let mut shown = 0;
@@ -57,7 +59,7 @@ impl Line {
         })
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -76,8 +78,8 @@ impl From<Line> for String {
     }
 }
 
-/// The text on one line, with nothing in it that can't be seen or plays with a terminal, however long it is: for lines that were put together from
-/// parts of which each has its end.
+/// Puts the text on one line, with every character replaced that is invisible or controls a terminal, however long it
+/// is: for lines put together from parts that are each limited.
 #[must_use]
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -89,7 +91,7 @@ pub fn visible(text: &str) -> String {
                 marks = 0;
                 None
             }
-            // One without a letter before it would change what stands before the text.
+            // A mark without a letter before it would change the character in front of the text.
             Kind::Mark if marks < MARKS_MAX => {
                 marks += 1;
                 None
@@ -99,7 +101,7 @@ pub fn visible(text: &str) -> String {
         };
         match replacement {
             None => shown.push(c),
-            // A run of them is one.
+            // A run of them is replaced by one.
             Some(replacement) => {
                 marks = MARKS_MAX;
                 if replaced != Some(replacement) {
@@ -112,7 +114,7 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-/// Whether a character shows itself and nothing else.
+/// Returns whether a character shows itself and nothing else.
 #[must_use]
 pub fn is_visible(c: char) -> bool {
     matches!(kind(c), Kind::Seen | Kind::Mark)
@@ -124,7 +126,7 @@ enum Kind {
     Mark,
     /// It ends a line, or leaves room in it.
     Break,
-    /// It can't be seen, or only by what it does to others.
+    /// It is invisible, or visible only by its effect on others.
     Unseen,
 }
 
@@ -156,7 +158,7 @@ fn kind(c: char) -> Kind {
     }
 }
 
-/// What ends a line (Unicode Standard Annex 14: BK, CR, LF, NL).
+/// Returns whether a character ends a line (Unicode Standard Annex 14: BK, CR, LF, NL).
 fn breaks_line(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
@@ -167,7 +169,8 @@ mod tests {
 
     use super::*;
 
-    /// Unicode's classes written out once more, as far as they play with a reader: the tables of the library are not asked.
+    /// Unicode's classes of characters that can mislead a reader, written out once more, without the tables of the
+    /// library.
     fn plays(c: char) -> bool {
         c.is_control()
             || matches!(
@@ -248,7 +251,7 @@ mod tests {
             ("\u{1b}[2J\u{9b}31mred\u{1b}]0;t\u{7}", "\u{fffd}[2J\u{fffd}31mred\u{fffd}]0;t\u{fffd}"),
             ("\u{202e}gnp.exe\u{2066}\u{200b}", "\u{fffd}gnp.exe\u{fffd}"),
             ("tag\u{e0041}\u{e007f}", "tag\u{fffd}"),
-            // Not a letter of the mark that stands before it; and no pile.
+            // A mark is not moved to the letter before it, and marks do not pile up.
             (
                 "\u{338}a\u{301}\u{302}\u{303}\u{304}\u{305}\u{306}b",
                 "\u{fffd}a\u{301}\u{302}\u{303}\u{304}\u{fffd}b",

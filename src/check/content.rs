@@ -16,12 +16,12 @@ use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, Remot
 const CHUNKS_PER_READ: u64 = 28;
 /// Reads of one file at the same time.
 const READS_PER_FILE: u64 = 3;
-/// The unit in which memory is given out, bytes: most files take one.
+/// The unit in which memory is allocated, bytes: most files take one.
 const UNIT: u64 = 64 * 1024;
 /// Memory for content, in units: 16 MiB.
 const UNITS: u64 = 256;
 
-/// Memory for content that is read. Small files are read many at a time, large ones few.
+/// Memory budget for content being read. Small files are read many at a time, large ones few.
 pub(super) struct ContentBudget(Semaphore);
 
 impl Default for ContentBudget {
@@ -35,7 +35,7 @@ impl Default for ContentBudget {
 struct Bad {
     count: u64,
     first: Option<u64>,
-    /// The file ended before its length.
+    /// Whether the file ended before its length.
     ended: bool,
 }
 
@@ -50,7 +50,7 @@ impl Bad {
     }
 }
 
-/// Some chunks of a file, all full but the last of the file.
+/// Some chunks of a file, all full except the file's last.
 struct Window {
     first: u64,
     offset: u64,
@@ -58,7 +58,7 @@ struct Window {
 }
 
 impl Check<'_> {
-    /// Reads and authenticates a file of legal length, as it was listed.
+    /// Reads and authenticates a file of legal length, as listed.
     pub(super) async fn authenticate(
         &self,
         path: &RemotePath,
@@ -74,7 +74,7 @@ impl Check<'_> {
             Err(error) => return self.unreadable(path, spot, error),
         };
         let Some((kind, detail)) = found else { return Ok(()) };
-        // Somebody may be writing it just now.
+        // A program may be writing it just now.
         match self.remote.stat(&self.on_server(path)).await {
             Ok(now) if (now.size, now.modified) != (listed.size, listed.modified) => {
                 self.findings.add(FindingKind::ChangedMeanwhile, spot, "");
@@ -85,7 +85,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What is wrong with a file's content; the inner error is what the server said of the file.
+    /// Returns the problem with a file's content; the inner error is the server's error for the file.
     async fn read_through(
         &self,
         path: &RemotePath,
@@ -97,7 +97,7 @@ impl Check<'_> {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
         };
-        // The header comes with the first chunks.
+        // The header is read together with the first chunks.
         let first_len = listed.size.min(header_len + CHUNKS_PER_READ * chunk_len);
         let first = match read(file.as_ref(), 0, first_len).await {
             Ok(first) => first,
@@ -148,7 +148,7 @@ impl Check<'_> {
         }))
     }
 
-    /// Authenticates a window's chunks, aside from the thread that talks to the server.
+    /// Authenticates a window's chunks, on another thread than the one that talks to the server.
     async fn open_window(
         &self,
         path: &RemotePath,

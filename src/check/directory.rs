@@ -1,4 +1,4 @@
-//! Reads one content directory: who it is, and all that lies in it.
+//! Reads one content directory: its id, and all entries in it.
 
 use std::sync::atomic::Ordering;
 
@@ -9,8 +9,8 @@ use super::finding::{FindingKind, Spot};
 use super::link::ClimbingLink;
 use super::node::Place;
 use super::{Check, CheckError, PARALLEL};
-use crate::drive::{DIRECTORY_ID_MAX, content_path, part};
 use crate::remote::{RemoteEntry, RemoteError, RemoteKind, RemotePath};
+use crate::vault::{DIRECTORY_ID_MAX, content_path, part};
 
 /// Longest `dirid.c9r`, bytes: the longest id, a header, and a chunk's overhead and an empty chunk of either combo.
 const BACKUP_MAX: usize = DIRECTORY_ID_MAX + 200;
@@ -18,7 +18,7 @@ const BACKUP_MAX: usize = DIRECTORY_ID_MAX + 200;
 /// A format that had no `dirid.c9r` yet.
 const FORMAT_WITHOUT_BACKUPS: u32 = 7;
 
-/// A directory's node, by which one gets to its content.
+/// A directory's node, which leads to its content.
 pub(super) struct Child {
     /// The id that its `dir.c9r` holds.
     pub(super) id: DirectoryId,
@@ -30,7 +30,7 @@ pub(super) struct Child {
     pub(super) is_copy: bool,
 }
 
-/// A content directory, and what is remembered of it.
+/// A content directory, and the facts remembered of it.
 pub(super) struct ContentDirectory {
     /// Relative to the vault.
     pub(super) path: RemotePath,
@@ -40,19 +40,20 @@ pub(super) struct ContentDirectory {
     pub(super) children: Vec<Child>,
     /// The links in it that climb.
     pub(super) links: Vec<ClimbingLink>,
-    /// How many nodes are in it, of whatever kind.
+    /// How many nodes are in it, of any kind.
     pub(super) nodes: u64,
 }
 
 impl ContentDirectory {
-    /// A directory of which nothing is known but where it lies.
+    /// Creates a directory of which only the path is known.
     pub(super) fn new(path: RemotePath) -> Self {
         Self { path, id: None, children: Vec::new(), links: Vec::new(), nodes: 0 }
     }
 }
 
 impl Check<'_> {
-    /// Checks a directory if it says who it is. If not, only the directories in it are read, to be told who they are.
+    /// Checks a directory if its id is known from the directory itself. If not, only the directories in it are read, to
+    /// find out their ids.
     pub(super) async fn read_known(
         &self,
         number: usize,
@@ -89,7 +90,7 @@ impl Check<'_> {
                     Err(source @ (RemoteError::Timeout(_) | RemoteError::Disconnected(_))) => {
                         Err(CheckError::Remote { path, source })
                     }
-                    // What is wrong with it is said when all of the directory is looked at.
+                    // The problem is reported when the whole directory is checked.
                     Err(_) => Ok(None),
                 }
             })
@@ -100,7 +101,7 @@ impl Check<'_> {
         Ok((number, ContentDirectory { children, ..ContentDirectory::new(path.clone()) }))
     }
 
-    /// Checks a directory of which it is known by now who it is, or that nobody knows.
+    /// Checks a directory whose id is known by now, or is known nowhere.
     pub(super) async fn read_directory(
         &self,
         number: usize,
@@ -129,14 +130,14 @@ impl Check<'_> {
             directory.links.extend(found.link);
         }
         drop(checks);
-        // The order in which answers come must not matter; a copy comes after what it is a copy of.
+        // The order of replies must not matter; a copy comes after its original.
         directory.children.sort_by(|a, b| (a.is_copy, &a.path).cmp(&(b.is_copy, &b.path)));
         directory.id = id;
         self.progress.directories.fetch_add(1, Ordering::Relaxed);
         Ok((number, directory))
     }
 
-    /// The id that `dirid.c9r` holds, if it is this directory's.
+    /// Returns the id in `dirid.c9r`, if it is this directory's.
     fn id_from_backup(
         &self,
         number: usize,
@@ -148,7 +149,7 @@ impl Check<'_> {
         let wrong = |detail: String| self.findings.add(FindingKind::WrongDirectoryIdBackup, spot(), detail);
         let stored = match backup {
             Ok(stored) if !stored.is_empty() => stored,
-            // A directory whose making was cut off may have an empty one.
+            // A directory whose creation was interrupted may have an empty one.
             Ok(_) | Err(RemoteError::NotFound) => {
                 if self.cryptor.config().format != FORMAT_WITHOUT_BACKUPS {
                     self.findings.add(
@@ -159,7 +160,7 @@ impl Check<'_> {
                 }
                 return Ok(None);
             }
-            Err(RemoteError::Protocol(_) | RemoteError::IsADirectory) => {
+            Err(RemoteError::TooLong { .. } | RemoteError::IsADirectory) => {
                 wrong("it is no such file".to_owned());
                 return Ok(None);
             }

@@ -1,4 +1,4 @@
-//! What a check finds: the kinds, how bad each is, and what to do about it.
+//! The findings of a check: the kinds, the severity of each, and the advice for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,24 +12,24 @@ use crate::remote::RemotePath;
 /// Most findings of one severity that are kept; more are only counted.
 const KEPT_MAX: usize = 10_000;
 
-/// How bad a finding is.
+/// How severe a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Nothing was found.
+    /// There are no findings.
     Good,
     /// Worth knowing; nothing is missing or wrong.
     Info,
-    /// Something can't be reached as it should, but is there; or Cryptomator would see it otherwise.
+    /// A node can't be reached as it should, but is there; or Cryptomator would see it differently.
     Warning,
-    /// Something is lost or can't be read, or will be when it is touched.
+    /// Data is lost or can't be read, or will be when it is touched.
     Critical,
 }
 
-/// One table of what can be found: kind, severity, what it is, and what to do about it.
+/// One table of all kinds of findings: kind, severity, description, and advice.
 macro_rules! kinds {
     ($($kind:ident: $severity:ident, $what:literal, $advice:literal;)*) => {
-        /// What is wrong, or worth knowing.
+        /// A kind of finding.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum FindingKind {
@@ -37,19 +37,19 @@ macro_rules! kinds {
         }
 
         impl FindingKind {
-            /// How bad it is.
+            /// Returns its severity.
             #[must_use]
             pub fn severity(self) -> Severity {
                 match self { $(Self::$kind => Severity::$severity,)* }
             }
 
-            /// What it is, in one sentence without an end.
+            /// Returns its description, in one sentence without a full stop.
             #[must_use]
             pub fn what(self) -> &'static str {
                 match self { $(Self::$kind => $what,)* }
             }
 
-            /// What to do about it.
+            /// Returns the advice for it.
             #[must_use]
             pub fn advice(self) -> &'static str {
                 match self { $(Self::$kind => $advice,)* }
@@ -69,6 +69,8 @@ kinds! {
         "move what is in it to a new directory, then remove both on the server; removing one of them through a mount empties the other";
     DirectoryLoop: Critical, "the directory contains itself",
         "remove this node on the server, with a backup at hand; its content is reached from above";
+    DirectoryCircle: Critical, "these directories hold each other, and nothing of the vault leads to them",
+        "nothing in them is lost: with a backup at hand, remove the node that is named on the server; Cryptomator's health check then brings the rest back as LOST+FOUND";
     UnknownNodeType: Critical, "nothing says whether this is a file, a directory or a link",
         "restore it from a backup, or remove it";
     AmbiguousNodeType: Critical, "it says to be more than one of file, directory and link",
@@ -136,17 +138,17 @@ kinds! {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What kind of thing it is.
+    /// Its kind.
     pub kind: FindingKind,
-    /// Where it lies on the server, relative to the vault's directory. Bytes that are not UTF-8 are replaced.
+    /// Its path on the server, relative to the vault's directory. Bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// Where it lies in the decrypted vault, beginning with `/`, where that is known.
+    /// Its path in the decrypted vault, beginning with `/`, where that is known.
     pub cleartext: Option<String>,
-    /// What is wrong, in a sentence without an end.
+    /// Its description, in a sentence without a full stop.
     pub what: String,
-    /// What to do about it.
+    /// The advice for it.
     pub advice: &'static str,
 }
 
@@ -173,17 +175,17 @@ pub struct Summary {
     pub left_out: u64,
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// How much was checked and found.
     pub summary: Summary,
-    /// The worst first, and by place.
+    /// The findings, the worst first, and by place.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// The worst that was found.
+    /// Returns the highest severity among the findings.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match &self.summary {
@@ -195,29 +197,29 @@ impl Report {
     }
 }
 
-/// Where something was found, before the tree is known.
+/// The place of a finding, before the tree is known.
 #[derive(Debug, Clone)]
 pub(super) struct Spot {
     /// Relative to the vault's directory.
     path: RemotePath,
     /// The content directory that it lies in, by its number.
     directory: Option<usize>,
-    /// For a node in it, what is known of its name; `None` for the directory itself.
+    /// For a node in it, its name if known; `None` for the directory itself.
     node: Option<Option<String>>,
 }
 
 impl Spot {
-    /// A place that belongs to no directory of the vault.
+    /// Returns a place that belongs to no directory of the vault.
     pub(super) fn outside(path: RemotePath) -> Self {
         Self { path, directory: None, node: None }
     }
 
-    /// A directory itself.
+    /// Returns the place of a directory itself.
     pub(super) fn directory(directory: usize, path: RemotePath) -> Self {
         Self { path, directory: Some(directory), node: None }
     }
 
-    /// A node in a directory, or something in that.
+    /// Returns the place of a node in a directory, or of an entry in that node.
     pub(super) fn node(directory: usize, path: RemotePath, name: Option<String>) -> Self {
         Self { path, directory: Some(directory), node: Some(name) }
     }
@@ -240,7 +242,7 @@ struct Collected {
 }
 
 impl Findings {
-    /// Notes a finding; `detail` is what there is to say beside its kind.
+    /// Records a finding; `detail` is added to the description of its kind.
     pub(super) fn add(&self, kind: FindingKind, spot: Spot, detail: impl ToString) {
         let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let summary = &mut collected.summary;
@@ -258,12 +260,12 @@ impl Findings {
         }
     }
 
-    /// Counts what was checked.
+    /// Updates the counts of checked nodes.
     pub(super) fn count(&self, count: impl FnOnce(&mut Summary)) {
         count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).summary);
     }
 
-    /// Gives every finding its cleartext path.
+    /// Builds the report, with every finding's cleartext path.
     pub(super) fn report(self, directories: &[ContentDirectory], tree: &Tree, content: bool) -> Report {
         let Collected { noted, mut summary } = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         summary.directories = directories.len() as u64;

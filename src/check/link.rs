@@ -9,15 +9,15 @@ use super::finding::{FindingKind, Spot};
 use super::node::Place;
 use super::tree::Tree;
 use super::{Check, CheckError};
-use crate::drive::climbs;
 use crate::remote::{RemoteAttributes, RemotePath};
+use crate::vault::climbs;
 
 /// Longest target of a link, bytes.
 const TARGET_MAX: u64 = 32_767;
-/// How much of a target is told, characters.
+/// How much of a target is shown, characters.
 const TOLD_MAX: usize = 200;
 
-/// A link that climbs: whether out of the vault shows when it is known where its directory lies.
+/// A link that climbs: whether it leads out of the vault is known once its directory's depth is.
 pub(super) struct ClimbingLink {
     spot: Spot,
     climbs: usize,
@@ -47,7 +47,7 @@ impl Check<'_> {
             Err(error) => return self.unreadable(&path, spot, error).map(|()| None),
         };
         let Ok(target) = self.cryptor.decrypt_small(&stored) else {
-            // What exactly is wrong with content is told when all of it is to be looked at.
+            // The exact problem is reported by the check of all content, if that was requested.
             if self.options.content {
                 self.authenticate(&path, attributes, spot).await?;
             }
@@ -65,7 +65,7 @@ impl Check<'_> {
         }
     }
 
-    /// Notes the links that climb further than their directories are deep.
+    /// Records the links that climb further than their directories are deep.
     pub(super) fn judge_links(&self, directories: &[ContentDirectory], tree: &Tree) {
         for (number, directory) in directories.iter().enumerate() {
             let depth = tree.depth(number).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Checks one entry of a content directory: its name, what it is, and the length of its content (`vault-format` sections 5 to 7, 10, 14).
+//! Checks one entry of a content directory: its name, its kind, and the length of its content (`docs/vault-format.md`
+//! sections 5 to 7, 10, 14).
 
 use std::sync::atomic::Ordering;
 
@@ -9,20 +10,21 @@ use super::directory::Child;
 use super::finding::{FindingKind, Spot};
 use super::link::ClimbingLink;
 use super::{Check, CheckError};
-use crate::drive::{DIRECTORY_ID_MAX, LONG_NAME_MAX, is_temporary, part};
 use crate::remote::{RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use crate::vault::temporary::is_temporary;
+use crate::vault::{DIRECTORY_ID_MAX, LONG_NAME_MAX, part};
 
 /// Longest directory id that Cryptomator writes, bytes.
 const DIRECTORY_ID_LEN: usize = 36;
 
-/// The content directory that entries are checked in.
+/// The content directory whose entries are checked.
 pub(super) struct Place<'a> {
     pub(super) number: usize,
     pub(super) path: &'a RemotePath,
     pub(super) id: Option<&'a DirectoryId>,
 }
 
-/// What an entry turned out to be.
+/// The result for an entry.
 #[derive(Default)]
 pub(super) struct Checked {
     pub(super) is_node: bool,
@@ -30,14 +32,14 @@ pub(super) struct Checked {
     pub(super) link: Option<ClimbingLink>,
 }
 
-/// What is known of a node's name.
+/// The name of a node, as far as known.
 #[derive(Default)]
 struct Named {
     name: Option<String>,
     is_copy: bool,
 }
 
-/// What lies in a node that is a directory on the server.
+/// The entries of a node that is a directory on the server.
 struct Inside {
     entries: Vec<RemoteEntry>,
     id: Result<Bytes, RemoteError>,
@@ -45,7 +47,7 @@ struct Inside {
 }
 
 impl Inside {
-    /// The attributes of a part, which has to be a regular file.
+    /// Returns the attributes of a part, which has to be a regular file.
     fn part(&self, name: &str) -> Option<&RemoteAttributes> {
         let entry = self.entries.iter().find(|entry| entry.name.as_bytes() == name.as_bytes())?;
         Some(&entry.attributes).filter(|attributes| attributes.kind == RemoteKind::File)
@@ -83,7 +85,7 @@ impl Check<'_> {
             }
             (RemoteKind::File, _) => {
                 let named = self.name(place, &entry.name, &path, &listed);
-                // A file that is not of this vault is not looked into.
+                // A file that does not belong to this vault is not read.
                 if named.name.is_some() || place.id.is_none() {
                     self.check_file(place, path, named.name, &entry.attributes).await?;
                 }
@@ -100,7 +102,7 @@ impl Check<'_> {
         Ok(Checked { is_node: true, ..Checked::default() })
     }
 
-    /// The name of an entry that is not shortened.
+    /// Returns the name of an entry that is not shortened.
     fn name(&self, place: &Place<'_>, entry: &RemoteName, path: &RemotePath, listed: &Listed) -> Named {
         let Some(id) = place.id else { return Named::default() };
         let note = |kind, name: Option<&CleartextName>, detail: &str| {
@@ -164,7 +166,7 @@ impl Check<'_> {
             [_] => {}
             several => self.findings.add(FindingKind::AmbiguousNodeType, spot(&path), several.join(" and ")),
         }
-        // Who comes first when there are several: as Cryptomator has it (section 7).
+        // If there are several, the order is Cryptomator's (section 7).
         if let Some(attributes) = directory {
             let id_path = path.join(&part("dir.c9r"));
             let id = self.directory_id(&id_path, attributes, &inside.id, spot(&id_path))?;
@@ -201,7 +203,7 @@ impl Check<'_> {
         Ok(Inside { entries: entries?, id, long_name })
     }
 
-    /// The name of a shortened node.
+    /// Returns the name of a shortened node.
     fn long_name(
         &self,
         place: &Place<'_>,
@@ -275,7 +277,7 @@ impl Check<'_> {
         Ok(found)
     }
 
-    /// The id in a `dir.c9r`, if it can be one.
+    /// Returns the id in a `dir.c9r`, if it is a possible one.
     fn directory_id(
         &self,
         path: &RemotePath,
@@ -323,7 +325,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The cleartext length of content that takes `size` bytes on the server, if it can.
+    /// Returns the cleartext length of content that takes `size` bytes on the server, if that size is possible.
     pub(super) fn legal_len(&self, spot: &Spot, size: u64) -> Option<u64> {
         let combo = self.cryptor.config().cipher_combo;
         if size == 0 {
@@ -345,7 +347,7 @@ impl Check<'_> {
     }
 }
 
-/// What an entry that is no node is.
+/// Returns the kind of finding for an entry that is not a node.
 fn stray(name: &[u8]) -> FindingKind {
     match name {
         b"dir.c9r" => FindingKind::LooseDirectoryFile,
@@ -355,7 +357,7 @@ fn stray(name: &[u8]) -> FindingKind {
     }
 }
 
-/// What an entry in a node is that is none of its parts.
+/// Returns the kind of finding for an entry in a node that is not one of its parts.
 fn stray_inside(entry: &RemoteEntry, shortened: bool) -> Option<FindingKind> {
     match entry.name.as_bytes() {
         b"dir.c9r" | b"symlink.c9r" => None,

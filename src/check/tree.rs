@@ -1,4 +1,4 @@
-//! How the content directories hang together: which directory leads to which, and what is wrong with that.
+//! The tree of the content directories: which directory leads to which, and the faults in that.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use scaup_crypto::{Cryptor, DirectoryId};
 
 use super::directory::{Child, ContentDirectory};
 use super::finding::{FindingKind, Findings, Spot};
-use crate::drive::content_path;
 use crate::remote::RemotePath;
+use crate::vault::content_path;
 
-/// Longest cleartext path that is told whole, in names: a server could nest directories without end.
+/// Longest cleartext path that is shown whole, in names: a server could nest directories without end.
 const DEPTH_MAX: usize = 128;
 
-/// What leads to a content directory.
+/// The parent of a content directory.
 enum Above {
-    /// Nothing yet.
+    /// Not known yet.
     Unseen,
     /// It is the vault's root.
     Root,
-    /// Nothing that the root leads to.
+    /// None that the root leads to.
     Orphan,
     /// A node of another directory.
     Node { directory: usize, name: Option<String>, path: RemotePath, is_copy: bool },
 }
 
-/// A vault's content directories, each hanging under at most one other, without loops.
+/// A vault's content directories, each below at most one other, without loops.
 pub(super) struct Tree(Vec<Above>);
 
 /// A directory on the way down, and how many of its children were followed.
@@ -35,7 +35,7 @@ struct Step {
 }
 
 impl Tree {
-    /// Follows all `dir.c9r` from the root and from all that the root does not lead to.
+    /// Follows all `dir.c9r` from the root and from every directory that the root does not lead to.
     pub(super) fn build(
         directories: &[ContentDirectory],
         root: &RemotePath,
@@ -50,26 +50,32 @@ impl Tree {
             number: &number,
             above: directories.iter().map(|_| Above::Unseen).collect(),
             on_the_way: HashSet::new(),
+            circle: None,
             findings,
         };
         match numbers.get(root) {
-            Some(&root) => builder.descend(root, Above::Root),
+            Some(&root) => drop(builder.descend(root, Above::Root)),
             None => findings.add(FindingKind::MissingRoot, Spot::outside(root.clone()), ""),
         }
-        let led_to: HashSet<usize> = directories
-            .iter()
-            .flat_map(|directory| &directory.children)
-            .filter_map(|child| number(&child.id))
-            .collect();
-        let heads = (0..directories.len()).filter(|number| !led_to.contains(number));
-        // What is left after those leads only to itself.
-        for orphan in heads.chain(0..directories.len()) {
+        let mut leading: HashMap<usize, Leading<'_>> = HashMap::new();
+        for (directory, content) in directories.iter().enumerate() {
+            for child in &content.children {
+                if let Some(below) = number(&child.id) {
+                    leading.entry(below).or_insert(Leading { directory, child });
+                }
+            }
+        }
+        for orphan in (0..directories.len()).filter(|number| !leading.contains_key(number)) {
             builder.descend_orphan(orphan);
+        }
+        // The directories left are reached only from a circle of directories that lead to each other.
+        for left in 0..directories.len() {
+            builder.descend_circle(left, &leading);
         }
         Self(builder.above)
     }
 
-    /// How many directories a directory lies below the vault's root; `None` if the root does not lead to it.
+    /// Returns how many directories a directory lies below the vault's root; `None` if the root does not lead to it.
     pub(super) fn depth(&self, directory: usize) -> Option<usize> {
         let mut depth = 0;
         let mut at = directory;
@@ -82,7 +88,7 @@ impl Tree {
         }
     }
 
-    /// The cleartext path of a directory, or of a node in it.
+    /// Returns the cleartext path of a directory, or of a node in it.
     pub(super) fn cleartext(&self, directory: usize, node: Option<&Option<String>>) -> Option<String> {
         let mut names = Vec::new();
         if let Some(name) = node {
@@ -110,12 +116,27 @@ impl Tree {
     }
 }
 
+/// A node that leads to a directory.
+struct Leading<'a> {
+    /// The directory that it lies in.
+    directory: usize,
+    child: &'a Child,
+}
+
+impl Leading<'_> {
+    fn name(&self) -> &str {
+        self.child.name.as_deref().unwrap_or("?")
+    }
+}
+
 struct Builder<'a, N> {
     directories: &'a [ContentDirectory],
     number: &'a N,
     above: Vec<Above>,
-    /// The directories above the one that is looked at.
+    /// The directories above the current one.
     on_the_way: HashSet<usize>,
+    /// The directory by which a circle was entered: its finding says that it leads to itself.
+    circle: Option<usize>,
     findings: &'a Findings,
 }
 
@@ -135,8 +156,51 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
         self.descend(orphan, Above::Orphan);
     }
 
-    /// Follows everything below `top`, depth first and without recursion: the depth is the server's choice.
-    fn descend(&mut self, top: usize, above: Above) {
+    /// Follows the circle that a directory lies in or below, if no other directory leads to it.
+    fn descend_circle(&mut self, left: usize, leading: &HashMap<usize, Leading<'_>>) {
+        /// Most names that are shown of one circle.
+        const NAMES_MAX: usize = 20;
+        if !self.is_unseen(left) {
+            return;
+        }
+        // No directory that leads to it was seen either, so the way up ends in the circle.
+        let (mut way, mut places) = (Vec::new(), HashMap::new());
+        let mut at = left;
+        let start = loop {
+            if let Some(&place) = places.get(&at) {
+                break place;
+            }
+            places.insert(at, way.len());
+            way.push(at);
+            let Some(above) = leading.get(&at) else { return };
+            at = above.directory;
+        };
+        let mut members = way.split_off(start);
+        members.reverse();
+        // The circle is reported from the same member, however it was found.
+        let path = |&member: &usize| self.directories.get(member).map(|directory| &directory.path);
+        let first = (0..members.len()).min_by_key(|&place| members.get(place).and_then(path)).unwrap_or(0);
+        members.rotate_left(first);
+        let Some(top) = members.first().copied() else { return };
+        let Some(named) = leading.get(&top) else { return };
+        let names = members.iter().take(NAMES_MAX).filter_map(|member| leading.get(member));
+        let mut names: Vec<String> = names.map(|leading| format!("{:?}", leading.name())).collect();
+        names.extend((members.len() > NAMES_MAX).then(|| "…".to_owned()));
+        names.push(format!("{:?} again", named.name()));
+        let spot = Spot::node(named.directory, named.child.path.clone(), named.child.name.clone());
+        self.circle = Some(top);
+        let held = self.descend(top, Above::Orphan);
+        self.circle = None;
+        let others = held.saturating_sub(members.len() as u64);
+        let detail =
+            format!("{}; {others} other files and directories are in them and below", names.join(" holds "));
+        self.findings.add(FindingKind::DirectoryCircle, spot, detail);
+    }
+
+    /// Follows everything below `top`, depth first and without recursion: the depth is the server's choice. Returns the
+    /// number of nodes.
+    fn descend(&mut self, top: usize, above: Above) -> u64 {
+        let mut held = self.directories.get(top).map_or(0, |directory| directory.nodes);
         self.enter(top, above);
         let mut way = vec![Step { directory: top, followed: 0 }];
         while let Some(step) = way.last_mut() {
@@ -150,9 +214,11 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
             };
             step.followed += 1;
             if let Some(below) = self.follow(directory, child) {
+                held += self.directories.get(below).map_or(0, |directory| directory.nodes);
                 way.push(Step { directory: below, followed: 0 });
             }
         }
+        held
     }
 
     fn enter(&mut self, directory: usize, above: Above) {
@@ -162,13 +228,16 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
         }
     }
 
-    /// Looks where a node of `directory` leads; answers a directory that was not seen before.
+    /// Follows a node of `directory`; returns a directory that was not seen before.
     fn follow(&mut self, directory: usize, child: &Child) -> Option<usize> {
         let spot = || Spot::node(directory, child.path.clone(), child.name.clone());
         let Some(below) = (self.number)(&child.id) else {
             self.findings.add(FindingKind::MissingContentDirectory, spot(), "");
             return None;
         };
+        if self.circle == Some(below) {
+            return None;
+        }
         if self.on_the_way.contains(&below) {
             self.findings.add(FindingKind::DirectoryLoop, spot(), "");
             return None;

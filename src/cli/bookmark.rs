@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::exit::CliError;
 use super::screen;
 use crate::config::bookmark::{self, Bookmark, BookmarkError};
+use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::ssh_config;
 
 /// Keep what to mount and how under a name.
@@ -21,7 +22,8 @@ pub(super) enum Command {
         name: String,
         /// What to mount
         target: String,
-        /// More settings, named as the options of mount: mountpoint, port, identity, vaults, options, read_only, …
+        /// More settings, named as the long options of mount (with `_`), and mountpoint, port, identity, ssh_config,
+        /// options, vaults
         #[arg(value_name = "KEY=VALUE")]
         settings: Vec<String>,
     },
@@ -84,8 +86,8 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A bookmark with settings changed: each value is what TOML makes of it, or else plain text.
-fn changed(old: &Bookmark, settings: &[String]) -> Result<Bookmark, CliError> {
+/// Returns a bookmark with settings changed.
+pub(super) fn changed(old: &Bookmark, settings: &[String]) -> Result<Bookmark, CliError> {
     let mut table = toml::Table::try_from(old).map_err(CliError::other)?;
     for setting in settings {
         let (key, value) = setting
@@ -93,25 +95,27 @@ fn changed(old: &Bookmark, settings: &[String]) -> Result<Bookmark, CliError> {
             .ok_or_else(|| CliError::usage(format!("{setting:?} is not of the form KEY=VALUE")))?;
         if value.is_empty() {
             table.remove(key);
-            continue;
+        } else {
+            table.insert(key.to_owned(), value_of(key, value));
         }
-        let list = matches!(key, "vaults" | "options");
-        let parsed = match key {
-            "port" | "attr_timeout" | "timeout" | "read_only" | "forget_key" | "follow_outside" => {
-                format!("x = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("x"))
-            }
-            _ => None,
-        };
-        let value = match parsed {
-            Some(value) => value,
-            None if list => toml::Value::Array(
-                value.split(',').map(|item| toml::Value::String(item.to_owned())).collect(),
-            ),
-            None => toml::Value::String(value.to_owned()),
-        };
-        table.insert(key.to_owned(), value);
     }
     table.try_into().map_err(|error: toml::de::Error| CliError::usage(error.message()))
+}
+
+/// Returns the value for a key that a text means: a number or a word of TOML, a list separated by commas, or the text
+/// itself, whichever the key takes.
+fn value_of(key: &str, text: &str) -> toml::Value {
+    let takes = |sample: toml::Value| {
+        let target = ("target".to_owned(), toml::Value::from("host"));
+        let table: toml::Table = [target, (key.to_owned(), sample)].into_iter().collect();
+        table.try_into::<Bookmark>().is_ok()
+    };
+    if takes(toml::Value::Array(Vec::new())) {
+        return text.split(',').collect::<Vec<_>>().into();
+    }
+    let is_plain = !takes(true.into()) && !takes(1.into());
+    let parsed = format!("x = {text}").parse::<toml::Table>().ok().filter(|_| !is_plain);
+    parsed.and_then(|mut table| table.remove("x")).unwrap_or_else(|| text.into())
 }
 
 /// Opens a copy in the user's editor and keeps it if it is a valid bookmark.
@@ -120,7 +124,7 @@ fn edit(name: &str) -> Result<(), CliError> {
     let path = bookmark::path(name)?.with_extension("toml.edit");
     std::fs::write(&path, toml::to_string(&old).map_err(CliError::other)?)?;
     let editor = ["VISUAL", "EDITOR"].iter().find_map(std::env::var_os).unwrap_or_else(|| "vi".into());
-    // Like git, so that an editor may have arguments.
+    // The editor may have arguments, as in git.
     let status = std::process::Command::new("sh")
         .arg("-c")
         .arg("exec $SCAUP_EDITOR \"$1\"")
@@ -133,8 +137,7 @@ fn edit(name: &str) -> Result<(), CliError> {
             return Err(CliError::other("the editor failed; the bookmark is as it was"));
         }
         let text = std::fs::read_to_string(&path)?;
-        let new: Bookmark =
-            toml::from_str(&text).map_err(|error| CliError::other(format!("not kept: {error}")))?;
+        let new = bookmark::parse(&text).map_err(|error| CliError::other(format!("not kept: {error}")))?;
         Ok(bookmark::save(name, &new)?)
     });
     let _ = std::fs::remove_file(&path);
@@ -174,14 +177,14 @@ fn import(files: &[PathBuf]) -> Result<(), CliError> {
     if failed > 0 { Err(CliError::other(format!("{failed} files were not imported"))) } else { Ok(()) }
 }
 
-/// A bookmark for each host that an `ssh_config` names without patterns; everything else stays in that file.
+/// Returns a bookmark for each host that an `ssh_config` names without patterns; everything else stays in that file.
 fn hosts(file: &Path) -> Result<Vec<(String, Bookmark)>, CliError> {
     let names = ssh_config::host_names(file).map_err(CliError::other)?;
     let valid = names.into_iter().filter(|name| bookmark::is_valid_name(name));
     Ok(valid.map(|name| (name.clone(), Bookmark { target: name, ..Bookmark::default() })).collect())
 }
 
-/// A bookmark from a `.duck` file: a property list with the connection's settings.
+/// Returns a bookmark from a `.duck` file: a property list with the connection's settings.
 fn duck(file: &Path) -> Result<(String, Bookmark), CliError> {
     let list =
         plist::Value::from_file(file).map_err(|error| CliError::other(format!("no .duck file: {error}")))?;
@@ -215,14 +218,7 @@ fn duck(file: &Path) -> Result<(String, Bookmark), CliError> {
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let target = format!("{user}{host}:{path}");
     let name = name.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
-    Ok((
-        name,
-        Bookmark {
-            target,
-            port: port.filter(|&port| port != 22),
-            identity,
-            read_only,
-            ..Bookmark::default()
-        },
-    ))
+    let login = LoginSettings { port: port.filter(|&port| port != 22), identity, ..LoginSettings::default() };
+    let mount = MountSettings { read_only, ..MountSettings::default() };
+    Ok((name, Bookmark { target, mountpoint: None, login, mount }))
 }

@@ -1,6 +1,5 @@
 //! `scaup vault check`.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
 use super::exit::CliError;
+use super::progress::ProgressLine;
 use super::prompt;
 use super::screen;
 use super::vault::{Place, password_from};
@@ -18,18 +18,18 @@ use crate::check::{self, CheckError, Finding, Options, Progress, Report, Severit
 use crate::config::size;
 use crate::config::target::Target;
 use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED, password_question};
-use crate::drive::{VaultError, open_vault};
 use crate::remote::{Remote, RemoteError, RemotePath};
+use crate::vault::{OpenError, open_vault};
 
-/// How often the progress is shown anew.
+/// How often the progress is updated.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// How often a wrong password may be given at the prompt.
 const ATTEMPTS: u32 = 3;
 
 /// Check the health of a vault; nothing is written.
 ///
-/// Reads the whole structure of the vault and says what is wrong, where, and what to do about it. Paths are relative to the vault's
-/// directory, with the decrypted path behind them where it is known.
+/// Reads the whole structure of the vault and says what is wrong, where, and what to do about it. Paths are relative to
+/// the vault's directory, with the decrypted path behind them where it is known.
 #[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 nothing is wrong (hints at most), 5 warnings or worse, or the vault can't be opened;\n\
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
 pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliError> {
     let report = runtime.block_on(async {
         tokio::select! {
-            // It is listened for before anything else is begun.
+            // Ctrl-C is listened for before anything else begins.
             biased;
             _ = tokio::signal::ctrl_c() => {
                 Err(CliError::other("interrupted; nothing was changed on the server"))
@@ -88,7 +88,7 @@ async fn report(arguments: &Arguments) -> Result<Report, CliError> {
                 drop(line);
                 return done.map_err(|error| CliError::new(kind_of(&error), error));
             }
-            () = tokio::time::sleep(SHOW_EVERY) => line.show(&progress),
+            () = tokio::time::sleep(SHOW_EVERY) => line.show(so_far(&progress)),
         }
     }
 }
@@ -111,7 +111,7 @@ async fn unlock(arguments: &Arguments, remote: &dyn Remote, vault: &RemotePath) 
         };
         match open_vault(remote, vault, &password).await {
             Ok(cryptor) => return Ok(cryptor),
-            Err(error @ VaultError::WrongPassword(_))
+            Err(error @ OpenError::WrongPassword(_))
                 if attempt < ATTEMPTS && arguments.vault_password_command.is_none() =>
             {
                 screen::tell(&error.to_string());
@@ -132,37 +132,16 @@ fn kind_of(error: &CheckError) -> FailureKind {
     }
 }
 
-/// A line at the terminal that is written over, and gone in the end.
-struct ProgressLine {
-    is_shown: bool,
-}
-
-impl ProgressLine {
-    fn new() -> Self {
-        Self { is_shown: std::io::stderr().is_terminal() }
-    }
-
-    fn show(&self, progress: &Progress) {
-        if !self.is_shown {
-            return;
-        }
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (done, found) = (get(&progress.directories), get(&progress.directories_found));
-        let bytes = match get(&progress.bytes) {
-            0 => String::new(),
-            bytes => format!(", {} read", size::show(bytes)),
-        };
-        let files = get(&progress.files);
-        screen::write_over(&format!("{done} of {found} directories, {files} files{bytes}"));
-    }
-}
-
-impl Drop for ProgressLine {
-    fn drop(&mut self) {
-        if self.is_shown {
-            screen::write_over("");
-        }
-    }
+/// Returns how far the check is.
+fn so_far(progress: &Progress) -> String {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (done, found) = (get(&progress.directories), get(&progress.directories_found));
+    let bytes = match get(&progress.bytes) {
+        0 => String::new(),
+        bytes => format!(", {} read", size::show(bytes)),
+    };
+    let files = get(&progress.files);
+    format!("{done} of {found} directories, {files} files{bytes}")
 }
 
 fn show(report: &Report) {

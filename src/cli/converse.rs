@@ -1,4 +1,4 @@
-//! Talking with a daemon until it has done what was asked, or failed.
+//! Talks with a daemon until it has carried out a request, or failed.
 
 use std::path::PathBuf;
 
@@ -8,20 +8,20 @@ use super::exit::CliError;
 use super::progress::Progress;
 use super::prompt;
 use super::vault::password_from;
-use crate::daemon::client::{self, Conversation};
-use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, Request, Secret};
+use crate::daemon::client::{self, ConnectError, Conversation};
+use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, PromptKind, Request, Secret};
 
-/// What a daemon answered.
+/// The reply of a daemon.
 pub(super) enum Answer {
-    /// It did what was asked.
+    /// The request is done.
     Done,
-    /// The mount point answers.
+    /// The mount is ready: its mount point answers.
     Mounted { name: String, mountpoint: PathBuf },
-    /// How things are.
+    /// The state of the mount.
     Status(Box<MountStatus>),
 }
 
-/// Asks, answers the questions that come back, shows progress unless `quiet`, and waits for the outcome.
+/// Sends a request, answers the daemon's questions, shows progress unless `quiet`, and waits for the outcome.
 pub(super) fn ask(
     conversation: &mut Conversation,
     request: &Request,
@@ -30,8 +30,8 @@ pub(super) fn ask(
     ask_with(conversation, request, quiet, None)
 }
 
-/// The same with a command of the user's that prints the password of a vault. It is run here: what the daemon runs for one who may talk to
-/// it, any program could have run that may do less than the daemon.
+/// Does the same with a user's command that prints the password of a vault. The command runs in this process: if the
+/// daemon ran commands for its clients, a program with fewer rights than the daemon could have any command run.
 pub(super) fn ask_with(
     conversation: &mut Conversation,
     request: &Request,
@@ -45,10 +45,11 @@ pub(super) fn ask_with(
             Some(Event::Progress(text)) => progress.tell(&text),
             Some(Event::Saving(left)) => progress.saving(left),
             Some(Event::Prompt(question)) => {
-                progress.end_line();
-                match (password_command, &question.vault) {
-                    (Some(command), Some(vault)) => {
-                        reply(conversation, &question, Ok(password_from(command, vault)?))?;
+                progress.clear();
+                match (password_command, question.question.kind) {
+                    (Some(command), PromptKind::VaultPassword) => {
+                        let password = password_from(command, &question.question.destination)?;
+                        reply(conversation, &question, Ok(password))?;
                     }
                     _ => answer(conversation, &question)?,
                 }
@@ -57,6 +58,8 @@ pub(super) fn ask_with(
             Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
             Some(Event::Status(status)) => return Ok(Answer::Status(status)),
             Some(Event::Failed(failure)) => return Err(failure.into()),
+            // The versions were exchanged before.
+            Some(Event::Hello(_)) => {}
             None => {
                 let log = crate::config::paths::state();
                 let text = format!(
@@ -69,9 +72,9 @@ pub(super) fn ask_with(
     }
 }
 
-/// Asks a person what a daemon wants to know.
-fn answer(conversation: &mut Conversation, question: &Prompt) -> std::io::Result<()> {
-    reply(conversation, question, prompt::ask(&question.text, question.echo))
+/// Asks a person a daemon's question.
+fn answer(conversation: &mut Conversation, prompt: &Prompt) -> std::io::Result<()> {
+    reply(conversation, prompt, prompt::ask(&prompt.question.text, prompt.question.echo))
 }
 
 fn reply(
@@ -80,13 +83,13 @@ fn reply(
     answer: Result<Zeroizing<String>, String>,
 ) -> std::io::Result<()> {
     match conversation.say(&Request::Answer { id: question.id, answer: answer.map(Secret) }) {
-        // It did not wait for the answer: why is heard next.
+        // The daemon did not wait for the answer: its next event says why.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         said => said,
     }
 }
 
-/// Shows what a daemon has to say, and answers what it asks, until it ends.
+/// Shows a daemon's messages, and answers its questions, until it ends.
 pub(super) fn until_the_end(conversation: &mut Conversation) {
     let mut progress = Progress::new(false);
     while let Ok(Some(event)) = conversation.hear() {
@@ -94,7 +97,7 @@ pub(super) fn until_the_end(conversation: &mut Conversation) {
             Event::Progress(text) => progress.tell(&text),
             Event::Saving(left) => progress.saving(left),
             Event::Prompt(question) => {
-                progress.end_line();
+                progress.clear();
                 if answer(conversation, &question).is_err() {
                     return;
                 }
@@ -104,37 +107,61 @@ pub(super) fn until_the_end(conversation: &mut Conversation) {
     }
 }
 
-/// The mount that is meant: by its name or mount point, or the only one.
+/// All mounts.
+pub(super) struct Mounts {
+    /// Those that reply.
+    pub(super) replying: Vec<(Conversation, MountStatus)>,
+    /// Those whose daemons speak another version: the name, and the error that says so.
+    pub(super) of_other_versions: Vec<(String, CliError)>,
+}
+
+/// Returns the mount that is meant: by its name or mount point, or the only one.
 pub(super) fn find(named: Option<&str>) -> Result<(Conversation, MountStatus), CliError> {
-    let mut all = all()?;
+    let Mounts { mut replying, of_other_versions } = all()?;
     let Some(named) = named else {
-        return match all.len() {
-            1 => all.pop().ok_or_else(|| CliError::other("nothing is mounted")),
-            0 => Err(CliError::other("nothing is mounted")),
+        let mut others = of_other_versions.into_iter();
+        return match (replying.len(), others.len()) {
+            (0, 1) => {
+                Err(others.next().map_or_else(|| CliError::other("nothing is mounted"), |(_, why)| why))
+            }
+            (0 | 1, 0) => replying.pop().ok_or_else(|| CliError::other("nothing is mounted")),
             _ => {
-                let names: Vec<String> = all.into_iter().map(|(_, status)| status.name).collect();
+                let names = replying.into_iter().map(|(_, status)| status.name);
+                let names: Vec<String> = names.chain(others.map(|(name, _)| name)).collect();
                 Err(CliError::usage(format!("there are several mounts, name one of: {}", names.join(", "))))
             }
         };
     };
+    if let Some((_, error)) = of_other_versions.into_iter().find(|(name, _)| name == named) {
+        return Err(error);
+    }
     let path = std::path::absolute(named).ok();
     let path = path.map(|path| path.components().collect::<PathBuf>());
-    all.into_iter()
+    replying
+        .into_iter()
         .find(|(_, status)| status.name == named || path.as_ref() == Some(&status.mountpoint))
         .ok_or_else(|| CliError::other(format!("{named} is not mounted; `scaup status` shows what is")))
 }
 
-/// All mounts that answer.
-pub(super) fn all() -> Result<Vec<(Conversation, MountStatus)>, CliError> {
-    let mut mounts = Vec::new();
+/// Returns all mounts.
+pub(super) fn all() -> Result<Mounts, CliError> {
+    let mut mounts = Mounts { replying: Vec::new(), of_other_versions: Vec::new() };
     for name in client::names()? {
-        let Ok(mut conversation) = Conversation::with(&name) else { continue };
+        let mut conversation = match Conversation::with(&name) {
+            Ok(conversation) => conversation,
+            Err(ConnectError::Io(_)) => continue,
+            Err(error) => {
+                let error = CliError::other(format!("{name}: {error}"));
+                mounts.of_other_versions.push((name, error));
+                continue;
+            }
+        };
         match ask(&mut conversation, &Request::Status, true) {
-            Ok(Answer::Status(status)) => mounts.push((conversation, *status)),
+            Ok(Answer::Status(status)) => mounts.replying.push((conversation, *status)),
             Ok(_) => {
                 return Err(CliError::new(FailureKind::Other, "a mount's process answered something else"));
             }
-            // Ending, or still connecting.
+            // This daemon is ending, or still connecting.
             Err(_) => {}
         }
     }

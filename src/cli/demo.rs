@@ -1,4 +1,5 @@
-//! `scaup demo`: a server, a login with two factors, a vault and its mount, all on this machine and all gone at the end.
+//! `scaup demo`: a server, a login with two factors, a vault and its mount, all on this machine and all gone at the
+//! end.
 
 mod ending;
 mod fuse;
@@ -12,24 +13,25 @@ use std::sync::Arc;
 
 use clap::{Args, Parser};
 use scaup_crypto::CipherCombo;
+use scaup_demo::{Credentials, Server, content, random_password};
 use zeroize::Zeroizing;
 
 use super::exit::CliError;
 use super::mount;
 use crate::daemon::client::Conversation;
-use crate::daemon::protocol::{Event, FailureKind, Prompt, Request, Secret};
-use crate::demo::{Credentials, Server, content, random_password};
-use crate::drive::create_vault;
+use crate::daemon::protocol::{Event, FailureKind, Prompt, PromptKind, Request, Secret};
 use crate::remote::RemotePath;
 use crate::remote::local::LocalRemote;
+use crate::vault::create_vault;
 use ending::{Daemon, Interrupts};
 
-/// Names longer than this, encrypted, are shortened: what Cryptomator sets.
+/// Encrypted names longer than this are shortened: Cryptomator's value.
 const SHORTENING_THRESHOLD: u32 = 220;
 
 /// See it work without a server: a temporary one on this machine, with a key, one-time codes and a vault.
 ///
-/// Nothing of yours is touched. Ctrl-C unmounts, and removes all of it. Where the package `fuse3` is missing, it asks whether to install it.
+/// Nothing of yours is touched. Ctrl-C unmounts, and removes all of it. Where the package `fuse3` is missing, it asks
+/// whether to install it.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Where to mount [default: ~/Scaup/demo]; made if missing, and then removed at the end
@@ -37,7 +39,7 @@ pub(super) struct Arguments {
     mountpoint: Option<PathBuf>,
 }
 
-/// The command line that the demo gives to `mount`.
+/// The command line that the demo passes to `mount`.
 #[derive(Parser)]
 struct MountLine {
     #[command(flatten)]
@@ -51,7 +53,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     let place = tempfile::Builder::new().prefix("scaup-demo-").tempdir()?;
     let shown = show(&runtime, &interrupts, place.path(), arguments);
     let removed = place.close();
-    // What still runs is the server's, and has nobody left to serve.
+    // Tasks that still run belong to the server, which has no client left.
     runtime.shutdown_background();
     match shown {
         Err(_) if interrupts.came() && !interrupts.came_late() => {
@@ -69,7 +71,7 @@ fn say(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
-/// Everything from the empty directory `place` to the end of the mount.
+/// Runs everything from the empty directory `place` to the end of the mount.
 fn show(
     runtime: &tokio::runtime::Runtime,
     interrupts: &Interrupts,
@@ -97,7 +99,7 @@ fn show(
     })?;
     let config = person.credentials.write_ssh_config(place, server.port())?;
 
-    // In the foreground: should the demo be killed, the mount has nobody to serve it.
+    // The mount is in the foreground: if the demo is killed, the mount has no server any more.
     let mut line = ["mount", "-f", "-F"].map(str::to_owned).to_vec();
     line.push(config.display().to_string());
     line.push(format!("{}@{}:", Credentials::USER, Credentials::HOST));
@@ -106,10 +108,10 @@ fn show(
     say(&format!("$ {program} {}", line.join(" ")))?;
     let arguments = MountLine::try_parse_from(&line).map_err(CliError::usage)?.arguments;
     let mut request = mount::resolve(arguments)?;
-    // The demo itself is the person who answers.
+    // The demo itself answers in place of a person.
     request.interactive = true;
     let (name, mountpoint) = (request.name.clone(), request.mountpoint.clone());
-    let memory = crate::daemon::memory_of(&request)?;
+    let memory = crate::daemon::memory_of(&request.login)?;
 
     let (mut conversation, child): (Conversation, Child) =
         Conversation::start(fs::File::create_new(place.join("log"))?)?;
@@ -145,47 +147,47 @@ fn show(
     daemon.wait()
 }
 
-/// Who answers the questions of the login, as a person would, and reads what is told.
+/// Answers the login's questions in place of a person, and reads the daemon's messages.
 struct Person {
     credentials: Arc<Credentials>,
     vault_password: Zeroizing<String>,
 }
 
 impl Person {
-    fn answer(&self, conversation: &mut Conversation, question: &Prompt) -> io::Result<()> {
-        let answer = if question.text.starts_with("Passphrase for key ") {
-            Zeroizing::new(self.credentials.passphrase().to_owned())
-        } else if question.text.starts_with("Password for vault ") {
-            self.vault_password.clone()
-        } else {
-            self.credentials.new_code()
+    fn answer(&self, conversation: &mut Conversation, prompt: &Prompt) -> io::Result<()> {
+        let answer = match prompt.question.kind {
+            PromptKind::Passphrase => Zeroizing::new(self.credentials.passphrase().to_owned()),
+            PromptKind::VaultPassword => self.vault_password.clone(),
+            PromptKind::Code | PromptKind::Password | PromptKind::HostKey | PromptKind::Other => {
+                self.credentials.new_code()
+            }
         };
-        say(&format!("{}{}", question.text, answer.as_str()))?;
-        conversation.say(&Request::Answer { id: question.id, answer: Ok(Secret(answer)) })
+        say(&format!("{}{}", prompt.question.text, answer.as_str()))?;
+        conversation.say(&Request::Answer { id: prompt.id, answer: Ok(Secret(answer)) })
     }
 
     fn answer_until_mounted(&self, conversation: &mut Conversation) -> Result<(), CliError> {
         loop {
             match conversation.hear()? {
                 Some(Event::Progress(text)) => say(&text)?,
-                Some(Event::Prompt(question)) => self.answer(conversation, &question)?,
+                Some(Event::Prompt(prompt)) => self.answer(conversation, &prompt)?,
                 Some(Event::Mounted { name, mountpoint }) => {
                     say(&format!("{name} is mounted at {}", mountpoint.display()))?;
                     return Ok(());
                 }
                 Some(Event::Failed(failure)) => return Err(failure.into()),
-                Some(Event::Status(_) | Event::Saving(_) | Event::Done) => {}
+                Some(Event::Hello(_) | Event::Status(_) | Event::Saving(_) | Event::Done) => {}
                 None => return Err(CliError::other("the mount's process ended before it had mounted")),
             }
         }
     }
 
-    /// A login that is needed once more is answered, too.
+    /// Answers also the questions of further logins.
     fn answer_until_end(&self, conversation: &mut Conversation) {
         while let Ok(Some(event)) = conversation.hear() {
             let done = match event {
                 Event::Progress(text) => say(&text),
-                Event::Prompt(question) => self.answer(conversation, &question),
+                Event::Prompt(prompt) => self.answer(conversation, &prompt),
                 _ => Ok(()),
             };
             if done.is_err() {

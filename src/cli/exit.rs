@@ -1,15 +1,16 @@
-//! How commands fail, and the exit code of each kind of failure.
+//! The failures of commands, and the exit code of each kind of failure.
 
 use crate::config::bookmark::BookmarkError;
 use crate::daemon::protocol::{Failure, FailureKind};
 
-/// A command's failure: what failed, on what, and what to try.
+/// A command's failure: what failed, the object, and a remedy to try.
+#[derive(Debug)]
 pub(super) struct CliError {
     pub(super) kind: FailureKind,
     pub(super) message: String,
 }
 
-/// The exit codes that scripts rely on.
+/// Returns the exit code, on which scripts rely.
 pub(super) fn code(kind: FailureKind) -> u8 {
     match kind {
         FailureKind::Other => 1,

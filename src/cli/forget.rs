@@ -3,12 +3,13 @@
 use clap::Args;
 
 use super::exit::CliError;
+use super::mount::looked_up;
 use super::screen;
-use crate::config::bookmark;
-use crate::config::target::Target;
-use crate::config::{mount_options, ssh_config};
+use crate::config::mount_options::Options;
+use crate::config::settings::LoginSettings;
+use crate::daemon::memory_of;
 use crate::daemon::protocol::FailureKind;
-use crate::daemon::remembered::{Memory, MemoryError, forget_all};
+use crate::daemon::remembered::{MemoryError, forget_all};
 
 /// Forget which vaults were unlocked.
 #[derive(Args)]
@@ -34,15 +35,19 @@ pub(super) struct Arguments {
     /// Read this instead of ~/.ssh/config
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<std::path::PathBuf>,
-    /// SSH options by their ssh_config names; `scaup mount --help` lists them
-    #[arg(short, value_name = "KEY=VALUE,…")]
-    options: Vec<String>,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     let failed = |error: MemoryError| CliError::new(FailureKind::Other, error);
-    let forgotten = match &arguments.target {
-        Some(target) => memory_of(target, &arguments)?.forget_below().map_err(failed)?,
+    let Arguments { target, all: _, port, ssh_config, options } = arguments;
+    let forgotten = match target {
+        Some(target) => {
+            let settings = LoginSettings { port, ssh_config, options, ..LoginSettings::default() };
+            let (login, _) = looked_up(&target, settings)?;
+            memory_of(&login)?.forget_below().map_err(failed)?
+        }
         None => forget_all().map_err(failed)?,
     };
     if forgotten.is_empty() {
@@ -52,27 +57,4 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
         screen::out(&format!("forgot vault {vault}"));
     }
     Ok(())
-}
-
-fn memory_of(target: &str, arguments: &Arguments) -> Result<Memory, CliError> {
-    let bookmark = bookmark::find(target)?;
-    let text = bookmark.as_ref().map_or(target, |bookmark| bookmark.target.as_str());
-    let bookmark = bookmark.clone().unwrap_or_default();
-    let server = match Target::parse(text).map_err(CliError::usage)? {
-        Target::Local(path) => return Ok(Memory::of_local(&path)),
-        Target::Server(server) => server,
-    };
-    let options: Vec<String> = arguments.options.iter().cloned().chain(bookmark.options).collect();
-    let wanted = ssh_config::Wanted {
-        host: server.host,
-        user: server.user,
-        port: arguments.port.or(bookmark.port).or(server.port),
-        identity: None,
-        config_file: arguments.ssh_config.clone(),
-        options: mount_options::sort(&options).map_err(CliError::usage)?.ssh,
-        otp_for: Vec::new(),
-        directory: std::env::current_dir()?,
-    };
-    let destination = ssh_config::resolve(&wanted).map_err(CliError::usage)?;
-    Ok(Memory::of_server(&destination, &server.directory))
 }

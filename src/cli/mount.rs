@@ -1,41 +1,49 @@
 //! `scaup mount`.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use rustix::fs::OFlags;
+use scaup_fuse::is_mounted;
 
 use super::converse::{self, Answer};
 use super::exit::CliError;
 use super::prompt;
 use super::screen;
 use crate::config::bookmark::{self, Bookmark};
+use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::ssh_config::keywords;
-use crate::config::target::{ServerTarget, Target};
+use crate::config::target::Target;
 use crate::config::{mount_options, paths, size};
 use crate::daemon::client::{self, Conversation};
-use crate::daemon::protocol::{MountRequest, Request};
+use crate::daemon::log_file;
+use crate::daemon::protocol::{
+    FailureKind, LoginRequest, MountRequest, MountState, MountStatus, Request, UnsavedEntry,
+};
 
-/// The whole budget for cached and unsent content, if none is given.
-const MEMORY: &str = "128M";
-/// How long names and attributes are believed, seconds, if nothing is given.
-const ATTR_TIMEOUT: u64 = 5;
-/// How long an operation waits for a lost server, seconds, if nothing is given.
-const TIMEOUT: u64 = 60;
+/// How long a new mount waits for one of the same target that still saves at its end: that gives up after 75 s.
+const EARLIER_PATIENCE: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What stands below the options in the help.
+/// How long a daemon may take to report that its mount is gone. If it still does not, it is mounted where this process
+/// can't see it.
+const SAYS_SO_WITHIN: Duration = Duration::from_secs(2);
+
+/// Returns the text below the options in the help.
 fn after_help() -> String {
+    let mount = mount_options::listed().collect::<Vec<_>>().join(", ");
     let ssh = keywords::heeded().collect::<Vec<_>>().join(", ");
     format!(
         "Examples:\n  \
          scaup mount hq                                 a bookmark\n  \
          scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
          scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
-         Options (-o) for the mount: ro, allow_other, noexec, uid=, gid=, umask=, fsname=, subtype=, idmap=none, \
-         otp_for=HOST[:HOST…] (see below), and without=PART[:PART…], which leaves out parts that make it fast, to measure them or to find a \
-         fault. With allow_other, nobody else gets into vaults, whatever modes the server shows, unless umask= is given: then others may read \
+         Options (-o) for the mount: {mount}. otp_for= is explained below; without= leaves out parts that make it fast, to \
+         measure them or to find a fault. With allow_other, nobody else gets into vaults, whatever modes the server shows, unless umask= is given: then others may read \
          and write what it leaves them.\n\n\
-         Options (-o) of ssh_config(5): {ssh}. With BatchMode, commands still answer. Those about terminals, forwardings, compression and \
+         Options (-o) of ssh_config(5): {ssh}. Of two values for one option the first counts, and those of a bookmark come \
+         last. With BatchMode, commands still answer. Those about terminals, forwardings, compression and \
          logs are taken, and change nothing; others are refused.\n\n\
          Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked. One \
          that was unlocked here before and is not there any more is asked about at the terminal; else nothing is read or written in its place \
@@ -49,6 +57,9 @@ fn after_help() -> String {
          in one login. A person is asked for everything else. Jump hosts get no code from it unless -o otp_for names them as ProxyJump does, or \
          by their HostName. No code is sent twice, whoever gives it: if the one that was sent is given again, the next half minute is waited \
          for.\n\n\
+         The mount's process writes its log to scaup/NAME.log in $XDG_STATE_HOME (else ~/.local/state), 4 MiB at most, and keeps what was before it \
+         as NAME.log.1. What it tells is up to SCAUP_LOG in the environment of this command: scaup=info, or scaup=debug, with which each request can be \
+         followed to the messages it becomes.\n\n\
          A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits \
          for it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes."
     )
@@ -62,60 +73,13 @@ pub(super) struct Arguments {
     target: String,
     /// Where to mount [default: ~/Scaup/NAME]; made if missing
     mountpoint: Option<PathBuf>,
-    /// The server's port
-    #[arg(short)]
-    port: Option<u16>,
-    /// The identity file: a private key
-    #[arg(short, value_name = "FILE")]
-    identity: Option<PathBuf>,
-    /// Read this instead of ~/.ssh/config
-    #[arg(short = 'F', value_name = "FILE")]
-    ssh_config: Option<PathBuf>,
-    /// SSH options by their ssh_config names, and mount options; see below
-    #[arg(short, value_name = "KEY=VALUE,…")]
-    options: Vec<String>,
+    #[command(flatten)]
+    login: LoginSettings,
+    #[command(flatten)]
+    mount: MountSettings,
     /// Stay in the foreground until unmounted
     #[arg(short)]
     foreground: bool,
-    /// Never change anything on the server
-    #[arg(long)]
-    read_only: bool,
-    /// Unlock this vault while mounting, by its path below the directory (`.` for itself); may be repeated
-    #[arg(long, value_name = "PATH")]
-    vault: Vec<String>,
-    /// Never look for vaults
-    #[arg(long, conflicts_with = "vault")]
-    no_vaults: bool,
-    /// Ask for the key's passphrase again when the connection was lost, instead of holding the key in locked memory
-    #[arg(long)]
-    forget_key: bool,
-    /// A command that prints the passphrase of the key
-    #[arg(long, value_name = "CMD")]
-    passphrase_command: Option<String>,
-    /// A command that prints the one-time code, for questions of the server that name a code and nothing else; see below
-    #[arg(long, value_name = "CMD")]
-    otp_command: Option<String>,
-    /// A command that prints the password of the vault named by $SCAUP_VAULT
-    #[arg(long, value_name = "CMD")]
-    vault_password_command: Option<String>,
-    /// The whole budget for cached and unsent content [default: 128M]
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<String>,
-    /// How long names and attributes are believed [default: 5]
-    #[arg(long, value_name = "SECONDS")]
-    attr_timeout: Option<u64>,
-    /// How long an operation waits for a lost server before it fails [default: 60]
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
-    /// Let closing a file wait until the server has it on its disk, however small it is, and removing until it is done
-    #[arg(long)]
-    sync_on_close: bool,
-    /// Follow links in vaults wherever they lead; without this, one that leads out of its vault is refused
-    #[arg(long)]
-    follow_outside: bool,
-    /// Let the log hold clear names, and lines of the libraries that SCAUP_LOG asks for
-    #[arg(long)]
-    log_names: bool,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
@@ -124,10 +88,11 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     let (foreground, quiet) = (arguments.foreground, arguments.quiet);
     let request = resolve(arguments)?;
-    let (logs, log) = (paths::logs()?, format!("{}.log", request.name));
+    let (logs, log) = (paths::logs()?, log_file::name_of(&request.name));
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
     let (mut conversation, mut daemon) = Conversation::start(logs.open(&log, flags)?)?;
-    // Before it is mounted: a signal that comes at that very moment must not end this process alone.
+    // Signals are forwarded before the mount is made: one that comes at that very moment must not end this process
+    // alone.
     let _forwarding = foreground.then(|| super::unmount::forward_signals(daemon.id())).transpose()?;
     let mounted = converse::ask(&mut conversation, &Request::Mount(Box::new(request)), quiet);
     let Answer::Mounted { name, mountpoint } = mounted? else {
@@ -142,10 +107,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     converse::until_the_end(&mut conversation);
     match daemon.wait()?.code() {
         Some(0) => Ok(()),
-        Some(8) => Err(CliError::new(
-            crate::daemon::protocol::FailureKind::Unsaved,
-            "what could not be saved is lost",
-        )),
+        Some(8) => Err(CliError::new(FailureKind::Unsaved, "what could not be saved is lost")),
         _ => Err(CliError::other(format!(
             "the mount's process failed; its log is {}",
             logs.path().join(log).display()
@@ -153,72 +115,178 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-/// From words to a request: bookmarks looked up, defaults filled in, paths made absolute.
+/// Returns how the target of this name is reached, with the bookmark if it is one.
+pub(super) fn looked_up(
+    named: &str,
+    settings: LoginSettings,
+) -> Result<(LoginRequest, Option<Bookmark>), CliError> {
+    let bookmark = bookmark::find(named)?;
+    let (target, below) = match &bookmark {
+        Some(bookmark) => (bookmark.target.as_str(), bookmark.login.clone()),
+        None => (named, LoginSettings::default()),
+    };
+    let login = LoginRequest {
+        target: Target::parse(target).map_err(CliError::usage)?,
+        directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+        settings: settings.over(below).map_err(CliError::usage)?,
+    };
+    Ok((login, bookmark))
+}
+
+/// Builds a request from the arguments and the bookmark that they name.
 pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
-    let bookmark = bookmark::find(&arguments.target)?;
-    let (text, bookmark_name) = match &bookmark {
-        Some(bookmark) => (bookmark.target.clone(), Some(arguments.target.clone())),
-        None => (arguments.target.clone(), None),
-    };
+    let Arguments { target, mountpoint, login, mount, foreground, quiet } = arguments;
+    let (login, bookmark) = looked_up(&target, login)?;
+    wait_for_earlier(&login.target, quiet)?;
+    let name = free_name(&if bookmark.is_some() { target } else { login.target.name() })?;
     let bookmark = bookmark.unwrap_or_default();
-    let target = Target::parse(&text).map_err(CliError::usage)?;
-    let target = match (target, arguments.port.or(bookmark.port)) {
-        (Target::Server(server), Some(port)) => Target::Server(ServerTarget { port: Some(port), ..server }),
-        (target, _) => target,
-    };
-    let options: Vec<String> = arguments.options.into_iter().chain(bookmark.options.clone()).collect();
-    let options = mount_options::sort(&options).map_err(CliError::usage)?;
-    let name = free_name(&bookmark_name.unwrap_or_else(|| target.name()))?;
-    let mountpoint = match arguments.mountpoint.or(bookmark.mountpoint.clone().map(paths::expand_home)) {
+    let mountpoint = match mountpoint.or(bookmark.mountpoint.map(paths::expand_home)) {
         Some(path) => std::path::absolute(path)?,
         None => paths::mounts().join(&name),
     };
-    let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
-    // `none` is no file: as for ssh, it means that none is read.
-    let ssh_config = match arguments.ssh_config {
-        Some(none) if none.as_os_str() == "none" => Some(none),
-        file => absolute(file)?,
-    };
-    let Bookmark { vaults, memory, attr_timeout, timeout, .. } = bookmark;
-    let memory = arguments.memory.or(memory).unwrap_or_else(|| MEMORY.to_owned());
     Ok(MountRequest {
         name,
-        target,
+        login,
+        settings: mount.over(bookmark.mount),
         mountpoint: mountpoint.components().collect(),
-        directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
-        identity: absolute(arguments.identity.or(bookmark.identity.map(paths::expand_home)))?,
-        ssh_config,
-        options,
-        read_only: arguments.read_only || bookmark.read_only,
-        vaults: if arguments.vault.is_empty() && !arguments.no_vaults { vaults } else { arguments.vault },
-        no_vaults: arguments.no_vaults,
-        forget_key: arguments.forget_key || bookmark.forget_key,
-        passphrase_command: arguments.passphrase_command.or(bookmark.passphrase_command),
-        otp_command: arguments.otp_command.or(bookmark.otp_command),
-        vault_password_command: arguments.vault_password_command.or(bookmark.vault_password_command),
-        memory: size::parse(&memory).map_err(CliError::usage)?,
-        attr_timeout: arguments.attr_timeout.or(attr_timeout).unwrap_or(ATTR_TIMEOUT),
-        timeout: arguments.timeout.or(timeout).unwrap_or(TIMEOUT).max(1),
-        sync_on_close: arguments.sync_on_close,
-        follow_outside: arguments.follow_outside || bookmark.follow_outside,
-        log_names: arguments.log_names,
         interactive: prompt::is_possible(),
         terminal: prompt::is_at_terminal(),
-        foreground: arguments.foreground,
+        foreground,
     })
 }
 
-/// The name, or with a number behind it if a mount has it already.
+/// Waits for mounts of the same target that are ending: until they have saved everything, a new one would show old
+/// content.
+fn wait_for_earlier(target: &Target, quiet: bool) -> Result<(), CliError> {
+    let target = target.to_string();
+    let began = Instant::now();
+    let end = began + EARLIER_PATIENCE;
+    let mut is_told = quiet;
+    loop {
+        let mut mounts = converse::all()?.replying.into_iter().map(|(_, status)| status);
+        let is_ending = |mount: &MountStatus| match mount.state {
+            MountState::Unmounting => true,
+            // It may have been unmounted just now.
+            MountState::Connected | MountState::Reconnecting => {
+                began.elapsed() < SAYS_SO_WITHIN && !is_mounted(&mount.mountpoint)
+            }
+            MountState::Connecting | MountState::WaitingForAnswer => false,
+        };
+        let is_earlier = |mount: &MountStatus| mount.target == target && is_ending(mount);
+        let Some(earlier) = mounts.find(is_earlier) else { return Ok(()) };
+        let UnsavedEntry { files, bytes, .. } = earlier.unsaved;
+        let left = format!(
+            "an earlier mount of {target} ({}) has ended and is still saving: files {files}, {}",
+            earlier.name,
+            size::show(bytes)
+        );
+        if end <= Instant::now() {
+            let text = format!(
+                "{left}; mount when it is done, or give that up by `scaup unmount --force {}`",
+                earlier.name
+            );
+            return Err(CliError::new(FailureKind::Unsaved, text));
+        }
+        if !is_told {
+            screen::tell(&format!("{left}; waiting for it"));
+            is_told = true;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Returns the name, with a number behind it if a mount has it already.
 fn free_name(wanted: &str) -> Result<String, CliError> {
     let clean: String =
         wanted.chars().map(|c| if c.is_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
     let clean = clean.trim_start_matches('.').to_owned();
     let base = if clean.is_empty() { "mount".to_owned() } else { clean };
     let taken: Vec<String> =
-        client::names()?.into_iter().filter(|name| Conversation::with(name).is_ok()).collect();
+        client::names()?.into_iter().filter(|name| client::is_mounted(name).unwrap_or(true)).collect();
     let numbered = (2..).map(|number| format!("{base}-{number}"));
     std::iter::once(base.clone())
         .chain(numbered)
         .find(|name| !taken.contains(name))
         .ok_or_else(|| CliError::other("no free name"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{ArgAction, Args, Command, FromArgMatches};
+
+    use super::*;
+
+    /// Arguments that are no settings, and why.
+    const NO_SETTINGS: [(&str, &str); 4] = [
+        ("target", "what a bookmark is about"),
+        ("mountpoint", "a key of bookmarks beside the settings"),
+        ("foreground", "how this command is used"),
+        ("quiet", "how this command is used"),
+    ];
+
+    fn parsed(line: &[&str]) -> Option<(LoginSettings, MountSettings)> {
+        let line = ["mount", "host"].iter().chain(line);
+        let matches = Arguments::augment_args(Command::new("mount")).try_get_matches_from(line).ok()?;
+        let Arguments { login, mount, .. } = Arguments::from_arg_matches(&matches).ok()?;
+        Some((login, mount))
+    }
+
+    fn kept(setting: String) -> (LoginSettings, MountSettings) {
+        let bookmark = Bookmark { target: "host".to_owned(), ..Bookmark::default() };
+        let changed = super::super::bookmark::changed(&bookmark, &[setting]).unwrap();
+        let text = toml::to_string(&changed).unwrap();
+        let Bookmark { login, mount, .. } = bookmark::parse(&text).unwrap();
+        (login, mount)
+    }
+
+    #[test]
+    fn each_option_is_a_key_of_bookmarks_and_comes_to_the_daemon_and_the_command_line_counts_first() {
+        let command = Arguments::augment_args(Command::new("mount"));
+        let settings =
+            || command.get_arguments().filter(|it| !NO_SETTINGS.iter().any(|(name, _)| it.get_id() == name));
+        assert_eq!(settings().count() + NO_SETTINGS.len(), command.get_arguments().count());
+        for argument in settings() {
+            let key = argument.get_id().as_str();
+            let flag = match (argument.get_long(), argument.get_short()) {
+                (Some(long), _) => format!("--{long}"),
+                (None, short) => format!("-{}", short.unwrap()),
+            };
+            let has_value = !matches!(argument.get_action(), ArgAction::SetTrue);
+            let (one, other) = match key {
+                "options" => ("uid=7", "uid=8"),
+                _ if has_value => ("7", "8"),
+                _ => ("true", "true"),
+            };
+            let given = if has_value { parsed(&[&flag, one]) } else { parsed(&[&flag]) }.unwrap();
+            assert_ne!(given, parsed(&[]).unwrap(), "{key}");
+            assert_eq!(kept(format!("{key}={one}")), given, "{key}");
+
+            let request = MountRequest {
+                name: "host".to_owned(),
+                login: LoginRequest {
+                    target: Target::parse("host").unwrap(),
+                    directory: "/".into(),
+                    settings: given.0.clone(),
+                },
+                settings: given.1.clone(),
+                mountpoint: "/mnt".into(),
+                interactive: false,
+                terminal: false,
+                foreground: false,
+            };
+            let sent = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<MountRequest>(&sent).unwrap(), request, "{key}");
+
+            let over = |above: (LoginSettings, MountSettings), below: (LoginSettings, MountSettings)| {
+                (above.0.over(below.0).unwrap(), above.1.over(below.1))
+            };
+            let below = kept(format!("{key}={other}"));
+            assert_eq!(over(parsed(&[]).unwrap(), below.clone()), below, "{key}");
+            let both = over(given.clone(), below);
+            // The list of options has both; its own rule is that the first counts.
+            assert_eq!(both.0.options.uid, given.0.options.uid, "{key}");
+            assert!(key == "options" || both == given, "{key}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Asking a person: at the terminal, or through the `SSH_ASKPASS` program (ssh(1)).
+//! Asks a person: at the terminal, or through the `SSH_ASKPASS` program (ssh(1)).
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,25 +8,25 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use zeroize::Zeroizing;
 
 use super::screen;
-use crate::daemon::answers::Askpass;
+use crate::daemon::answer_programs::Askpass;
 
-/// What Ctrl-C sends.
+/// The byte that Ctrl-C sends.
 const INTERRUPT: u8 = 0x03;
 
-/// Longest line a terminal takes (`MAX_CANON` of Linux), bytes.
+/// Longest line that a terminal accepts (`MAX_CANON` of Linux), bytes.
 const LINE_MAX: usize = 4096;
 
-/// Held while somebody is asked: what is typed for one question must not answer another. A connection that is lost meanwhile is logged in to again
-/// by another thread, and the server then decides what that asks, and when.
+/// Held while a person is asked: an answer typed for one question must not go to another. If a connection is lost
+/// meanwhile, another thread logs in again, and the server then decides what is asked, and when.
 static ASKING: Mutex<()> = Mutex::new(());
 
-/// What is to be told once the question that stands is answered; `None` while there is none.
+/// Messages to show once the current question is answered; `None` while there is none.
 static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
-/// Lines that are held back.
+/// Most lines that are held back.
 const HELD_BACK_MAX: usize = 100;
 
-/// Where questions go.
+/// The place where questions are asked.
 enum Way {
     Terminal(File),
     Program(Askpass),
@@ -46,17 +46,17 @@ fn way() -> Way {
     }
 }
 
-/// Whether anybody can be asked.
+/// Returns whether a person can be asked.
 pub(super) fn is_possible() -> bool {
     !matches!(way(), Way::Nowhere)
 }
 
-/// Whether whoever is asked sits at a terminal.
+/// Returns whether that person sits at a terminal.
 pub(super) fn is_at_terminal() -> bool {
     matches!(way(), Way::Terminal(_))
 }
 
-/// Asks, after whatever is being asked. An error says why nobody answers.
+/// Asks, after any other question under way. An error says why there is no answer.
 pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     *held_back() = Some(Vec::new());
@@ -65,7 +65,7 @@ pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     answer
 }
 
-/// Tells something that another thread may come upon while somebody is asked: not before that is over.
+/// Shows a message of another thread: if a person is being asked, only after that.
 pub(super) fn tell(line: &str) {
     match &mut *held_back() {
         None => screen::tell(line),
@@ -86,21 +86,21 @@ fn ask_now(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
     }
 }
 
-/// The terminal's settings before a question, put back when this is dropped.
+/// The terminal's settings before a question, restored when this is dropped.
 struct Restored<'a> {
     terminal: &'a File,
     before: Termios,
 }
 
 impl<'a> Restored<'a> {
-    /// Makes Ctrl-C end the line instead of this process, which could not put the settings back then.
+    /// Makes Ctrl-C end the line instead of this process, which could not restore the settings then.
     fn change(terminal: &'a File, echo: bool) -> rustix::io::Result<Self> {
         let before = tcgetattr(terminal)?;
         let mut during = before.clone();
         during.local_modes.remove(LocalModes::ISIG);
         during.local_modes.set(LocalModes::ECHO, echo);
         during.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
-        // What was typed before the question is no answer to it.
+        // Input typed before the question is not an answer to it.
         tcsetattr(terminal, OptionalActions::Flush, &during)?;
         Ok(Self { terminal, before })
     }
@@ -116,18 +116,18 @@ fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<Str
     let failed = |error: std::io::Error| format!("the terminal can't be used: {error}");
     let file = terminal.try_clone().map_err(failed)?;
     let changed = Restored::change(&file, echo).map_err(|error| failed(error.into()))?;
-    // Questions of Scaup's own may have several lines; a server's are one (`Question::text`).
+    // Scaup's own questions may have several lines; a server's have one (`Question::text`).
     let lines: Vec<String> = text.split('\n').map(|line| screen::fitting(line, &terminal)).collect();
     terminal.write_all(lines.join("\n").as_bytes()).map_err(failed)?;
     let mut line = Zeroizing::new(vec![0; LINE_MAX]);
-    // The terminal hands over one line at a time.
+    // The terminal delivers one line at a time.
     let len = terminal.read(&mut line).map_err(failed)?;
     let line = line.get(..len).unwrap_or_default();
     drop(changed);
     let answer = match line.strip_suffix(b"\n") {
         Some(answer) if echo => Some(answer),
         answer => {
-            // The line's end was not shown, or there was none.
+            // The line's end was not echoed, or there was none.
             terminal.write_all(b"\n").map_err(failed)?;
             answer
         }

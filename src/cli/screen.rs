@@ -1,7 +1,9 @@
-//! What the commands print. Much of it holds names that others chose and words of a server, so it goes through here: nothing else in `cli` can print.
+//! The output of the commands. Much of it contains names chosen by others and a server's messages, so all of it goes
+//! through here: no other module of `cli` can print, but for `progress`, which shows numbers only.
 //!
-//! A line stays one line, without what plays with a terminal. On a terminal, what is longer than it is wide goes on in lines that are marked as
-//! such: else a text that is just long enough would have its end stand on a line of its own, and look like one of Scaup's.
+//! A line stays one line, without characters that control a terminal. On a terminal, a line wider than the screen is
+//! continued in lines that are marked: otherwise a text of the right length could have its end on a line of its own,
+//! and look like one of Scaup's.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io;
@@ -14,24 +16,24 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::exit::CliError;
 
-/// Begins each line that goes on with the one before it.
+/// Marks a line that continues the one before it.
 const GOES_ON: &str = "  > ";
 
 /// The narrowest terminal for which lines are broken.
 const WIDTH_MIN: usize = 16;
 
-/// Prints a line of what was asked for.
+/// Prints a line of the requested output.
 pub(super) fn out(line: &str) {
     println!("{}", fitting(line, io::stdout()));
 }
 
-/// Prints a line of what was asked for, in columns with tabs between them.
+/// Prints a line of the requested output, in columns with tabs between them.
 pub(super) fn out_columns(columns: &[&str]) {
     let columns: Vec<String> = columns.iter().map(|column| visible(column)).collect();
     println!("{}", columns.join("\t"));
 }
 
-/// Prints what was asked for, for programs: exactly what it is, with everything escaped that can't be seen.
+/// Prints the requested output for programs: exactly, with every invisible character escaped.
 pub(super) fn out_json(value: &impl Serialize) -> Result<(), CliError> {
     let mut text = Vec::new();
     let formatter = Escaping(PrettyFormatter::new());
@@ -40,12 +42,12 @@ pub(super) fn out_json(value: &impl Serialize) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Prints a line beside what was asked for.
+/// Prints a message beside the requested output.
 pub(super) fn tell(line: &str) {
     eprintln!("{}", fitting(line, io::stderr()));
 }
 
-/// Prints what went wrong. Where that takes several lines, only the first begins as a message does.
+/// Prints a failure. If it takes several lines, only the first begins as a message does.
 pub(super) fn fail(message: &str) {
     let mut lines = message.lines();
     tell(&format!("scaup: {}", lines.next().unwrap_or_default()));
@@ -55,21 +57,15 @@ pub(super) fn fail(message: &str) {
     }
 }
 
-/// Writes over the line that is being written, on a terminal (ECMA-48: EL).
-pub(super) fn write_over(line: &str) {
-    eprint!("\r\x1b[K{}", visible(line));
-    let _ = io::Write::flush(&mut io::stderr());
-}
-
-/// Ends the line that is being written.
+/// Ends the current line.
 pub(super) fn end_line() {
     eprintln!();
 }
 
-/// A text, made to fit where it is shown.
+/// Returns a text, broken to fit the terminal where it is shown.
 pub(super) fn fitting(text: &str, on: impl AsFd) -> String {
     let text = visible(text);
-    // What is no terminal has no width, and a terminal that does not tell it says zero.
+    // A file or pipe has no width, and a terminal that does not know its width says zero.
     match tcgetwinsize(on).map(|size| usize::from(size.ws_col)) {
         Ok(width) if width >= WIDTH_MIN => broken(&text, width),
         _ => text,
@@ -103,12 +99,12 @@ fn broken(text: &str, width: usize) -> String {
     }
 }
 
-/// How many columns a character takes, at most: terminals do not agree about some.
+/// Returns how many columns a character takes, at most: terminals do not agree about some.
 fn width_of(c: char) -> usize {
     if c.is_ascii() { 1 } else { 2 }
 }
 
-/// JSON with everything escaped that can't be seen (RFC 8259, section 7).
+/// Formats JSON with every invisible character escaped (RFC 8259, section 7).
 struct Escaping<'a>(PrettyFormatter<'a>);
 
 impl Formatter for Escaping<'_> {
@@ -181,9 +177,9 @@ mod tests {
             broken(&"x".repeat(40), 16),
             format!("{}\n  > {}\n  > {}", "x".repeat(16), "x".repeat(12), "x".repeat(12))
         );
-        // Nobody knows how wide these are, so they count as wide.
+        // The width of these varies, so they count as wide.
         assert!(broken(&"日".repeat(100), 20).lines().all(|line| line.chars().count() <= 12));
-        // Indentation is no place to break.
+        // A line is not broken in its indentation.
         assert_eq!(
             broken(&format!("  {}", "x".repeat(20)), 16),
             format!("  {}\n  > {}", "x".repeat(14), "x".repeat(6))

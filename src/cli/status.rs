@@ -3,14 +3,19 @@
 use clap::Args;
 use scaup_sftp::text::Line;
 
-use super::converse;
+use super::converse::{self, Mounts};
 use super::exit::CliError;
 use super::screen;
 use crate::config::size;
-use crate::daemon::protocol::{MountStatus, UnsavedEntry};
+use crate::daemon::protocol::{CounterEntry, InFlightEntry, LatencyEntry, MountStatus, UnsavedEntry};
 
 /// Show what is mounted, what waits to be saved, and what went wrong.
 #[derive(Args)]
+#[command(
+    after_help = "With --debug, each mount has a table: how many requests of programs (`lookup`, `read`, `readdir` …) were answered, how long half of them\n\
+    and 95 of 100 took at most; then the counters of its traffic, and the requests that are not answered yet, the oldest first: what hangs.\n\
+    More is in the log if the mount was made with SCAUP_LOG=scaup=debug."
+)]
 pub(super) struct Arguments {
     /// The mount's name or mount point [default: all]
     #[arg(value_name = "NAME|MOUNTPOINT")]
@@ -18,20 +23,39 @@ pub(super) struct Arguments {
     /// For programs
     #[arg(long)]
     json: bool,
+    /// Show how long requests took, which are under way, and the counters, too
+    #[arg(long)]
+    debug: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let mounts: Vec<MountStatus> = match &arguments.mount {
-        Some(mount) => vec![converse::find(Some(mount))?.1],
-        None => converse::all()?.into_iter().map(|(_, status)| status).collect(),
+    let Some(named) = &arguments.mount else {
+        let Mounts { replying, of_other_versions } = converse::all()?;
+        let mounts: Vec<MountStatus> = replying.into_iter().map(|(_, status)| status).collect();
+        if !mounts.is_empty() || of_other_versions.is_empty() || arguments.json {
+            show_all(&mounts, arguments)?;
+        }
+        let mut errors = of_other_versions.into_iter().map(|(_, error)| error);
+        let last = errors.next_back();
+        errors.for_each(|error| screen::fail(&error.message));
+        return last.map_or(Ok(()), Err);
     };
+    show_all(&[converse::find(Some(named))?.1], arguments)
+}
+
+fn show_all(mounts: &[MountStatus], arguments: &Arguments) -> Result<(), CliError> {
     if arguments.json {
         return screen::out_json(&serde_json::json!({ "mounts": mounts }));
     }
     if mounts.is_empty() {
         screen::out("nothing is mounted");
     }
-    mounts.iter().for_each(show);
+    for mount in mounts {
+        show(mount);
+        if arguments.debug {
+            show_details(mount);
+        }
+    }
     Ok(())
 }
 
@@ -58,5 +82,49 @@ fn show(mount: &MountStatus) {
     }
     for error in mount.errors.iter().take(10) {
         screen::out(&format!("  {} {}: {}", error.time, error.kind, error.message));
+    }
+}
+
+/// Shows latencies, counters, and requests under way.
+fn show_details(mount: &MountStatus) {
+    screen::out(&format!("  {:<12} {:>10} {:>10} {:>10}", "requests", "answered", "median", "95 %"));
+    for (operation, LatencyEntry { count, median_us, p95_us }) in &mount.latencies {
+        let (median, p95) = (duration(*median_us), duration(*p95_us));
+        screen::out(&format!("    {operation:<10} {count:>10} {median:>10} {p95:>10}"));
+    }
+    let CounterEntry {
+        sftp_requests,
+        bytes_received,
+        bytes_sent,
+        chunks_decrypted,
+        chunks_encrypted,
+        cache_hits,
+        reconnects,
+    } = mount.counters;
+    screen::out("  counters");
+    for (name, value) in [
+        ("SFTP requests", sftp_requests.to_string()),
+        ("received", size::show(bytes_received)),
+        ("sent", size::show(bytes_sent)),
+        ("chunks decrypted", chunks_decrypted.to_string()),
+        ("chunks encrypted", chunks_encrypted.to_string()),
+        ("chunks from memory", cache_hits.to_string()),
+        ("reconnects", reconnects.to_string()),
+    ] {
+        screen::out(&format!("    {name:<20} {value:>12}"));
+    }
+    screen::out(&format!("  under way: {}", mount.in_flight.len()));
+    for InFlightEntry { operation, since } in &mount.in_flight {
+        screen::out(&format!("    {operation:<10} since {since}"));
+    }
+}
+
+/// Formats a time for people, from microseconds.
+#[allow(clippy::cast_precision_loss)] // Three digits are shown.
+fn duration(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
     }
 }

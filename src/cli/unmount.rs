@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::converse;
+use super::converse::{self, Mounts};
 use super::exit::{CliError, code};
 use super::screen;
 use crate::daemon::client::Conversation;
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
         let mount = arguments.mount.as_deref().unwrap_or_default();
         return match converse::find(Some(mount)) {
             Ok((mut conversation, _)) => unmount(&mut conversation, &request),
-            // A process that died leaves a mount that only says so.
+            // A dead process leaves a mount on which every access fails.
             Err(error) => match scaup_fuse::clear_stale(std::path::Path::new(mount)) {
                 Ok(true) => Ok(()),
                 _ => Err(error),
@@ -44,7 +44,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
         };
     }
     let mut failed = None;
-    for (mut conversation, status) in converse::all()? {
+    let Mounts { replying, of_other_versions } = converse::all()?;
+    for (_, error) in of_other_versions {
+        screen::fail(&error.message);
+        failed = Some(error);
+    }
+    for (mut conversation, status) in replying {
         if let Err(error) = unmount(&mut conversation, &request) {
             screen::fail(&format!("{}: {}", status.name, error.message));
             failed = Some(error);
@@ -53,14 +58,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Returns when the daemon has ended: then its name and mount point are free again.
+/// Unmounts, and returns when the daemon has ended: then its name and mount point are free again.
 fn unmount(conversation: &mut Conversation, request: &Request) -> Result<(), CliError> {
     converse::ask(conversation, request, false)?;
     converse::until_the_end(conversation);
     Ok(())
 }
 
-/// On Ctrl-C the mount goes on: the daemon does not end what nobody waits for.
+/// Makes Ctrl-C leave the mount in place: the daemon gives up an unmount that no front end waits for.
 fn leave_on_interrupt() -> Result<tokio::runtime::Runtime, CliError> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -77,8 +82,8 @@ fn leave_on_interrupt() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(runtime)
 }
 
-/// Passes SIGINT, SIGTERM and SIGHUP on to the daemon, which saves and unmounts on the first, and ends on the second, if that is
-/// no SIGHUP.
+/// Passes SIGINT, SIGTERM and SIGHUP on to the daemon, which saves and unmounts on the first, and ends on the second,
+/// unless that is SIGHUP.
 pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliError> {
     use rustix::process::{Pid, Signal, kill_process};
     use tokio::signal::unix::{SignalKind, signal};

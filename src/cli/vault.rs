@@ -11,14 +11,14 @@ use super::converse;
 use super::exit::CliError;
 use super::prompt;
 use super::screen;
-use crate::config::mount_options;
+use crate::config::settings::LoginSettings;
 use crate::config::target::{ServerTarget, Target};
-use crate::daemon::answers::AnswerCommand;
-use crate::daemon::protocol::{FailureKind, MountRequest, Request, new_password_question, password_question};
-use crate::drive::{VaultState, check_place_for_vault, create_vault, inspect_vault};
+use crate::daemon::answer_programs::AnswerCommand;
+use crate::daemon::protocol::{FailureKind, LoginRequest, Request, new_password_question, password_question};
 use crate::remote::{Remote, RemotePath};
+use crate::vault::{check_place_for_vault, create_vault, inspect_vault};
 
-/// Shortest password for a new vault, in characters: what Cryptomator asks for.
+/// Shortest password for a new vault, in characters: Cryptomator's rule.
 const PASSWORD_LEN_MIN: usize = 8;
 
 /// Unlock a vault of a mount.
@@ -36,8 +36,9 @@ pub(super) struct UnlockArguments {
 
 /// Lock a vault of a mount: its keys, its names and its content are forgotten.
 ///
-/// What is not saved yet is saved first; if it can't be, the vault stays unlocked (exit 8). Programs that still have something of it open get
-/// errors from then on. Content of files that were removed, and that programs still have open, is lost.
+/// What is not saved yet is saved first; if it can't be, the vault stays unlocked (exit 8). Programs that still have
+/// something of it open get errors from then on. Content of files that were removed, and that programs still have open,
+/// is lost.
 #[derive(Args)]
 pub(super) struct LockArguments {
     /// The mount's name or mount point [default: the only one]
@@ -77,24 +78,8 @@ pub(super) enum Command {
 pub(super) struct Place {
     /// The vault's directory, written like a target of mount
     pub(super) path: String,
-    /// The server's port
-    #[arg(short)]
-    port: Option<u16>,
-    /// The identity file: a private key
-    #[arg(short, value_name = "FILE")]
-    identity: Option<std::path::PathBuf>,
-    /// Read this instead of ~/.ssh/config
-    #[arg(short = 'F', value_name = "FILE")]
-    ssh_config: Option<std::path::PathBuf>,
-    /// SSH options by their ssh_config names; `scaup mount --help` lists them
-    #[arg(short, value_name = "KEY=VALUE,…")]
-    options: Vec<String>,
-    /// A command that prints the passphrase of the key
-    #[arg(long, value_name = "CMD")]
-    passphrase_command: Option<String>,
-    /// A command that prints the one-time code; `scaup mount --help` says for which questions
-    #[arg(long, value_name = "CMD")]
-    otp_command: Option<String>,
+    #[command(flatten)]
+    login: LoginSettings,
 }
 
 pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
@@ -115,7 +100,7 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
         Command::Create { place, cipher_combo, shortening_threshold, vault_password_command } => {
             let failed = |error| CliError::new(FailureKind::Vault, error);
             let (remote, path) = runtime.block_on(place.open())?;
-            // Nobody makes up a password for a vault that can't be made there.
+            // Nobody should think of a password for a vault that can't be created there.
             runtime.block_on(check_place_for_vault(remote.as_ref(), &path)).map_err(failed)?;
             let password = new_password(&place.path, vault_password_command.as_deref())?;
             let creating =
@@ -127,31 +112,29 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
         }
         Command::Check(arguments) => check::run(&runtime, &arguments),
         Command::Info { place } => {
-            let status = runtime.block_on(async {
+            let info = runtime.block_on(async {
                 let (remote, path) = place.open().await?;
                 inspect_vault(remote.as_ref(), &path)
                     .await
                     .map_err(|error| CliError::new(FailureKind::Vault, error))
             })?;
             screen::out(&format!("vault:        {}", place.path));
-            if let Some(format) = status.format {
+            if let Some(format) = info.format {
                 screen::out(&format!("format:       {format}"));
             }
-            if let Some(combo) = status.cipher_combo {
+            if let Some(combo) = info.cipher_combo {
                 screen::out(&format!("cipher combo: {combo}"));
             }
-            match status.state {
-                VaultState::Unsupported(reason) => {
-                    Err(CliError::new(FailureKind::Vault, format!("{}: {reason}", place.path)))
-                }
-                _ => Ok(()),
+            match info.unsupported {
+                Some(reason) => Err(CliError::new(FailureKind::Vault, format!("{}: {reason}", place.path))),
+                None => Ok(()),
             }
         }
     }
 }
 
 impl Place {
-    /// The directory around the vault, and the vault's name in it.
+    /// Opens the directory around the vault; returns it with the vault's name in it.
     pub(super) async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
         let mut target = Target::parse(&self.path).map_err(CliError::usage)?;
         let last = match &mut target {
@@ -179,41 +162,14 @@ impl Place {
         })?;
         let path = RemotePath::parse(last.as_bytes())
             .ok_or_else(|| CliError::usage(format!("{last:?} can't be a vault's name")))?;
-        let options = mount_options::sort(&self.options).map_err(CliError::usage)?;
-        if let (Target::Server(server), Some(port)) = (&mut target, self.port) {
-            server.port = Some(port);
-        }
-        let request = MountRequest {
-            name: last,
-            target,
-            mountpoint: std::path::PathBuf::new(),
-            directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
-            identity: self.identity.clone(),
-            ssh_config: self.ssh_config.clone(),
-            options,
-            read_only: false,
-            vaults: Vec::new(),
-            no_vaults: true,
-            forget_key: false,
-            passphrase_command: self.passphrase_command.clone(),
-            otp_command: self.otp_command.clone(),
-            vault_password_command: None,
-            memory: 0,
-            attr_timeout: 0,
-            timeout: 60,
-            sync_on_close: false,
-            follow_outside: false,
-            log_names: false,
-            interactive: true,
-            terminal: false,
-            foreground: true,
-        };
+        let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        let request = LoginRequest { target, directory, settings: self.login.clone() };
         let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
         Ok((remote, path))
     }
 }
 
-/// A vault's password: the first line that a command prints.
+/// Returns a vault's password: the first line that a command prints.
 pub(super) fn password_from(command: &str, path: &str) -> Result<Zeroizing<String>, CliError> {
     let (directory, prompt) = (std::env::current_dir()?, password_question(path));
     let command = AnswerCommand { command, directory: &directory, prompt: &prompt, vault: Some(path) };

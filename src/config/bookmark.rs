@@ -1,4 +1,4 @@
-//! Bookmarks: what to mount and how, one TOML file each.
+//! Bookmarks: targets and options for mounting, one TOML file each.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,69 +6,38 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::paths;
+use super::settings::{LoginSettings, MountSettings};
+use super::target::Target;
 
-/// A bookmark. Its keys are named as the options of `mount`.
+/// A bookmark. Its keys have the names of the options of `mount`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bookmark {
-    /// What to mount.
+    /// The target to mount.
     pub target: String,
-    /// Where to mount it.
+    /// The mount point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mountpoint: Option<PathBuf>,
-    /// The server's port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// The identity file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub identity: Option<PathBuf>,
-    /// Vaults to unlock while mounting.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub vaults: Vec<String>,
-    /// What `-o` takes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<String>,
-    /// Nothing is ever changed on the server.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub read_only: bool,
-    /// The key's passphrase is asked for at every login.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forget_key: bool,
-    /// Links in vaults may lead anywhere.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub follow_outside: bool,
-    /// Prints the passphrase of the key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub passphrase_command: Option<String>,
-    /// Prints the one-time code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otp_command: Option<String>,
-    /// Prints the password of a vault.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vault_password_command: Option<String>,
-    /// The memory budget, such as `128M`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-    /// How long names and attributes are believed, seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attr_timeout: Option<u64>,
-    /// How long an operation waits for a lost server, seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<u64>,
+    /// How the server is logged in to.
+    #[serde(flatten)]
+    pub login: LoginSettings,
+    /// What is mounted, and how it behaves.
+    #[serde(flatten)]
+    pub mount: MountSettings,
 }
 
 /// Why a bookmark can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BookmarkError {
-    /// The name can't be a file's, or looks like an option or a target.
+    /// The name can't be a file's name, or looks like an option or a target.
     #[error(
         "{0:?} can't be a bookmark's name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
     )]
     Name(String),
-    /// There is none of that name.
+    /// There is no bookmark of that name.
     #[error("no bookmark {0:?}; `scaup bookmark list` shows them")]
     Missing(String),
-    /// There is one already.
+    /// There is already a bookmark of that name.
     #[error("there is a bookmark {0:?} already; change it with `scaup bookmark edit {0}`")]
     Exists(String),
     /// The file does not hold a bookmark.
@@ -76,7 +45,7 @@ pub enum BookmarkError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
     /// The file system refused.
@@ -84,19 +53,19 @@ pub enum BookmarkError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Whether `name` can be a bookmark's.
+/// Returns whether `name` can be a bookmark's name.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.len() <= 200 && name.starts_with(char::is_alphanumeric) && name.chars().all(allowed)
 }
 
-/// The file of a bookmark.
+/// Returns the path of a bookmark's file.
 ///
 /// # Errors
 ///
@@ -113,11 +82,11 @@ pub fn path(name: &str) -> Result<PathBuf, BookmarkError> {
 ///
 /// # Errors
 ///
-/// If its file can't be read or holds something else.
+/// If its file can't be read or does not hold a bookmark.
 pub fn find(name: &str) -> Result<Option<Bookmark>, BookmarkError> {
     let Ok(path) = path(name) else { return Ok(None) };
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(path, &text).map(Some),
+        Ok(text) => parse(&text).map(Some).map_err(|reason| BookmarkError::Invalid { path, reason }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(BookmarkError::Io { path, source }),
     }
@@ -127,23 +96,30 @@ pub fn find(name: &str) -> Result<Option<Bookmark>, BookmarkError> {
 ///
 /// # Errors
 ///
-/// [`BookmarkError::Missing`], and what [`find`] says.
+/// [`BookmarkError::Missing`], and the errors of [`find`].
 pub fn load(name: &str) -> Result<Bookmark, BookmarkError> {
     find(name)?.ok_or_else(|| BookmarkError::Missing(name.to_owned()))
 }
 
-fn parse(path: PathBuf, text: &str) -> Result<Bookmark, BookmarkError> {
-    let invalid = |reason: String| BookmarkError::Invalid { path: path.clone(), reason };
-    let bookmark: Bookmark = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
-    super::target::Target::parse(&bookmark.target).map_err(invalid)?;
-    super::mount_options::sort(&bookmark.options).map_err(invalid)?;
-    if let Some(memory) = &bookmark.memory {
-        super::size::parse(memory).map_err(invalid)?;
+/// Reads the text of a bookmark.
+///
+/// # Errors
+///
+/// A sentence that names the key that is unknown or has a bad value.
+pub fn parse(text: &str) -> Result<Bookmark, String> {
+    // Each part is also read by itself: an error in a flattened part does not tell the place in the text.
+    let bookmark = toml::from_str::<LoginSettings>(text)
+        .and_then(|_| toml::from_str::<MountSettings>(text))
+        .and_then(|_| toml::from_str::<Bookmark>(text))
+        .map_err(|error| error.to_string())?;
+    Target::parse(&bookmark.target)?;
+    if bookmark.mount.no_vaults && !bookmark.mount.vaults.is_empty() {
+        return Err("no_vaults and vaults exclude each other".to_owned());
     }
     Ok(bookmark)
 }
 
-/// Writes a bookmark: whole or not at all.
+/// Writes a bookmark, whole or not at all.
 ///
 /// # Errors
 ///
@@ -152,7 +128,7 @@ pub fn save(name: &str, bookmark: &Bookmark) -> Result<(), BookmarkError> {
     let path = path(name)?;
     let invalid = |reason: String| BookmarkError::Invalid { path: path.clone(), reason };
     let text = toml::to_string(bookmark).map_err(|error| invalid(error.to_string()))?;
-    parse(path.clone(), &text)?;
+    parse(&text).map_err(invalid)?;
     let temporary = path.with_extension("toml.new");
     let written = paths::make_private(&paths::bookmarks())
         .and_then(|()| std::fs::write(&temporary, text))
@@ -164,7 +140,7 @@ pub fn save(name: &str, bookmark: &Bookmark) -> Result<(), BookmarkError> {
 ///
 /// # Errors
 ///
-/// [`BookmarkError::Missing`], or what the file system says.
+/// [`BookmarkError::Missing`], or the error of the file system.
 pub fn remove(name: &str) -> Result<(), BookmarkError> {
     let path = path(name)?;
     std::fs::remove_file(&path).map_err(|source| match source.kind() {
@@ -173,7 +149,7 @@ pub fn remove(name: &str) -> Result<(), BookmarkError> {
     })
 }
 
-/// The names of all bookmarks, sorted.
+/// Returns the names of all bookmarks, sorted.
 ///
 /// # Errors
 ///
@@ -192,4 +168,25 @@ pub fn names() -> Result<Vec<String>, BookmarkError> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_place_or_its_key() {
+        for (line, named) in [
+            ("port = \"many\"", "port = \"many\""),
+            ("memory = \"much\"", "memory = \"much\""),
+            ("options = [\"nonsense\"]", "-o nonsense"),
+            ("colour = \"red\"", "colour"),
+            ("no_vaults = true\nvaults = [\"A\"]", "no_vaults"),
+        ] {
+            let error = parse(&format!("target = \"host\"\n{line}\n")).unwrap_err();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+        assert!(parse("port = 22\n").unwrap_err().contains("target"));
+    }
 }

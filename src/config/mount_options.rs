@@ -1,15 +1,21 @@
-//! `-o KEY=VALUE,…`: which options are for the mount, which for SSH, and which are for others and ignored.
+//! `-o KEY=VALUE,…`: options for the mount, options for SSH, and options for other programs, which are ignored.
+//!
+//! Of two values for one option the first counts, as in `ssh`.
 
 use std::collections::BTreeSet;
 
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use serde::{Deserialize, Serialize};
 
+use super::parts::{Part, UnknownPart};
 use super::ssh_config::keywords;
-use crate::drive::{Part, UnknownPart};
 
-/// The options of all `-o`, sorted out.
+/// The options of all `-o`, as they were given and sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct SortedOptions {
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Options {
+    given: Vec<String>,
     /// Options by their `ssh_config` names, in the order given.
     pub ssh: Vec<(String, String)>,
     /// `ro`.
@@ -29,15 +35,82 @@ pub struct SortedOptions {
     /// `subtype=`.
     pub subtype: Option<String>,
     /// `idmap=none`: owners outside vaults are shown as the server numbers them.
-    pub server_owners: bool,
-    /// `otp_for=`: jump hosts whose questions for a code the command answers, too.
+    pub server_owners: Option<bool>,
+    /// `otp_for=`: jump hosts whose questions for a code the command also answers.
     pub otp_for: Vec<String>,
     /// `without=`: parts of the drive that are left out.
     pub without: BTreeSet<Part>,
 }
 
-/// Options that mean something to `mount(8)`, `systemd` or a desktop, and nothing here. `default_permissions` and `nosuid,nodev` are
-/// always on.
+/// An option for the mount.
+enum MountOption {
+    /// It has no value.
+    Word { name: &'static str, set: fn(&mut Options) },
+    /// It has one; people are shown its form. `set` returns why a value is not valid.
+    Value { name: &'static str, form: &'static str, set: fn(&mut Options, &str) -> Result<(), String> },
+}
+
+use MountOption::{Value, Word};
+
+/// All options for the mount.
+const KNOWN: [MountOption; 11] = [
+    Word { name: "ro", set: |it| it.read_only = true },
+    Word { name: "allow_other", set: |it| it.allow_other = true },
+    Word { name: "noexec", set: |it| it.no_exec = true },
+    Value { name: "uid", form: "uid=", set: |it, text| first(&mut it.uid, number(text, 10)) },
+    Value { name: "gid", form: "gid=", set: |it, text| first(&mut it.gid, number(text, 10)) },
+    Value {
+        name: "umask",
+        form: "umask=",
+        set: |it, text| {
+            let umask = number(text, 8).and_then(|it| u16::try_from(it & 0o777).map_err(|it| it.to_string()));
+            first(&mut it.umask, umask)
+        },
+    },
+    Value { name: "fsname", form: "fsname=", set: |it, text| first(&mut it.fsname, Ok(text.to_owned())) },
+    Value { name: "subtype", form: "subtype=", set: |it, text| first(&mut it.subtype, Ok(text.to_owned())) },
+    Value {
+        name: "idmap",
+        form: "idmap=none",
+        set: |it, text| {
+            let server_owners = match text {
+                "none" => Ok(true),
+                "user" => Ok(false),
+                _ => Err("there are none and user".to_owned()),
+            };
+            first(&mut it.server_owners, server_owners)
+        },
+    },
+    Value {
+        name: "otp_for",
+        form: "otp_for=HOST[:HOST…]",
+        set: |it, hosts| {
+            it.otp_for.extend(hosts.split(':').filter(|host| !host.is_empty()).map(str::to_owned));
+            Ok(())
+        },
+    },
+    Value {
+        name: "without",
+        form: "without=PART[:PART…]",
+        set: |it, parts| {
+            let named: Result<Vec<Part>, UnknownPart> = parts.split(':').map(str::parse).collect();
+            it.without.extend(named.map_err(|error| error.to_string())?);
+            Ok(())
+        },
+    },
+];
+
+fn number(text: &str, radix: u32) -> Result<u32, String> {
+    u32::from_str_radix(text, radix).map_err(|_| "not a number".to_owned())
+}
+
+fn first<T>(slot: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    slot.get_or_insert(value?);
+    Ok(())
+}
+
+/// Options for `mount(8)`, `systemd` or a desktop that have no effect here. `default_permissions` and `nosuid,nodev`
+/// are always on.
 const IGNORED: [&str; 17] = [
     "_netdev",
     "nofail",
@@ -58,91 +131,150 @@ const IGNORED: [&str; 17] = [
     "reconnect",
 ];
 
-/// Options for the mount that stand without a value.
-const WORDS: [&str; 3] = ["ro", "allow_other", "noexec"];
+/// Returns the options for the mount, as listed for people.
+pub fn listed() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|option| match option {
+        Word { name, .. } => *name,
+        Value { form, .. } => *form,
+    })
+}
 
-/// Options for the mount, as people are told of them.
-pub const MOUNT: &[&str] = &[
-    "ro",
-    "allow_other",
-    "noexec",
-    "uid=",
-    "gid=",
-    "umask=",
-    "fsname=",
-    "subtype=",
-    "idmap=none",
-    "otp_for=HOST[:HOST…]",
-    "without=PART[:PART…]",
-];
+/// Returns whether a word is an option by itself.
+fn is_word(word: &str) -> bool {
+    let is_known = KNOWN.iter().any(|option| matches!(option, Word { name, .. } if *name == word));
+    is_known || is_ignored(word)
+}
 
-/// Sorts the values of all `-o`.
-///
-/// # Errors
-///
-/// A sentence that names the option that is not known or has a bad value.
-pub fn sort(values: &[String]) -> Result<SortedOptions, String> {
-    let mut sorted = SortedOptions::default();
-    let options = values.iter().flat_map(|value| value.split(',')).filter(|option| !option.is_empty());
-    let mut last_is_list = false;
-    for option in options {
-        let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
-        let number = |radix| {
-            let value = value.unwrap_or_default();
-            u32::from_str_radix(value, radix).map_err(|_| format!("option {key}={value}: not a number"))
-        };
-        let keyword = value.and_then(|_| keywords::find(key));
-        let is_list = keyword.is_some_and(|keyword| keyword.is_list());
-        match (key, value) {
-            // What follows a list and is no option belongs to it.
-            (item, None) if last_is_list && !WORDS.contains(&item) && !IGNORED.contains(&item) => {
-                if let Some((_, list)) = sorted.ssh.last_mut() {
-                    list.push(',');
-                    list.push_str(item);
+fn is_ignored(word: &str) -> bool {
+    IGNORED.contains(&word) || word.starts_with("x-")
+}
+
+impl Options {
+    /// Returns whether none was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// Returns these options, and behind them those of `below`.
+    ///
+    /// # Errors
+    ///
+    /// As for one list that has both.
+    pub fn over(self, below: Self) -> Result<Self, String> {
+        Self::try_from([self.given, below.given].concat())
+    }
+
+    /// Takes an option for the mount; returns whether it is one.
+    fn set(&mut self, key: &str, value: Option<&str>) -> Result<bool, String> {
+        for option in &KNOWN {
+            match (option, value) {
+                (Word { name, set }, None) if *name == key => set(self),
+                (Value { name, set, .. }, Some(value)) if *name == key => {
+                    set(self, value).map_err(|why| format!("option {key}={value}: {why}"))?;
                 }
+                _ => continue,
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl TryFrom<Vec<String>> for Options {
+    type Error = String;
+
+    /// Sorts the values of all `-o`; the error names the option that is unknown or has a bad value.
+    fn try_from(given: Vec<String>) -> Result<Self, String> {
+        let mut sorted = Self::default();
+        let mut last_is_list = false;
+        for option in given.iter().flat_map(|value| value.split(',')).filter(|option| !option.is_empty()) {
+            let (key, value) =
+                option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+            // A word behind a list that is not an option belongs to the list.
+            if value.is_none()
+                && last_is_list
+                && !is_word(key)
+                && let Some((_, list)) = sorted.ssh.last_mut()
+            {
+                list.push(',');
+                list.push_str(key);
                 continue;
             }
-            ("ro", None) => sorted.read_only = true,
-            ("allow_other", None) => sorted.allow_other = true,
-            ("noexec", None) => sorted.no_exec = true,
-            ("uid", Some(_)) => sorted.uid = Some(number(10)?),
-            ("gid", Some(_)) => sorted.gid = Some(number(10)?),
-            ("umask", Some(_)) => sorted.umask = u16::try_from(number(8)? & 0o777).ok(),
-            ("fsname", Some(value)) => sorted.fsname = Some(value.to_owned()),
-            ("subtype", Some(value)) => sorted.subtype = Some(value.to_owned()),
-            ("otp_for", Some(hosts)) => {
-                let hosts = hosts.split(':').filter(|host| !host.is_empty());
-                sorted.otp_for.extend(hosts.map(str::to_owned));
+            last_is_list = false;
+            let is_for_others = key.starts_with("x-") || (value.is_none() && is_ignored(key));
+            if sorted.set(key, value)? || is_for_others {
+                continue;
             }
-            ("without", Some(parts)) => {
-                let named: Result<Vec<Part>, UnknownPart> = parts.split(':').map(str::parse).collect();
-                sorted.without.extend(named.map_err(|error| format!("option {option}: {error}"))?);
+            let (Some(keyword), Some(value)) = (keywords::find(key), value) else {
+                let mount = listed().collect::<Vec<_>>().join(", ");
+                let ssh = keywords::heeded().collect::<Vec<_>>().join(", ");
+                return Err(format!(
+                    "unknown option -o {option}; known are {mount}, and of ssh_config(5) {ssh}"
+                ));
+            };
+            if let Some(reason) = keyword.refusal_as_option(value) {
+                return Err(format!("option {option} is not supported: {reason}"));
             }
-            ("idmap", Some("none")) => sorted.server_owners = true,
-            ("idmap", Some("user")) => sorted.server_owners = false,
-            (key, _) if key.starts_with("x-") || (IGNORED.contains(&key) && value.is_none()) => {}
-            (key, value) => match (keyword, value) {
-                (Some(keyword), Some(value)) => match keyword.refusal_as_option(value) {
-                    Some(reason) => return Err(format!("option {option} is not supported: {reason}")),
-                    None => sorted.ssh.push((key.to_owned(), value.to_owned())),
-                },
-                _ => {
-                    let (mount, ssh) = (MOUNT.join(", "), keywords::heeded().collect::<Vec<_>>().join(", "));
-                    return Err(format!(
-                        "unknown option -o {option}; known are {mount}, and of ssh_config(5) {ssh}"
-                    ));
-                }
-            },
+            sorted.ssh.push((key.to_owned(), value.to_owned()));
+            last_is_list = keyword.is_list();
         }
-        last_is_list = is_list;
+        Ok(Self { given, ..sorted })
     }
-    Ok(sorted)
+}
+
+impl From<Options> for Vec<String> {
+    fn from(options: Options) -> Self {
+        options.given
+    }
+}
+
+/// The argument's name.
+const ARGUMENT: &str = "options";
+
+// By hand, as all values are read together: a list can go on in the next.
+impl clap::Args for Options {
+    fn augment_args(command: Command) -> Command {
+        let help =
+            "SSH options by their ssh_config names, and mount options; the help of `scaup mount` lists them";
+        let argument = Arg::new(ARGUMENT).short('o').value_name("KEY=VALUE,…").help(help);
+        command.arg(argument.action(ArgAction::Append))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Options {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = matches.get_many::<String>(ARGUMENT).unwrap_or_default();
+        let sorted = Self::try_from(given.cloned().collect::<Vec<_>>());
+        sorted.map_err(|why| clap::Error::raw(ErrorKind::ValueValidation, why))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn sort(given: &[String]) -> Result<Options, String> {
+        Options::try_from(given.to_vec())
+    }
+
+    #[test]
+    fn of_two_values_the_first_counts_and_what_was_given_is_kept() {
+        let given = ["uid=1,idmap=user".to_owned(), "uid=2,idmap=none,x-gvfs-show".to_owned()];
+        let sorted = sort(&given).unwrap();
+        assert_eq!((sorted.uid, sorted.server_owners), (Some(1), Some(false)));
+        assert_eq!(Vec::from(sorted), given);
+    }
 
     #[test]
     fn options_go_where_they_belong() {
@@ -158,8 +290,9 @@ mod tests {
 
     #[test]
     fn lists_have_commas() {
-        let given =
-            ["Ciphers=a,b,ro,PreferredAuthentications=publickey,password,ProxyJump=x,y:22,LogLevel=QUIET"];
+        let given = [
+            "Ciphers=a,b,x-gvfs-show,ro,PreferredAuthentications=publickey,password,ProxyJump=x,y:22,LogLevel=QUIET",
+        ];
         let sorted = sort(&given.map(str::to_owned)).unwrap();
         assert!(sorted.read_only);
         let lists = [

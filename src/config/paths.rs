@@ -1,4 +1,4 @@
-//! Where Scaup keeps its files (XDG Base Directory Specification).
+//! The directories of Scaup's files (XDG Base Directory Specification).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,37 +12,37 @@ fn from_environment(variable: &str, below_home: &str) -> PathBuf {
     }
 }
 
-/// The user's home directory.
+/// Returns the user's home directory.
 #[must_use]
 pub fn home() -> PathBuf {
     std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"))
 }
 
-/// A path as people write it in files: `~/` is the home directory, which on the command line the shell puts in.
+/// Expands a path as people write it in files: `~/` is the home directory, which on the command line the shell expands.
 #[must_use]
 pub fn expand_home(path: PathBuf) -> PathBuf {
     path.strip_prefix("~").map(|below| home().join(below)).unwrap_or(path)
 }
 
-/// One file per bookmark.
+/// Returns the directory of the bookmarks, one file each.
 #[must_use]
 pub fn bookmarks() -> PathBuf {
     from_environment("XDG_CONFIG_HOME", ".config").join("scaup/bookmarks")
 }
 
-/// The daemons' logs.
+/// Returns the directory of the daemons' logs.
 #[must_use]
 pub fn state() -> PathBuf {
     from_environment("XDG_STATE_HOME", ".local/state").join("scaup")
 }
 
-/// Where mount points are made if the user names none.
+/// Returns the directory in which mount points are created if the user names none.
 #[must_use]
 pub fn mounts() -> PathBuf {
     home().join("Scaup")
 }
 
-/// The directory for the daemons' logs, made if missing.
+/// Returns the directory for the daemons' logs, created if missing.
 ///
 /// # Errors
 ///
@@ -51,8 +51,17 @@ pub fn logs() -> io::Result<PrivateDirectory> {
     PrivateDirectory::at(&state())
 }
 
-/// The directory for the daemons' sockets, made if missing. It lies in `XDG_RUNTIME_DIR`, which has to be the user's alone, too: a directory
-/// of somebody else would be theirs to exchange for another.
+/// Returns the directory for records of operations that mounts have begun and not finished, created if missing.
+///
+/// # Errors
+///
+/// As for [`PrivateDirectory::at`].
+pub fn unfinished() -> io::Result<PrivateDirectory> {
+    logs()?.below("unfinished")
+}
+
+/// Returns the directory for the daemons' sockets, created if missing. It lies in `XDG_RUNTIME_DIR`, which has to be
+/// private to the user, too: another owner could exchange the directory for another one.
 ///
 /// # Errors
 ///
@@ -69,12 +78,12 @@ pub fn runtime() -> io::Result<PrivateDirectory> {
             named?.below("scaup")
         }
         _ if systemd.is_dir() => PrivateDirectory::at(&systemd)?.below("scaup"),
-        // Everybody may write to the directory for temporary files; its sticky bit keeps this one in its place.
+        // Every user may write to the directory for temporary files; its sticky bit keeps this one in its place.
         _ => PrivateDirectory::at(&std::env::temp_dir().join(format!("scaup-{uid}"))),
     }
 }
 
-/// Makes a directory for the user alone, or checks that an existing one is.
+/// Creates a directory private to the user, or checks that an existing one is.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! A directory that is the user's alone, held by its descriptor: what is reached through it can't be exchanged for something else by
-//! whoever controls a part of its path.
+//! A directory that is private to the user, held by its descriptor: files reached through it can't be exchanged by
+//! another user who controls a part of its path.
 
 use std::fs::File;
 use std::io;
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 
-/// The way to open a directory: it has to be one itself, no link to one.
+/// The flags to open a directory: it has to be one itself, not a link to one.
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A directory that belongs to the user, and that nobody else can write to.
+/// A directory that belongs to the user, and that no other user can write to.
 #[derive(Debug)]
 pub struct PrivateDirectory {
     directory: OwnedFd,
     path: PathBuf,
 }
 
-/// The right to change what is in a directory, alone among all who ask for it. It ends when this is dropped.
+/// A lock to change a directory's entries, exclusive among all callers that take it. It ends when this is dropped.
 #[must_use]
 pub struct Locked<'a>(&'a PrivateDirectory);
 
@@ -31,18 +31,18 @@ impl Drop for Locked<'_> {
 }
 
 impl PrivateDirectory {
-    /// Opens the directory at `path`, and makes it and what is missing above it.
+    /// Opens the directory at `path`, and creates it and missing ones above it.
     ///
     /// # Errors
     ///
-    /// If it can't be made, or is a link, belongs to somebody else, or is open to others.
+    /// If it can't be created, is a link, belongs to another user, or is open to others.
     pub fn at(path: &Path) -> io::Result<Self> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| about(path, &error))?;
         Self::checked(rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()), path.to_owned())
     }
 
-    /// Opens the directory `name` in this one, and makes it if it is missing.
+    /// Opens the directory `name` in this one, and creates it if it is missing.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl PrivateDirectory {
     fn checked(opened: rustix::io::Result<OwnedFd>, path: PathBuf) -> io::Result<Self> {
         let directory = match opened {
             Ok(directory) => directory,
-            // What open(2) says of a link, and of anything else that is no directory.
+            // open(2) returns these for a link, and for anything else that is not a directory.
             Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => return Err(not_private(&path)),
             Err(error) => return Err(about(&path, &error.into())),
         };
@@ -70,46 +70,46 @@ impl PrivateDirectory {
         Ok(Self { directory, path })
     }
 
-    /// Where it was found.
+    /// Returns the path by which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a file in it, which is made for the user alone if `flags` say so. A link is not followed.
+    /// Opens a file in it, which is created private to the user if `flags` say so. A link is not followed.
     ///
     /// # Errors
     ///
-    /// What the system says, with the file's path.
+    /// The system's error, with the file's path.
     pub fn open(&self, name: &str, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.directory, component(name)?, flags, Mode::RUSR | Mode::WUSR);
         opened.map(File::from).map_err(|error| about(&self.path.join(name), &error.into()))
     }
 
-    /// A path to `name` in it that leads through the descriptor, for system calls that take nothing but paths.
+    /// Returns a path to `name` in it that leads through the descriptor, for system calls that take only paths.
     ///
     /// # Errors
     ///
-    /// If `name` is no name.
+    /// If `name` is not a valid name.
     pub fn through(&self, name: &str) -> io::Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/self/fd/{}/{}", self.directory.as_raw_fd(), component(name)?)))
     }
 
-    /// What a name in it stands for; a link for itself.
+    /// Returns the attributes of a name in it, of a link itself.
     ///
     /// # Errors
     ///
-    /// `NotFound`, and what else the system says.
+    /// `NotFound`, and other errors of the system.
     pub fn stat(&self, name: &str) -> io::Result<Stat> {
         Ok(rustix::fs::statat(&self.directory, component(name)?, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Renames a file in it, in place of what had the new name.
+    /// Renames a file in it, replacing the file that had the new name.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's error.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.directory, component(from)?, &self.directory, component(to)?)?)
     }
@@ -118,12 +118,12 @@ impl PrivateDirectory {
     ///
     /// # Errors
     ///
-    /// `NotFound`, and what else the system says.
+    /// `NotFound`, and other errors of the system.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.directory, component(name)?, AtFlags::empty())?)
     }
 
-    /// The names in it that are UTF-8.
+    /// Returns the names in it that are UTF-8.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl PrivateDirectory {
         Ok(names)
     }
 
-    /// The right to change what is in it, if nobody else has it now.
+    /// Takes the lock to change its entries, if it is free now.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl PrivateDirectory {
     }
 }
 
-/// A name that leads nowhere else.
+/// Returns the name if it is a single path component.
 fn component(name: &str) -> io::Result<&str> {
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} can't be a file's name")));

@@ -1,6 +1,6 @@
-//! `ssh_config(5)`: what the user's and the system's files, and `-o`, say about a host.
+//! `ssh_config(5)`: the settings for a host from the user's and the system's files, and from `-o`.
 //!
-//! The first value of an option wins, and `-o` comes first. What is done about each option stands in [`keywords`].
+//! The first value of an option wins, and `-o` comes first. [`keywords`] says how each option is treated.
 
 mod files;
 pub mod keywords;
@@ -22,14 +22,14 @@ use reader::Reader;
 pub use values::Origin;
 use values::Values;
 
-/// Where the system's configuration lies.
+/// The directory of the system's configuration.
 const SYSTEM_DIRECTORY: &str = "/etc/ssh";
 /// Longest chain of jump hosts.
 const JUMPS_MAX: usize = 8;
-/// The shortest RSA key that is taken if nothing is said, bits; what is said can only raise it.
+/// The shortest RSA key that is accepted by default, bits; a setting can only raise it.
 const RSA_BITS_MIN: u32 = 1024;
 
-/// What was asked for, before the files are read.
+/// The destination as requested, before the files are read.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// The host, as the user wrote it.
@@ -40,13 +40,14 @@ pub struct Wanted {
     pub port: Option<u16>,
     /// The identity file, if one was named.
     pub identity: Option<PathBuf>,
-    /// Read this instead of the usual files.
+    /// The file to read instead of the usual ones.
     pub config_file: Option<PathBuf>,
-    /// Options by their names here, which come before the files.
+    /// Options by their names in `ssh_config(5)`, which come before the files.
     pub options: Vec<(String, String)>,
-    /// Jump hosts, by their names here or those to connect to, whose questions for a code may be answered without a person.
+    /// Jump hosts, by their names in the configuration or those to connect to, whose questions for a code may be
+    /// answered without a person.
     pub otp_for: Vec<String>,
-    /// Where paths that are not absolute begin.
+    /// Where relative paths begin.
     pub directory: PathBuf,
 }
 
@@ -58,10 +59,10 @@ pub enum SshConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others than the user may write to a file.
+    /// Other users may write to a file.
     #[error(
         "{path}: others may write to it (mode {mode:04o}), so it is not trusted; chmod 600 {path}",
         path = .path.display()
@@ -72,7 +73,7 @@ pub enum SshConfigError {
         /// Its permissions.
         mode: u32,
     },
-    /// A file belongs to somebody else.
+    /// A file belongs to another user.
     #[error(
         "{path}: it belongs to the user {owner}, who may change it, so it is not trusted; make a copy of your own, and chmod 600 {path}",
         path = .path.display()
@@ -80,7 +81,7 @@ pub enum SshConfigError {
     ForeignFile {
         /// The file.
         path: PathBuf,
-        /// The number of the user whom it belongs to.
+        /// The number of its owner.
         owner: u32,
     },
     /// Files include each other in a circle, or too many others.
@@ -94,49 +95,49 @@ pub enum SshConfigError {
         "{origin} {keyword} is not known; correct it, or name it with IgnoreUnknown if another program wants it"
     )]
     Unknown {
-        /// Where it stands.
+        /// The place of the option.
         origin: Origin,
         /// The option.
         keyword: String,
     },
-    /// A value is not of the form it has to have.
+    /// A value does not have the required form.
     #[error("{origin} {keyword} {value:?} is not valid")]
     Value {
-        /// Where it stands.
+        /// The place of the option.
         origin: Origin,
         /// The option.
         keyword: &'static str,
         /// The value.
         value: String,
     },
-    /// Something that would lead elsewhere, or have others trusted, if it were passed over.
+    /// An option that, if ignored, would change the destination or the trusted keys.
     #[error("{origin} {keyword} {value:?} is not supported: {way_out}")]
     Unsupported {
-        /// Where it stands.
+        /// The place of the option.
         origin: Origin,
         /// The option.
         keyword: &'static str,
         /// The value.
         value: String,
-        /// What to do instead.
+        /// A remedy.
         way_out: &'static str,
     },
-    /// A condition that Scaup can't find out.
+    /// A condition that Scaup can't evaluate.
     #[error(
         "{origin} Match {criterion} is not supported: say what holds for this host in a Host block before, or name another file with -F"
     )]
     Match {
-        /// Where it stands.
+        /// The place of the option.
         origin: Origin,
         /// The condition.
         criterion: String,
     },
-    /// Jump hosts that lead in a circle, or too far.
+    /// Jump hosts form a circle, or too long a chain.
     #[error("more than {JUMPS_MAX} jump hosts")]
     TooManyJumps,
 }
 
-/// Who asks: what patterns are matched against.
+/// The facts that patterns are matched against.
 struct Context<'a> {
     original_host: &'a str,
     user: String,
@@ -144,7 +145,7 @@ struct Context<'a> {
     home: PathBuf,
 }
 
-/// Works out where to connect to, and how.
+/// Resolves the destination to connect to, with its settings.
 ///
 /// # Errors
 ///
@@ -153,7 +154,7 @@ pub fn resolve(wanted: &Wanted) -> Result<Destination, SshConfigError> {
     resolve_with(wanted, &Disk)
 }
 
-/// The same with other files than those of this machine.
+/// Resolves like [`resolve`], with other files than those of this machine.
 ///
 /// # Errors
 ///
@@ -189,14 +190,14 @@ fn resolve_at_depth(wanted: &Wanted, files: &dyn Files, depth: usize) -> Result<
     if !read_files(wanted, files, &context, &mut values, false)? {
         return destination(wanted, files, &values, &context, depth);
     }
-    // `Match final`: all is read once more, for the name that is connected to, which nothing can change any more.
+    // `Match final`: everything is read again, with the name to connect to, which can't change any more.
     let host = host_name(&values, &wanted.host).replace('%', "%%");
     values.fix("HostName", &host);
     read_files(wanted, files, &context, &mut values, true)?;
     destination(wanted, files, &values, &context, depth)
 }
 
-/// Takes in what all files say; whether they are to be read once more.
+/// Reads all files; returns whether they are to be read again.
 fn read_files(
     wanted: &Wanted,
     files: &dyn Files,
@@ -208,7 +209,7 @@ fn read_files(
     let mut reader = Reader::new(files, context, values, is_final);
     match &wanted.config_file {
         Some(file) if file == Path::new("none") => {}
-        // As for `ssh`, who names a file vouches for it; not for what that includes.
+        // As in `ssh`, a user who names a file vouches for it, but not for files that it includes.
         Some(file) => {
             if !reader.read(file, false, &own)? {
                 let source = io::ErrorKind::NotFound.into();
@@ -220,7 +221,7 @@ fn read_files(
             for (directory, name, is_checked) in [(own, "config", true), (system, "ssh_config", false)] {
                 let path = directory.join(name);
                 match reader.read(&path, is_checked, &directory) {
-                    // One that is not ours to read says nothing, as for `ssh`.
+                    // A system file that the user may not read counts as empty, as in `ssh`.
                     Err(SshConfigError::File { path: failed, source })
                         if failed == path && source.kind() == io::ErrorKind::PermissionDenied => {}
                     read => drop(read?),
@@ -231,7 +232,7 @@ fn read_files(
     Ok(reader.wants_final)
 }
 
-/// Refuses what Scaup can't heed.
+/// Refuses options that Scaup does not support.
 fn check_supported(values: &Values) -> Result<(), SshConfigError> {
     let refused = |keyword: &Keyword| {
         let (said, value) = (values.value(keyword.name)?, values.get(keyword.name)?);
@@ -298,9 +299,9 @@ fn destination(
             .unwrap_or(StrictHostKeyChecking::Ask),
         hash_known_hosts: values.parsed("HashKnownHosts", values::flag)?.unwrap_or(false),
         methods: methods(values)?,
-        // Who may be asked no time is not asked.
+        // If no attempt is allowed, no question is asked (`batch_mode`).
         attempts: attempts.max(1),
-        // A jump host learns a code only where the user says so.
+        // A jump host gets a code only where the user says so.
         unattended_codes: depth == 0
             || wanted.otp_for.iter().any(|name| [&wanted.host, &host].contains(&name)),
         batch_mode: values.parsed("BatchMode", values::flag)?.unwrap_or(false) || attempts == 0,
@@ -313,7 +314,7 @@ fn destination(
             .map(|name| context.home.join(".ssh").join(name))
             .collect(),
         certificates: values.certificates.iter().map(|path| expand(path)).collect(),
-        // A key named on the command line is the one that is meant.
+        // A key named on the command line is the one to use.
         identities_only: values.parsed("IdentitiesOnly", values::flag)?.unwrap_or(false)
             || wanted.identity.is_some(),
         agent: match values.get("IdentityAgent") {
@@ -339,7 +340,7 @@ fn destination(
     })
 }
 
-/// The name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
+/// Returns the name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
 fn host_name(values: &Values, original: &str) -> String {
     let expand = |part: &str| part.replace("%h", original);
     values.get("HostName").map_or_else(
@@ -379,7 +380,7 @@ fn jumps(
             return Err(invalid());
         }
         let port = port.map(|port| port.parse().map_err(|_| invalid())).transpose()?;
-        // What was said for the target alone does not hold for the way there; what says whom to trust does.
+        // Settings for the target alone do not hold for the jump hosts; those about trust do.
         let shared = [
             "UserKnownHostsFile",
             "GlobalKnownHostsFile",
@@ -422,7 +423,7 @@ fn jumps(
     Ok(chain)
 }
 
-/// The methods that may be tried, in the order that is preferred.
+/// Returns the methods that may be tried, in the preferred order.
 fn methods(values: &Values) -> Result<Vec<Method>, SshConfigError> {
     let mut methods = values
         .get("PreferredAuthentications")
@@ -439,7 +440,7 @@ fn methods(values: &Values) -> Result<Vec<Method>, SshConfigError> {
     Ok(methods)
 }
 
-/// A method by its name; `None` for those that are not supported here, such as `gssapi-with-mic`.
+/// Returns a method by its name; `None` for those that are not supported here, such as `gssapi-with-mic`.
 fn method(name: &str) -> Option<Method> {
     match name.trim() {
         "publickey" => Some(Method::PublicKey),
@@ -449,7 +450,7 @@ fn method(name: &str) -> Option<Method> {
     }
 }
 
-/// `~`, and the tokens that paths may hold.
+/// Expands `~`, and the tokens that paths may contain.
 fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf {
     let home = context.home.to_string_lossy();
     let path = match path.strip_prefix("~/") {
@@ -477,12 +478,12 @@ fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf 
     PathBuf::from(expanded)
 }
 
-/// The user's own directory of `ssh`.
+/// Returns the user's own directory of `ssh`.
 fn user_directory(home: &Path) -> PathBuf {
     home.join(".ssh")
 }
 
-/// The hosts that a file, and those that it includes, name without patterns, in their order.
+/// Returns the hosts that a file, and those that it includes, name without patterns, in their order.
 ///
 /// # Errors
 ///

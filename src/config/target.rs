@@ -1,11 +1,11 @@
-//! What to mount, as the user writes it.
+//! The target of a mount, as the user writes it.
 
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-/// A place to mount.
+/// A target to mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// A directory of this machine.
@@ -32,7 +32,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// A sentence that says what is wrong.
+    /// A sentence that describes the problem.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == "." || text == ".." || ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
             let path = std::path::absolute(text).map_err(|error| format!("{text}: {error}"))?;
@@ -82,7 +82,7 @@ impl Target {
     }
 
     fn server(user: Option<&str>, host: &str, port: Option<u16>, directory: String) -> Result<Self, String> {
-        // Programs that get such names as arguments would take them for options.
+        // A program that gets such a name as an argument would take it for an option.
         let safe = |name: &str| {
             !name.is_empty()
                 && !name.starts_with('-')
@@ -107,7 +107,7 @@ impl Target {
         }))
     }
 
-    /// A name for the mount: the host, or the last part of a local path.
+    /// Returns a name for the mount: the host, or the last part of a local path.
     #[must_use]
     pub fn name(&self) -> String {
         match self {

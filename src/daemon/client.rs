@@ -5,10 +5,62 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use super::protocol::{Event, MOUNT_REQUEST_LEN_MAX, REQUEST_LEN_MAX, Request};
+use rustix::net::sockopt::socket_peercred;
+
+use super::protocol::{Event, MOUNT_REQUEST_LEN_MAX, REQUEST_LEN_MAX, Request, Version};
 use super::socket;
 use crate::config::paths;
+
+/// How long a daemon may take to say which version it speaks.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no conversation with a daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The socket failed; [`NotFound`](io::ErrorKind::NotFound) if there is no such mount.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The daemon does not say which version it speaks.
+    #[error(
+        "the mount's process ({pid}) does not say its version: it is older than this program, or hangs; {}",
+        way_out(*pid)
+    )]
+    NoVersion {
+        /// The daemon's process.
+        pid: i32,
+    },
+    /// The daemon speaks an older version.
+    #[error(
+        "the mount's process ({pid}) is older than this program (control protocol {theirs}, this program has {}); {}",
+        Version::OWN,
+        way_out(*pid)
+    )]
+    Older {
+        /// The version of the daemon.
+        theirs: Version,
+        /// The daemon's process.
+        pid: i32,
+    },
+    /// The daemon speaks a newer version.
+    #[error(
+        "this program is older than the mount's process ({pid}; control protocol {theirs}, this program has {}); \
+         use the `scaup` that made the mount",
+        Version::OWN
+    )]
+    Newer {
+        /// The version of the daemon.
+        theirs: Version,
+        /// The daemon's process.
+        pid: i32,
+    },
+}
+
+/// `scaup unmount` of this version can't talk to that daemon either.
+fn way_out(pid: i32) -> String {
+    format!("`kill {pid}` saves everything and unmounts, then mount again")
+}
 
 /// A conversation with a daemon.
 pub struct Conversation {
@@ -17,7 +69,7 @@ pub struct Conversation {
     request_len_max: usize,
 }
 
-/// The names of all mounts whose daemons may be alive, sorted.
+/// Returns the names of all mounts whose daemons may be alive, sorted.
 ///
 /// # Errors
 ///
@@ -26,21 +78,59 @@ pub fn names() -> io::Result<Vec<String>> {
     socket::names(&paths::runtime()?)
 }
 
+/// Returns whether a mount has this name. A socket that a dead daemon left is removed.
+///
+/// # Errors
+///
+/// If the directory for sockets can't be read.
+pub fn is_mounted(name: &str) -> io::Result<bool> {
+    Ok(socket::connect(&paths::runtime()?, name).is_ok())
+}
+
 impl Conversation {
     fn new(stream: UnixStream, request_len_max: usize) -> io::Result<Self> {
         Ok(Self { read: BufReader::new(stream.try_clone()?), write: stream, request_len_max })
     }
 
-    /// Talks to the daemon of the mount called `name`. A socket that a dead daemon left is removed.
+    /// Connects to the daemon of the mount called `name`. A socket that a dead daemon left is removed.
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such mount.
-    pub fn with(name: &str) -> io::Result<Self> {
-        Self::new(socket::connect(&paths::runtime()?, name)?, REQUEST_LEN_MAX)
+    /// If there is no such mount, or its daemon speaks another version.
+    pub fn with(name: &str) -> Result<Self, ConnectError> {
+        let directory = paths::runtime()?;
+        let stream = socket::connect(&directory, name)?;
+        stream.set_read_timeout(Some(HELLO_PATIENCE))?;
+        let mut conversation = Self::new(stream, REQUEST_LEN_MAX)?;
+        let theirs = conversation.version();
+        if theirs.is_none() {
+            // It may have ended at this very moment.
+            drop(socket::connect(&directory, name)?);
+        }
+        conversation.write.set_read_timeout(None)?;
+        if theirs.is_some_and(|theirs| theirs.major == Version::OWN.major) {
+            return Ok(conversation);
+        }
+        let peer = socket_peercred(&conversation.write).map_err(io::Error::from)?;
+        let pid = peer.pid.as_raw_nonzero().get();
+        Err(match theirs {
+            None => ConnectError::NoVersion { pid },
+            Some(theirs) if theirs.major < Version::OWN.major => ConnectError::Older { theirs, pid },
+            Some(theirs) => ConnectError::Newer { theirs, pid },
+        })
     }
 
-    /// Starts a daemon that writes to `log`. It leaves this terminal and goes on when this process ends.
+    /// Exchanges versions; returns the daemon's, if it says one.
+    fn version(&mut self) -> Option<Version> {
+        self.say(&Request::Hello(Version::OWN)).ok()?;
+        match self.hear() {
+            Ok(Some(Event::Hello(version))) => Some(version),
+            // It hung up, is silent, or says what this program does not understand.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Starts a daemon that writes to `log`. It detaches from this terminal and goes on when this process ends.
     ///
     /// # Errors
     ///
@@ -49,20 +139,32 @@ impl Conversation {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg("daemon")
-            // One heap for all threads, not one for each: what one frees another can use, or the budget would not hold (mallopt(3)).
+            // One heap for all threads, not one for each: memory that one thread frees can be used by another, or the
+            // budget would not hold (mallopt(3)).
             .env("MALLOC_ARENA_MAX", "1")
+            // Memory of a megabyte or more comes fresh from the system, and goes back when it is freed. Without a fixed
+            // bound the C library raises it after the first large one, and fuser's buffer of 16 MiB for requests, of
+            // which little is used, may take a place that was used and wiped: then all of it is in memory.
+            .env("MALLOC_MMAP_THRESHOLD_", "1048576")
+            // A fixed bound also ends the raising of this one; this is what it was raised to.
+            .env("MALLOC_TRIM_THRESHOLD_", "33554432")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .spawn()?;
-        Ok((Self::new(ours, MOUNT_REQUEST_LEN_MAX)?, child))
+        let mut conversation = Self::new(ours, MOUNT_REQUEST_LEN_MAX)?;
+        // This program's own file was run, so the version is the same.
+        if conversation.version().is_none() {
+            return Err(io::Error::other("the mount's process ended at once"));
+        }
+        Ok((conversation, child))
     }
 
-    /// Says something.
+    /// Sends a request.
     ///
     /// # Errors
     ///
-    /// If the daemon is gone, or would not listen to so much.
+    /// If the daemon is gone, or the request is too long for it.
     pub fn say(&mut self, request: &Request) -> io::Result<()> {
         let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
         line.push(b'\n');
@@ -73,11 +175,11 @@ impl Conversation {
         self.write.write_all(&line)
     }
 
-    /// Waits for what the daemon says next; `None` if it is gone.
+    /// Waits for the daemon's next event; `None` if the daemon is gone.
     ///
     /// # Errors
     ///
-    /// If what it says is not understood.
+    /// If the event can't be decoded.
     pub fn hear(&mut self) -> io::Result<Option<Event>> {
         let mut line = String::new();
         if self.read.read_line(&mut line)? == 0 {

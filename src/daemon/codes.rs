@@ -1,8 +1,9 @@
-//! The one-time codes that were sent, by whichever process of the user: a server takes a code once (RFC 6238, section 5.2), counts a second
-//! time as a failed login, and what one server has seen is no other's business.
+//! The one-time codes that were sent by any process of the user: a server accepts a code once (RFC 6238, section 5.2),
+//! counts a second use as a failed login, and a code that one server has seen must not go to another.
 //!
-//! The codes themselves are not kept. The directory for sockets, in memory on most systems, holds a hash of each, and nothing of where it was
-//! sent. Who reads it and tries all million codes (half a day, by the cost of a hash) learns a code that was used.
+//! The codes themselves are not kept. The directory for sockets, in memory on most systems, holds a hash of each, and
+//! nothing of where it was sent. A reader of the file who tries all million codes (half a day, by the cost of a hash)
+//! learns a code that was used.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -20,22 +21,22 @@ use crate::config::private_directory::PrivateDirectory;
 /// How long a code stays the same (RFC 6238's default), seconds.
 const STEP: u64 = 30;
 
-/// The file.
+/// The name of the file.
 const NAME: &str = "codes-sent";
 
-/// What of the file is read, bytes: more than it ever has.
+/// Longest part of the file that is read, bytes: more than it ever has.
 const LEN_MAX: u64 = 256 * 1024;
 
-/// Codes that are remembered.
+/// Most codes that are remembered.
 const CODES_MAX: usize = 256;
 
-/// How long they are, seconds. By then no server takes them.
+/// How long codes are remembered, seconds. After that no server accepts them.
 const REMEMBERED: u64 = 24 * 60 * 60;
 
 /// The cost of a hash (RFC 7914): 16 MiB, and some 40 ms.
 const SCRYPT: (u8, u32, u32) = (14, 8, 1);
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Default, Serialize, Deserialize)]
 struct Sent {
     salt: String,
@@ -57,19 +58,19 @@ pub(super) struct CodeLedger {
 }
 
 impl CodeLedger {
-    /// The one that all processes of the user share.
+    /// Returns the ledger that all processes of the user share.
     pub(super) fn of_user() -> io::Result<Self> {
         Ok(Self { directory: Arc::new(paths::runtime()?) })
     }
 
-    /// Marks a code that is about to be sent; `false` if it was marked before, and must not be.
+    /// Marks a code that is about to be sent; returns `false` if it was marked before, and must not be sent.
     ///
-    /// Looking and marking are one: two processes that were given the same code at once do not both send it.
+    /// Checking and marking are one step: of two processes that were given the same code at once, only one sends it.
     pub(super) async fn mark(&self, code: Zeroizing<String>) -> io::Result<bool> {
         self.look(code, true).await
     }
 
-    /// Whether a code was sent.
+    /// Returns whether a code was sent.
     pub(super) async fn was_sent(&self, code: Zeroizing<String>) -> io::Result<bool> {
         self.look(code, false).await.map(|is_new| !is_new)
     }
@@ -79,13 +80,13 @@ impl CodeLedger {
         tokio::task::spawn_blocking(move || ledger.look_now(&code, mark)).await.map_err(io::Error::other)?
     }
 
-    /// Whether a code is new; it is none any more if it is to be marked.
+    /// Returns whether a code is new, and with `mark` marks it.
     fn look_now(&self, code: &str, mark: bool) -> io::Result<bool> {
         let mut file = self.open()?;
         file.lock()?;
         let mut bytes = Vec::new();
         Read::by_ref(&mut file).take(LEN_MAX).read_to_end(&mut bytes)?;
-        // One that is damaged is begun anew.
+        // A damaged file is replaced by a new one.
         let mut sent: Sent = serde_json::from_slice(&bytes).unwrap_or_default();
         if sent.salt.is_empty() {
             let mut salt = [0; 16];
@@ -93,7 +94,7 @@ impl CodeLedger {
             sent = Sent { salt: HEXLOWER.encode(&salt), codes: Vec::new() };
         }
         let (hash, now) = (hash(code, &sent.salt)?, now().as_secs());
-        // A clock that was put back makes none young again.
+        // Setting the clock back does not make a code younger.
         sent.codes.retain(|code| now.saturating_sub(code.at) < REMEMBERED);
         if sent.codes.iter().any(|code| code.hash == hash) {
             return Ok(false);
@@ -124,12 +125,12 @@ fn hash(code: &str, salt: &str) -> io::Result<String> {
     Ok(HEXLOWER.encode(&hash))
 }
 
-/// How long until codes change.
+/// Returns how long it takes until codes change.
 pub(super) fn until_next() -> Duration {
     Duration::from_secs(STEP - now().as_secs() % STEP)
 }
 
-/// The time since 1970.
+/// Returns the time since 1970.
 fn now() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
@@ -141,7 +142,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Codes that are kept in this directory.
+    /// Returns a ledger in this directory.
     pub(crate) fn ledger(directory: &Path) -> CodeLedger {
         CodeLedger { directory: Arc::new(PrivateDirectory::at(directory).unwrap()) }
     }
@@ -153,13 +154,13 @@ pub(super) mod tests {
         assert!(first.look_now("123456", true).unwrap());
         assert!(!first.look_now("123456", true).unwrap());
         assert!(!second.look_now("123456", true).unwrap());
-        // One that is only looked for stays as it is.
+        // A lookup marks nothing.
         assert!(second.look_now("654321", false).unwrap() && !second.look_now("123456", false).unwrap());
         assert!(second.look_now("654321", true).unwrap());
         assert!(!first.look_now("654321", true).unwrap());
         let kept = std::fs::read_to_string(directory.path().join(NAME)).unwrap();
         assert!(!kept.contains("123456") && !kept.contains("654321"), "{kept}");
-        // What is kept is of no use in another directory, nor made by the code alone.
+        // A hash is of no use in another directory, and can't be made from the code alone.
         let elsewhere = tempfile::tempdir().unwrap();
         assert!(ledger(elsewhere.path()).look_now("123456", true).unwrap());
         let other = std::fs::read_to_string(elsewhere.path().join(NAME)).unwrap();

@@ -1,7 +1,8 @@
-//! What may be written into the daemon's log.
+//! Limits what may be written into the daemon's log.
 //!
-//! `SCAUP_LOG` says what a user wants to read. It can't have everything: libraries log names, and on their lower levels what they send and
-//! receive, secrets among it. So behind the user's filter stands another one that nothing but `--log-names` changes.
+//! `SCAUP_LOG` says what a user wants to read. It can't have everything: libraries log names, and on their lower levels
+//! the packets that they send and receive, including secrets. So behind the user's filter there is another one that
+//! only `--log-names` changes.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -13,33 +14,43 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, dynamic_filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_file::{self, LogFile};
 use super::log_lines::Lines;
+use crate::config::paths;
 
-/// What is logged unless `SCAUP_LOG` says otherwise.
+/// The filter unless `SCAUP_LOG` says otherwise.
 const DEFAULT: &str = "scaup=info";
 
-/// The crates whose lines are written with care for names: those of this project.
-const OWN: [&str; 4] = ["scaup", "scaup_fuse", "scaup_sftp", "scaup_crypto"];
+/// The crates that take care of names in their log lines: those of this project.
+const OWN: [&str; 5] = ["scaup", "scaup_crypto", "scaup_fuse", "scaup_remote", "scaup_sftp"];
 
 /// Whether clear names may be logged (`--log-names`).
 static NAMES: AtomicBool = AtomicBool::new(false);
 
-/// Begins to log to standard error, without names.
+/// Begins to log to standard error, without names. `scaup=LEVEL` in `SCAUP_LOG` is the level of all crates of this
+/// project: a directive applies to all targets that begin with its own.
 pub fn begin() {
     let wanted = EnvFilter::try_from_env("SCAUP_LOG").unwrap_or_else(|_| DEFAULT.into());
     let allowed = dynamic_filter_fn(|line, _| is_allowed(line, NAMES.load(Ordering::Relaxed)));
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(std::io::stderr())).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(LogFile)).with_ansi(false);
     tracing_subscriber::registry().with(lines.with_filter(wanted.and(allowed))).init();
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Whether clear names may be logged from now on.
+/// Limits the log of this `mount` to its bound from now on.
+pub(super) fn keep_within_bound(mount: &str) {
+    if let Err(error) = paths::logs().and_then(|directory| log_file::keep(directory, mount)) {
+        tracing::warn!(%error, "the log has no bound");
+    }
+}
+
+/// Sets whether clear names may be logged from now on.
 pub(super) fn set_names(allowed: bool) {
     NAMES.store(allowed, Ordering::Relaxed);
 }
 
-/// Whether a line may be written whatever it says. Below `INFO`, russh logs packets, and answers to prompts are in them; fuser logs requests with
-/// names, but never content.
+/// Returns whether a line may be written whatever its text. Below `INFO`, russh logs packets, which contain answers to
+/// prompts; fuser logs requests with names, but never content.
 fn is_allowed(line: &Metadata<'_>, names: bool) -> bool {
     let of = line.target().split("::").next().unwrap_or_default();
     match of {
@@ -49,7 +60,7 @@ fn is_allowed(line: &Metadata<'_>, names: bool) -> bool {
     }
 }
 
-/// A panic's message may quote what was worked on; where it happened tells no name.
+/// Logs a panic's location only: its message may quote names, the location does not.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = if NAMES.load(Ordering::Relaxed) {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use scaup_sftp::text::visible;
 
-/// Writes each event, which comes in one piece, as one line: a name or a server's words in it can't begin another.
+/// Writes each event, which comes in one piece, as one line: a name or a server's message in it can't begin another.
 pub(crate) struct Lines<W>(pub(crate) W);
 
 impl<W: Write> Write for Lines<W> {

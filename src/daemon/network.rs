@@ -1,4 +1,5 @@
-//! Changes of this machine's addresses and routes, as the kernel tells them (rtnetlink(7)): that needs no bus and no network manager.
+//! Changes of this machine's addresses and routes, as reported by the kernel (rtnetlink(7)): no bus and no network
+//! manager is needed.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,18 +9,18 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tokio::io::unix::AsyncFd;
 
-/// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR` and `RTMGRP_IPV6_ROUTE`. Links are left out: one that comes up has nothing
-/// to offer before its first address, and wireless ones tell of every scan.
+/// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR` and `RTMGRP_IPV6_ROUTE`. Links are left out: a link
+/// that comes up is of no use before its first address, and wireless ones report every scan.
 const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
-/// A network comes and goes in bursts of changes: for so long they count as one.
+/// A network comes and goes in bursts of changes: changes within this time count as one.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// The kernel's messages about addresses and routes.
 pub(super) struct NetworkChanges(AsyncFd<OwnedFd>);
 
 impl NetworkChanges {
-    /// Hears of changes from now on.
+    /// Listens for changes from now on.
     ///
     /// # Errors
     ///
@@ -33,7 +34,7 @@ impl NetworkChanges {
         Ok(Self(unsafe { AsyncFd::register(socket) }?))
     }
 
-    /// Waits for the next change, and a little longer for what comes with it.
+    /// Waits for the next change, and a little longer for the rest of its burst.
     ///
     /// # Errors
     ///
@@ -57,14 +58,15 @@ impl NetworkChanges {
     }
 }
 
-/// Takes all messages that wait; `WouldBlock` if there is none. What they say does not matter: the groups are chosen so that each is a change.
+/// Takes all messages that wait; `WouldBlock` if there is none. Their content does not matter: the groups are chosen so
+/// that each message is a change.
 fn take_all(socket: impl AsFd) -> io::Result<()> {
     let mut message = [0; 16];
     let mut taken = false;
     loop {
-        // The rest of a longer message is thrown away with it.
+        // The rest of a longer message is discarded with it.
         match recv(&socket, &mut message, RecvFlags::TRUNC) {
-            // More changes than the kernel could keep.
+            // There were more changes than the kernel could queue.
             Ok(_) | Err(rustix::io::Errno::NOBUFS) => taken = true,
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) if taken => return Ok(()),

@@ -1,5 +1,5 @@
-//! How a daemon reaches who answers: commands that the user named, the person at the front end that is attached, and whoever sits before the
-//! `SSH_ASKPASS` program of the session that the mount was made from.
+//! How a daemon gets answers: from commands given by the user, from the person at the attached front end, and from the
+//! person before the `SSH_ASKPASS` program of the session that the mount was made from.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,28 +9,29 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::answers::{AnswerCommand, Askpass, BATCH_MODE};
-use super::asking::People;
-use super::link::Link;
-use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, password_question};
+use super::answer_programs::{AnswerCommand, Askpass, BATCH_MODE};
+use super::front_end::FrontEnd;
+use super::login_questions::People;
+use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, PromptKind, UserQuestion, password_question};
 use super::status::Activity;
 use crate::config::target::Target;
 
-/// How long a command may take while no front end is attached. While one is, a person may be typing, or can end the command.
+/// How long a command may take while no front end is attached. While one is attached, a person may be typing, or can
+/// end the command.
 const UNATTENDED: Duration = Duration::from_secs(120);
 
-/// A front end that is asked as long as this lives, unless another is attached meanwhile.
+/// A front end that is asked as long as this value lives, unless another is attached meanwhile.
 #[must_use]
 pub(super) struct Attached<'a> {
     prompts: &'a Prompts,
-    link: Link,
+    front_end: FrontEnd,
 }
 
 impl Drop for Attached<'_> {
     fn drop(&mut self) {
-        let Prompts { link, first, .. } = self.prompts;
-        link.send_if_modified(|attached| {
-            let is_own = attached.is_same(&self.link);
+        let Prompts { front_end, first, .. } = self.prompts;
+        front_end.send_if_modified(|attached| {
+            let is_own = attached.is_same(&self.front_end);
             if is_own {
                 attached.clone_from(first);
             }
@@ -41,16 +42,16 @@ impl Drop for Attached<'_> {
 
 /// Answers questions for one mount.
 pub(super) struct Prompts {
-    /// The front end that is attached: the first, or one that came to log in again.
-    link: watch::Sender<Link>,
+    /// The attached front end: the first, or one that came to log in again.
+    front_end: watch::Sender<FrontEnd>,
     /// The front end that is asked while no other is attached.
-    first: Link,
+    first: FrontEnd,
     askpass: Option<Askpass>,
-    /// No person is to be asked.
+    /// Whether no person may be asked.
     batch_mode: bool,
     vault_password_command: Option<String>,
     directory: PathBuf,
-    /// Whether there is a server, which a question of Scaup's own must not be taken for.
+    /// Whether there is a server: then Scaup's own questions must not look like the server's.
     is_logged_in: bool,
     /// How long a command may take while no front end is attached.
     unattended: Duration,
@@ -58,28 +59,33 @@ pub(super) struct Prompts {
 }
 
 impl Prompts {
-    pub(super) fn new(link: Link, request: &MountRequest, batch_mode: bool, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(
+        front_end: FrontEnd,
+        request: &MountRequest,
+        batch_mode: bool,
+        activity: Arc<Activity>,
+    ) -> Self {
         Self {
-            link: watch::Sender::new(link.clone()),
-            first: link,
+            front_end: watch::Sender::new(front_end.clone()),
+            first: front_end,
             askpass: Askpass::from_environment(),
             batch_mode,
-            vault_password_command: request.vault_password_command.clone(),
-            directory: request.directory.clone(),
-            is_logged_in: matches!(request.target, Target::Server(_)),
+            vault_password_command: request.settings.vault_password_command.clone(),
+            directory: request.login.directory.clone(),
+            is_logged_in: matches!(request.login.target, Target::Server(_)),
             unattended: UNATTENDED,
             activity,
         }
     }
 
-    /// For a vault that a front end which came later wants to be unlocked. It is asked itself if it wants to be, or the mount has no command
-    /// for that.
-    pub(super) fn for_front_end(&self, link: Link, is_asked: bool) -> Self {
+    /// Returns the prompts for a later front end that wants a vault unlocked. That front end itself is asked if it
+    /// wants to be, or the mount has no command for that.
+    pub(super) fn for_front_end(&self, front_end: FrontEnd, is_asked: bool) -> Self {
         Self {
-            link: watch::Sender::new(link.clone()),
-            first: link,
+            front_end: watch::Sender::new(front_end.clone()),
+            first: front_end,
             is_logged_in: self.is_logged_in,
-            // What was asked for it alone ends with it.
+            // A question for this front end alone ends with it.
             askpass: None,
             unattended: Duration::ZERO,
             batch_mode: self.batch_mode,
@@ -90,24 +96,25 @@ impl Prompts {
         }
     }
 
-    /// For the logins of a mount: this front end's first one, and those that the daemon makes later.
-    pub(super) fn for_logins(&self, link: Link) -> Self {
+    /// Returns the prompts for the logins of a mount: this front end's first one, and those that the daemon makes
+    /// later.
+    pub(super) fn for_logins(&self, front_end: FrontEnd) -> Self {
         Self {
             askpass: self.askpass.clone(),
             unattended: UNATTENDED,
             activity: Arc::clone(&self.activity),
-            ..self.for_front_end(link, false)
+            ..self.for_front_end(front_end, false)
         }
     }
 
-    /// From now on this front end is asked, and what another one did not answer yet, until the result is dropped.
-    pub(super) fn attach(&self, link: Link) -> Attached<'_> {
-        self.link.send_replace(link.clone());
-        Attached { prompts: self, link }
+    /// Asks this front end from now on, also for answers that another one still owes, until the result is dropped.
+    pub(super) fn attach(&self, front_end: FrontEnd) -> Attached<'_> {
+        self.front_end.send_replace(front_end.clone());
+        Attached { prompts: self, front_end }
     }
 
-    /// Asks for the password of a vault; an error says why nobody gives one.
-    pub(super) async fn vault_password(&self, path: &str) -> Result<Zeroizing<String>, String> {
+    /// Asks for the password of a vault, the `attempt`th time; an error says why there is none.
+    pub(super) async fn vault_password(&self, path: &str, attempt: u32) -> Result<Zeroizing<String>, String> {
         let text = password_question(path);
         match &self.vault_password_command {
             Some(command) => self.command(command, &text, Some(path)).await,
@@ -115,22 +122,25 @@ impl Prompts {
                 if self.is_logged_in {
                     self.tell(LOGIN_HAS_ENDED.to_owned());
                 }
-                self.person(text, false, Some(path)).await
+                let (kind, destination) = (PromptKind::VaultPassword, path.to_owned());
+                self.person(UserQuestion { kind, destination, attempt, text, echo: false }).await
             }
         }
     }
 
-    /// Asks a person whether something is right.
-    pub(super) async fn confirm(&self, text: String) -> Result<Zeroizing<String>, String> {
-        self.person(text, true, None).await
+    /// Asks a person to confirm something about a vault.
+    pub(super) async fn confirm(&self, path: &str, text: String) -> Result<Zeroizing<String>, String> {
+        let (kind, destination) = (PromptKind::Other, path.to_owned());
+        self.person(UserQuestion { kind, destination, attempt: 1, text, echo: true }).await
     }
 
-    /// Whether a vault password can be had without a person.
+    /// Returns whether a vault password is available without a person.
     pub(super) fn has_vault_password(&self) -> bool {
         self.vault_password_command.is_some()
     }
 
-    /// An answer from a command, which may ask a person itself: it has all the time in the world while a front end is attached.
+    /// Returns the answer of a command, which may ask a person itself: its time is unlimited while a front end is
+    /// attached.
     async fn command(
         &self,
         command: &str,
@@ -149,47 +159,42 @@ impl Prompts {
         }
     }
 
-    /// Waits until no front end was attached for as long as a command may take then.
+    /// Waits until no front end has been attached for as long as a command may take then.
     async fn left_alone(&self) {
-        let mut links = self.link.subscribe();
+        let mut front_ends = self.front_end.subscribe();
         loop {
-            let link = links.borrow_and_update().clone();
-            link.gone().await;
+            let front_end = front_ends.borrow_and_update().clone();
+            front_end.gone().await;
             tokio::select! {
                 () = tokio::time::sleep(self.unattended) => return,
-                // Another came.
-                _ = links.changed() => {}
+                // Another front end came.
+                _ = front_ends.changed() => {}
             }
         }
     }
 
-    async fn person(
-        &self,
-        text: String,
-        echo: bool,
-        vault: Option<&str>,
-    ) -> Result<Zeroizing<String>, String> {
+    async fn person(&self, question: UserQuestion) -> Result<Zeroizing<String>, String> {
         if self.batch_mode {
             return Err(BATCH_MODE.to_owned());
         }
-        let _waiting = self.activity.waits_for_answer(&text);
-        let mut links = self.link.subscribe();
+        let _waiting = self.activity.waits_for_answer(&question.text);
+        let mut front_ends = self.front_end.subscribe();
         loop {
-            let link = links.borrow_and_update().clone();
-            if !link.is_gone() {
+            let front_end = front_ends.borrow_and_update().clone();
+            if !front_end.is_gone() {
                 tokio::select! {
-                    answer = link.ask(text.clone(), echo, vault.map(str::to_owned)) => return answer,
-                    // A front end that never answers must not keep the question from one that comes to answer it.
-                    _ = links.changed() => continue,
+                    answer = front_end.ask(question.clone()) => return answer,
+                    // A front end that never answers must not keep the question from a later one that would answer it.
+                    _ = front_ends.changed() => continue,
                 }
             }
             let Some(askpass) = &self.askpass else {
                 return Err("nobody is there to be asked".to_owned());
             };
             tokio::select! {
-                answer = askpass.ask(&text) => return answer,
+                answer = askpass.ask(&question.text) => return answer,
                 // A front end that comes takes the question over.
-                _ = links.changed() => {}
+                _ = front_ends.changed() => {}
             }
         }
     }
@@ -201,12 +206,12 @@ impl People for Prompts {
         self.command(command, text, None).await
     }
 
-    async fn by_person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
-        self.person(text, echo, None).await
+    async fn by_person(&self, question: UserQuestion) -> Result<Zeroizing<String>, String> {
+        self.person(question).await
     }
 
     fn tell(&self, text: String) {
-        self.link.borrow().tell(Event::Progress(text));
+        self.front_end.borrow().tell(Event::Progress(text));
     }
 
     async fn pause(&self, why: String, time: Duration) {
@@ -221,14 +226,14 @@ mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     use tokio::net::UnixStream;
 
-    use super::super::protocol::REQUEST_LEN_MAX;
+    use super::super::protocol::{REQUEST_LEN_MAX, Version};
     use super::*;
 
-    /// The answers of a daemon to whose front end `link` leads.
-    fn prompts(link: Link) -> Prompts {
+    /// Returns the prompts of a daemon with this front end.
+    fn prompts(front_end: FrontEnd) -> Prompts {
         Prompts {
-            link: watch::Sender::new(link.clone()),
-            first: link,
+            front_end: watch::Sender::new(front_end.clone()),
+            first: front_end,
             askpass: None,
             batch_mode: false,
             vault_password_command: None,
@@ -239,56 +244,65 @@ mod tests {
         }
     }
 
-    // The clock stands still, and jumps ahead to what is waited for as soon as nothing else is to be done: any limit is over at once.
+    // The clock is paused, and jumps ahead to the next timer as soon as nothing else is to be done: any limit is over
+    // at once.
     #[tokio::test(start_paused = true)]
     async fn a_command_is_given_up_only_if_no_front_end_is_attached() {
-        let (front_end, stream) = UnixStream::pair().unwrap();
-        let (link, _requests) = Link::start(stream, REQUEST_LEN_MAX);
-        let prompts = prompts(link);
+        let (program, stream) = UnixStream::pair().unwrap();
+        let (front_end, _requests) = FrontEnd::start(stream, REQUEST_LEN_MAX);
+        let prompts = prompts(front_end);
         let question = "Verification code: ";
         let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
         assert_eq!(answer.unwrap().as_str(), "typed");
 
-        drop(front_end);
+        drop(program);
         let reason = prompts.command("exec sleep 1000", question, None).await.unwrap_err();
         assert!(reason.contains("more than 120 s"), "{reason}");
 
-        let (_front_end, stream) = UnixStream::pair().unwrap();
-        let (link, _requests) = Link::start(stream, REQUEST_LEN_MAX);
-        let _attached = prompts.attach(link);
+        let (_program, stream) = UnixStream::pair().unwrap();
+        let (front_end, _requests) = FrontEnd::start(stream, REQUEST_LEN_MAX);
+        let _attached = prompts.attach(front_end);
         let answer = prompts.command("sleep 0.3; echo typed", question, None).await;
         assert_eq!(answer.unwrap().as_str(), "typed");
     }
 
-    /// Waits until a front end is asked; the number of the question.
+    /// Waits until a front end is asked; returns the number of the question.
     async fn asked(front_end: &mut BufReader<UnixStream>) -> u64 {
-        let mut line = String::new();
-        let heard = tokio::time::timeout(Duration::from_secs(20), front_end.read_line(&mut line)).await;
-        heard.expect("it is asked").unwrap();
-        match serde_json::from_str(&line).unwrap() {
-            Event::Prompt(prompt) => prompt.id,
-            other => panic!("{other:?}"),
+        loop {
+            let mut line = String::new();
+            let heard = tokio::time::timeout(Duration::from_secs(20), front_end.read_line(&mut line)).await;
+            heard.expect("it is asked").unwrap();
+            match serde_json::from_str(&line).unwrap() {
+                Event::Prompt(prompt) => return prompt.id,
+                Event::Hello(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
     #[tokio::test]
     async fn a_front_end_that_never_answers_holds_no_question_back() {
         let (first, stream) = UnixStream::pair().unwrap();
-        let (link, _first_requests) = Link::start(stream, REQUEST_LEN_MAX);
-        let prompts = Arc::new(prompts(link));
+        let (front_end, _first_requests) = FrontEnd::start(stream, REQUEST_LEN_MAX);
+        let prompts = Arc::new(prompts(front_end));
         let mut first = BufReader::new(first);
         let ask = || {
             let prompts = Arc::clone(&prompts);
-            tokio::spawn(async move { prompts.person("Code: ".to_owned(), false, None).await })
+            let (destination, text) = ("alice@hq".to_owned(), "Code: ".to_owned());
+            let question =
+                UserQuestion { kind: PromptKind::Code, destination, attempt: 1, text, echo: false };
+            tokio::spawn(async move { prompts.person(question).await })
         };
         let question = ask();
         asked(&mut first).await;
 
-        // One that comes is asked instead, and as long as it is attached.
+        // A later front end is asked instead, as long as it is attached.
         let (later, stream) = UnixStream::pair().unwrap();
-        let (link, _later_requests) = Link::start(stream, REQUEST_LEN_MAX);
-        let attached = prompts.attach(link);
+        let (front_end, _later_requests) = FrontEnd::start(stream, REQUEST_LEN_MAX);
+        let attached = prompts.attach(front_end);
         let mut later = BufReader::new(later);
+        let hello = serde_json::json!({ "Hello": Version::OWN });
+        later.get_mut().write_all(format!("{hello}\n").as_bytes()).await.unwrap();
         let id = asked(&mut later).await;
         let answer = serde_json::json!({ "Answer": { "id": id, "answer": { "Ok": "typed" } } });
         later.get_mut().write_all(format!("{answer}\n").as_bytes()).await.unwrap();
@@ -296,7 +310,7 @@ mod tests {
         let question = ask();
         asked(&mut later).await;
 
-        // It stays, but what it came for is over.
+        // The front end stays, but the login it came for is over.
         drop(attached);
         asked(&mut first).await;
         drop(first);

@@ -1,15 +1,20 @@
-//! What a daemon and its front ends say to each other: one JSON object a line, over a Unix socket.
+//! The protocol between a daemon and its front ends: one JSON object a line, over a Unix socket
+//! (docs/control-protocol.md).
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use scaup_sftp::text::Line;
+use serde::de::{IntoDeserializer, value};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::config::mount_options::SortedOptions;
+use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::target::Target;
 
-/// Told before a person is asked for the password of a vault on a server: from here on, what is typed is for this machine alone.
+/// Shown before a person is asked for the password of a vault on a server: what is typed from here on stays on this
+/// machine.
 pub const LOGIN_HAS_ENDED: &str = "the login has ended: what is asked for next is not sent to the server";
 
 /// The question for the password of a vault.
@@ -18,38 +23,67 @@ pub fn password_question(vault: &str) -> String {
     format!("Password for vault {}: ", Line::of(vault))
 }
 
-/// The question for the password of a vault that is being made.
+/// The question for the password of a vault that is being created.
 #[must_use]
 pub fn new_password_question(vault: &str) -> String {
     format!("New password for vault {}: ", Line::of(vault))
 }
 
-/// Longest request through the control socket, as a line, bytes: a path or a secret has room, and any number of front ends cost little.
+/// Longest request through the control socket, as a line, bytes: enough for a path or a secret, and little for each of
+/// many front ends.
 pub const REQUEST_LEN_MAX: usize = 8 * 1024;
 
-/// Longest request of the process that started the daemon, as a line, bytes: all of a command line has room.
+/// Longest request of the process that started the daemon, as a line, bytes: enough for a whole command line.
 pub const MOUNT_REQUEST_LEN_MAX: usize = 1024 * 1024;
 
-/// What a front end asks for, or answers.
+/// A version of this protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Two sides that differ in it can't talk to each other.
+    pub major: u32,
+    /// It grows when requests, events or fields are added.
+    pub minor: u32,
+}
+
+impl Version {
+    /// The version that this program speaks.
+    pub const OWN: Self = Self { major: 1, minor: 0 };
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A request of a front end, or its answer to a prompt.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
+    /// The version that the front end speaks: what each conversation begins with. The daemon returns its own, and ends
+    /// the conversation if the major versions differ.
+    Hello(Version),
     /// Connect and mount. Only from the process that started the daemon.
     Mount(Box<MountRequest>),
-    /// Say how things are.
+    /// Report the state of the mount.
     Status,
-    /// Save everything and end; with `force` even if something can't be saved. One that does not stand yet is given up.
+    /// Report the state of the mount now and after each change, at most four times a second, until the front end
+    /// leaves. The conversation is for nothing else from then on.
+    Watch,
+    /// Save everything and end; with `force` even if something can't be saved. A mount that is still being set up is
+    /// given up.
     Unmount {
-        /// Lose what can't be saved, and let go even while something is open.
+        /// Lose changes that can't be saved, and unmount even while something is open.
         force: bool,
         /// How long saving is tried, seconds; once if `None`.
         #[serde(default)]
         wait: Option<u64>,
     },
-    /// Unlock a vault, by its path below the mount; the only locked one if none is named. Its password is asked for.
+    /// Unlock a vault, by its path below the mount; the only locked one if none is named. The daemon asks for its
+    /// password.
     Unlock {
         /// The vault's path.
         vault: Option<String>,
-        /// Whether this front end is asked even if the mount has a command that prints the password.
+        /// Whether this front end is asked for it even if the mount has a command that prints the password.
         #[serde(default)]
         asks_front_end: bool,
     },
@@ -60,46 +94,48 @@ pub enum Request {
         /// The vault's path.
         vault: Option<String>,
     },
-    /// The answer to a [`Event::Prompt`], or why there is none.
+    /// The answer to an [`Event::Prompt`], or the reason why there is none.
     Answer {
         /// The prompt's number.
         id: u64,
-        /// What was typed.
+        /// The typed text.
         answer: Result<Secret, String>,
     },
 }
 
-/// A secret on its way: wiped when dropped, and not printed.
+/// A secret on its way: wiped when dropped, and never printed.
 #[derive(Serialize, Deserialize)]
 pub struct Secret(pub Zeroizing<String>);
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Secret(..)")
     }
 }
 
-/// What a daemon tells a front end.
+/// A message of the daemon to a front end.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Event {
-    /// Something that went well, in a few words.
+    /// The version that the daemon speaks: its reply to [`Request::Hello`].
+    Hello(Version),
+    /// A step that went well, in a few words.
     Progress(String),
-    /// What is left to be saved, again and again until nothing is.
+    /// The changes left to be saved, repeated until there are none.
     Saving(UnsavedEntry),
     /// A question for a person.
     Prompt(Prompt),
-    /// The mount point answers.
+    /// The mount is ready: its mount point answers.
     Mounted {
         /// The mount's name.
         name: String,
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
     },
-    /// How things are.
+    /// The state of the mount.
     Status(Box<MountStatus>),
-    /// What was asked for is done.
+    /// The request is done.
     Done,
-    /// What was asked for failed.
+    /// The request failed.
     Failed(Failure),
 }
 
@@ -108,26 +144,57 @@ pub enum Event {
 pub struct Prompt {
     /// Its number, to be repeated in the answer.
     pub id: u64,
-    /// Its text, word for word.
-    pub text: String,
-    /// Whether what is typed may be shown.
-    pub echo: bool,
-    /// The vault whose password is asked for, by its path below the mount; `None` if something else is.
-    pub vault: Option<String>,
+    /// The question.
+    #[serde(flatten)]
+    pub question: UserQuestion,
 }
 
-/// A failure, and with which code the command that asked ends.
+/// What a person is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UserQuestion {
+    /// What is asked for.
+    pub kind: PromptKind,
+    /// What the answer is for: `user@host` for a server's questions, the host for its key, the file for the passphrase
+    /// of a key, the vault's path below the mount for anything about a vault.
+    pub destination: String,
+    /// How many times this question was asked, with this time: in one login, or for one unlocking.
+    pub attempt: u32,
+    /// The text, word for word.
+    pub text: String,
+    /// Whether the typed text may be shown.
+    pub echo: bool,
+}
+
+/// What a question asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptKind {
+    /// The passphrase of a key file.
+    Passphrase,
+    /// A one-time code.
+    Code,
+    /// The user's password on the server.
+    Password,
+    /// The password of a vault.
+    VaultPassword,
+    /// Whether an unknown server is the right one: `yes`, or anything else.
+    HostKey,
+    /// Anything else; for a server's own words, they say what.
+    Other,
+}
+
+/// A failure, whose kind gives the exit code of the command that asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failure {
     /// Its class.
     pub kind: FailureKind,
-    /// What failed, on what, and what to try.
+    /// A message: the failure, its object, and a remedy to try.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure of a class, from anything that can be shown.
-    pub fn new(kind: FailureKind, message: impl std::fmt::Display) -> Self {
+    /// Creates a failure of a class, from anything that can be displayed.
+    pub fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string() }
     }
 }
@@ -135,68 +202,47 @@ impl Failure {
 /// Classes of failures: each has an exit code of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// Anything else.
+    /// Any other failure.
     Other,
     /// Wrong use of the command line.
     Usage,
     /// The login was refused.
     Login,
-    /// The server's host key.
+    /// A failure with the server's host key.
     HostKey,
-    /// A vault.
+    /// A failure with a vault.
     Vault,
     /// The server can't be reached.
     Unreachable,
-    /// The FUSE mount.
+    /// The FUSE mount failed.
     Fuse,
-    /// Something is not on the server.
+    /// Some changes are not on the server.
     Unsaved,
 }
 
-/// Everything a daemon needs to know. No secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Everything that is needed to reach a target. It holds no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginRequest {
+    /// The target.
+    pub target: Target,
+    /// The user's working directory: commands run there, and relative paths begin there.
+    pub directory: PathBuf,
+    /// How the server is logged in to.
+    pub settings: LoginSettings,
+}
+
+/// Everything that a daemon needs to know to mount. It holds no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
     /// The mount's name.
     pub name: String,
-    /// What to mount.
-    pub target: Target,
-    /// Where.
+    /// How its target is reached.
+    pub login: LoginRequest,
+    /// What is mounted, and how it behaves.
+    pub settings: MountSettings,
+    /// The mount point.
     pub mountpoint: PathBuf,
-    /// Where the user is: commands run there, and paths that are not absolute begin there.
-    pub directory: PathBuf,
-    /// The identity file named by the user.
-    pub identity: Option<PathBuf>,
-    /// Instead of `~/.ssh/config`.
-    pub ssh_config: Option<PathBuf>,
-    /// What `-o` said.
-    pub options: SortedOptions,
-    /// Nothing is ever changed on the server.
-    pub read_only: bool,
-    /// Vaults to unlock, by their paths below the target.
-    pub vaults: Vec<String>,
-    /// Never look for vaults.
-    pub no_vaults: bool,
-    /// Whether the key's passphrase is asked for at every login, and not only at the first.
-    pub forget_key: bool,
-    /// Prints the passphrase of the key.
-    pub passphrase_command: Option<String>,
-    /// Prints the one-time code.
-    pub otp_command: Option<String>,
-    /// Prints the password of a vault.
-    pub vault_password_command: Option<String>,
-    /// The memory budget, bytes.
-    pub memory: u64,
-    /// How long names and attributes are believed, seconds.
-    pub attr_timeout: u64,
-    /// How long an operation waits for a lost server, seconds.
-    pub timeout: u64,
-    /// Whether closing a file waits for the server.
-    pub sync_on_close: bool,
-    /// Whether links in vaults may lead anywhere.
-    pub follow_outside: bool,
-    /// Whether the log may hold clear names.
-    pub log_names: bool,
-    /// Whether a person can be asked: without one, vaults that nobody named are left locked.
+    /// Whether a person can be asked: without one, vaults that were not named stay locked.
     pub interactive: bool,
     /// Whether that person sits at a terminal.
     pub terminal: bool,
@@ -204,58 +250,84 @@ pub struct MountRequest {
     pub foreground: bool,
 }
 
-/// What the daemon is doing.
+/// The activity of the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountState {
-    /// On the way to the server.
+    /// The connection to the server is being established.
     Connecting,
-    /// The server answers.
+    /// The server is connected and answers.
     Connected,
-    /// The server is lost, and being looked for.
+    /// The connection is lost and being re-established.
     Reconnecting,
-    /// A person has to answer.
+    /// The daemon waits for an answer from a person.
     WaitingForAnswer,
-    /// Ending.
+    /// The daemon is ending.
     Unmounting,
 }
 
 /// One mount, as `status --json` shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountStatus {
     /// The mount's name.
     pub name: String,
-    /// What is mounted.
+    /// The mounted target.
     pub target: String,
-    /// Where.
+    /// The mount point.
     pub mountpoint: PathBuf,
     /// The daemon's process.
     pub pid: u32,
-    /// What it is doing.
+    /// The daemon's activity.
     pub state: MountState,
-    /// Since when, RFC 3339.
+    /// When this state began, RFC 3339.
     pub since: String,
-    /// What it waits for, or why it has to.
+    /// The reason for this state: what the daemon waits for, or why it has to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The vaults that were met.
+    /// The vaults that were found.
     pub vaults: Vec<VaultEntry>,
-    /// What is not on the server.
+    /// The changes that are not on the server.
     pub unsaved: UnsavedEntry,
-    /// What went wrong, newest first.
+    /// Recent errors, newest first.
     pub errors: Vec<ErrorEntry>,
-    /// What was done so far.
+    /// Latencies of the kernel's requests, by operation. Operations that were never requested are left out.
+    #[serde(default)]
+    pub latencies: BTreeMap<String, LatencyEntry>,
+    /// Requests of the kernel that have no reply yet, the oldest first.
+    #[serde(default)]
+    pub in_flight: Vec<InFlightEntry>,
+    /// Counters of the work done so far.
     pub counters: CounterEntry,
 }
 
+/// Latency of the requests of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencyEntry {
+    /// How many requests got a reply.
+    pub count: u64,
+    /// Median latency, microseconds, to 10 %.
+    pub median_us: u64,
+    /// 95th percentile of the latency, microseconds, to 10 %.
+    pub p95_us: u64,
+}
+
+/// A request of the kernel that has no reply yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightEntry {
+    /// The requested operation.
+    pub operation: String,
+    /// When the request came, RFC 3339, to the millisecond.
+    pub since: String,
+}
+
 /// A vault.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultEntry {
     /// Its path below the mount; `.` for the mount itself.
     pub path: String,
-    /// `unlocked`, `locked` or `unsupported`.
-    pub state: String,
-    /// Why it is unsupported, or what the server shows in its place.
+    /// Whether it is open.
+    pub state: VaultEntryState,
+    /// The reason why it is unsupported, or the object that the server shows in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The vault format.
@@ -264,36 +336,97 @@ pub struct VaultEntry {
     pub cipher_combo: Option<String>,
 }
 
+/// Whether a vault is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VaultEntryState {
+    /// Its content is shown.
+    Unlocked,
+    /// A password would open it.
+    Locked,
+    /// Scaup can't open it.
+    Unsupported,
+}
+
+impl fmt::Display for VaultEntryState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde asks for it.
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What is not on the server.
+/// The changes that are not on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsavedEntry {
     /// Files.
     pub files: u64,
     /// Bytes.
     pub bytes: u64,
-    /// Removals that programs were told of and the server has not done. Left out where there are none.
+    /// Removals that were confirmed to programs but not yet carried out by the server. Left out where there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub removals: u64,
 }
 
-/// Something that went wrong.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// An error that occurred.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorEntry {
-    /// When, RFC 3339.
+    /// When it occurred, RFC 3339.
     pub time: String,
-    /// A short word for its kind.
-    pub kind: String,
-    /// One sentence.
+    /// The kind of error.
+    pub kind: ErrorEntryKind,
+    /// The error in one sentence.
     pub message: String,
 }
 
-/// What was done so far.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// The kind of an error that occurred.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorEntryKind {
+    /// Others changed a file that was changed here.
+    Conflict,
+    /// Something on the server is not as its vault's format says.
+    Damaged,
+    /// Large packets do not get through to the server.
+    #[serde(rename = "large-packets")]
+    LargePackets,
+    /// A link was not followed.
+    Link,
+    /// A directory that was removed on the server was made again for what is in it.
+    MadeAgain,
+    /// Something was not moved.
+    NotMoved,
+    /// Something was not removed.
+    NotRemoved,
+    /// The server failed.
+    Server,
+    /// A file could not be saved.
+    Unsaved,
+    /// A vault is not as it was.
+    Vault,
+    /// A kind that a later version added.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl From<&str> for ErrorEntryKind {
+    fn from(word: &str) -> Self {
+        let known: Result<_, value::Error> = Self::deserialize(word.into_deserializer());
+        known.unwrap_or_else(|_| Self::Other(word.to_owned()))
+    }
+}
+
+impl fmt::Display for ErrorEntryKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
+/// Counters of the work done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterEntry {
     /// SFTP requests.
     pub sftp_requests: u64,
@@ -305,8 +438,37 @@ pub struct CounterEntry {
     pub chunks_decrypted: u64,
     /// Chunks encrypted.
     pub chunks_encrypted: u64,
-    /// Chunks answered from memory.
+    /// Chunks served from the cache.
     pub cache_hits: u64,
-    /// Times the connection was made anew.
+    /// Number of reconnects.
     pub reconnects: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_kind_of_error_is_one_word_in_both_directions() {
+        let words = [
+            ("conflict", ErrorEntryKind::Conflict),
+            ("damaged", ErrorEntryKind::Damaged),
+            ("large-packets", ErrorEntryKind::LargePackets),
+            ("link", ErrorEntryKind::Link),
+            ("made_again", ErrorEntryKind::MadeAgain),
+            ("not_moved", ErrorEntryKind::NotMoved),
+            ("not_removed", ErrorEntryKind::NotRemoved),
+            ("server", ErrorEntryKind::Server),
+            ("unsaved", ErrorEntryKind::Unsaved),
+            ("vault", ErrorEntryKind::Vault),
+            ("of tomorrow", ErrorEntryKind::Other("of tomorrow".to_owned())),
+        ];
+        for (word, kind) in words {
+            assert_eq!(ErrorEntryKind::from(word), kind);
+            assert_eq!(kind.to_string(), word);
+            assert_eq!(serde_json::to_value(&kind).unwrap(), word);
+            assert_eq!(serde_json::from_value::<ErrorEntryKind>(word.into()).unwrap(), kind);
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! The vaults that were unlocked on this machine, remembered across mounts: for each its server and user, its path there, and its id. A mount
-//! that does not find one of them in its place does not show what is there instead, since programs would save in clear what used to be
-//! encrypted.
+//! The vaults that were unlocked on this machine, remembered across mounts: for each its server and user, its path
+//! there, and its id. If a mount does not find one of them in its place, it does not show what is there instead, since
+//! programs would save in clear what used to be encrypted.
 //!
 //! One small file for each vault, so that mounts which end at the same time do not write over each other.
 
@@ -17,10 +17,10 @@ use sha2::{Digest, Sha256};
 use crate::config::paths;
 use crate::remote::{RemoteName, RemotePath};
 
-/// What stands for the server in records of directories of this machine.
+/// The server's name in records of directories of this machine.
 const LOCAL: &str = "local";
 
-/// Bytes that a path is not written with: those that are no printable ASCII, and the sign of the encoding itself.
+/// Bytes that are encoded in a path: all that are not printable ASCII, and the percent sign itself.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// One vault, as its file holds it.
@@ -45,7 +45,7 @@ pub(super) struct Expected {
     pub(super) id: Option<String>,
 }
 
-/// Why the memory can't be read or written.
+/// Why the remembered vaults can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The file system refused.
@@ -53,10 +53,10 @@ pub enum MemoryError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file does not hold what was written.
+    /// A file is damaged.
     #[error(
         "{} is damaged, so a vault that is missing on the server could not be noticed; remove that file if none is: {source}",
         .path.display()
@@ -64,7 +64,7 @@ pub enum MemoryError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in it.
         source: toml::de::Error,
     },
 }
@@ -78,21 +78,21 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Of a directory of a server.
+    /// Returns the memory for a directory of a server.
     #[must_use]
     pub fn of_server(destination: &Destination, directory: &str) -> Self {
         let server = format!("{}@{}:{}", destination.user, destination.host, destination.port);
         Self { server, directory: plain(directory.as_bytes()) }
     }
 
-    /// Of a directory of this machine.
+    /// Returns the memory for a directory of this machine.
     #[must_use]
     pub fn of_local(directory: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt;
         Self { server: LOCAL.to_owned(), directory: plain(directory.as_os_str().as_bytes()) }
     }
 
-    /// The vaults that were unlocked in this directory or below it.
+    /// Returns the vaults that were unlocked in this directory or below it.
     pub(super) fn expected(&self) -> Result<Vec<Expected>, MemoryError> {
         let records = records()?.into_iter().map(|(_, record)| record);
         let expected = records.filter_map(|record| {
@@ -136,7 +136,7 @@ impl Memory {
         forget(|record| self.path_below(record).is_some())
     }
 
-    /// A vault's whole path, as the mounted directory is written.
+    /// Returns a vault's whole path, in the form of the mounted directory.
     fn full(&self, path: &RemotePath) -> Vec<u8> {
         let slash: &[u8] =
             if self.directory.is_empty() || self.directory.ends_with(b"/") { b"" } else { b"/" };
@@ -146,7 +146,7 @@ impl Memory {
         }
     }
 
-    /// Where a vault lies below this directory; `None` if it does not.
+    /// Returns a vault's path below this directory; `None` if it is not below.
     fn path_below(&self, record: &Record) -> Option<RemotePath> {
         if record.server != self.server {
             return None;
@@ -166,7 +166,7 @@ impl Memory {
 }
 
 impl Record {
-    /// The file of this vault, whatever its id.
+    /// Returns the file of this vault, whatever its id.
     fn file(&self) -> PathBuf {
         let name = Sha256::digest([self.server.as_bytes(), b"\0", self.path.as_bytes()].concat());
         directory().join(format!("{}.toml", HEXLOWER.encode(&name)))
@@ -179,7 +179,7 @@ impl Record {
 ///
 /// If the files can't be read or removed.
 pub fn forget_all() -> Result<Vec<String>, MemoryError> {
-    // What can't be read is removed, too.
+    // Files that can't be read are removed, too.
     for file in files()? {
         if matches!(read(&file), Err(MemoryError::Damaged { .. })) {
             remove(&file)?;
@@ -238,7 +238,7 @@ fn remove(file: &Path) -> Result<(), MemoryError> {
     }
 }
 
-/// A path without empty and `.` parts, so that one directory is written in one way.
+/// Returns a path without empty and `.` parts, so that one directory has one spelling.
 fn plain(path: &[u8]) -> Vec<u8> {
     let root: &[u8] = if path.starts_with(b"/") { b"/" } else { b"" };
     let parts = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");

@@ -1,4 +1,4 @@
-//! From a request to the server, or to the directory of this machine.
+//! Resolves a request to the server, or to the directory of this machine, and connects.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,49 +6,42 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use scaup_sftp::ssh::{self, ConnectError, Destination, HeldKeys, HostKeyProblem, Interaction, Session};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::answers::{AnswerCommand, BATCH_MODE};
-use super::asking::{Asker, People};
+use super::answer_programs::{AnswerCommand, BATCH_MODE};
 use super::codes::CodeLedger;
-use super::protocol::{Failure, FailureKind, MountRequest};
+use super::connection::Connection;
+use super::login_questions::{Asker, People};
+use super::protocol::{Failure, FailureKind, LoginRequest, UserQuestion};
 use super::remembered::Memory;
 use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::remote::local::LocalRemote;
 use crate::remote::sftp::{Allowance, ConnectFailure, Connector, SftpRemote};
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{Reachability, Remote, RemoteError};
 
-/// Where a request leads, by the user's configuration.
-pub(super) enum Place {
+/// The target of a login, by the user's configuration.
+pub(super) enum ResolvedTarget {
     /// A directory of this machine.
     Local(PathBuf),
     /// A directory of a server.
     Server { destination: Box<Destination>, directory: String },
 }
 
-impl Place {
-    pub(super) fn of(request: &MountRequest) -> Result<Self, Failure> {
+impl ResolvedTarget {
+    pub(super) fn of(request: &LoginRequest) -> Result<Self, Failure> {
         let server = match &request.target {
             Target::Local(path) => return Ok(Self::Local(path.clone())),
             Target::Server(server) => server,
         };
-        let wanted = ssh_config::Wanted {
-            host: server.host.clone(),
-            user: server.user.clone(),
-            port: server.port,
-            identity: request.identity.clone(),
-            config_file: request.ssh_config.clone(),
-            options: request.options.ssh.clone(),
-            otp_for: request.options.otp_for.clone(),
-            directory: request.directory.clone(),
-        };
+        let wanted = request.settings.wanted(server, &request.directory);
         let destination =
             ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
         Ok(Self::Server { destination: Box::new(destination), directory: server.directory.clone() })
     }
 
-    /// The vaults that were unlocked there before.
+    /// Returns the vaults that were unlocked there before.
     pub(super) fn memory(&self) -> Memory {
         match self {
             Self::Local(path) => Memory::of_local(path),
@@ -56,7 +49,7 @@ impl Place {
         }
     }
 
-    /// Whether nobody is to be asked anything (`BatchMode`).
+    /// Returns whether no person may be asked (`BatchMode`).
     pub(super) fn asks_nobody(&self) -> bool {
         match self {
             Self::Local(_) => false,
@@ -67,39 +60,41 @@ impl Place {
     }
 }
 
-/// The vaults that were unlocked where a request leads.
+/// Returns the vaults that were unlocked at a request's target.
 ///
 /// # Errors
 ///
-/// If the configuration does not tell where that is.
-pub fn memory_of(request: &MountRequest) -> Result<Memory, Failure> {
-    Ok(Place::of(request)?.memory())
+/// If the configuration does not give the target.
+pub fn memory_of(request: &LoginRequest) -> Result<Memory, Failure> {
+    Ok(ResolvedTarget::of(request)?.memory())
 }
 
-/// Connects, and logs in where that is needed. Whether the directory is there, [`Connected::ready`] tells.
+/// Connects, and logs in where that is needed. [`Connected::ready`] tells whether the directory exists.
 pub(super) async fn connect(
-    place: &Place,
-    request: &MountRequest,
+    target: &ResolvedTarget,
+    request: &LoginRequest,
     people: Arc<dyn People>,
 ) -> Result<Connected, Failure> {
-    let (destination, directory) = match place {
-        Place::Local(path) => {
+    let (destination, directory) = match target {
+        ResolvedTarget::Local(path) => {
             let failed = |error| Failure::new(FailureKind::Other, format!("{}: {error}", path.display()));
-            return LocalRemote::open(path).map(|local| Connected::Local(Arc::new(local))).map_err(failed);
+            let local = LocalRemote::open(path).map_err(failed)?;
+            return Ok(Connected { remote: Arc::new(local), connection: None });
         }
-        Place::Server { destination, directory } => (Destination::clone(destination), directory),
+        ResolvedTarget::Server { destination, directory } => (Destination::clone(destination), directory),
     };
-    let held = (!request.forget_key).then(HeldKeys::default);
+    let held = (!request.settings.forget_key).then(HeldKeys::default);
     let ledger = CodeLedger::of_user().map_err(|error| Failure::new(FailureKind::Other, error))?;
-    let asker = Arc::new(Asker::new(people, request, ledger));
+    let asker = Arc::new(Asker::new(people, &request.settings, ledger));
     let login = Arc::new(Login { destination, asker, held });
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
-    let timeout = Duration::from_secs(request.timeout);
-    let remote = SftpRemote::open(session, directory.as_bytes(), login, timeout).await;
-    remote.map(|remote| Connected::Server(Arc::new(remote))).map_err(|error| not_open(request, &error))
+    let remote = SftpRemote::open(session, directory.as_bytes(), login, request.settings.patience()).await;
+    let remote = Arc::new(remote.map_err(|error| not_open(request, &error))?);
+    let connection = Arc::clone(&remote) as Arc<dyn Connection>;
+    Ok(Connected { remote, connection: Some(connection) })
 }
 
-fn not_open(request: &MountRequest, error: &RemoteError) -> Failure {
+fn not_open(request: &LoginRequest, error: &RemoteError) -> Failure {
     // A shell without SFTP behind it ends at once.
     let hint = match error {
         RemoteError::Disconnected(_) => "; is SFTP switched on there for this user?",
@@ -108,32 +103,43 @@ fn not_open(request: &MountRequest, error: &RemoteError) -> Failure {
     Failure::new(FailureKind::Other, format!("{}: {error}{hint}", request.target))
 }
 
-/// What is mounted.
-pub(super) enum Connected {
-    /// A directory of this machine.
-    Local(Arc<LocalRemote>),
-    /// A server, whose connection may be lost and made anew.
-    Server(Arc<SftpRemote>),
+/// The connected target of a mount.
+pub(super) struct Connected {
+    pub(super) remote: Arc<dyn Remote>,
+    /// `None` where no connection is needed: for a directory of this machine.
+    pub(super) connection: Option<Arc<dyn Connection>>,
 }
 
 impl Connected {
-    pub(super) fn remote(&self) -> Arc<dyn Remote> {
-        match self {
-            Self::Local(local) => Arc::clone(local) as Arc<dyn Remote>,
-            Self::Server(server) => Arc::clone(server) as Arc<dyn Remote>,
-        }
-    }
-
-    /// Waits until it is known that the requested directory is there. What is read meanwhile is read a round trip sooner.
-    pub(super) async fn ready(&self, request: &MountRequest) -> Result<(), Failure> {
-        match self {
-            Self::Local(_) => Ok(()),
-            Self::Server(server) => server.ready().await.map_err(|error| not_open(request, &error)),
+    /// Waits until the requested directory is known to exist. Reads begun meanwhile save a round trip.
+    pub(super) async fn ready(&self, request: &LoginRequest) -> Result<(), Failure> {
+        match &self.connection {
+            None => Ok(()),
+            Some(connection) => connection.ready().await.map_err(|error| not_open(request, &error)),
         }
     }
 }
 
-/// The login of this mount, to be made again when the connection is lost.
+#[async_trait]
+impl Connection for SftpRemote {
+    async fn ready(&self) -> Result<(), RemoteError> {
+        self.ready().await
+    }
+
+    fn reachability(&self) -> watch::Receiver<Reachability> {
+        self.reachability()
+    }
+
+    fn hurry(&self) {
+        self.hurry();
+    }
+
+    fn doubt(&self, patience: Duration) {
+        self.doubt(patience);
+    }
+}
+
+/// The login of this mount, repeated when the connection is lost.
 struct Login {
     destination: Destination,
     asker: Arc<Asker>,
@@ -156,12 +162,13 @@ impl Connector for Login {
             let why = error.to_string();
             match error {
                 ConnectError::Refused { .. } | ConnectError::Cancelled { .. } => ConnectFailure::Refused(why),
-                // Nothing secret is sent before the key is right, so looking again costs nothing: a hotel's portal goes away. Who said that
-                // the key is wrong is not asked again.
+                // Nothing secret is sent before the key is verified, so another try costs nothing: a hotel's portal
+                // goes away. A person who rejected the key is not asked again.
                 ConnectError::HostKey { problem: HostKeyProblem::NotConfirmed { .. }, .. } => {
                     ConnectFailure::Refused(why)
                 }
-                // Whether a person was too slow, or the road is gone: they are not asked again unless they want to be.
+                // Either the person was too slow, or the road is gone: the person is not asked again without their
+                // request.
                 ConnectError::CutOff { .. } if self.asker.needed() == Allowance::OfPerson => {
                     ConnectFailure::Refused(why)
                 }
@@ -180,7 +187,7 @@ impl Connector for Login {
 
 fn login_failure(error: &ConnectError) -> Failure {
     let kind = match error {
-        // What answers there is no SSH server that could be talked with.
+        // The peer there is not an SSH server that Scaup can talk to.
         ConnectError::Unreachable { .. } | ConnectError::Protocol { .. } => FailureKind::Unreachable,
         ConnectError::HostKey { .. } => FailureKind::HostKey,
         ConnectError::Refused { .. } | ConnectError::Cancelled { .. } | ConnectError::CutOff { .. } => {
@@ -210,12 +217,12 @@ impl People for Here {
         tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    async fn by_person(&self, text: String, echo: bool) -> Result<Zeroizing<String>, String> {
+    async fn by_person(&self, question: UserQuestion) -> Result<Zeroizing<String>, String> {
         if self.batch_mode {
             return Err(BATCH_MODE.to_owned());
         }
         let ask = self.ask;
-        let asked = tokio::task::spawn_blocking(move || ask(&text, echo)).await;
+        let asked = tokio::task::spawn_blocking(move || ask(&question.text, question.echo)).await;
         asked.unwrap_or_else(|error| Err(error.to_string()))
     }
 
@@ -234,13 +241,13 @@ impl People for Here {
 ///
 /// As for mounting.
 pub async fn connect_here(
-    request: &MountRequest,
+    request: &LoginRequest,
     ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
     tell: fn(&str),
 ) -> Result<Arc<dyn Remote>, Failure> {
-    let place = Place::of(request)?;
-    let here = Here { ask, tell, directory: request.directory.clone(), batch_mode: place.asks_nobody() };
-    let connected = connect(&place, request, Arc::new(here)).await?;
+    let target = ResolvedTarget::of(request)?;
+    let here = Here { ask, tell, directory: request.directory.clone(), batch_mode: target.asks_nobody() };
+    let connected = connect(&target, request, Arc::new(here)).await?;
     connected.ready(request).await?;
-    Ok(connected.remote())
+    Ok(connected.remote)
 }

@@ -1,4 +1,4 @@
-//! Saving everything before a mount ends, while somebody watches, and saying what can't be saved.
+//! Saves everything before a mount ends, reports progress, and names what can't be saved.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use scaup_sftp::text::{Line, visible};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::link::Link;
+use super::front_end::FrontEnd;
 use super::protocol::Event;
 use crate::config::size;
-use crate::drive::{Drive, Unsaved};
-use crate::remote::sftp::Reachability;
+use crate::drive::{Drive, Unsaved, UnsavedFile};
+use crate::remote::Reachability;
 
-/// How long all of ending may take before what can't be saved is given up, when nobody can be asked: systemd kills what has not ended after 90 s
-/// (`TimeoutStopSec`).
+/// How long all of ending may take before unsaved content is given up when no person can be asked: systemd kills a
+/// process that has not ended after 90 s (`TimeoutStopSec`).
 pub(super) const LAST_TRIES: Duration = Duration::from_secs(75);
 
 /// How long saving may take where the user wants the end in any case.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// When somebody who waits is told that the server keeps silent: twice as long.
+/// Half of the time after which a waiting person is told that the server is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-/// How often whoever watches is told how much is left.
+/// How often a waiting person is told how much is left.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
-/// Files that are named when they can't be saved.
+/// Most files that are named when they can't be saved.
 const NAMED_MAX: usize = 20;
 
-/// Tries once to save everything, telling how much is left; answers what could not be saved.
-pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
+/// Tries once to save everything, telling how much is left; returns what could not be saved.
+pub(super) async fn save(drive: &Drive, front_end: &FrontEnd) -> Unsaved {
     let mut told = Unsaved::default();
     let saving = drive.save_all();
     tokio::pin!(saving);
     loop {
         let left = drive.unsaved();
         if left.files + left.removals > 0 && left != told {
-            link.tell(Event::Saving(left.into()));
+            front_end.tell(Event::Saving(left.into()));
             told = left;
         }
         if let Ok(unsaved) = tokio::time::timeout(TELL_EVERY, &mut saving).await {
@@ -47,11 +47,11 @@ pub(super) async fn save(drive: &Drive, link: &Link) -> Unsaved {
     }
 }
 
-/// The same, and waits no longer than `most`. What is under way then, or when nobody waits any more, goes on.
-pub(super) async fn save_within(most: Duration, drive: Arc<Drive>, link: &Link) -> Unsaved {
+/// Saves like [`save`], but waits no longer than `most`. Saving goes on after that, or when no caller waits any more.
+pub(super) async fn save_within(most: Duration, drive: Arc<Drive>, front_end: &FrontEnd) -> Unsaved {
     let saving = tokio::spawn({
-        let (drive, link) = (Arc::clone(&drive), link.clone());
-        async move { save(&drive, &link).await }
+        let (drive, front_end) = (Arc::clone(&drive), front_end.clone());
+        async move { save(&drive, &front_end).await }
     });
     match tokio::time::timeout(most, saving).await {
         Ok(Ok(unsaved)) => unsaved,
@@ -59,12 +59,12 @@ pub(super) async fn save_within(most: Duration, drive: Arc<Drive>, link: &Link) 
     }
 }
 
-/// The same again and again, until all is saved or it took as long as that.
-pub(super) async fn save_again_within(most: Duration, drive: Arc<Drive>, link: &Link) -> Unsaved {
+/// Repeats [`save_within`] until everything is saved or `most` has passed.
+pub(super) async fn save_again_within(most: Duration, drive: Arc<Drive>, front_end: &FrontEnd) -> Unsaved {
     let end = Instant::now() + most;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let unsaved = save_within(left, Arc::clone(&drive), link).await;
+        let unsaved = save_within(left, Arc::clone(&drive), front_end).await;
         if unsaved.is_none() || end <= Instant::now() {
             return unsaved;
         }
@@ -72,18 +72,19 @@ pub(super) async fn save_again_within(most: Duration, drive: Arc<Drive>, link: &
     }
 }
 
-/// Tells at once what is not saved if the server is out of reach, and as soon as it is; and after a while that it keeps silent.
+/// Tells at once what is not saved if the server is out of reach, or as soon as it is; and after a while that the
+/// server is silent.
 pub(super) async fn tell_what_is_missing(
     drive: &Drive,
     reachability: Option<watch::Receiver<Reachability>>,
-    link: &Link,
+    front_end: &FrontEnd,
 ) -> Infallible {
     let Some(mut reachability) = reachability else { return std::future::pending().await };
     let tell = |why: &str| {
         let unsaved = drive.unsaved();
         if unsaved.files > 0 {
             let (unsaved, named) = (shown(unsaved), named(drive));
-            link.tell(Event::Progress(format!(
+            front_end.tell(Event::Progress(format!(
                 "not saved yet: {unsaved}; {why}; waiting, and Ctrl-C leaves it mounted{named}"
             )));
         }
@@ -106,16 +107,16 @@ pub(super) async fn tell_what_is_missing(
     std::future::pending().await
 }
 
-/// Tries to save everything before a mount ends by force, and no longer than that takes from a server that is there.
-pub(super) async fn save_at_once(drive: &Drive, link: &Link) -> Unsaved {
-    let saved = tokio::time::timeout(AT_ONCE, save(drive, link)).await;
+/// Tries to save everything before a mount ends by force, for no longer than a reachable server needs.
+pub(super) async fn save_at_once(drive: &Drive, front_end: &FrontEnd) -> Unsaved {
+    let saved = tokio::time::timeout(AT_ONCE, save(drive, front_end)).await;
     saved.unwrap_or_else(|_| drive.left_to_save())
 }
 
-/// Saves everything, trying again until `deadline`; answers what could not be saved.
-pub(super) async fn save_until(deadline: Instant, drive: &Drive, link: &Link) -> Unsaved {
+/// Saves everything, trying again until `deadline`; returns what could not be saved.
+pub(super) async fn save_until(deadline: Instant, drive: &Drive, front_end: &FrontEnd) -> Unsaved {
     let tries = async {
-        while !save(drive, link).await.is_none() {
+        while !save(drive, front_end).await.is_none() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -123,30 +124,26 @@ pub(super) async fn save_until(deadline: Instant, drive: &Drive, link: &Link) ->
     drive.left_to_save()
 }
 
-/// What is not saved, for people.
+/// Describes what is not saved, for people.
 pub(super) fn shown(unsaved: Unsaved) -> String {
     let files = if unsaved.files == 1 { "file" } else { "files" };
     format!("{} {files}, {}", unsaved.files, size::show(unsaved.bytes))
 }
 
-/// The files that are not saved, one a line, and why, where that is known.
+/// Lists the files that are not saved, one a line, with the reason where it is known.
 pub(super) fn named(drive: &Drive) -> String {
-    let errors = drive.errors();
-    let paths = drive.unsaved_paths();
-    let mut lines: String = paths
+    let files = drive.unsaved_files();
+    let mut lines: String = files
         .iter()
         .take(NAMED_MAX)
-        .map(|path| {
+        .map(|UnsavedFile { path, why }| {
             let path = path.display().to_string();
-            let why = errors
-                .iter()
-                .filter(|error| error.kind == "unsaved")
-                .find_map(|error| error.message.strip_prefix(&path).filter(|why| why.starts_with(':')));
-            format!("\n  {}{}", Line::of(&path), visible(why.unwrap_or_default()))
+            let why = why.as_ref().map_or_else(String::new, |why| format!(": {}", visible(why)));
+            format!("\n  {}{why}", Line::of(&path))
         })
         .collect();
-    if paths.len() > NAMED_MAX {
-        lines.push_str(&format!("\n  and {} more", paths.len() - NAMED_MAX));
+    if files.len() > NAMED_MAX {
+        lines.push_str(&format!("\n  and {} more", files.len() - NAMED_MAX));
     }
     lines
 }

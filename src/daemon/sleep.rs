@@ -1,5 +1,5 @@
-//! When the machine goes to sleep or is switched off, and when it wakes up: as logind tells on the system bus, and, where there is no bus, as
-//! the clocks show.
+//! Notices when the machine goes to sleep or is switched off, and when it wakes up: from logind on the system bus, and,
+//! where there is no bus, from the clocks.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use futures::stream::BoxStream;
 use rustix::time::{ClockId, clock_gettime};
 use zbus::connection::Builder;
 
-/// How long any answer from the bus may take.
+/// How long any reply from the bus may take.
 const BUS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the clocks are compared, and how far one must have gone ahead.
+/// How often the clocks are compared, and by how much one must have gone ahead.
 const CLOCKS_EVERY: Duration = Duration::from_secs(3);
 const CLOCKS_JUMP: Duration = Duration::from_secs(1);
 
 /// The machine goes to sleep or is switched off, or that is over.
 pub(super) enum Sleep {
-    /// Soon.
+    /// The machine soon sleeps or is switched off.
     Soon(Delay),
-    /// It woke up (or stays on after all).
+    /// The machine woke up (or stays on after all).
     Over,
 }
 
-/// Until it is dropped, the machine waits before it sleeps, as long as its own limit allows.
+/// A lock that delays the machine's sleep until it is dropped, as long as the machine's own limit allows.
 pub(super) struct Delay {
     /// How long it is safe to wait.
     pub(super) limit: Duration,
@@ -50,7 +50,7 @@ trait Manager {
     fn prepare_for_shutdown(&self, start: bool) -> zbus::Result<()>;
 }
 
-/// What logind tells of sleep, and its leave to delay the next one.
+/// logind's signals about sleep, and its lock that delays the next one.
 pub(super) struct Logind {
     manager: ManagerProxy<'static>,
     starts: BoxStream<'static, zbus::Result<bool>>,
@@ -58,7 +58,7 @@ pub(super) struct Logind {
 }
 
 impl Logind {
-    /// Finds it on the system bus.
+    /// Finds logind on the system bus.
     ///
     /// # Errors
     ///
@@ -80,12 +80,12 @@ impl Logind {
     ///
     /// # Errors
     ///
-    /// If logind does not speak as it should.
+    /// If logind does not reply as specified.
     pub(super) async fn next(&mut self) -> zbus::Result<Option<Sleep>> {
         let Some(start) = self.starts.next().await else { return Ok(None) };
         if start? {
             let longest = Duration::from_micros(self.manager.inhibit_delay_max_usec().await?);
-            // Some of it goes by on the way here and back.
+            // Some of the time passes on the way here and back.
             Ok(Some(Sleep::Soon(Delay { limit: longest * 4 / 5, _lock: self.lock.take() })))
         } else {
             self.lock = lock(&self.manager).await;
@@ -94,7 +94,7 @@ impl Logind {
     }
 }
 
-/// logind's leave to delay the next sleep; `None` if it gives none.
+/// Takes logind's lock that delays the next sleep; `None` if it grants none.
 async fn lock(manager: &ManagerProxy<'_>) -> Option<zbus::OwnedFd> {
     let why = "saving what is not on the server yet";
     let asked = manager.inhibit("sleep:shutdown", "Scaup", why, "delay").await;
@@ -103,7 +103,7 @@ async fn lock(manager: &ManagerProxy<'_>) -> Option<zbus::OwnedFd> {
         .ok()
 }
 
-/// Tells `woke` of every wake-up, as the clocks show it.
+/// Calls `woke` at every wake-up that the clocks show.
 pub(super) async fn follow_clocks(asleep: impl Fn() -> Duration, woke: impl Fn()) {
     let mut before = asleep();
     loop {
@@ -116,7 +116,8 @@ pub(super) async fn follow_clocks(asleep: impl Fn() -> Duration, woke: impl Fn()
     }
 }
 
-/// How long the machine has slept since it was started: one clock goes on meanwhile, the other does not (clock_gettime(2)).
+/// Returns how long the machine has slept since it was started: one clock goes on meanwhile, the other does not
+/// (clock_gettime(2)).
 pub(super) fn time_asleep() -> Duration {
     let [with, without] = [ClockId::Boottime, ClockId::Monotonic]
         .map(|clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default());

@@ -1,7 +1,8 @@
-//! The control sockets of all mounts, in one directory: which mount has which name, and how it is reached.
+//! The control sockets of all mounts, in one directory: each mount's name is that of its socket.
 //!
-//! A daemon that was killed leaves its socket behind. Whether one is such a rest only its listener could say, so nobody puts a socket in
-//! its place or takes one away without having locked the directory: else a daemon that comes at that moment would lose its own.
+//! A killed daemon leaves its socket behind. Only a listener could tell that a socket is not such a leftover, so no
+//! process replaces or removes a socket without having locked the directory: otherwise a daemon that starts at that
+//! moment would lose its own.
 
 use std::fs::File;
 use std::io;
@@ -16,17 +17,17 @@ use tokio::net::UnixListener;
 
 use crate::config::private_directory::{Locked, PrivateDirectory};
 
-/// What a socket is called until it listens.
+/// The name of a socket until it listens.
 const NEW: &str = "new";
 
-/// How long the directory may be locked by others, who need it for moments only.
+/// How long to wait for the directory's lock, which other processes hold for moments only.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn file_name(mount: &str) -> String {
     format!("{mount}.sock")
 }
 
-/// The names of all mounts that have a socket, sorted. Their daemons may be dead.
+/// Returns the names of all mounts that have a socket, sorted. Their daemons may be dead.
 pub(super) fn names(directory: &PrivateDirectory) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = directory
         .names()?
@@ -37,12 +38,12 @@ pub(super) fn names(directory: &PrivateDirectory) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Connects to the daemon of a mount; `NotFound` if there is none. What a dead one left is removed.
+/// Connects to the daemon of a mount; `NotFound` if there is none. The socket of a dead daemon is removed.
 pub(super) fn connect(directory: &PrivateDirectory, mount: &str) -> io::Result<UnixStream> {
     let name = file_name(mount);
     match UnixStream::connect(path_of(&Found::at(directory, &name)?)) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // While others change something here, it is theirs to remove.
+            // While another process changes the directory, removing the socket is left to it.
             if let Some(_locked) = directory.try_lock()?
                 && !is_alive(directory, &name)?
             {
@@ -54,7 +55,7 @@ pub(super) fn connect(directory: &PrivateDirectory, mount: &str) -> io::Result<U
     }
 }
 
-/// A daemon listens at that name already.
+/// The error that a daemon already listens at that name.
 pub(super) struct IsMounted;
 
 /// Listens for the front ends of a mount.
@@ -69,7 +70,8 @@ pub(super) fn listen(
     }
     ignore_missing(directory.remove(NEW))?;
     let listener = UnixListener::bind(directory.through(NEW)?)?;
-    // It gets its name when it is the user's alone and answers; what a dead daemon left under that name goes.
+    // The socket gets its name once only the user has access and it is listening; the leftover of a dead daemon under
+    // that name is replaced.
     rustix::fs::chmod(directory.through(NEW)?, Mode::RUSR | Mode::WUSR)?;
     directory.rename(NEW, &name)?;
     let own = Found::at(&directory, &name)?;
@@ -77,7 +79,7 @@ pub(super) fn listen(
     Ok(Ok((listener, SocketFile { directory, name, own })))
 }
 
-/// A socket as it was found, whatever has its name by now.
+/// A socket as it was found, even if another file has its name by now.
 struct Found(File);
 
 impl Found {
@@ -86,12 +88,12 @@ impl Found {
     }
 }
 
-/// A path to just this socket: connect(2) takes no descriptor. It is short, however long the directory's is.
+/// Returns a path to exactly this socket: connect(2) takes no descriptor. It is short, however long the directory's is.
 fn path_of(socket: &Found) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", socket.0.as_raw_fd()))
 }
 
-/// Whether somebody listens at a name in the directory.
+/// Returns whether a daemon listens at a name in the directory.
 fn is_alive(directory: &PrivateDirectory, name: &str) -> io::Result<bool> {
     let found = match Found::at(directory, name) {
         Ok(found) => found,
@@ -101,7 +103,7 @@ fn is_alive(directory: &PrivateDirectory, name: &str) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&socket, &SocketAddrUnix::new(path_of(&found))?) {
-        // Busy is alive.
+        // A busy daemon is alive.
         Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
         Err(rustix::io::Errno::CONNREFUSED) => Ok(false),
         Err(error) => Err(error.into()),
@@ -172,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_one_daemons_alone_until_that_is_dead() {
         let place = tempfile::tempdir().unwrap();
-        // Longer than an address of a socket can be.
+        // Longer than a socket's address can be.
         let at = place.path().join("long".repeat(40));
         let directory = PrivateDirectory::at(&at).unwrap();
         assert_eq!(connect(&directory, "mount").unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -181,7 +183,7 @@ mod tests {
         assert!(listen(PrivateDirectory::at(&at).unwrap(), "mount").unwrap().is_err());
         assert_eq!(names(&directory).unwrap(), ["mount"]);
 
-        // Killed: nothing was removed.
+        // A killed daemon removes nothing.
         drop(listener);
         std::mem::forget(file);
         let (listener, file) = listening(&at);
@@ -225,7 +227,7 @@ mod tests {
         drop(listener);
         std::mem::forget(file);
 
-        // As a daemon does that comes just now: what a front end finds dead may not be there any more.
+        // This does what a starting daemon does: a socket that a front end finds dead may be gone by now.
         let locked = directory.try_lock().unwrap().unwrap();
         let front_end = PrivateDirectory::at(place.path()).unwrap();
         assert_eq!(connect(&front_end, "mount").unwrap_err().kind(), io::ErrorKind::NotFound);

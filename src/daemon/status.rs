@@ -1,22 +1,26 @@
-//! What a daemon says of itself.
+//! The status that a daemon reports.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use scaup_fuse::requests::{InFlight, Latencies, Operation, Requests};
+use scaup_sftp::ssh::large_packets_vanish_since;
 use scaup_sftp::text::Line;
 
 use super::protocol::{
-    CounterEntry, ErrorEntry, MountRequest, MountState, MountStatus, UnsavedEntry, VaultEntry,
+    CounterEntry, ErrorEntry, InFlightEntry, LatencyEntry, MountRequest, MountState, MountStatus,
+    UnsavedEntry, VaultEntry, VaultEntryState,
 };
 use crate::drive::{Drive, DriveCounters, Unsaved, VaultState, VaultStatus};
 use crate::remote::RemotePath;
 
-/// What the daemon is doing, and since when.
+/// The daemon's activity, and since when.
 pub(super) struct Activity {
     state: Mutex<Layers>,
 }
 
-/// What is shown: the newest of what goes on meanwhile, else how things are with the server.
+/// The displayed state: the newest temporary one, else the state of the server.
 struct Layers {
     server: Now,
     meanwhile: Vec<(u64, Now)>,
@@ -36,7 +40,7 @@ struct Now {
     reason: Option<String>,
 }
 
-/// While it lives, something else is shown than how things are with the server.
+/// A temporary state that is shown, while this value lives, instead of the server's.
 pub(super) struct Meanwhile<'a> {
     activity: &'a Activity,
     number: u64,
@@ -58,7 +62,7 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How things are with the server, and why, if there is something to say about that.
+    /// Sets the state of the server, with the reason if there is one.
     pub(super) fn set(&self, state: MountState, reason: Option<String>) {
         let server = &mut self.lock().server;
         if server.state != state {
@@ -78,30 +82,35 @@ impl Activity {
         Meanwhile { activity: self, number }
     }
 
-    /// It is ending.
+    /// Shows that the mount is ending.
     pub(super) fn unmounts(&self) -> Meanwhile<'_> {
         self.meanwhile(MountState::Unmounting, None)
     }
 
-    /// A person is being waited for, to answer this question.
+    /// Shows that the daemon waits for a person's answer to this question.
     pub(super) fn waits_for_answer(&self, question: &str) -> Meanwhile<'_> {
         self.meanwhile(MountState::WaitingForAnswer, Some(format!("asked: {}", question.trim_end())))
     }
 
-    /// It goes on, but for this reason not at once.
+    /// Shows that the current activity is delayed for this reason.
     pub(super) fn waits_for(&self, reason: String) -> Meanwhile<'_> {
         let state = self.lock().shown().state;
         self.meanwhile(state, Some(reason))
     }
 
-    /// All of it.
-    pub(super) fn status(&self, request: &MountRequest, drive: Option<&Drive>) -> MountStatus {
+    /// Returns the whole status.
+    pub(super) fn status(
+        &self,
+        request: &MountRequest,
+        drive: Option<&Drive>,
+        asked: Option<&Requests>,
+    ) -> MountStatus {
         let Now { state, since, reason } = self.lock().shown().clone();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
         MountStatus {
             name: request.name.clone(),
-            target: request.target.to_string(),
+            target: request.login.target.to_string(),
             mountpoint: request.mountpoint.clone(),
             pid: std::process::id(),
             state,
@@ -109,16 +118,9 @@ impl Activity {
             reason,
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
             unsaved: drive.map(Drive::unsaved).unwrap_or_default().into(),
-            errors: drive
-                .map(Drive::errors)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|error| ErrorEntry {
-                    time: shown_time(Timestamp::try_from(error.time).unwrap_or_default()),
-                    kind: error.kind.to_owned(),
-                    message: error.message,
-                })
-                .collect(),
+            errors: errors(drive),
+            latencies: asked.map(Requests::latencies).into_iter().flatten().map(latency_entry).collect(),
+            in_flight: asked.map(Requests::in_flight).into_iter().flatten().map(in_flight_entry).collect(),
             counters: CounterEntry {
                 sftp_requests: remote.requests,
                 bytes_received: remote.bytes_received,
@@ -132,6 +134,24 @@ impl Activity {
     }
 }
 
+/// Returns the errors of the files, and of the road to them.
+fn errors(drive: Option<&Drive>) -> Vec<ErrorEntry> {
+    let errors = drive.map(Drive::errors).unwrap_or_default().into_iter();
+    let errors = errors.map(|error| (error.time, error.kind, error.message));
+    let road = large_packets_vanish_since().map(|since| {
+        let message = "large packets do not get through to the server; smaller ones are used";
+        (since, "large-packets", message.to_owned())
+    });
+    let mut errors: Vec<_> = errors.chain(road).collect();
+    errors.sort_by_key(|(time, ..)| std::cmp::Reverse(*time));
+    let entries = errors.into_iter().map(|(time, kind, message)| ErrorEntry {
+        time: shown_time(Timestamp::try_from(time).unwrap_or_default()),
+        kind: kind.into(),
+        message,
+    });
+    entries.collect()
+}
+
 impl From<Unsaved> for UnsavedEntry {
     fn from(unsaved: Unsaved) -> Self {
         let Unsaved { files, bytes, removals, off_disk: _ } = unsaved;
@@ -139,32 +159,47 @@ impl From<Unsaved> for UnsavedEntry {
     }
 }
 
-/// A time in whole seconds, RFC 3339.
+/// Formats a time in whole seconds, RFC 3339.
 fn shown_time(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
-/// A vault's path as programs take it: exactly what it is.
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn latency_entry((operation, times): (Operation, Latencies)) -> (String, LatencyEntry) {
+    let Latencies { count, median, p95 } = times;
+    let entry = LatencyEntry { count, median_us: microseconds(median), p95_us: microseconds(p95) };
+    (operation.name().to_owned(), entry)
+}
+
+fn in_flight_entry(request: InFlight) -> InFlightEntry {
+    let since = Timestamp::try_from(request.since).unwrap_or_default();
+    InFlightEntry { operation: request.operation.name().to_owned(), since: format!("{since:.3}") }
+}
+
+/// Returns a vault's path for programs: exactly as it is.
 pub(super) fn exact(path: &RemotePath) -> String {
     if path.is_root() { ".".to_owned() } else { String::from_utf8_lossy(path.as_bytes()).into_owned() }
 }
 
-/// A vault's path for people to read.
+/// Returns a vault's path for people to read.
 pub(super) fn shown(path: &RemotePath) -> Line {
     Line::of(&exact(path))
 }
 
 fn vault_entry(vault: VaultStatus) -> VaultEntry {
     let (state, reason) = match vault.state {
-        VaultState::Unlocked => ("unlocked", None),
-        VaultState::Locked => ("locked", None),
-        VaultState::Unsupported(reason) => ("unsupported", Some(reason)),
+        VaultState::Unlocked => (VaultEntryState::Unlocked, None),
+        VaultState::Locked => (VaultEntryState::Locked, None),
+        VaultState::Unsupported(reason) => (VaultEntryState::Unsupported, Some(reason)),
     };
     let displaced =
         vault.displaced.map(|shown| format!("{shown}; nothing is read or written there until it is back"));
     VaultEntry {
         path: exact(&vault.path),
-        state: state.to_owned(),
+        state,
         reason: displaced.or(reason),
         format: vault.format,
         cipher_combo: vault.cipher_combo,

@@ -1,10 +1,10 @@
-//! Who keeps a mount busy.
+//! Finds the processes that keep a mount busy.
 
 use std::path::Path;
 
 use scaup_sftp::text::Line;
 
-/// Who uses a mount, as far as the system shows: ` by NAME (PID), …`, or nothing.
+/// Lists the processes that use a mount, as far as the system shows: ` by NAME (PID), …`, or nothing.
 pub(super) fn users_of(mountpoint: &Path) -> String {
     let Ok(processes) = std::fs::read_dir("/proc") else { return String::new() };
     let users: Vec<String> = processes
@@ -21,8 +21,8 @@ pub(super) fn users_of(mountpoint: &Path) -> String {
     if users.is_empty() { String::new() } else { format!(" by {}", users.join(", ")) }
 }
 
-/// Whether a process (its directory in `/proc`, proc(5)) is in the mount, or has something of it open or mapped. Only links and lists are
-/// read: looking at what they name would ask the mount.
+/// Returns whether a process (its directory in `/proc`, proc(5)) is in the mount, or has a file of it open or mapped.
+/// Only links and lists are read: accessing the files that they name would send requests to the mount.
 fn uses(process: &Path, mountpoint: &Path) -> bool {
     let places = ["cwd", "root", "exe"].map(|name| process.join(name));
     let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());

@@ -1,5 +1,5 @@
-//! Unlocking and locking the vaults of a mount: whose password is asked for, and how often; and what becomes of those that were unlocked in
-//! an earlier mount.
+//! Unlocks and locks the vaults of a mount: which password is asked for, and how often; and handles vaults that were
+//! unlocked in an earlier mount.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
-use super::call;
-use super::link::Link;
+use super::front_end::FrontEnd;
+use super::notification;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
 use super::remembered::{Expected, Memory, MemoryError};
@@ -16,42 +16,44 @@ use super::status::{exact, shown};
 use crate::config::target::Target;
 use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
+use crate::vault::OpenError;
 
 /// How often a password may be wrong.
 const ATTEMPTS: u32 = 3;
 
-/// Vaults are unlocked one after the other, however many front ends ask for it: each needs as much memory as its masterkey file says.
+/// Vaults are unlocked one after the other, however many front ends request it: each needs as much memory as its
+/// masterkey file says.
 static UNLOCKING: Semaphore = Semaphore::const_new(1);
 
-/// What became of a vault.
+/// The outcome of unlocking a vault.
 enum Outcome {
     Unlocked,
-    /// Nobody gave a password, for this reason.
+    /// No password was given, for this reason.
     NoPassword(String),
 }
 
-/// What came of asking for a password; an error says why nobody gives one.
+/// The password, or the reason why there is none.
 type Answer = Result<Zeroizing<String>, String>;
 
-/// The password of the first vault that was named, if a command tells it: nobody has to be asked for that, so it need not wait for the
-/// server.
+/// Returns the password of the first named vault, if a command prints it: no person is asked for it, so it need not
+/// wait for the server.
 pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
-    let first = request.vaults.first().and_then(|named| parse(named).ok());
-    let path = first.filter(|_| !request.no_vaults && prompts.has_vault_password())?;
-    Some(prompts.vault_password(&exact(&path)).await)
+    let first = request.settings.vaults.first().and_then(|named| parse(named).ok());
+    let path = first.filter(|_| !request.settings.no_vaults && prompts.has_vault_password())?;
+    Some(prompts.vault_password(&exact(&path), 1).await)
 }
 
 fn not_remembered(error: MemoryError) -> Failure {
     Failure::new(FailureKind::Vault, error)
 }
 
-/// Binds the vaults that earlier mounts unlocked to their paths, before anything of the mount is shown.
+/// Binds the vaults that earlier mounts unlocked to their paths, before any part of the mount is shown.
 pub(super) fn expect(
     drive: &Drive,
     request: &MountRequest,
     memory: &Memory,
 ) -> Result<Vec<Expected>, Failure> {
-    if request.no_vaults {
+    if request.settings.no_vaults {
         return Ok(Vec::new());
     }
     let expected = memory.expected().map_err(not_remembered)?;
@@ -64,17 +66,17 @@ pub(super) fn expect(
     Ok(expected)
 }
 
-/// Looks for the vaults that earlier mounts unlocked. Where the server shows something else, a person at a terminal may say that this is
-/// right; else the path stays closed.
+/// Looks for the vaults that earlier mounts unlocked. If the server shows something else, a person at a terminal may
+/// accept that; else the path stays closed.
 pub(super) async fn look_for_expected(
     drive: &Drive,
     request: &MountRequest,
     expected: &[Expected],
     memory: &Memory,
     prompts: &Prompts,
-    link: &Link,
+    front_end: &FrontEnd,
 ) -> Result<(), Failure> {
-    // What was unlocked just now was found.
+    // Vaults unlocked just now were found.
     let met = drive.vaults();
     let is_unlocked =
         |path: &RemotePath| met.iter().any(|met| met.path == *path && met.state == VaultState::Unlocked);
@@ -84,24 +86,24 @@ pub(super) async fn look_for_expected(
     for (vault, displaced) in futures::future::try_join_all(looks).await? {
         let Some(displaced) = displaced else { continue };
         let path = shown(&vault.path);
-        link.tell(Event::Progress(format!("vault {path}, which was unlocked here before: {displaced}")));
+        front_end.tell(Event::Progress(format!("vault {path}, which was unlocked here before: {displaced}")));
         let why = "without it, all that is saved there can be read on the server";
-        link.tell(Event::Progress(why.to_owned()));
+        front_end.tell(Event::Progress(why.to_owned()));
         if request.terminal && is_given_up(&vault.path, prompts).await {
             memory.forget(&vault.path).map_err(not_remembered)?;
             drive.stop_expecting(&vault.path);
         } else {
-            link.tell(Event::Progress(stays_closed(&vault.path, &request.target)));
+            front_end.tell(Event::Progress(stays_closed(&vault.path, &request.login.target)));
         }
     }
     Ok(())
 }
 
-/// Asks whether a vault that is not in its place is not expected there any more.
+/// Asks whether a missing vault is no longer expected there.
 async fn is_given_up(path: &RemotePath, prompts: &Prompts) -> bool {
-    let path = shown(path);
-    let text = format!("Do without vault {path}? Type yes, or press Enter to keep its place closed: ");
-    prompts.confirm(text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
+    let text =
+        format!("Do without vault {}? Type yes, or press Enter to keep its place closed: ", shown(path));
+    prompts.confirm(&exact(path), text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
 fn stays_closed(path: &RemotePath, target: &Target) -> String {
@@ -111,7 +113,8 @@ fn stays_closed(path: &RemotePath, target: &Target) -> String {
     )
 }
 
-/// Keeps the memory of vaults true while the mount lives, and calls the user where one of them is not in its place any more.
+/// Keeps the memory of vaults up to date while the mount lives, and notifies the user when one of them is no longer in
+/// its place.
 pub(super) async fn follow(
     mut events: tokio::sync::mpsc::UnboundedReceiver<VaultEvent>,
     memory: Memory,
@@ -120,7 +123,7 @@ pub(super) async fn follow(
     while let Some(event) = events.recv().await {
         match event {
             VaultEvent::Displaced { path, .. } => {
-                tokio::spawn(call::to_displaced_vault(name.clone(), shown(&path).into()));
+                tokio::spawn(notification::vault_displaced(name.clone(), shown(&path).into()));
             }
             VaultEvent::Returned { .. } => {}
             VaultEvent::Moved { from, to, id } => {
@@ -133,36 +136,40 @@ pub(super) async fn follow(
     }
 }
 
-/// Unlocks, while mounting, the vaults that were named, or else those that are found.
+/// Unlocks, while mounting, the named vaults, or else those that are found.
 pub(super) async fn unlock_at_mount(
     drive: &Arc<Drive>,
     request: &MountRequest,
     mut first_password: Option<Answer>,
     memory: &Memory,
     prompts: &Prompts,
-    link: &Link,
+    front_end: &FrontEnd,
 ) -> Result<(), Failure> {
-    if request.no_vaults {
+    if request.settings.no_vaults {
         return Ok(());
     }
-    for named in &request.vaults {
+    for named in &request.settings.vaults {
         let path = parse(named)?;
+        // A person is not asked in vain. A command that prints the password need not wait for that.
+        if !prompts.has_vault_password() {
+            check_openable(drive, &path).await?;
+        }
         if let Outcome::NoPassword(reason) =
-            unlock_asking(drive, &path, first_password.take(), memory, prompts, link).await?
+            unlock_asking(drive, &path, first_password.take(), memory, prompts, front_end).await?
         {
             let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
             return Err(Failure::new(FailureKind::Vault, text));
         }
     }
-    if !request.vaults.is_empty() {
+    if !request.settings.vaults.is_empty() {
         return Ok(());
     }
     let found = match drive.find_vaults().await {
         Ok(found) => found,
-        // Such a directory can still be passed through, and its vaults named.
-        Err(VaultError::Remote { source: RemoteError::PermissionDenied, .. }) => {
+        // Such a directory can still be traversed, and its vaults named.
+        Err(VaultError::Open(OpenError::Remote { source: RemoteError::PermissionDenied, .. })) => {
             let text = "the directory can't be listed, so no vaults are looked for; name them with --vault";
-            link.tell(Event::Progress(text.to_owned()));
+            front_end.tell(Event::Progress(text.to_owned()));
             return Ok(());
         }
         Err(error) => return Err(failure(error)),
@@ -172,43 +179,54 @@ pub(super) async fn unlock_at_mount(
         match vault.state {
             _ if vault.displaced.is_some() => {}
             VaultState::Locked => {
-                link.tell(Event::Progress(format!("vault {path} found")));
+                front_end.tell(Event::Progress(format!("vault {path} found")));
                 if !request.interactive && !prompts.has_vault_password() {
                     continue;
                 }
                 if let Outcome::NoPassword(reason) =
-                    unlock_asking(drive, &vault.path, None, memory, prompts, link).await?
+                    unlock_asking(drive, &vault.path, None, memory, prompts, front_end).await?
                 {
-                    link.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
+                    front_end.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
                 }
             }
-            VaultState::Unsupported(reason) => link.tell(Event::Progress(format!("vault {path}: {reason}"))),
+            VaultState::Unsupported(reason) => {
+                front_end.tell(Event::Progress(format!("vault {path}: {reason}")))
+            }
             VaultState::Unlocked => {}
         }
     }
     Ok(())
 }
 
-/// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty answer leaves
-/// it locked.
+/// Fails if there is no vault that a password could open.
+async fn check_openable(drive: &Drive, path: &RemotePath) -> Result<(), Failure> {
+    match drive.inspect(path).await.map_err(failure)?.unsupported {
+        Some(reason) => Err(failure(OpenError::refused(path, reason).into())),
+        None => Ok(()),
+    }
+}
+
+/// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty
+/// answer leaves the vault locked.
 async fn unlock_asking(
     drive: &Arc<Drive>,
     path: &RemotePath,
     mut known: Option<Answer>,
     memory: &Memory,
     prompts: &Prompts,
-    link: &Link,
+    front_end: &FrontEnd,
 ) -> Result<Outcome, Failure> {
     let mut attempt = 1;
     loop {
-        // A person may take as long as they like, and holds up nobody. A command is run once at a time, however many want to hear from it.
+        // A person may take as long as they like, and delays no other request. A command is run once at a time, however
+        // many requests need it.
         let mut alone = None;
         if prompts.has_vault_password() {
             alone = Some(UNLOCKING.acquire().await.map_err(closed)?);
         }
         let answer = match known.take() {
             Some(answer) => answer,
-            None => prompts.vault_password(&exact(path)).await,
+            None => prompts.vault_password(&exact(path), attempt).await,
         };
         let password = match answer {
             Ok(password) if password.is_empty() => {
@@ -228,13 +246,13 @@ async fn unlock_asking(
                 if let Err(error) = memory.remember(path, id) {
                     let text =
                         format!("vault {} can't be remembered for the next mount: {error}", shown(path));
-                    link.tell(Event::Progress(text));
+                    front_end.tell(Event::Progress(text));
                 }
-                link.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
+                front_end.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
                 return Ok(Outcome::Unlocked);
             }
-            Err(VaultError::WrongPassword(_)) if attempt < ATTEMPTS => {
-                link.tell(Event::Progress(format!("wrong password for vault {}", shown(path))));
+            Err(VaultError::Open(OpenError::WrongPassword(_))) if attempt < ATTEMPTS => {
+                front_end.tell(Event::Progress(format!("wrong password for vault {}", shown(path))));
                 attempt += 1;
             }
             Err(error) => return Err(failure(error)),
@@ -242,7 +260,8 @@ async fn unlock_asking(
     }
 }
 
-/// Unlocks to the end, even if nobody waits for that any more: half of it is no state to stay in, and its memory is not free before.
+/// Unlocks to the end, even if the caller stops waiting: a half-unlocked vault is not a valid state, and its memory is
+/// not free before.
 async fn unlock_alone(
     drive: &Arc<Drive>,
     path: &RemotePath,
@@ -255,7 +274,7 @@ async fn unlock_alone(
         drop(alone);
         unlocked
     });
-    let failed = |error: JoinError| VaultError::Refused { path: path.clone(), reason: error.to_string() };
+    let failed = |error: JoinError| OpenError::refused(path, error);
     unlocking.await.map_err(failed)?
 }
 
@@ -269,14 +288,14 @@ pub(super) async fn unlock(
     vault: Option<&str>,
     memory: &Memory,
     prompts: &Prompts,
-    link: &Link,
+    front_end: &FrontEnd,
 ) -> Result<(), Failure> {
     let path = choose(drive, vault, &VaultState::Locked)?;
     if vault.is_some() {
-        // Nobody is asked, and no command told, about something that a front end made up.
-        drive.inspect(&path).await.map_err(failure)?;
+        // No person is asked, and no command run, for a path that a front end made up.
+        check_openable(drive, &path).await?;
     }
-    match unlock_asking(drive, &path, None, memory, prompts, link).await? {
+    match unlock_asking(drive, &path, None, memory, prompts, front_end).await? {
         Outcome::Unlocked => Ok(()),
         Outcome::NoPassword(reason) => {
             let text = format!("vault {}: no password was given ({reason})", shown(&path));
@@ -291,7 +310,7 @@ pub(super) async fn lock(drive: &Drive, vault: Option<&str>) -> Result<(), Failu
     drive.lock(&path).await.map_err(failure)
 }
 
-/// The vault that is meant: the named one, or the only one in `state`.
+/// Returns the vault that is meant: the named one, or the only one in `state`.
 fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<RemotePath, Failure> {
     if let Some(named) = named {
         return parse(named);
@@ -319,21 +338,21 @@ fn parse(named: &str) -> Result<RemotePath, Failure> {
     })
 }
 
-/// A vault's failure, for people: paths as they write them.
+/// Converts a vault's failure for people: with paths as they write them.
 pub(super) fn failure(error: VaultError) -> Failure {
     let (kind, text) = match error {
-        VaultError::WrongPassword(path) => (
+        VaultError::Open(OpenError::WrongPassword(path)) => (
             FailureKind::Vault,
             format!("wrong password for vault {}: mind capitals and the keyboard's layout", shown(&path)),
         ),
-        VaultError::NotAVault(path) => (
+        VaultError::Open(OpenError::NotAVault(path)) => (
             FailureKind::Vault,
             format!(
                 "no vault at {}: a vault is a directory with vault.cryptomator (or masterkey.cryptomator) and d in it",
                 shown(&path)
             ),
         ),
-        VaultError::Refused { path, reason } => {
+        VaultError::Open(OpenError::Refused { path, reason }) => {
             (FailureKind::Vault, format!("vault {}: {reason}", shown(&path)))
         }
         VaultError::Displaced { path, shown: displaced } => (
@@ -344,7 +363,7 @@ pub(super) fn failure(error: VaultError) -> Failure {
                 shown(&path)
             ),
         ),
-        VaultError::Remote { path, source } => {
+        VaultError::Open(OpenError::Remote { path, source }) => {
             (FailureKind::Other, format!("vault {}: {source}", shown(&path)))
         }
         VaultError::Unsaved(unsaved) => (

@@ -1,10 +1,13 @@
-//! Why the drive could not do as asked, and the one table from there to `errno(3)`.
+//! Why a request to the drive failed, and the one table from there to `errno(3)`.
+
+use std::fmt;
 
 use rustix::io::Errno as System;
-use scaup_fuse::filesystem::Errno;
+use scaup_fuse::filesystem::{Errno, RequestError};
 
-use super::bindings::Displacement;
+use super::places::displacement::Displacement;
 use crate::remote::RemoteError;
+use crate::vault::NodeError;
 
 /// Why a request to the drive failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +51,7 @@ pub enum DriveError {
     /// A link in a vault that leads out of it.
     #[error("the link leads out of the vault; `scaup mount --follow-outside` follows it")]
     LeadsOutOfVault,
-    /// What the vault format or the mount cannot represent: owners, hard links.
+    /// The vault format or the mount cannot represent this: owners, hard links.
     #[error("not permitted here")]
     NotPermitted,
     /// The operation is not offered.
@@ -60,7 +63,7 @@ pub enum DriveError {
     /// A file beyond what the format or the protocol can address.
     #[error("file too large")]
     TooLarge,
-    /// What the server holds does not authenticate or is malformed.
+    /// The server's data does not authenticate or is malformed.
     #[error("damaged: {0}")]
     Damaged(String),
     /// The server shows something else where a vault is expected: nothing is done there.
@@ -77,40 +80,122 @@ pub enum DriveError {
     Random(String),
 }
 
+/// The kind of an error, and of its cause.
+pub(super) struct Kind<'a>(&'static str, Option<&'a Displacement>);
+
+impl fmt::Display for Kind<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(kind, cause) = *self;
+        formatter.write_str(kind)?;
+        match cause {
+            None => Ok(()),
+            Some(Displacement::Missing) => formatter.write_str(": Missing"),
+            Some(Displacement::Link) => formatter.write_str(": Link"),
+            Some(Displacement::NoDirectory) => formatter.write_str(": NoDirectory"),
+            Some(Displacement::NotThisVault) => formatter.write_str(": NotThisVault"),
+            Some(Displacement::OtherVault) => formatter.write_str(": OtherVault"),
+            Some(Displacement::Refused(error)) => write!(formatter, ": Refused: {}", error.kind()),
+        }
+    }
+}
+
 impl DriveError {
-    /// Something on the server that does not authenticate or is malformed.
+    /// Creates the error for data on the server that does not authenticate or is malformed.
     pub(super) fn damaged(what: impl std::fmt::Display) -> Self {
         Self::Damaged(what.to_string())
     }
 
-    /// What the kernel is told. For the log, which must not quote a server: its words may hold names.
-    pub(super) fn errno(&self) -> i32 {
-        Errno::from(self.clone()).0
+    /// Returns the kind of the error and of its cause, without a word of its text.
+    pub(super) fn kind(&self) -> Kind<'_> {
+        let (kind, cause) = match self {
+            Self::Remote(error) => return Kind(error.kind(), None),
+            Self::NotFound => ("NotFound", None),
+            Self::Stale => ("Stale", None),
+            Self::Exists => ("Exists", None),
+            Self::NotADirectory => ("NotADirectory", None),
+            Self::IsADirectory => ("IsADirectory", None),
+            Self::NotEmpty => ("NotEmpty", None),
+            Self::ReadOnly => ("ReadOnly", None),
+            Self::OtherVault => ("OtherVault", None),
+            Self::NameTooLong => ("NameTooLong", None),
+            Self::Invalid => ("Invalid", None),
+            Self::LeadsOutOfMount => ("LeadsOutOfMount", None),
+            Self::LeadsOutOfVault => ("LeadsOutOfVault", None),
+            Self::NotPermitted => ("NotPermitted", None),
+            Self::NotSupported => ("NotSupported", None),
+            Self::NoSpace => ("NoSpace", None),
+            Self::TooLarge => ("TooLarge", None),
+            Self::Damaged(_) => ("Damaged", None),
+            Self::Displaced(shown) => ("Displaced", Some(shown)),
+            Self::Bound => ("Bound", None),
+            Self::Locked => ("Locked", None),
+            Self::Random(_) => ("Random", None),
+        };
+        Kind(kind, cause)
     }
 
-    /// Whether no answer came: the server says nothing about what was asked.
+    /// Whether no reply came: the outcome of the request is unknown.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self, Self::Remote(error) if error.is_unanswered())
     }
 
-    /// Whether this says that something on the way to a name, or the name, does not exist.
+    /// Whether the error says that a name, or something on the path to it, does not exist.
     pub(super) fn is_not_there(&self) -> bool {
         matches!(self, Self::Stale) || self.is_not_found()
     }
 
-    /// Whether this says that a name is taken.
+    /// Whether the error says that a name is taken.
     pub(super) fn is_exists(&self) -> bool {
         matches!(self, Self::Exists | Self::Remote(RemoteError::Exists))
     }
 
-    /// Whether this says that a name does not exist.
+    /// Whether the error says that a name does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound | Self::Remote(RemoteError::NotFound))
     }
 }
 
+impl RequestError for DriveError {
+    fn errno(&self) -> Errno {
+        Errno::from(self)
+    }
+
+    fn is_failure(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Displaced(_) | Self::Random(_) => true,
+            Self::Remote(error) => error.is_failure(),
+            _ => false,
+        }
+    }
+
+    /// Decides, in this one place, what the log holds of an error: its text includes its causes, and may quote a name
+    /// or the server, whose words may be a name.
+    fn for_log(&self, names: bool) -> String {
+        if names { self.to_string() } else { self.kind().to_string() }
+    }
+}
+
+impl From<NodeError> for DriveError {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Remote(error) => Self::Remote(error),
+            NodeError::Stale => Self::Stale,
+            NodeError::Damaged(what) => Self::Damaged(what),
+            NodeError::InvalidName => Self::Invalid,
+            NodeError::Locked => Self::Locked,
+            NodeError::Random(why) => Self::Random(why),
+        }
+    }
+}
+
 impl From<DriveError> for Errno {
     fn from(error: DriveError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&DriveError> for Errno {
+    fn from(error: &DriveError) -> Self {
         let errno = match error {
             DriveError::NotFound | DriveError::Remote(RemoteError::NotFound) => System::NOENT,
             DriveError::Stale | DriveError::Remote(RemoteError::Replaced) => System::STALE,
@@ -131,7 +216,7 @@ impl From<DriveError> for Errno {
             DriveError::Bound => System::BUSY,
             DriveError::Remote(RemoteError::PermissionDenied) => System::ACCESS,
             DriveError::Remote(RemoteError::TooManyNames) => System::NOMEM,
-            // What cannot be read or written whole is an I/O error; the reason stands in the status and the log.
+            // A failure to read or write something whole is an I/O error; the reason is in the status and the log.
             DriveError::Damaged(_)
             | DriveError::Displaced(_)
             | DriveError::Locked
@@ -139,6 +224,7 @@ impl From<DriveError> for Errno {
             | DriveError::Remote(
                 RemoteError::Timeout(_)
                 | RemoteError::Disconnected(_)
+                | RemoteError::TooLong { .. }
                 | RemoteError::Protocol(_)
                 | RemoteError::Failure(_),
             ) => System::IO,

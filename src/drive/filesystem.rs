@@ -1,54 +1,59 @@
-//! What the kernel asks of the drive, request by request.
+//! The requests of the kernel to the drive.
 
 use std::ffi::OsStr;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
-    Caller, DirectoryEntry, Entry, FilesystemStatistics, Handle, Inode, OpenFlags, Opened, RenameMode,
-    SetAttributes, SetTime, TimedAttributes,
+    Caller, DirectoryEntry, Entry, FileKind, FilesystemStatistics, Handle, Inode, OpenFlags, Opened,
+    RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
 
+use super::Drive;
+use super::ahead::open_file::read_ahead;
+use super::content::file::File;
+use super::content::home::Home as _;
 use super::error::DriveError;
-use super::file::File;
-use super::forms::may_keep;
-use super::found::{Directory, Place};
-use super::parts::Part;
-use super::paths::PathHold;
-use super::vault::VaultNode;
-use super::{Drive, GROWS_FOR};
+use super::moment::Moment;
+use super::places::directory::Directory;
+use super::places::place::Place;
+use super::saving::GROWS_FOR;
+use super::tree::forms::may_keep;
+use super::tree::paths::PathHold;
+use crate::config::parts::Part;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
+use crate::vault::VaultNode;
 
-/// Names handed out at a time.
+/// Names returned at a time.
 const NAMES_AT_ONCE: usize = 256;
 
 impl Drive {
-    /// Truncates what a program has `open`, or, by path, what the server has now.
+    /// Truncates the file that a program has `open`, or, by path, the file that the server has now.
     async fn truncate(&self, inode: Inode, open: Option<Handle>, length: u64) -> Result<(), DriveError> {
         self.check_writable(inode)?;
-        if self.tree.lock().get(inode)?.attributes.kind == RemoteKind::Directory {
+        if self.tree.lock().get(inode)?.kind() == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
         let open = open.map(|handle| self.handles.file(handle)).transpose()?;
         if let Some(open) = open.filter(|open| open.flags.write) {
-            // What somebody else has put in its place meanwhile is found when it is saved.
+            // If somebody else has put another file in its place meanwhile, saving detects that.
             return self.truncate_file(inode, &open.file, length).await;
         }
         let unlinked = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            node.file.clone().filter(|_| node.detached)
+            node.file().cloned().filter(|_| node.is_detached())
         };
         if let Some(file) = unlinked {
             return self.truncate_file(inode, &file, length).await;
         }
         let (file, _) = self.open_file(inode, true).await?;
         let result = self.truncate_file(inode, &file, length).await;
-        let open_elsewhere = self.tree.lock().get(inode).is_ok_and(|node| node.opens > 1);
-        // truncate(2) by path has no close to wait for.
+        let open_elsewhere = self.tree.lock().get(inode).is_ok_and(|node| node.kernel.handles() > 1);
+        // truncate(2) by path has no close that would wait.
         let saved = if result.is_ok() && !open_elsewhere { file.commit(self).await } else { Ok(()) };
         self.uncount_handle(inode);
         result.and(saved)
@@ -67,9 +72,9 @@ impl Drive {
     async fn save_what_was_closed_in(&self, inode: Inode) {
         let files: Vec<Arc<File>> = {
             let nodes = self.tree.lock();
-            let children = nodes.get(inode).map(|node| node.children.values()).into_iter().flatten();
+            let children = nodes.get(inode).map(|node| node.children().values()).into_iter().flatten();
             children
-                .filter_map(|&child| nodes.get(child).ok()?.file.clone())
+                .filter_map(|&child| nodes.get(child).ok()?.file().cloned())
                 .filter(|file| file.is_being_saved())
                 .collect()
         };
@@ -85,12 +90,12 @@ impl Drive {
         let (is_in_vault, file, shown, kept_mode, has_lost_name) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            let has_lost_name = node.detached || node.missing;
+            let has_lost_name = node.has_lost_name();
             let shown = self.shown(inode, node).attributes;
-            (node.is_in_vault(), node.file.clone(), shown, node.attributes.mode, has_lost_name)
+            (node.is_in_vault(), node.file().cloned(), shown, node.attributes.current().mode, has_lost_name)
         };
         let mode = set.mode.map(|mode| self.mode_to_keep(is_in_vault, kept_mode, mode));
-        // A file that is saved in it or removed from it later would change its times again, or not be allowed to.
+        // A file that is saved in it or removed from it later would change its times again, or be refused.
         futures::join!(self.save_what_was_closed_in(inode), self.removals.done_in(inode));
         let mut change = RemoteSetAttributes::default();
         let owner = (set.uid.unwrap_or(shown.uid), set.gid.unwrap_or(shown.gid));
@@ -130,36 +135,43 @@ impl Drive {
         if change != RemoteSetAttributes::default() {
             match (&file, has_lost_name) {
                 (Some(file), true) => {
-                    let open = file.state.read().await.backing.file();
+                    let open = file.state().await.backing.file();
                     open.set_attributes(change).await?;
                 }
                 _ => {
                     let path = self.attribute_path(&self.tree.lock(), inode)?;
                     self.remote.set_attributes(&path, change).await?;
+                    // If the names around the file are put on the disk, its attributes go along.
+                    let is_directory = shown.kind == FileKind::Directory;
+                    let around = if is_directory { None } else { path.split().map(|(around, _)| around) };
+                    self.off_disk.add(around.unwrap_or(path));
                 }
             }
             if let Some(file) = &file {
-                file.note_attributes_changed(change.times.is_some()).await?;
+                file.accept_own_change(change.times.is_some()).await?;
             }
-            // With another time it is not known by the old one any more.
+            // With another time the content can't be recognized by the old one.
             if change.times.is_some()
                 && let Ok(node) = self.tree.lock().get_mut(inode)
             {
-                node.content = None;
+                node.openings.forget_content();
             }
         }
         self.expire(inode);
-        // Of what is not saved the server is not asked.
+        // The server is not asked for attributes of unsaved content.
         if let Ok(node) = self.tree.lock().get_mut(inode) {
-            let attributes = &mut node.attributes;
-            attributes.mode = mode.unwrap_or(attributes.mode);
-            (attributes.uid, attributes.gid) = owner.unwrap_or((attributes.uid, attributes.gid));
+            if let Some(mode) = mode {
+                node.attributes.set_mode(mode);
+            }
+            if let Some(owner) = owner {
+                node.attributes.set_owner(owner);
+            }
         }
         Ok(())
     }
 
-    /// Like [`Drive::reported`], for a change of names. One that failed on the way to the server or on the server may be done, or
-    /// half done: what was known of these names is asked for anew.
+    /// Like [`Drive::reported`], for a change of names. A change that failed on the way to the server or on the server
+    /// may be done, or half done: these names are looked up again.
     async fn reported_change<T>(
         &self,
         result: Result<T, DriveError>,
@@ -169,15 +181,15 @@ impl Drive {
             for &(parent, name) in names {
                 let name = self.kept_name(parent, name);
                 let mut nodes = self.tree.lock();
-                self.note_name(&mut nodes, parent, &name, None);
+                self.record_name_change(&mut nodes, parent, &name, None);
                 if let Ok(directory) = nodes.get_mut(parent) {
-                    directory.doubt_names();
+                    directory.names.doubt();
                 }
                 if let Some(child) = nodes.child(parent, &name)
                     && let Ok(node) = nodes.get_mut(child)
                 {
-                    node.expire();
-                    node.listing = None;
+                    node.attributes.expire();
+                    node.names.drop_listing();
                 }
             }
             self.listings.clear();
@@ -192,29 +204,32 @@ impl Drive {
         }
     }
 
-    /// Where a symbolic link leads, if that is known and believed.
+    /// Returns where a symbolic link leads, if that is known and believed.
     fn known_target(&self, inode: Inode) -> Result<Option<Bytes>, DriveError> {
         let (parent, known) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            let is_in_vault = matches!(nodes.directory(node.parent)?, Directory::Vault(_));
-            if is_in_vault != matches!(node.place, Place::Vault { .. }) {
+            let is_in_vault = matches!(nodes.directory(node.parent())?, Directory::Vault(_));
+            if is_in_vault != matches!(node.place(), Place::Vault { .. }) {
                 return Err(DriveError::Stale);
             }
-            (node.parent, node.target.clone().filter(|(asked, _)| self.is_believed(Some(*asked))))
+            (
+                node.parent(),
+                node.attributes.target().filter(|(asked, _)| self.is_believed(Some(*asked))).cloned(),
+            )
         };
         let Some((_, target)) = known else { return Ok(None) };
         self.check_link(parent, &target)?;
         Ok(Some(target))
     }
 
-    /// Where a symbolic link leads. That is looked at each time: the link may have been moved since it was asked for.
+    /// Returns where a symbolic link leads. That is checked each time: the link may have been moved since it was read.
     async fn target_of(&self, inode: Inode) -> Result<Bytes, DriveError> {
         let (parent, place, path, known) = {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
-            let known = node.target.clone().filter(|(asked, _)| self.is_believed(Some(*asked)));
-            (node.parent, node.place.clone(), nodes.plain_path(inode), known)
+            let known = node.attributes.target().filter(|(asked, _)| self.is_believed(Some(*asked))).cloned();
+            (node.parent(), node.place().clone(), nodes.plain_path(inode), known)
         };
         let directory = self.tree.directory(parent)?;
         if matches!(directory, Directory::Vault(_)) != matches!(place, Place::Vault { .. }) {
@@ -223,17 +238,15 @@ impl Drive {
         let target = match known {
             Some((_, target)) => target,
             None => {
-                let asked = Instant::now();
+                let asked = Moment::now();
                 let target = match (directory, &place) {
                     (Directory::Vault(directory), Place::Vault { entry, .. }) => {
                         directory.read_symlink(self.remote.as_ref(), entry).await?.into()
                     }
                     _ => self.remote.readlink(&path?).await?,
                 };
-                if let Ok(node) = self.tree.lock().get_mut(inode)
-                    && !node.knows_better_than(asked)
-                {
-                    node.target = Some((asked, target.clone()));
+                if let Ok(node) = self.tree.lock().get_mut(inode) {
+                    node.attributes.believe_target(target.clone(), asked);
                 }
                 target
             }
@@ -242,19 +255,20 @@ impl Drive {
         Ok(target)
     }
 
-    /// For how long the kernel may believe that a name is missing that was looked for then: as long as what said so is believed here.
-    fn missing_for(&self, parent: Inode, asked: &OsStr, looked: Instant) -> Duration {
+    /// Returns how long the kernel may believe that a name is missing that was looked for at `looked`: as long as the
+    /// listing that lacks it is believed here.
+    fn missing_for(&self, parent: Inode, asked: &OsStr, looked: Moment) -> Duration {
         if !self.kernel_may_keep(parent, asked) {
             return Duration::ZERO;
         }
         let nodes = self.tree.lock();
-        let listed = nodes.get(parent).ok().and_then(|node| node.listing.as_ref()).map(|(listed, _)| *listed);
+        let listed = nodes.get(parent).ok().and_then(|node| node.names.listing()).map(|(listed, _)| listed);
         let known = listed.filter(|&listed| self.is_believed(Some(listed))).unwrap_or(looked);
         self.options.attr_timeout.saturating_sub(known.elapsed())
     }
 
-    /// Holds what a rename works with. Only the path of a plain directory is part of other paths: one that gets another name, or loses it to
-    /// another one, is held as moving.
+    /// Holds the paths of a rename. Only the path of a plain directory is part of other paths: one that gets another
+    /// name, or loses it to another one, is held as moving.
     async fn hold_renamed(
         &self,
         (parent, name): (Inode, &OsStr),
@@ -265,7 +279,7 @@ impl Drive {
         let is_known = self.tree.lock().child(parent, &kept_name).is_some();
         if !is_known {
             let _paths = self.hold_paths([parent]).await;
-            // The rename fails of itself where this does.
+            // If this fails, the rename will fail, too.
             let _ = self.find(parent, &kept_name).await;
         }
         let plain_directories = || {
@@ -273,7 +287,7 @@ impl Drive {
             let named = [nodes.child(parent, &kept_name), nodes.child(new_parent, &kept_new_name)];
             let is_plain_directory = |&inode: &Inode| {
                 nodes.get(inode).is_ok_and(|node| {
-                    node.attributes.kind == RemoteKind::Directory && matches!(node.place, Place::Plain)
+                    node.kind() == RemoteKind::Directory && matches!(node.place(), Place::Plain)
                 })
             };
             let known = named.into_iter().flatten();
@@ -285,21 +299,21 @@ impl Drive {
                 return self.hold_paths([parent, new_parent]).await;
             }
             let paths = self.paths.hold_moving(&self.tree, [parent, new_parent], &moved).await;
-            // What is being removed behind its program's back works with paths, too.
+            // Removals in the background work with paths, too.
             self.removals.all_done().await;
-            // Another rename may have gone before.
+            // Another rename may have gone first.
             if plain_directories() == moved {
                 return paths;
             }
         }
     }
 
-    /// Counts that the kernel got to know a node by the name that it `asked` for.
+    /// Counts a lookup by which the kernel learnt of a node under the name that it `asked` for.
     fn counted(&self, inode: Inode, parent: Inode, asked: &OsStr) -> Result<TimedAttributes, DriveError> {
         let keeps = self.kernel_may_keep(parent, asked);
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
-        nodes.note_asked(parent, asked);
+        nodes.record_asked_form(parent, asked);
         let shown = self.shown(inode, nodes.get(inode)?);
         Ok(TimedAttributes { name_ttl: if keeps { shown.ttl } else { Duration::ZERO }, ..shown })
     }
@@ -313,7 +327,7 @@ impl Filesystem for Drive {
             return Err(DriveError::NameTooLong);
         }
         let kept = self.kept_name(parent, name);
-        let looked = Instant::now();
+        let looked = Moment::now();
         let found = match self.find_in_memory(parent, &kept) {
             Ok(None) => {
                 let _paths = self.hold_name(parent, &kept).await;
@@ -443,7 +457,7 @@ impl Filesystem for Drive {
         let _paths = self.hold_renamed((parent, name), (new_parent, new_name)).await;
         let renamed = self.rename_node(parent, name, new_parent, new_name, mode).await;
         self.reported_change(renamed, &[(parent, name), (new_parent, new_name)]).await?;
-        self.note_renamed(new_parent, new_name);
+        self.record_renamed_form(new_parent, new_name);
         Ok(())
     }
 
@@ -456,11 +470,12 @@ impl Filesystem for Drive {
             return Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache });
         }
         let _paths = self.hold_paths([inode]).await;
-        if let Place::Vault { node: VaultNode::Unknown(why), .. } = &self.tree.lock().get(inode)?.place {
+        if let Place::Vault { node: VaultNode::Unknown(why), .. } = self.tree.lock().get(inode)?.place() {
             return Err(DriveError::damaged(why));
         }
         let opened = match self.open_file(inode, flags.write).await {
-            // Somebody else took its name since it was looked up. The kernel looks again, and makes the file where that was asked for.
+            // Somebody else took its name since it was looked up. The kernel looks it up again, and makes the file if
+            // that was requested.
             Err(error) if error.is_not_found() => {
                 self.expire_listed(inode);
                 Err(DriveError::Stale)
@@ -498,14 +513,15 @@ impl Filesystem for Drive {
     ) -> Result<Bytes, DriveError> {
         let open = self.handles.file(handle)?;
         let length = u64::from(length);
-        let begins = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).note(
+        let begins = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).plan_after(
             offset..offset.saturating_add(length),
             open.file.length(),
             &self.readers,
             self.read_ahead_max(),
         );
         if begins {
-            tokio::spawn(self.ahead().run(Arc::downgrade(&open)));
+            let goes_last = self.options.has(Part::Priorities);
+            tokio::spawn(read_ahead(Arc::clone(&self.content), Arc::downgrade(&open), goes_last));
         }
         let read = open.file.read(self, offset, length).await;
         self.reported(inode, read).await
@@ -522,14 +538,11 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let offset = (!appends).then_some(offset);
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
-        let reserved = if self.is_crowded() {
-            None
-        } else {
-            self.unsent.reserve(length.into(), self.options.unsent_max())
-        };
-        // Where there is room, nobody waits for those who wait. It is never closed.
+        let reserved =
+            if self.content.unsent.is_crowded() { None } else { self.content.unsent.reserve(length.into()) };
+        // If there is room, a write does not queue behind those that wait. The semaphore is never closed.
         let _turn = if reserved.is_none() { self.writers.acquire().await.ok() } else { None };
-        // Boxed: what taking it needs is not held by those who wait.
+        // Boxed: so writes that wait do not hold the memory that taking one needs.
         let written = Box::pin(open.file.write(self, offset, data)).await;
         self.reported(inode, written).await?;
         Ok(length)
@@ -540,8 +553,8 @@ impl Filesystem for Drive {
         if !open.flags.write {
             return Ok(());
         }
-        open.file.note_closed();
-        // The release that follows saves it, while the program goes on.
+        open.file.mark_closed();
+        // The release that follows saves the file, while the program goes on.
         let may_wait = self.options.has(Part::SaveBehind) && self.may_put_off();
         if may_wait && (open.file.has_nothing_to_tell() || open.file.may_be_saved_later(self).await) {
             return Ok(());
@@ -570,7 +583,7 @@ impl Filesystem for Drive {
         length: u64,
         mode: i32,
     ) -> Result<(), DriveError> {
-        // A server can't be asked for room: the file is extended, and holds its zeros in a vault only.
+        // A server can't be asked to reserve room: the file is extended, and holds its zeros in a vault only.
         if mode != 0 {
             return Err(DriveError::NotSupported);
         }
@@ -618,8 +631,8 @@ impl Filesystem for Drive {
                 let gone = nodes.get(inode)?.has_lost(&found.name, open.opened);
                 let child = nodes.adopt(inode, found.clone(), open.asked)?;
                 if gone {
-                    // Whoever looks it up has to ask.
-                    nodes.get_mut(child)?.fetched = None;
+                    // A program that looks it up has to ask.
+                    nodes.get_mut(child)?.attributes.ask_again();
                 }
                 nodes.count_lookup(child)?;
                 let shown = self.shown(child, nodes.get(child)?);
@@ -637,11 +650,12 @@ impl Filesystem for Drive {
     async fn fsyncdir(&self, inode: Inode, _handle: Handle) -> Result<(), DriveError> {
         let _paths = self.hold_paths([inode]).await;
         self.removals.done_in(inode).await;
-        // Files in it that programs are done with get their names now. What is still being written is to be seen whole.
+        // Files in it that programs have finished get their names now. A file that is still being written is to be seen
+        // whole.
         let unsaved: Vec<_> = {
             let nodes = self.tree.lock();
-            let children = nodes.get(inode)?.children.values();
-            children.filter_map(|&child| nodes.get(child).ok()?.file.clone()).collect()
+            let children = nodes.get(inode)?.children().values();
+            children.filter_map(|&child| nodes.get(child).ok()?.file().cloned()).collect()
         };
         for file in unsaved.into_iter().filter(|file| file.unsaved().is_some()) {
             let saved = file.commit_if(self, |unsaved| unsaved.is_whole(GROWS_FOR)).await;

@@ -1,58 +1,53 @@
-//! What the kernel has open: files, each with its own read-ahead, and directories, each with the names it had when opened.
+//! The open handles of the kernel: files, each with its own read-ahead, and directories, each with the names it had
+//! when opened.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use scaup_fuse::filesystem::{Handle, OpenFlags};
 
+use super::ahead::open_file::OpenFile;
+use super::content::file::File;
 use super::error::DriveError;
-use super::file::File;
-use super::found::Found;
-use super::names::Names;
-use super::readahead::ReadAhead;
-use super::trash::is_trash;
-use super::vault::UnlockedVault;
+use super::moment::Moment;
+use super::names::trash::is_trash;
+use super::places::listed_names::Names;
+use super::places::place::Found;
 use crate::remote::HeldNames;
-
-/// An open file.
-pub(super) struct OpenFile {
-    pub(super) file: Arc<File>,
-    pub(super) flags: OpenFlags,
-    pub(super) ahead: Mutex<ReadAhead>,
-}
+use crate::vault::UnlockedVault;
 
 /// An open directory.
 pub(super) struct OpenDirectory {
     names: Arc<Names>,
-    /// The numbers of what is shown as it was listed.
+    /// The numbers of the entries that are shown as they were listed.
     listed: Vec<u32>,
-    /// What is shown behind that.
+    /// The entries that are shown after those.
     others: Vec<Found>,
     _held: HeldNames,
-    /// The vault that it was in.
+    /// The vault that the directory was in.
     pub(super) vault: Option<Arc<UnlockedVault>>,
-    /// When the server was asked for them.
-    pub(super) asked: Instant,
+    /// When the server was asked for the names.
+    pub(super) asked: Moment,
     /// When the directory was opened.
-    pub(super) opened: Instant,
+    pub(super) opened: Moment,
 }
 
 impl OpenDirectory {
-    /// The bytes that it takes beside the names.
+    /// Returns the bytes that it takes besides the names.
     pub(super) fn bytes_for(names: &Names) -> u64 {
         (names.len() * size_of::<u32>()) as u64
     }
 
-    /// A directory with these `names`, but for [trash](is_trash) where that is hidden, and with what is `unsaved` in it instead of what has its name.
+    /// Creates a directory with these `names`, except [trash](is_trash) where that is hidden, and with the `unsaved`
+    /// entries in place of listed ones of the same name.
     pub(super) fn new(
         names: Arc<Names>,
         vault: Option<Arc<UnlockedVault>>,
         hides_trash: bool,
         unsaved: HashMap<OsString, Found>,
-        asked: Instant,
+        asked: Moment,
         held: HeldNames,
     ) -> Self {
         let is_hidden = |found: &Found| hides_trash && is_trash(&found.name);
@@ -67,10 +62,10 @@ impl OpenDirectory {
         let mut others: Vec<Found> = names.changed().filter(|found| is_as_listed(found)).cloned().collect();
         others.extend(unsaved.into_values().filter(|found| !is_hidden(found)));
         others.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { names, listed, others, vault, asked, opened: Instant::now(), _held: held }
+        Self { names, listed, others, vault, asked, opened: Moment::now(), _held: held }
     }
 
-    /// What is shown from a place on.
+    /// Returns the entries from a position on.
     pub(super) fn from(&self, at: usize) -> impl Iterator<Item = Found> {
         let listed = self.listed.iter().skip(at).filter_map(|&number| self.names.listed(number));
         listed.chain(self.others.iter().skip(at.saturating_sub(self.listed.len())).cloned())
@@ -81,7 +76,7 @@ impl OpenDirectory {
 #[derive(Default)]
 pub(super) struct Handles {
     files: Mutex<HashMap<Handle, Arc<OpenFile>>>,
-    /// `None` where the vault was locked since: the names are gone, and the program still has it open.
+    /// `None` if the vault was locked since: the names are gone, and the program still has the directory open.
     directories: Mutex<HashMap<Handle, Option<Arc<OpenDirectory>>>>,
     next: AtomicU64,
 }
@@ -110,11 +105,11 @@ impl Handles {
         lock(&self.files).remove(&handle)
     }
 
-    /// Fails if the vault was locked since the names were asked for.
+    /// Adds a directory. Fails if the vault was locked since the names were requested.
     pub(super) fn add_directory(&self, open: OpenDirectory) -> Result<Handle, DriveError> {
         let handle = self.number();
         let mut directories = lock(&self.directories);
-        // Looked at while the handles are held: `forget_directories_of` comes after the keys are gone.
+        // Checked with the handles locked: `forget_directories_of` comes after the keys are gone.
         if let Some(vault) = &open.vault {
             vault.cryptor()?;
         }

@@ -1,17 +1,17 @@
-//! What a drive tells about itself: counters, unsaved content, what went wrong.
+//! What a drive reports about itself: counters, unsaved content, errors.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use scaup_fuse::filesystem::Inode;
 
-use super::file::File;
-use super::vault::UnlockedVault;
+use super::content::file::File;
 use super::{Drive, DriveError};
 use crate::remote::RemoteCounters;
+use crate::vault::UnlockedVault;
 
 /// The kind of an error that kept a file from being saved.
 const UNSAVED: &str = "unsaved";
@@ -28,7 +28,8 @@ pub struct Unsaved {
     pub bytes: u64,
     /// Removals that were answered and are not done.
     pub removals: u64,
-    /// Files and directories that the server has, and may have in its memory only. [`Drive::left_to_save`] counts them, else it is 0.
+    /// Files and directories that the server has, but perhaps only in its memory. Only [`Drive::left_to_save`] counts
+    /// them, otherwise 0.
     pub off_disk: u64,
 }
 
@@ -40,27 +41,39 @@ impl Unsaved {
     }
 }
 
-/// Something that went wrong and that the user should be able to look up.
+/// A file that is not yet safe on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsavedFile {
+    /// Its path as the mount shows it.
+    pub path: OsString,
+    /// Why it could not be saved, if that was tried.
+    pub why: Option<String>,
+}
+
+/// An error that the user should be able to look up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorRecord {
-    /// When.
+    /// When it happened.
     pub time: SystemTime,
-    /// A short word for its kind: `conflict`, `damaged`, `link`, `made_again`, `not_moved`, `not_removed`, `server`, `unsaved`, `vault`.
+    /// A short word for its kind: `conflict`, `damaged`, `link`, `made_again`, `not_moved`, `not_removed`, `server`,
+    /// `unsaved`, `vault`.
     pub kind: &'static str,
-    /// One sentence, with names: it is kept in memory only, shown to the mount's user only, and forgotten when the vault is locked that the
-    /// names are of.
+    /// One sentence, with names: it is kept in memory only, shown to the mount's user only, and forgotten when the
+    /// vault of these names is locked.
     pub message: String,
 }
 
-/// An error, and the vault that it has names of.
+/// An error, and the vault whose names it contains.
 pub(super) struct Recorded {
     record: ErrorRecord,
-    /// What it is about, or is in.
+    /// The error alone, where the message is a path and the error.
+    why: Option<String>,
+    /// The node that it is about, or the directory of it.
     inode: Inode,
     vault: Option<Arc<UnlockedVault>>,
 }
 
-/// What was done so far.
+/// Counters of the work done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DriveCounters {
     /// Traffic with the server.
@@ -69,29 +82,12 @@ pub struct DriveCounters {
     pub chunks_decrypted: u64,
     /// Chunks encrypted.
     pub chunks_encrypted: u64,
-    /// Chunks answered from memory.
+    /// Chunks served from memory.
     pub cache_hits: u64,
 }
 
-/// Chunks that went through the drive.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    decrypted: AtomicU64,
-    encrypted: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn count_decrypted(&self) {
-        self.decrypted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_encrypted(&self) {
-        self.encrypted.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl Drive {
-    /// What is not yet safe on the server.
+    /// Returns what is not yet safe on the server.
     #[must_use]
     pub fn unsaved(&self) -> Unsaved {
         let files = self.tree.lock().files();
@@ -103,28 +99,33 @@ impl Drive {
         })
     }
 
-    /// The files that are not yet safe on the server, by their paths as people see them.
+    /// Returns the files that are not yet safe on the server.
     #[must_use]
-    pub fn unsaved_paths(&self) -> Vec<OsString> {
+    pub fn unsaved_files(&self) -> Vec<UnsavedFile> {
         let files = self.tree.lock().files();
-        let unsaved = files.iter().filter(|file| file.unsaved().is_some());
-        unsaved.map(|file| self.tree.lock().shown_path(file.inode)).collect()
+        let unsaved = files.iter().filter(|file| file.unsaved().is_some()).map(|file| {
+            let path = self.tree.lock().shown_path(file.inode);
+            let errors = self.lock_errors();
+            let of_it = |error: &&Recorded| error.inode == file.inode && error.record.kind == UNSAVED;
+            UnsavedFile { path, why: errors.iter().find(of_it).and_then(|error| error.why.clone()) }
+        });
+        unsaved.collect()
     }
 
-    /// The last errors, newest first, at most 100.
+    /// Returns the last errors, newest first, at most 100.
     #[must_use]
     pub fn errors(&self) -> Vec<ErrorRecord> {
         self.lock_errors().iter().map(|recorded| recorded.record.clone()).collect()
     }
 
-    /// What was done so far.
+    /// Returns the counters of the work done so far.
     #[must_use]
     pub fn counters(&self) -> DriveCounters {
         DriveCounters {
             remote: self.remote.counters(),
-            chunks_decrypted: self.counters.decrypted.load(Ordering::Relaxed),
-            chunks_encrypted: self.counters.encrypted.load(Ordering::Relaxed),
-            cache_hits: self.cache.hits(),
+            chunks_decrypted: self.content.counters.decrypted.load(Ordering::Relaxed),
+            chunks_encrypted: self.content.counters.encrypted.load(Ordering::Relaxed),
+            cache_hits: self.content.cache.hits(),
         }
     }
 
@@ -132,14 +133,19 @@ impl Drive {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers an error for `status`, with names from the directory or file `inode`. The newest is not repeated: what is tried again fails
-    /// again.
-    pub(super) fn record(&self, inode: Inode, kind: &'static str, mut message: String) {
+    /// Remembers an error for `status`, with names from the directory or file `inode`. The newest one is not repeated:
+    /// a retry fails again.
+    pub(super) fn record(&self, inode: Inode, kind: &'static str, message: String) {
+        self.remember(inode, kind, message, None);
+    }
+
+    fn remember(&self, inode: Inode, kind: &'static str, mut message: String, mut why: Option<String>) {
         let vault = self.tree.lock().vault_around(inode);
         let mut errors = self.lock_errors();
-        // Looked at while the errors are held: `forget_errors_of` comes after the keys are gone.
+        // Checked with the errors locked: `forget_errors_of` comes after the keys are gone.
         if vault.as_ref().is_some_and(|vault| vault.cryptor().is_err()) {
             "something failed in a vault that was locked meanwhile".clone_into(&mut message);
+            why = None;
         }
         if self.options.log_names {
             tracing::warn!(kind, message);
@@ -149,38 +155,41 @@ impl Drive {
         errors.retain(|Recorded { record, .. }| record.kind != kind || record.message != message);
         errors.push_front(Recorded {
             record: ErrorRecord { time: SystemTime::now(), kind, message },
+            why,
             inode,
             vault,
         });
         errors.truncate(ERRORS_MAX);
     }
 
-    /// Forgets what names a vault that was locked.
+    /// Forgets the errors that contain names of a vault that was locked.
     pub(super) fn forget_errors_of(&self, vault: &Arc<UnlockedVault>) {
         let is_of =
             |recorded: &Recorded| recorded.vault.as_ref().is_some_and(|other| Arc::ptr_eq(other, vault));
         self.lock_errors().retain(|recorded| !is_of(recorded));
     }
 
-    /// Remembers why a file could not be saved, if it is not saved by now: what failed before may have been told here first.
+    /// Remembers why a file could not be saved, if it is not saved by now: an earlier failure may have been reported
+    /// here first.
     pub(super) fn report_unsaved(&self, file: &File, error: &DriveError) {
         if file.unsaved().is_some() {
             self.report(file.inode, UNSAVED, error);
         }
     }
 
-    /// A file was saved: why that failed before is of no use any more.
+    /// Forgets why a file could not be saved: it was saved.
     pub(super) fn forget_unsaved(&self, inode: Inode) {
         self.lock_errors().retain(|recorded| recorded.inode != inode || recorded.record.kind != UNSAVED);
     }
 
-    /// Remembers what went wrong with one node.
+    /// Remembers an error of one node.
     pub(super) fn report(&self, inode: Inode, kind: &'static str, error: &DriveError) {
         let shown = self.tree.lock().shown_path(inode);
-        self.record(inode, kind, format!("{}: {error}", shown.display()));
+        self.remember(inode, kind, format!("{}: {error}", shown.display()), Some(error.to_string()));
     }
 
-    /// Passes a result on, remembering damage and what the server failed at. What is missing in a vault may be missing because the vault is.
+    /// Passes a result on, remembering damage and failures of the server. Something missing in a vault may be missing
+    /// because the whole vault is.
     pub(super) async fn reported<T>(
         &self,
         inode: Inode,

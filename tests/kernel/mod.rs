@@ -12,10 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aes_kw::{KeyInit, KwAes256};
 use bytes::Bytes;
 use data_encoding::BASE64;
-use scaup::drive::{Drive, DriveError, DriveOptions, create_vault};
-use scaup::remote::memory::{Delay, MemoryRemote, MemoryServer};
+use scaup::check::{self, Finding};
+use scaup::drive::{Drive, DriveError, DriveOptions};
 use scaup::remote::{RemoteName, RemotePath};
+use scaup::vault::{create_vault, open_vault};
 use scaup_crypto::CipherCombo;
+use scaup_fakes::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
     Attributes, Caller, Entry, Errno, FileKind, Handle, Inode, OpenFlags, RenameMode, SetAttributes, SetTime,
@@ -45,6 +47,14 @@ pub enum Seen {
     Symlink { target: Bytes },
     Unreadable { errno: i32 },
 }
+
+/// Names that have more than one Unicode form: each in NFC, and in another form.
+pub const FORMS: [(&str, &str); 4] = [
+    ("\u{c4}rger", "A\u{308}rger"),
+    ("x\u{323}\u{302}", "x\u{302}\u{323}"),
+    ("\u{d55c}\u{ae00}.txt", "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}.txt"),
+    ("\u{e9} of K\u{f6}ln", "\u{e9} of Ko\u{308}ln"),
+];
 
 /// Where the tests work: the mounted directory, or a vault in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +126,14 @@ fn make_cheap(server: &MemoryServer, root: &RemotePath) {
     server.set_content(&path, file.to_string().as_bytes()).unwrap();
 }
 
+/// What `vault check` finds on a server.
+pub async fn findings(server: &MemoryServer, place: Place) -> Vec<Finding> {
+    let remote = MemoryRemote::connect(server);
+    let cryptor = Arc::new(open_vault(remote.as_ref(), &place.root(), PASSWORD).await.unwrap());
+    let (options, progress) = (check::Options { content: true }, check::Progress::default());
+    check::run(remote.as_ref(), &place.root(), &cryptor, options, &progress).await.unwrap().findings
+}
+
 pub fn options() -> DriveOptions {
     DriveOptions {
         read_only: false,
@@ -128,6 +146,7 @@ pub fn options() -> DriveOptions {
         follow_outside: false,
         sync_on_close: false,
         log_names: true,
+        unfinished: None,
         without: BTreeSet::new(),
     }
 }
@@ -413,8 +432,8 @@ impl Kernel {
         Ok(listed)
     }
 
-    /// Everything below the place, with the content of files where `content` says so, as a program that walks it sees it.
-    /// Listing, look-up and attributes have to agree.
+    /// Everything below the place, with the content of files where `content` says so, as a program that walks it sees
+    /// it. Listing, look-up and attributes have to agree.
     pub async fn tree(&self, content: bool) -> Result<BTreeMap<String, Seen>> {
         let mut tree = BTreeMap::new();
         let mut directories = vec![(String::new(), self.root().await?)];

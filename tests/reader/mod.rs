@@ -1,5 +1,5 @@
-//! A vault as an independent reader sees it: pycryptomator, which shares no code with Scaup, in a process that is asked again and
-//! again (`tests/vault_reader.py`); and a local directory seen the same way, to compare with.
+//! A vault as an independent reader sees it: pycryptomator, which shares no code with Scaup, in a process that is asked
+//! again and again (`tests/vault_reader.py`); and a local directory seen the same way, to compare with.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 

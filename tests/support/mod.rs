@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod front_end;
 pub(crate) mod terminal;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, within};
+use scaup_rig::{Answers, Fixture, Mount, Proxy, Scaup, Sshd, within};
 use sha2::{Digest, Sha256};
 
 /// How long work on a mount may take before it counts as hanging.
@@ -25,10 +27,51 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 /// The password of all fixtures.
 pub(crate) const PASSWORD: &str = "correct horse battery stäple";
 
+/// The error that a system call failed with.
+pub(crate) fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
+    let error = result.unwrap_err();
+    Errno::from_raw_os_error(error.raw_os_error().unwrap_or_else(|| panic!("{error}")))
+}
+
 /// The program under test.
 pub(crate) fn scaup() -> Scaup {
     Scaup::new(env!("CARGO_BIN_EXE_scaup"))
 }
+
+/// The names in a directory, sorted.
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A server that lets the key in, with an empty vault in `Vault` of its files.
+pub(crate) fn server_with_vault() -> Sshd {
+    let sshd = Sshd::key_only().start();
+    let vault = sshd.files().join("Vault");
+    Fixture::unpack("empty-gcm").copy_vault_to(&vault);
+    sshd.give(&vault);
+    sshd
+}
+
+/// Longer than the pauses between messages that don't wait for each other.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// The round trips that `work` takes on the road through `proxy`.
+pub(crate) fn round_trips<T>(proxy: &Proxy, work: impl FnOnce() -> T) -> (u64, T) {
+    proxy.lockstep(Some(QUIET));
+    let before = proxy.round_trips();
+    let done = work();
+    let after = proxy.round_trips();
+    proxy.lockstep(None);
+    (after - before, done)
+}
+
+/// Pauses of a busy machine, and keepalives, count as round trips: so many are forgiven.
+pub(crate) const FORGIVEN: u64 = 4;
 
 /// SHA-256 in lower case hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -92,6 +135,17 @@ impl Drive {
         sshd.give(&sshd.home());
         let scaup = scaup();
         let mount = mount(&scaup, &sshd, arguments);
+        Self { mount, scaup, sshd }
+    }
+
+    /// A mount of a server with a vault in `Vault`, whose password nobody but a front end knows.
+    pub(crate) fn locked() -> Self {
+        let sshd = Sshd::key_only().start();
+        Fixture::unpack("empty-gcm").copy_vault_to(&sshd.home().join("Vault"));
+        sshd.give(&sshd.home());
+        let scaup = scaup();
+        let (askpass, _) = scaup.askpass(&Answers::default());
+        let mount = scaup.mount_on(&sshd, "").askpass(&askpass).start();
         Self { mount, scaup, sshd }
     }
 

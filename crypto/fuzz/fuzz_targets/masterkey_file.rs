@@ -1,4 +1,5 @@
-//! `masterkey.cryptomator`, which is also unlocked where that is quick: the parser bounds its cost, but at about a second.
+//! `masterkey.cryptomator`, which is also unlocked where that is quick: the parser bounds its cost, but at about a
+//! second.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Entries of a content directory: a line with the directory's id, then the entry, which is also taken as a cleartext name.
+//! Entries of a content directory: a line with the directory's id, then the entry, which is also taken as a cleartext
+//! name.
 
 #![no_main]
 
@@ -23,7 +24,7 @@ fn check_listed(entry: &[u8], parent: &DirectoryId) -> Listed {
         Listed::Name(name) => check(name),
         Listed::Conflict { original, suffix } => {
             check(original);
-            VAULT.conflict_names(original, suffix).take(12).for_each(|name| check(&name));
+            original.for_sync_copy(suffix).take(12).for_each(|name| check(&name));
         }
         Listed::NotAnEntry | Listed::Shortened | Listed::Undecryptable => {}
     }

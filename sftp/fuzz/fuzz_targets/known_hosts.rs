@@ -1,6 +1,7 @@
 //! A file of known hosts, a list of revoked keys, and what a server shows.
 //!
-//! An input is two bytes how long the server's key or certificate is, that, and the two texts with a zero byte between them.
+//! An input is two bytes how long the server's key or certificate is, that, and the two texts with a zero byte between
+//! them.
 
 #![no_main]
 

@@ -1,8 +1,9 @@
 //! What a server says: the input answers a client that makes every request in turn.
 //!
-//! An input is a row of answers, the greeting first, then one for each request: one byte what it is, two bytes how long, and as many
-//! bytes. 0 is silence, 1 the bytes as they stand, 3 the bytes and the end of the stream; anything else is the type of a packet whose
-//! length and id are right and whose body are the bytes. After the last answer the stream ends.
+//! An input is a row of answers, the greeting first, then one for each request: one byte what it is, two bytes how
+//! long, and as many bytes. 0 is silence, 1 the bytes as they stand, 3 the bytes and the end of the stream; anything
+//! else is the type of a packet whose length and id are right and whose body are the bytes. After the last answer the
+//! stream ends.
 //!
 //! The clock is set forward while everybody waits, so that deadlines cost nothing.
 
@@ -19,7 +20,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(1);
-/// No request is made of more than this many messages that wait for each other, apart from those the input has answers for.
+/// No request is made of more than this many messages that wait for each other, apart from those the input has answers
+/// for.
 const MESSAGES: u32 = 8;
 
 thread_local! {

@@ -1,6 +1,7 @@
 //! What a configuration file and those that it includes say about a host.
 //!
-//! An input is the texts of files with zero bytes between them: the one that is named, and `a`, `b` and so on in the user's directory.
+//! An input is the texts of files with zero bytes between them: the one that is named, and `a`, `b` and so on in the
+//! user's directory.
 
 #![no_main]
 

@@ -1,23 +1,23 @@
-//! How requests fail.
+//! Why SFTP requests fail.
 
 use std::time::Duration;
 
 use super::names::NoRoom;
 
-/// What a server says of a request (`SSH_FX_…`, section 7 of the draft).
+/// A status code of a server's reply (`SSH_FX_…`, section 7 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusCode {
-    /// Done.
+    /// Success.
     Ok,
     /// The end of a file or directory.
     Eof,
     /// No such name.
     NoSuchFile,
-    /// Permission denied.
+    /// OpenSSH sends this for every failure that has no code of its own.
     PermissionDenied,
-    /// OpenSSH says this for everything that has no code of its own.
+    /// OpenSSH sends this for arguments that its system refuses, such as a name that is too long.
     Failure,
-    /// OpenSSH says this for arguments that its system refuses, such as a name that is too long.
+    /// The server does not support the operation.
     BadMessage,
     /// The server can't do it.
     OpUnsupported,
@@ -43,12 +43,12 @@ impl From<u32> for StatusCode {
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SftpError {
-    /// The server refused.
+    /// The server refused the request.
     #[error("the server said {code:?}: {message}")]
     Status {
-        /// Its code.
+        /// The status code.
         code: StatusCode,
-        /// Its words.
+        /// The server's message.
         message: String,
     },
     /// The server did not announce this extension.
@@ -57,28 +57,53 @@ pub enum SftpError {
     /// The server has no SFTP, or not for this user.
     #[error("the server has no SFTP subsystem for this user")]
     NoSftp,
-    /// No answer came in time.
+    /// No reply came in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// A path, or the target of a link, is longer than one can be here.
+    /// A path, or the target of a link, is longer than the limit.
     #[error("the server named a path that is too long")]
     PathTooLong,
-    /// A directory has more names than were wanted.
+    /// A directory has more names than the caller allowed.
     #[error("the directory has more than {0} names")]
     TooManyNames(usize),
     /// A directory has more names than there is memory for.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    /// The channel is gone, and why.
+    /// The channel is gone, with the reason.
     #[error("connection lost: {0}")]
     Disconnected(String),
-    /// The server answered against the protocol; the channel is given up.
+    /// The server's reply violated the protocol; the channel is closed.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
 }
 
 impl SftpError {
-    /// The server's code, if it refused.
+    /// Returns the kind of the error without its text, which may quote the server.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Status { code, .. } => match code {
+                StatusCode::Ok => "Ok",
+                StatusCode::Eof => "Eof",
+                StatusCode::NoSuchFile => "NoSuchFile",
+                StatusCode::PermissionDenied => "PermissionDenied",
+                StatusCode::Failure => "Failure",
+                StatusCode::BadMessage => "BadMessage",
+                StatusCode::OpUnsupported => "OpUnsupported",
+                StatusCode::Other(_) => "OtherStatus",
+            },
+            Self::NotOffered(_) => "NotOffered",
+            Self::NoSftp => "NoSftp",
+            Self::Timeout(_) => "Timeout",
+            Self::PathTooLong => "PathTooLong",
+            Self::TooManyNames(_) => "TooManyNames",
+            Self::NoRoom(_) => "NoRoom",
+            Self::Disconnected(_) => "Disconnected",
+            Self::Protocol(_) => "Protocol",
+        }
+    }
+
+    /// Returns the server's status code, if it refused.
     #[must_use]
     pub fn code(&self) -> Option<StatusCode> {
         match self {

@@ -1,7 +1,8 @@
 //! One SFTP channel: requests go out in order, replies are matched by id.
 //!
-//! One task writes and one reads, always, so that a slow caller never holds up the connection. A caller that goes away leaves its
-//! id behind: the late reply is dropped, and a handle in it closed. When the channel breaks, everybody who waits hears why.
+//! One task always writes and one always reads, so that a slow caller never holds up the connection. If a caller goes
+//! away before its reply comes, the late reply is dropped, and a handle in it is closed. When the channel breaks, every
+//! waiting caller gets the reason.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,30 +22,46 @@ use super::road::{Budget, Priority, Road, Room};
 use super::wire::{self, Heard, Outgoing, Packets};
 use crate::pace::SHORT;
 
-/// Requests without content in flight: OpenSSH answers bursts of this depth best.
+/// Requests without content in flight: OpenSSH performs best with bursts of this depth.
 const REQUESTS_IN_FLIGHT: usize = 128;
 
-/// Longest READ and WRITE where the server does not say: what every server has to take (section 3 of the draft).
+/// Longest READ and WRITE where the server names no limit: every server has to accept this much (section 3 of the
+/// draft).
 const LENGTH_UNKNOWN: u32 = 32 * 1024;
 
-/// Longest READ and WRITE at all, whatever the server says.
+/// Longest READ and WRITE in any case, whatever the server says.
 const LENGTH_MAX: u32 = 255 * 1024;
 
-/// How many times the deadline a request may take where content goes on leaving meanwhile.
+/// How many times the deadline a request may take while content is still being sent.
 const PATIENCE_ON_SLOW_LINES: u32 = 10;
 
-/// Content that stopped leaving for so long is stuck.
+/// Content is stuck if none was sent for this long.
 const LEAVING: Duration = Duration::from_secs(5);
 
-/// The extension by which a server says what it takes.
+/// The extension by which a server tells its limits.
 const LIMITS: &[u8] = b"limits@openssh.com";
 
 type Outcome = Result<Reply, SftpError>;
 
-/// A reply on its way to who asked. If it never gets there, because who asked went away before or after it was handed over, a
-/// handle in it is closed.
+/// Numbers lanes for the log.
+static LANES: AtomicU64 = AtomicU64::new(0);
+
+/// A request that was sent.
+pub(super) struct Sent {
+    id: u32,
+    kind: u8,
+    /// Bytes of its packet.
+    length: usize,
+    at: Instant,
+    answer: oneshot::Receiver<Answer>,
+}
+
+/// A reply on its way to the caller. If the caller goes away before or after the reply was handed over, a handle in it
+/// is closed.
 pub(super) struct Answer {
     outcome: Option<Outcome>,
+    /// Bytes of its packet.
+    length: usize,
     lane: Weak<Shared>,
 }
 
@@ -67,7 +84,7 @@ struct Pending {
     next_id: u32,
 }
 
-/// Somebody who waits for a reply, or waited.
+/// A caller that waits for a reply, or waited.
 struct Waiting {
     since: Instant,
     answer: oneshot::Sender<Answer>,
@@ -95,14 +112,16 @@ pub struct Lane {
 }
 
 pub(super) struct Shared {
+    /// Its number in the log.
+    number: u64,
     outgoing: mpsc::UnboundedSender<Bytes>,
     pending: Mutex<Pending>,
-    /// Why the channel is gone.
+    /// The reason why the channel is gone.
     dead: watch::Sender<Option<SftpError>>,
     timeout: Duration,
     road: Arc<Road>,
     requests: Semaphore,
-    /// What the server announced in its greeting, once that came.
+    /// The extensions that the server announced in its greeting, once that came.
     extensions: SetOnce<HashSet<Bytes>>,
     limits: SetOnce<Limits>,
     /// Bytes of content that were sent and are not acknowledged.
@@ -118,7 +137,7 @@ struct Traffic {
     sent: AtomicU64,
 }
 
-/// What the server says it takes (`limits@openssh.com`).
+/// The server's limits (`limits@openssh.com`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) read_len: u32,
@@ -146,11 +165,12 @@ impl Limits {
 }
 
 impl Lane {
-    /// Greets the server on a stream that leads to its SFTP subsystem. Each request waits at most `timeout` for its answer.
+    /// Greets the server on a stream that leads to its SFTP subsystem. Each request waits at most `timeout` for its
+    /// reply.
     ///
     /// # Errors
     ///
-    /// If the server is silent, or speaks something else.
+    /// If the server is silent, or does not speak the protocol.
     pub async fn open(
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
         timeout: Duration,
@@ -162,8 +182,8 @@ impl Lane {
 
     /// Greets the server on a channel of an SSH connection, whose lanes all share its `road`.
     ///
-    /// The server answers in order, so requests may follow at once. What depends on its extensions and limits waits until it
-    /// [greeted](Self::greeted).
+    /// The server replies in order, so requests may follow at once. Requests that depend on its extensions and limits
+    /// wait until the server has [greeted](Self::greeted).
     #[must_use]
     pub fn on_channel(channel: Channel<Msg>, road: Arc<Road>, timeout: Duration) -> Self {
         Self::start(wire::of_channel(channel), road, timeout)
@@ -171,10 +191,11 @@ impl Lane {
 
     fn start((packets, outgoing): (Packets, Outgoing), road: Arc<Road>, timeout: Duration) -> Self {
         let (sender, queue) = mpsc::unbounded_channel();
-        // The queue's other end is here: it takes what it is given.
+        // The receiver is still held here, so sending can't fail.
         let _ = sender.send(packet::init());
         let traffic = Arc::<Traffic>::default();
         let shared = Arc::new(Shared {
+            number: LANES.fetch_add(1, Ordering::Relaxed),
             outgoing: sender,
             pending: Mutex::new(Pending { waiting: HashMap::new(), next_id: 0 }),
             dead: watch::Sender::new(None),
@@ -194,11 +215,11 @@ impl Lane {
         Self { shared }
     }
 
-    /// Waits until the server has greeted, and has said what it takes.
+    /// Waits until the server has greeted and told its limits.
     ///
     /// # Errors
     ///
-    /// If it is silent, or speaks something else.
+    /// If the server is silent, or does not speak the protocol.
     pub async fn greeted(&self) -> Result<(), SftpError> {
         let greeting = async {
             self.shared.extensions.wait().await;
@@ -212,13 +233,13 @@ impl Lane {
         }
     }
 
-    /// Whether the server announced an extension.
+    /// Returns whether the server announced an extension.
     #[must_use]
     pub fn offers(&self, extension: &[u8]) -> bool {
         self.shared.extensions.get().is_some_and(|offered| offered.contains(extension))
     }
 
-    /// How many handles the server lets be open at a time, if it says.
+    /// Returns how many handles the server allows to be open at a time, if it says.
     #[must_use]
     pub fn open_handles_max(&self) -> Option<u64> {
         self.limits().open_handles
@@ -228,7 +249,7 @@ impl Lane {
         self.shared.limits.get().copied().unwrap_or(Limits::UNKNOWN)
     }
 
-    /// What went over it so far.
+    /// Returns the lane's counters.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {
         let Traffic { requests, received, sent } = self.shared.traffic.as_ref();
@@ -239,13 +260,13 @@ impl Lane {
         }
     }
 
-    /// Bytes of content that were sent and are not acknowledged.
+    /// Returns how many bytes of content were sent and are not acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
         self.shared.unacknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until the lane is gone, and answers why.
+    /// Waits until the lane is gone, and returns the reason.
     pub async fn ended(&self) -> SftpError {
         let mut dead = self.shared.dead.subscribe();
         match dead.wait_for(Option::is_some).await {
@@ -254,13 +275,14 @@ impl Lane {
         }
     }
 
-    /// Whether the lane is gone.
+    /// Returns whether the lane is gone.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.shared.dead.borrow().is_some()
     }
 
-    /// Whether a reply is waited for longer than a request may take, and nothing at all came meanwhile.
+    /// Returns whether a reply has been missing for longer than a request may take, with nothing at all received
+    /// meanwhile.
     #[must_use]
     pub fn is_mute(&self) -> bool {
         let Shared { heard, timeout, .. } = self.shared.as_ref();
@@ -269,18 +291,18 @@ impl Lane {
             && !self.shared.is_on_its_way()
     }
 
-    /// Gives the lane up: who waits on it hears why at once.
+    /// Closes the lane: every caller that waits on it gets the reason at once.
     pub fn give_up(&self, why: &str) {
         self.shared.die(SftpError::Disconnected(why.to_owned()));
     }
 
-    /// Whether both are the same lane.
+    /// Returns whether both are the same lane.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Sends a request that carries no content, and waits for its reply. A refusal comes as an error.
+    /// Sends a request that carries no content, and waits for its reply. A refusal is returned as an error.
     pub(super) async fn request(
         &self,
         kind: u8,
@@ -290,12 +312,12 @@ impl Lane {
         self.timed(kind, build).await
     }
 
-    /// How long a request waits for its answer.
+    /// Returns how long a request waits for its reply.
     pub(super) fn deadline(&self) -> Duration {
         self.shared.timeout
     }
 
-    /// Gives up what takes longer than the deadline.
+    /// Gives up work that takes longer than the deadline.
     pub(super) async fn in_time<T>(
         &self,
         work: impl Future<Output = Result<T, SftpError>>,
@@ -306,7 +328,8 @@ impl Lane {
         }
     }
 
-    /// Gives up what waits for its turn on a lane that is gone: whoever is before it may wait for the next one.
+    /// Gives up work that waits for its turn when the lane is gone: the caller ahead of it may be waiting on the next
+    /// lane.
     async fn while_open<T>(&self, work: impl Future<Output = Result<T, SftpError>>) -> Result<T, SftpError> {
         tokio::select! {
             biased;
@@ -315,14 +338,15 @@ impl Lane {
         }
     }
 
-    /// The server broke the protocol: nothing it says on this lane is believed any more.
+    /// Closes the lane because the server broke the protocol: none of its further replies are trusted.
     pub(super) fn broken(&self, how: String) -> SftpError {
         let error = SftpError::Protocol(how);
         self.shared.die(error.clone());
         error
     }
 
-    /// Waits for room on the road. On a slow one that may take long; where nothing arrives for the length of the deadline, it is given up.
+    /// Waits for room on the road. On a slow road that may take long; if nothing arrives for a whole deadline, the wait
+    /// is given up.
     async fn room(&self, budget: &Arc<Budget>, length: usize) -> Result<Room, SftpError> {
         let room = self.while_open(async { Ok(budget.acquire(length as u64, Priority::Demand).await) });
         tokio::pin!(room);
@@ -336,17 +360,17 @@ impl Lane {
         }
     }
 
-    /// Waits until the road has room for `length` bytes of content that nobody waits for yet, and keeps it.
+    /// Waits until the road has room for `length` bytes of read-ahead, and reserves it.
     ///
     /// # Errors
     ///
-    /// Why the lane is gone.
+    /// The reason why the lane is gone.
     pub async fn room_ahead(&self, length: usize) -> Result<Room, SftpError> {
         self.while_open(async { Ok(self.shared.road.down.acquire(length as u64, Priority::Ahead).await) })
             .await
     }
 
-    /// Asks for content that has its room on the road already. A refusal comes as an error.
+    /// Requests content that already has its room on the road. A refusal is returned as an error.
     pub(super) async fn request_ahead(
         &self,
         build: impl FnOnce(Request) -> Request,
@@ -354,7 +378,7 @@ impl Lane {
         self.timed(kind::READ, build).await
     }
 
-    /// Asks for `length` bytes of content. A refusal comes as an error.
+    /// Requests `length` bytes of content. A refusal is returned as an error.
     pub(super) async fn request_content(
         &self,
         length: usize,
@@ -363,7 +387,7 @@ impl Lane {
         self.with_content(&self.shared.road.down, length, kind::READ, build).await
     }
 
-    /// Sends `length` bytes of content, and waits for its acknowledgement. A refusal comes as an error.
+    /// Sends `length` bytes of content, and waits for its acknowledgement. A refusal is returned as an error.
     pub(super) async fn send_content(
         &self,
         length: usize,
@@ -388,7 +412,7 @@ impl Lane {
         reply
     }
 
-    /// Sends a request and notes how long its reply took.
+    /// Sends a request and records how long its reply took.
     async fn timed(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
         let sent = Instant::now();
         let reply = self.shared.exchange(kind, build).await;
@@ -399,12 +423,25 @@ impl Lane {
     }
 }
 
-/// Whether the server answered, be it with a refusal.
+/// Returns the name of a request's outcome, for the log.
+fn reply_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Ok(Reply::Status { .. }) => "Ok",
+        Ok(Reply::Handle(_)) => "Handle",
+        Ok(Reply::Data(_)) => "Data",
+        Ok(Reply::Name(_)) => "Name",
+        Ok(Reply::Attributes(_)) => "Attributes",
+        Ok(Reply::Extended(_)) => "Extended",
+        Err(error) => error.kind(),
+    }
+}
+
+/// Returns whether the server replied, even with a refusal.
 fn is_answer(reply: &Result<Reply, SftpError>) -> bool {
     matches!(reply, Ok(_) | Err(SftpError::Status { .. }))
 }
 
-/// Counts bytes as not acknowledged while it lives.
+/// Counts bytes as not acknowledged while the value lives.
 struct Unacknowledged<'a> {
     shared: &'a Shared,
     bytes: u64,
@@ -423,19 +460,19 @@ impl Drop for Unacknowledged<'_> {
     }
 }
 
-/// Requests that are sent one right behind the other, and carried out in that order: OpenSSH's server does one after the other. Only
-/// requests of which each may fail for itself belong together.
+/// Requests that are sent back to back and carried out in that order: OpenSSH's server processes them one by one. Only
+/// requests that may each fail independently belong together.
 pub(super) struct Row<'a> {
     lane: &'a Lane,
     _unacknowledged: Unacknowledged<'a>,
     room: Room,
     length: usize,
     sent: Instant,
-    answers: Vec<Result<oneshot::Receiver<Answer>, SftpError>>,
+    answers: Vec<Result<Sent, SftpError>>,
 }
 
 impl Lane {
-    /// Begins a row that carries `length` bytes of content to the server, when the road has room for all of it.
+    /// Begins a row that carries `length` bytes of content to the server, once the road has room for all of it.
     pub(super) async fn row(&self, length: usize) -> Result<Row<'_>, SftpError> {
         let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
         let room = self.room(&self.shared.road.up, length).await?;
@@ -449,9 +486,9 @@ impl Row<'_> {
         self.answers.push(self.lane.shared.send(kind, build));
     }
 
-    /// Waits for all replies, in the order of the requests.
+    /// Waits for all replies, and returns them in the order of the requests.
     pub(super) async fn replies(self) -> Vec<Result<Reply, SftpError>> {
-        // Waited for together: the deadline is that of all of them.
+        // The replies are awaited together: all of them share one deadline.
         let lane = &self.lane.shared;
         let replies = self.answers.into_iter().map(|answer| async {
             match answer {
@@ -469,14 +506,14 @@ impl Row<'_> {
 }
 
 impl Shared {
-    /// Asks what the server takes, right behind the greeting: one that does not know the question says so.
+    /// Asks for the server's limits, right behind the greeting: a server that does not know the extension says so.
     fn ask_limits(self: &Arc<Self>) {
         let answer = self.send(kind::EXTENDED, |request| request.string(LIMITS));
         let shared = Arc::downgrade(self);
         tokio::spawn(async move {
-            // Without an answer the lane is dead, and whoever waits hears why.
+            // Without a reply the lane is dead, and every waiting caller gets the reason.
             let Ok(answer) = answer else { return };
-            let Ok(Ok(reply)) = answer.await.map(Answer::take) else { return };
+            let Ok(Ok(reply)) = answer.answer.await.map(Answer::take) else { return };
             let Some(shared) = shared.upgrade().filter(|shared| !shared.limits.initialized()) else { return };
             match Limits::from_reply(reply) {
                 Ok(limits) => {
@@ -492,8 +529,8 @@ impl Shared {
         self.outcome(answer).await
     }
 
-    async fn outcome(&self, answer: oneshot::Receiver<Answer>) -> Result<Reply, SftpError> {
-        let mut answer = answer;
+    async fn outcome(&self, sent: Sent) -> Result<Reply, SftpError> {
+        let Sent { id, kind, length, at, mut answer } = sent;
         let mut answered = tokio::time::timeout(self.timeout, &mut answer).await;
         // On a slow line the request itself may not have left yet.
         for _ in 1..PATIENCE_ON_SLOW_LINES {
@@ -502,19 +539,32 @@ impl Shared {
             }
             answered = tokio::time::timeout(self.timeout, &mut answer).await;
         }
-        match answered {
-            Ok(Ok(answer)) => match answer.take() {
-                Ok(Reply::Status { code, message }) if code != StatusCode::Ok => {
-                    Err(SftpError::Status { code, message })
-                }
-                outcome => outcome,
-            },
-            Ok(Err(_)) => Err(self.why_dead()),
-            Err(_) => Err(SftpError::Timeout(self.timeout)),
-        }
+        let (received, outcome) = match answered {
+            Ok(Ok(answer)) => (answer.length, answer.take()),
+            Ok(Err(_)) => (0, Err(self.why_dead())),
+            Err(_) => (0, Err(SftpError::Timeout(self.timeout))),
+        };
+        let outcome = match outcome {
+            Ok(Reply::Status { code, message }) if code != StatusCode::Ok => {
+                Err(SftpError::Status { code, message })
+            }
+            outcome => outcome,
+        };
+        // Only numbers and kinds are logged: neither the arguments nor the server's reply.
+        tracing::debug!(
+            lane = self.number,
+            id,
+            kind = packet::kind_name(kind),
+            sent = length,
+            received,
+            took_us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX),
+            reply = reply_name(&outcome),
+            "SFTP"
+        );
+        outcome
     }
 
-    /// Whether content has been leaving just now: what was asked for may have to wait behind it.
+    /// Returns whether content was being sent just now: a request may have to wait behind it.
     fn is_on_its_way(&self) -> bool {
         self.road.pace.as_ref().is_some_and(|pace| pace.was_busy_within(LEAVING))
     }
@@ -527,32 +577,38 @@ impl Shared {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request; its reply comes out of the receiver. Dropping that is allowed.
-    pub(super) fn send(
-        &self,
-        kind: u8,
-        build: impl FnOnce(Request) -> Request,
-    ) -> Result<oneshot::Receiver<Answer>, SftpError> {
+    /// Sends a request; the receiver returns its reply. The receiver may be dropped.
+    pub(super) fn send(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Sent, SftpError> {
         let (answer, receiver) = oneshot::channel();
         let mut pending = self.lock();
         if let Some(why) = &*self.dead.borrow() {
             return Err(why.clone());
         }
-        // An id that a silent server still owes a reply for is not given again.
+        // An id is not reused while a silent server still owes its reply.
         let mut id = pending.next_id;
         while pending.waiting.contains_key(&id) {
             id = id.wrapping_add(1);
         }
         pending.next_id = id.wrapping_add(1);
-        pending.waiting.insert(id, Waiting { since: Instant::now(), answer });
-        // Handed over under the lock: requests leave in the order of the calls.
+        let at = Instant::now();
+        pending.waiting.insert(id, Waiting { since: at, answer });
+        // The packet is handed over under the lock: requests leave in the order of the calls.
         let packet = build(Request::new(kind, id)).finish();
+        let length = packet.len();
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         if self.outgoing.send(packet).is_err() {
             pending.waiting.remove(&id);
             return Err(closed());
         }
-        Ok(receiver)
+        drop(pending);
+        tracing::trace!(
+            lane = self.number,
+            id,
+            kind = packet::kind_name(kind),
+            sent = length,
+            "SFTP request"
+        );
+        Ok(Sent { id, kind, length, at, answer: receiver })
     }
 
     fn why_dead(&self) -> SftpError {
@@ -563,26 +619,31 @@ impl Shared {
         let mut pending = self.lock();
         self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
         for (_, waiting) in pending.waiting.drain() {
-            let _ = waiting.answer.send(Answer { outcome: Some(Err(self.why_dead())), lane: Weak::new() });
+            let _ = waiting.answer.send(Answer {
+                outcome: Some(Err(self.why_dead())),
+                length: 0,
+                lane: Weak::new(),
+            });
         }
     }
 
-    /// Takes what the server sent: its greeting first, then replies.
+    /// Handles a packet from the server: its greeting first, then replies.
     fn take(self: &Arc<Self>, packet: Bytes) -> Result<(), SftpError> {
         if !self.extensions.initialized() {
             let offered: HashSet<Bytes> = packet::decode_version(packet)?.into_iter().collect();
-            // A server that does not offer to say what it takes may not answer either.
+            // A server that does not offer this extension may not reply to it either.
             if !offered.contains(LIMITS) {
                 let _ = self.limits.set(Limits::UNKNOWN);
             }
             let _ = self.extensions.set(offered);
             return Ok(());
         }
+        let length = packet.len() + 4;
         let (id, reply) = packet::decode(packet)?;
-        self.deliver(id, self.held(reply))
+        self.deliver(id, self.held(reply), length)
     }
 
-    /// The reply with room for the names in it; without any they are dropped at once.
+    /// Returns the reply with memory reserved for its names; without room the names are dropped at once.
     fn held(&self, reply: Reply) -> Outcome {
         match reply {
             Reply::Name(names) => Ok(Reply::Name(names.held_in(&self.road.names)?)),
@@ -590,14 +651,14 @@ impl Shared {
         }
     }
 
-    /// Hands a reply to the one who waits for it.
-    fn deliver(self: &Arc<Self>, id: u32, outcome: Outcome) -> Result<(), SftpError> {
+    /// Hands a reply to the caller that waits for it.
+    fn deliver(self: &Arc<Self>, id: u32, outcome: Outcome, length: usize) -> Result<(), SftpError> {
         let waiting = self.lock().waiting.remove(&id);
         let Some(waiting) = waiting else {
             return Err(SftpError::Protocol(format!("a reply to request {id}, which was not made")));
         };
-        // Whoever asked may have gone away; then the answer is dropped here.
-        let _ = waiting.answer.send(Answer { outcome: Some(outcome), lane: Arc::downgrade(self) });
+        // The caller may have gone away; then the reply is dropped here.
+        let _ = waiting.answer.send(Answer { outcome: Some(outcome), length, lane: Arc::downgrade(self) });
         Ok(())
     }
 
@@ -607,23 +668,20 @@ impl Shared {
     }
 }
 
-/// Sends a packet, a long one at the connection's pace.
+/// Sends a packet; a long one goes at the connection's pace.
 async fn send(outgoing: &mut Outgoing, mut packet: Bytes, road: &Road) -> Result<(), SftpError> {
     let Some(pace) = &road.pace else { return outgoing.send(packet).await };
     while packet.len() > SHORT {
         let window = outgoing.window().await;
-        if pace.is_fast() {
-            let began = Instant::now();
-            let rest = std::mem::take(&mut packet);
-            let length = rest.len();
-            outgoing.send(rest).await?;
-            pace.note_whole(length, began.elapsed());
-        } else if window < SHORT {
-            // Whoever has to wait for the server's window keeps no other lane from sending meanwhile.
+        if window < SHORT {
+            // A lane that has to wait for the server's window keeps no other lane from sending meanwhile.
             outgoing.send(packet.split_to(SHORT)).await?;
+        } else if pace.is_fast() {
+            let began = Instant::now();
+            outgoing.send(packet.split_to(packet.len().min(window))).await?;
+            pace.note_whole(began.elapsed());
         } else {
-            let most = packet.len().min(window);
-            let turn = pace.turn(road.round_trip(), most).await;
+            let turn = pace.turn(packet.len().min(window)).await;
             outgoing.send(packet.split_to(turn.length())).await?;
             turn.taken().await;
         }

@@ -1,11 +1,12 @@
-//! The memory that names from a server may take, whoever holds them: packets on their way to who asked, listings under way, and those that
-//! are kept. A server can make up any number of names, so all of them together have one bound in bytes.
+//! The memory budget for names from a server, wherever they are held: in packets on their way to the caller, in
+//! listings under way, and in caches. A server can make up any number of names, so all of them together have one bound
+//! in bytes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What there is room for until [`NamesBudget::set_limit`] says otherwise, bytes.
+/// The limit until [`NamesBudget::set_limit`] sets another, bytes.
 const LIMIT: u64 = 64 * 1024 * 1024;
 
 /// There is no room for more names.
@@ -13,10 +14,10 @@ const LIMIT: u64 = 64 * 1024 * 1024;
 #[error("there is no memory left for so many names")]
 pub struct NoRoom;
 
-/// Who can let go of names that were kept only to be asked for once more: at least so many bytes of them, if there are.
+/// Evicts names that are only cached: at least this many bytes of them, if there are.
 type LetGo = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// How many bytes of names there may be. Clones share it.
+/// A budget for names, in bytes. Clones share it.
 #[derive(Clone)]
 pub struct NamesBudget {
     inner: Arc<Inner>,
@@ -43,40 +44,42 @@ impl Default for NamesBudget {
 }
 
 impl NamesBudget {
-    /// From now on there is room for so many bytes.
+    /// Sets the limit, bytes.
     pub fn set_limit(&self, bytes: u64) {
         self.inner.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Where there is no room, `let_go` is asked first. It is called by whoever [takes](Self::take), who must hold nothing that it needs.
+    /// Sets the eviction function that is called when there is no room. The caller of [`take`](Self::take) calls it,
+    /// and must hold nothing that `let_go` needs.
     pub fn set_let_go(&self, let_go: impl Fn(u64) + Send + Sync + 'static) {
         *self.inner.let_go.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(let_go));
     }
 
-    /// The same, for names that nobody asked for yet: they take room only while half of it is free, and nothing gives way to them.
+    /// Returns the same budget for prefetched names: they take room only while half of it is free, and nothing is
+    /// evicted for them.
     #[must_use]
     pub fn for_guesses(&self) -> Self {
         Self { is_for_guesses: true, ..self.clone() }
     }
 
-    /// Bytes that are taken.
+    /// Returns how many bytes are taken.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.inner.used.load(Ordering::Relaxed)
     }
 
-    /// Takes room that is given back when the value is dropped.
+    /// Reserves room that is given back when the value is dropped.
     ///
     /// # Errors
     ///
-    /// If there is none, even when all that can be let go is gone.
+    /// If there is none, even after eviction.
     pub fn take(&self, bytes: u64) -> Result<HeldNames, NoRoom> {
         let mut held = self.nothing();
         held.grow(bytes)?;
         Ok(held)
     }
 
-    /// Room for nothing yet.
+    /// Reserves no room yet.
     #[must_use]
     pub fn nothing(&self) -> HeldNames {
         HeldNames { budget: self.clone(), bytes: 0 }
@@ -90,7 +93,7 @@ impl NamesBudget {
     }
 }
 
-/// Room for names. Dropping it gives it back.
+/// Reserved room for names. Dropping it gives it back.
 #[derive(Debug)]
 pub struct HeldNames {
     budget: NamesBudget,
@@ -98,11 +101,11 @@ pub struct HeldNames {
 }
 
 impl HeldNames {
-    /// Takes more.
+    /// Reserves more.
     ///
     /// # Errors
     ///
-    /// As for [`NamesBudget::take`]; it holds what it held.
+    /// As for [`NamesBudget::take`]; the room reserved before is kept.
     pub fn grow(&mut self, bytes: u64) -> Result<(), NoRoom> {
         if let Err(missing) = self.budget.try_take(bytes) {
             let let_go = self.budget.inner.let_go.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -113,26 +116,26 @@ impl HeldNames {
         Ok(())
     }
 
-    /// Counts what is held already, and by its owner's own doing.
+    /// Counts bytes that the owner already holds, without checking the limit.
     pub fn count(&mut self, bytes: u64) {
         self.budget.inner.used.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
     }
 
-    /// Gives some back.
+    /// Gives some room back.
     pub fn give_back(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.budget.inner.used.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes -= bytes;
     }
 
-    /// What it holds.
+    /// Returns how many bytes it holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What it belongs to.
+    /// Returns the budget that it belongs to.
     #[must_use]
     pub fn budget(&self) -> &NamesBudget {
         &self.budget
@@ -140,7 +143,7 @@ impl HeldNames {
 }
 
 impl Clone for HeldNames {
-    /// As much once more, [counted](Self::count).
+    /// Reserves the same amount again, [counted](Self::count).
     fn clone(&self) -> Self {
         let mut held = self.budget.nothing();
         held.count(self.bytes);

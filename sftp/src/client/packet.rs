@@ -1,4 +1,4 @@
-//! The bytes of requests and replies.
+//! Encoding of requests and decoding of replies.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -6,7 +6,7 @@ use super::error::{SftpError, StatusCode};
 use super::names::{HeldNames, NamesBudget, NoRoom};
 use crate::text::Line;
 
-/// Longest packet that is taken from a server: OpenSSH sends at most 256 KiB.
+/// Longest packet that is accepted from a server: OpenSSH sends at most 256 KiB.
 pub(super) const PACKET_MAX: usize = 512 * 1024;
 /// Longest handle (section 6.2 of the draft).
 const HANDLE_MAX: usize = 256;
@@ -44,7 +44,32 @@ pub(super) mod kind {
     pub(crate) const EXTENDED_REPLY: u8 = 201;
 }
 
-/// Which attributes are there (section 5 of the draft).
+/// Returns the name of a request's type, as in the draft.
+pub(super) fn kind_name(kind: u8) -> &'static str {
+    match kind {
+        kind::OPEN => "OPEN",
+        kind::CLOSE => "CLOSE",
+        kind::READ => "READ",
+        kind::WRITE => "WRITE",
+        kind::LSTAT => "LSTAT",
+        kind::FSTAT => "FSTAT",
+        kind::SETSTAT => "SETSTAT",
+        kind::FSETSTAT => "FSETSTAT",
+        kind::OPENDIR => "OPENDIR",
+        kind::READDIR => "READDIR",
+        kind::REMOVE => "REMOVE",
+        kind::MKDIR => "MKDIR",
+        kind::RMDIR => "RMDIR",
+        kind::REALPATH => "REALPATH",
+        kind::RENAME => "RENAME",
+        kind::READLINK => "READLINK",
+        kind::SYMLINK => "SYMLINK",
+        kind::EXTENDED => "EXTENDED",
+        _ => "unknown",
+    }
+}
+
+/// Flags that say which attributes are present (section 5 of the draft).
 mod attribute {
     pub(super) const SIZE: u32 = 1;
     pub(super) const OWNER: u32 = 2;
@@ -53,7 +78,7 @@ mod attribute {
     pub(super) const EXTENDED: u32 = 0x8000_0000;
 }
 
-/// Attributes as a server gives them; what it leaves out is `None`.
+/// Attributes as a server sends them; missing ones are `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attributes {
     /// Length, bytes.
@@ -72,7 +97,7 @@ pub type SetAttributes = Attributes;
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameEntry {
-    /// The name, byte for byte: a part of the packet that it came in. Who keeps it copies it.
+    /// The name, byte for byte: a slice of the packet that it came in. A caller that keeps it copies it.
     pub name: Bytes,
     /// Its attributes; links are not followed.
     pub attributes: Attributes,
@@ -81,7 +106,7 @@ pub struct NameEntry {
 impl NameEntry {
     fn take(packet: &mut Bytes) -> Result<Self, SftpError> {
         let name = take_string(packet, "name")?;
-        // The line that `ls -l` would show: nothing in it that the attributes do not say.
+        // The line that `ls -l` would show: it says nothing that the attributes do not.
         take_string(packet, "name")?;
         Ok(Self { name, attributes: take_attributes(packet)? })
     }
@@ -98,7 +123,7 @@ pub(super) enum Reply {
     Extended(Bytes),
 }
 
-/// The names in a reply, as they came: decoded, small ones would take ten times as much memory.
+/// The names in a reply, undecoded: decoded, short names would take ten times as much memory.
 #[derive(Debug)]
 pub(super) struct Names {
     count: u32,
@@ -113,7 +138,7 @@ impl PartialEq for Names {
 }
 
 impl Names {
-    /// Checks that all of them are there.
+    /// Checks that all of the names are there.
     fn take(packet: &mut Bytes) -> Result<Self, SftpError> {
         let count = take_u32(packet, "names")?;
         let names = Self { count, packet: packet.clone(), held: None };
@@ -123,18 +148,18 @@ impl Names {
         Ok(names)
     }
 
-    /// How many there are.
+    /// Returns how many names there are.
     pub(super) fn len(&self) -> usize {
         self.count as usize
     }
 
-    /// The same, with the room that they take until they are dropped.
+    /// Returns the same names with memory reserved for them until they are dropped.
     pub(super) fn held_in(mut self, budget: &NamesBudget) -> Result<Self, NoRoom> {
         self.held = Some(budget.take(self.packet.len() as u64)?);
         Ok(self)
     }
 
-    /// The bytes that are left of them.
+    /// Returns how many bytes of them are left to decode.
     pub(super) fn bytes(&self) -> usize {
         self.packet.len()
     }
@@ -149,11 +174,11 @@ impl Iterator for Names {
     }
 }
 
-/// A request under construction. It begins with room for its length.
+/// A request under construction. It begins with space for its length.
 pub(super) struct Request(BytesMut);
 
 impl Request {
-    /// A request of a type, with its id.
+    /// Begins a request of a type, with its id.
     pub(super) fn new(kind: u8, id: u32) -> Self {
         let mut bytes = BytesMut::with_capacity(64);
         bytes.put_u32(0);
@@ -204,7 +229,7 @@ impl Request {
         self
     }
 
-    /// The finished packet.
+    /// Returns the finished packet.
     pub(super) fn finish(mut self) -> Bytes {
         let length = u32::try_from(self.0.len().saturating_sub(4)).unwrap_or(u32::MAX);
         if let Some(place) = self.0.get_mut(..4) {
@@ -214,7 +239,7 @@ impl Request {
     }
 }
 
-/// The first packet: it has no id.
+/// Returns the first packet (INIT): it has no id.
 pub(super) fn init() -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u32(5);
@@ -253,7 +278,7 @@ fn take_attributes(bytes: &mut Bytes) -> Result<Attributes, SftpError> {
     let permissions = if has(attribute::PERMISSIONS) { Some(take_u32(bytes, WHAT)?) } else { None };
     let times = if has(attribute::TIMES) { Some(pair(bytes)?) } else { None };
     if has(attribute::EXTENDED) {
-        // Each takes at least eight bytes, so a count that lies runs out of packet.
+        // Each extension takes at least eight bytes, so a false count runs out of packet.
         for _ in 0..take_u32(bytes, WHAT)? {
             take_string(bytes, WHAT)?;
             take_string(bytes, WHAT)?;
@@ -262,13 +287,13 @@ fn take_attributes(bytes: &mut Bytes) -> Result<Attributes, SftpError> {
     Ok(Attributes { size, owner, permissions, times })
 }
 
-/// Decodes the answer to [`init`]: the extensions that the server announces, by name.
+/// Decodes the reply to [`init`]: the extensions that the server announces, by name.
 pub(super) fn decode_version(mut packet: Bytes) -> Result<Vec<Bytes>, SftpError> {
     if packet.try_get_u8() != Ok(kind::VERSION) {
         return Err(malformed("greeting"));
     }
     let version = take_u32(&mut packet, "greeting")?;
-    // Answering with a higher one than asked is against the draft, and later versions word attributes otherwise.
+    // The draft forbids a reply with a higher version than requested, and later versions encode attributes differently.
     if version != VERSION {
         return Err(SftpError::Protocol(format!("it speaks version {version} of SFTP, and 3 is needed")));
     }
@@ -280,14 +305,14 @@ pub(super) fn decode_version(mut packet: Bytes) -> Result<Vec<Bytes>, SftpError>
     Ok(extensions)
 }
 
-/// Decodes a reply: its id, and what it says.
+/// Decodes a reply: its id and its content.
 pub(super) fn decode(mut packet: Bytes) -> Result<(u32, Reply), SftpError> {
     let kind = packet.try_get_u8().map_err(|_| malformed("packet"))?;
     let id = take_u32(&mut packet, "packet")?;
     let reply = match kind {
         kind::STATUS => {
             let code = take_u32(&mut packet, "status")?.into();
-            // Old servers leave the words out.
+            // Old servers leave the message out.
             let message = take_string(&mut packet, "status").unwrap_or_default();
             let message = Line::of(&String::from_utf8_lossy(&message)).into();
             Reply::Status { code, message }

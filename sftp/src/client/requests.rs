@@ -1,4 +1,4 @@
-//! Each request of the protocol, typed.
+//! A typed method for each request of the protocol.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,21 +15,23 @@ use super::names::NoRoom;
 use super::packet::{Attributes, NameEntry, Names, Reply, Request, SetAttributes, decode_numbers, kind};
 use super::road::Room;
 
-/// The bits of a mode that say what a file is, and those of a symbolic link (inode(7)).
+/// The file-type bits of a mode, and their value for a symbolic link (inode(7)).
 const FILE_TYPE: u32 = 0o170_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
-/// The longest path, and the longest target of a link, that is taken from a server (`PATH_MAX` of Linux).
+/// The longest path, and the longest target of a link, that is accepted from a server (`PATH_MAX` of Linux).
 const PATH_MAX: usize = 4096;
-/// A listing may take one deadline more for so many names: OpenSSH sends them in a hundred answers.
+/// A listing may take one more deadline for each of so many names: OpenSSH sends them in a hundred replies.
 const NAMES_PER_DEADLINE: usize = 10_000;
 /// READDIRs on one handle at the start: most directories end with the second.
 const READDIRS_FIRST: usize = 2;
-/// READDIRs on one handle at a time after that: 5,000 names take four round trips. What is asked for behind the end costs a few bytes.
+/// READDIRs on one handle at a time after that: 5,000 names take four round trips. Requests behind the end cost a few
+/// bytes.
 const READDIRS_MORE: usize = 64;
-/// Names that OpenSSH answers to each.
+/// Names in each of OpenSSH's replies.
 const NAMES_PER_READDIR: usize = 100;
-/// Bytes of names that one listing has under way at a time, if the answers to come are as long as those before: OpenSSH's are some 10 KiB.
+/// Bytes of names that one listing has under way at a time, if the replies to come are as long as those before:
+/// OpenSSH's are some 10 KiB.
 const NAMES_UNDER_WAY: usize = 2 * 1024 * 1024;
 
 /// How to open a file (section 6.3 of the draft).
@@ -89,9 +91,9 @@ pub struct Statistics {
     pub files_free: u64,
     /// Longest name, bytes.
     pub name_max: u64,
-    /// Whether nothing can be changed on it.
+    /// Whether it is read-only.
     pub read_only: bool,
-    /// What tells it from others (`f_fsid`); 0 where the server's system does not say.
+    /// The file system's id (`f_fsid`); 0 where the server's system has none.
     pub file_system: u64,
 }
 
@@ -113,7 +115,7 @@ impl Lane {
         if self.offers(extension.as_bytes()) { Ok(()) } else { Err(SftpError::NotOffered(extension)) }
     }
 
-    /// Opens a file. `attributes` are a new one's.
+    /// Opens a file. `attributes` are those of a new file.
     ///
     /// # Errors
     ///
@@ -130,7 +132,7 @@ impl Lane {
         self.handle(reply, "OPEN")
     }
 
-    /// Closes a file, and hears whether that went well.
+    /// Closes a file, and returns whether that went well.
     ///
     /// # Errors
     ///
@@ -143,9 +145,9 @@ impl Lane {
         self.done(&reply, "CLOSE")
     }
 
-    /// Reads `length` bytes from `offset`: fewer come only at the end of the file.
+    /// Reads `length` bytes from `offset`: fewer only at the end of the file.
     ///
-    /// Pieces of the length that the server takes are asked for all at once.
+    /// All pieces, each as long as the server accepts, are requested at once.
     ///
     /// # Errors
     ///
@@ -154,7 +156,8 @@ impl Lane {
         self.read_pieces(handle, offset, length, None).await
     }
 
-    /// Like [`Self::read_at`], for content that nobody waits for yet: it has its part of `room`, which was [waited for](Self::room_ahead) before.
+    /// Reads like [`Self::read_at`], but ahead of any program's request: it uses part of `room`, which was
+    /// [reserved](Self::room_ahead) before.
     ///
     /// # Errors
     ///
@@ -190,7 +193,7 @@ impl Lane {
         let mut whole = BytesMut::with_capacity(length);
         for (index, data) in pieces.iter().enumerate() {
             whole.extend_from_slice(data);
-            // Nothing counts behind the end, even if somebody made the file longer meanwhile.
+            // Data behind the first end does not count, even if the file grew meanwhile.
             if data.len() < piece.min(length - index * piece) {
                 break;
             }
@@ -198,8 +201,9 @@ impl Lane {
         Ok(whole.freeze())
     }
 
-    /// The attributes of an open file and its first `length` bytes (all, if it is shorter), in one round trip: the length that the server
-    /// says saves asking for the end. What nobody waits for yet has its part of `room`, which was [waited for](Self::room_ahead) before.
+    /// Returns the attributes of an open file and its first `length` bytes (all, if it is shorter), in one round trip:
+    /// with the length from the attributes no request for the end is needed. Read-ahead uses part of `room`, which was
+    /// [reserved](Self::room_ahead) before.
     ///
     /// # Errors
     ///
@@ -225,7 +229,7 @@ impl Lane {
         Ok((attributes, [start, rest].concat().into()))
     }
 
-    /// Reads one piece, asking again for what a short answer leaves out.
+    /// Reads one piece, requesting again the part that a short reply left out.
     async fn read_piece(
         &self,
         handle: &FileHandle,
@@ -237,7 +241,7 @@ impl Lane {
             Some(data) if data.len() < length => data,
             whole => return Ok(whole.unwrap_or_default()),
         };
-        // A server that answers byte by byte gets no more time for all of them than for one.
+        // A server that sends single bytes gets no more time for all of them than for one.
         self.in_time(async {
             let mut whole = BytesMut::with_capacity(length);
             whole.extend_from_slice(&first);
@@ -297,12 +301,12 @@ impl Lane {
         self.done(&reply, "WRITE")
     }
 
-    /// Writes `data` at the beginning of a file, sets attributes, waits until the server has it on disk where it offers that, and answers
-    /// the file's attributes: one round trip.
+    /// Writes `data` at the beginning of a file, sets attributes, waits until the server has it on disk where the
+    /// server offers that, and returns the file's attributes: all in one round trip.
     ///
     /// # Errors
     ///
-    /// As all requests. The first that failed tells; the others may have been carried out.
+    /// As all requests. The first failure is returned; the other requests may have been carried out.
     pub async fn write_whole(
         &self,
         handle: &FileHandle,
@@ -341,7 +345,7 @@ impl Lane {
         }
     }
 
-    /// Attributes of what a path names; links are not followed.
+    /// Returns the attributes of a path; links are not followed.
     ///
     /// # Errors
     ///
@@ -350,7 +354,7 @@ impl Lane {
         self.attributes(kind::LSTAT, path, "LSTAT").await
     }
 
-    /// Attributes of an open file.
+    /// Returns the attributes of an open file.
     ///
     /// # Errors
     ///
@@ -359,7 +363,7 @@ impl Lane {
         self.attributes(kind::FSTAT, &handle.bytes, "FSTAT").await
     }
 
-    /// Changes attributes of what a path names, not following a link where the server can do that.
+    /// Changes the attributes of a path, without following a link where the server can do that.
     ///
     /// # Errors
     ///
@@ -373,8 +377,8 @@ impl Lane {
                 })
                 .await;
             let result = reply.and_then(|reply| self.done(&reply, "SETSTAT"));
-            // The C library changes modes without following links through /proc, which a chroot lacks: what is no link can be
-            // changed the ordinary way.
+            // The C library changes modes without following links through /proc, which a chroot lacks: a file that is
+            // not a link can be changed the ordinary way.
             let failed = matches!(&result, Err(error) if error.code() == Some(StatusCode::Failure));
             if !failed || set.permissions.is_none() {
                 return result;
@@ -417,19 +421,19 @@ impl Lane {
         self.done(&reply, NAME)
     }
 
-    /// All names in a directory, with `.` and `..`.
+    /// Returns all names in a directory, with `.` and `..`.
     ///
     /// # Errors
     ///
     /// As [`Self::list_each`].
     pub async fn list(&self, path: &[u8]) -> Result<Vec<NameEntry>, SftpError> {
-        /// What one takes beside its bytes.
+        /// Memory of an entry beside the bytes of its name.
         const ENTRY: usize = size_of::<NameEntry>() + 32;
         let mut names = Vec::new();
         let mut held = self.shared.names().nothing();
         self.list_each(path, usize::MAX, &mut |NameEntry { name, attributes }| {
             held.grow((name.len() + ENTRY) as u64)?;
-            // In memory of its own: a kept name must not keep a whole packet.
+            // The name is copied: a kept name must not keep a whole packet.
             names.push(NameEntry { name: Bytes::copy_from_slice(&name), attributes });
             Ok(())
         })
@@ -437,12 +441,13 @@ impl Lane {
         Ok(names)
     }
 
-    /// Hands on each name in a directory, with `.` and `..`, as it comes, unless there are more than `most`.
+    /// Passes each name in a directory, with `.` and `..`, to the caller as it comes, unless there are more than
+    /// `most`.
     ///
     /// # Errors
     ///
-    /// As all requests; [`SftpError::TooManyNames`] if there are more; [`SftpError::NoRoom`] if there is no memory for them, here or where they
-    /// go; [`SftpError::Timeout`] if it does not end.
+    /// As all requests; [`SftpError::TooManyNames`] if there are more; [`SftpError::NoRoom`] if there is no memory for
+    /// them, here or where they go; [`SftpError::Timeout`] if it does not end.
     pub async fn list_each(
         &self,
         path: &[u8],
@@ -481,14 +486,14 @@ impl Lane {
                 .min(NAMES_UNDER_WAY / longest)
                 .max(1);
         }
-        // Whether closing went well changes nothing about the names.
+        // The names are valid whether or not closing went well.
         drop(handle);
         Ok(())
     }
 
     async fn read_directory(&self, handle: &FileHandle) -> Result<Option<Names>, SftpError> {
         match self.request(kind::READDIR, |request| request.string(&handle.bytes)).await {
-            // No names and no end would go on for ever.
+            // Replies without names and without an end would go on for ever.
             Ok(Reply::Name(names)) if names.len() == 0 => Ok(None),
             Ok(Reply::Name(names)) => Ok(Some(names)),
             Ok(_) => Err(self.unexpected("READDIR")),
@@ -506,7 +511,7 @@ impl Lane {
         self.done(&self.request(kind::REMOVE, |request| request.string(path)).await?, "REMOVE")
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     ///
     /// # Errors
     ///
@@ -525,7 +530,7 @@ impl Lane {
         self.done(&self.request(kind::RMDIR, |request| request.string(path)).await?, "RMDIR")
     }
 
-    /// The absolute form of a path.
+    /// Returns the absolute form of a path.
     ///
     /// # Errors
     ///
@@ -534,7 +539,7 @@ impl Lane {
         self.one_name(kind::REALPATH, path, "REALPATH").await
     }
 
-    /// The content of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     ///
@@ -550,14 +555,14 @@ impl Lane {
                 if name.len() > PATH_MAX {
                     return Err(SftpError::PathTooLong);
                 }
-                // In memory of its own: a kept path must not keep a whole packet.
+                // The path is copied: a kept path must not keep a whole packet.
                 Ok(Bytes::copy_from_slice(&name))
             }
             _ => Err(self.unexpected(name)),
         }
     }
 
-    /// Makes the symbolic link `path`. OpenSSH takes the arguments in this order, against the draft.
+    /// Creates the symbolic link `path`. OpenSSH expects the arguments in this order, against the draft.
     ///
     /// # Errors
     ///
@@ -586,7 +591,7 @@ impl Lane {
         self.two_paths("posix-rename@openssh.com", from, to).await
     }
 
-    /// Makes `new` another name of `existing`.
+    /// Creates a hard link `new` to `existing`.
     ///
     /// # Errors
     ///
@@ -605,7 +610,7 @@ impl Lane {
         self.done(&reply, extension)
     }
 
-    /// Capacity of the file system that a path lies on.
+    /// Returns the capacity of the file system that a path lies on.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
-//! What is known of the road to the server, and how much may be on it at a time.
+//! Measures the road to the server, and limits how much may be under way on it.
 //!
-//! A road is as full as it needs to be when one bandwidth-delay product is under way: less leaves the line idle, more only makes
-//! a queue in which every look-up waits (on 100 Mbit/s, 16 MB in flight are a queue of 1.3 s). So each direction has a [`Budget`] whose limit
-//! follows what is measured, as BBR does (Cardwell et al., "BBR: Congestion-Based Congestion Control"): the shortest round trip of late,
-//! times the highest rate of late, and a little more. All lanes of a connection share one road.
+//! A road is full when one bandwidth-delay product is under way: less leaves the line idle, more only builds a queue in
+//! which every lookup waits (on 100 Mbit/s, 16 MB in flight are a queue of 1.3 s). So each direction has a [`Budget`]
+//! whose limit follows the measurements, as in BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control"): the
+//! shortest recent round trip, times the highest recent rate, and a little more. All lanes of a connection share one
+//! road.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,34 +15,34 @@ use tokio::sync::oneshot;
 use super::names::NamesBudget;
 use crate::pace::Pace;
 
-/// What may be under way before anything is known, and at the least, bytes.
+/// The limit before anything is measured, bytes.
 const LIMIT_FIRST: u64 = 1024 * 1024;
-/// The least, however slow the road: one read of the length that OpenSSH takes, and the next begun.
+/// The lowest limit, however slow the road: one read of the length that OpenSSH takes, and the next begun.
 const LIMIT_MIN: u64 = 256 * 1024;
-/// The most, however long the road: 250 MB/s over 250 ms.
+/// The highest limit, however long the road: 250 MB/s over 250 ms.
 const LIMIT_MAX: u64 = 64 * 1024 * 1024;
 
-/// Beyond the product: while the rate still rises, so that a faster road is found within a few round trips; and afterwards, so that the line
-/// never runs dry.
+/// Factors on the product: while the rate still rises, so that a faster road is found within a few round trips; and
+/// afterwards, so that the line never runs dry.
 const GAIN_RISING: f64 = 2.0;
 const GAIN_STEADY: f64 = 1.25;
 /// The rate rises if it grew by a quarter within three round trips.
 const RISE: f64 = 1.25;
 const RISE_WITHIN_ROUNDS: u32 = 3;
 
-/// What a request may take beyond the road itself: at the server and at both ends, and to pass the line in whole (a read of 229 KB takes 18 ms
-/// at 100 Mbit/s). On a road of no length, this times the rate keeps both ends busy.
+/// Time that a request may take beyond the round trip: at the server and at both ends, and to pass the line in whole (a
+/// read of 229 KB takes 18 ms at 100 Mbit/s). On a road of no length, this times the rate keeps both ends busy.
 const REQUEST_TIME: Duration = Duration::from_millis(15);
 
-/// How long a shortest round trip and a highest rate are believed: two of these.
+/// A shortest round trip and a highest rate are used for two of these.
 const EPOCH: Duration = Duration::from_secs(5);
 
-/// Who waits for the bytes.
+/// The urgency of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Priority {
-    /// A program.
+    /// A program waits for them.
     Demand,
-    /// Nobody yet: read ahead.
+    /// No program waits for them yet: read-ahead.
     Ahead,
 }
 
@@ -53,21 +54,21 @@ pub struct Road {
     pub down: Arc<Budget>,
     /// Content to the server.
     pub up: Arc<Budget>,
-    /// Names from the server. They outlive the road.
+    /// Memory budget for names from the server. It outlives the road.
     pub names: NamesBudget,
-    /// How fast content is handed over; `None` where nothing is known of what carries it.
+    /// How fast content is handed over; `None` where the transport is unknown.
     pub(super) pace: Option<Arc<Pace>>,
 }
 
 impl Road {
-    /// A road of which nothing is known yet.
+    /// Creates a road of which nothing is known yet.
     #[must_use]
     pub fn new(names: NamesBudget, pace: Arc<Pace>) -> Self {
         Self { names, pace: Some(pace), ..Self::default() }
     }
 }
 
-/// A figure of the present epoch and of the one before.
+/// A figure of the current epoch and of the one before.
 #[derive(Debug)]
 struct Recent<T> {
     since: Option<Instant>,
@@ -82,7 +83,7 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T: Copy> Recent<T> {
-    /// Keeps the better of `value` and what this epoch had; answers whether a new epoch began.
+    /// Keeps the better of `value` and this epoch's value; returns whether a new epoch began.
     fn note(&mut self, at: Instant, value: T, better: fn(T, T) -> T) -> bool {
         let begins = self.since.is_none_or(|since| at.duration_since(since) > EPOCH);
         if begins {
@@ -102,13 +103,13 @@ impl<T: Copy> Recent<T> {
 }
 
 impl Road {
-    /// The shortest round trip of late.
+    /// Returns the shortest recent round trip.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.lock().best(Duration::min)
     }
 
-    /// A request was answered after this long.
+    /// Records a request's round trip.
     pub(super) fn note_round_trip(&self, took: Duration) {
         let (begins, shortest) = {
             let mut round_trip = self.lock();
@@ -124,7 +125,7 @@ impl Road {
     }
 }
 
-/// How many bytes may be under way in one direction.
+/// The limit on bytes under way in one direction.
 #[derive(Debug, Default)]
 pub struct Budget {
     state: Mutex<State>,
@@ -138,9 +139,10 @@ struct State {
     arrived: u64,
     rate: Recent<f64>,
     round_trip: Duration,
-    /// A queue of our own would be taken for a longer road. So at the start of each epoch the road is let run empty once.
+    /// A queue of our own would look like a longer road. So at the start of each epoch the road is left to run empty
+    /// once.
     draining: bool,
-    /// The rate, and when, at the last time that it had risen.
+    /// The rate when it last rose, and when that was.
     risen: Option<(f64, Instant)>,
     demand: VecDeque<Waiter>,
     ahead: VecDeque<Waiter>,
@@ -168,7 +170,7 @@ struct Waiter {
     grant: oneshot::Sender<Room>,
 }
 
-/// Room for some bytes on the road. They count as under way until it is dropped.
+/// Reserved room for some bytes on the road. They count as under way until it is dropped.
 #[derive(Debug)]
 pub struct Room {
     budget: Arc<Budget>,
@@ -182,8 +184,8 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `bytes` more may be under way. What is asked for with [`Priority::Demand`] goes first; dropping the future
-    /// gives the place up.
+    /// Waits until `bytes` more may be under way. [`Priority::Demand`] goes first; dropping the future gives up its
+    /// place in the queue.
     pub(super) async fn acquire(self: &Arc<Self>, bytes: u64, priority: Priority) -> Room {
         let waits = {
             let mut state = self.lock();
@@ -202,7 +204,7 @@ impl Budget {
         };
         match waits.await {
             Ok(room) => room,
-            // The queue is part of what `self` holds: it can't go first. Going on is right all the same.
+            // The queue is part of `self`, so it can't be dropped first. Going on is right in any case.
             Err(_) => self.room(&mut self.lock(), bytes),
         }
     }
@@ -212,7 +214,7 @@ impl Budget {
         Room { budget: Arc::clone(self), bytes, sent: Instant::now(), arrived_before: state.arrived }
     }
 
-    /// Hands out what has become free.
+    /// Grants the room that has become free.
     fn serve(self: &Arc<Self>) {
         loop {
             let refused = {
@@ -224,7 +226,7 @@ impl Budget {
                 let room = self.room(&mut state, next.bytes);
                 next.grant.send(room)
             };
-            // Whoever asked went away meanwhile: dropped outside the lock, the room gives its bytes back.
+            // The caller went away meanwhile: dropped outside the lock, the room gives its bytes back.
             drop(refused);
         }
     }
@@ -235,12 +237,12 @@ impl Budget {
         state.draining |= begins && state.in_flight > state.limit / 2;
     }
 
-    /// Bytes that have arrived in all.
+    /// Returns how many bytes have arrived in all.
     pub(super) fn arrived(&self) -> u64 {
         self.lock().arrived
     }
 
-    /// Bytes under way now.
+    /// Returns how many bytes are under way now.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.lock().in_flight
@@ -248,23 +250,23 @@ impl Budget {
 }
 
 impl State {
-    /// The last request may go beyond the limit: a road that holds two and a half is not full with two.
+    /// The last request may exceed the limit: a road with room for two and a half requests is not full with two.
     fn has_room(&self) -> bool {
         !self.draining && self.in_flight < self.limit
     }
 
-    /// Some bytes are not under way any more.
+    /// Counts some bytes as no longer under way.
     fn give_back(&mut self, bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         self.draining &= self.in_flight > self.limit / 2;
     }
 
-    /// Some bytes arrived: what does that say of the rate?
+    /// Updates the rate with bytes that arrived.
     fn note_arrival(&mut self, room: &Room, bytes: u64, now: Instant) {
         self.arrived += bytes;
         let took = now.duration_since(room.sent).max(Duration::from_micros(50)).as_secs_f64();
         let rate = (self.arrived - room.arrived_before) as f64 / took;
-        // While the road is not full, the rate says what was asked for, and not what the road can carry.
+        // While the road is not full, the rate measures the demand, and not the capacity of the road.
         let is_full = !self.demand.is_empty() || !self.ahead.is_empty();
         let known = self.rate.best(f64::max);
         if is_full || known.is_none_or(|known| rate > known) {
@@ -287,7 +289,7 @@ impl State {
 }
 
 impl Room {
-    /// So many of the bytes have arrived.
+    /// Counts this many of the bytes as arrived.
     pub(super) fn arrived(&self, bytes: usize) {
         self.budget.lock().note_arrival(self, bytes as u64, Instant::now());
     }
@@ -350,7 +352,7 @@ mod tests {
         assert_eq!(budget.in_flight(), 0);
     }
 
-    /// A line of a rate and a round trip: each request's bytes pass one after the other, then take the road.
+    /// Simulates a line of a rate and a round trip: each request's bytes pass one after the other, then take the road.
     fn limit_on(rate: f64, round_trip: Duration) -> u64 {
         let mut state = State { round_trip, ..State::default() };
         let budget = budget();
@@ -359,7 +361,7 @@ mod tests {
         let mut now = 0.0_f64;
         let mut under_way: VecDeque<(f64, Room)> = VecDeque::new();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        // Somebody always wants more.
+        // There is always more demand.
         let (grant, _wants) = oneshot::channel();
         state.ahead.push_back(Waiter { bytes: 1, grant });
         for _ in 0..4000 {

@@ -1,7 +1,7 @@
-//! The bytes of one lane: whole packets in, pieces of any length out of what carries them.
+//! The bytes of one lane: reassembles whole packets from the transport's pieces of any length.
 //!
-//! An SSH channel hands its messages over as they came, so a packet is copied once, into its own memory. Any other stream
-//! (a server over a pipe) is read in pieces first.
+//! An SSH channel delivers its messages as they came, so a packet is copied once, into its own memory. Any other stream
+//! (a server over a pipe) is first read in pieces.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use super::packet::PACKET_MAX;
 /// Bytes that are read from a stream at a time.
 const PIECE: usize = 64 * 1024;
 
-/// Where bytes come from.
+/// The source of the bytes.
 pub(super) enum Incoming {
     /// An SSH channel.
     Channel(ChannelReadHalf),
@@ -25,21 +25,21 @@ pub(super) enum Incoming {
     Stream(Box<dyn AsyncRead + Send + Unpin>),
 }
 
-/// Where bytes go to.
+/// The sink for the bytes.
 pub(super) enum Outgoing {
-    /// An SSH channel; waits for the server's window by itself.
+    /// An SSH channel; it waits for the server's window by itself.
     Channel(ChannelWriteHalf<Msg>),
     /// Any stream.
     Stream(Box<dyn AsyncWrite + Send + Unpin>),
 }
 
-/// Takes a channel apart.
+/// Splits a channel.
 pub(super) fn of_channel(channel: Channel<Msg>) -> (Packets, Outgoing) {
     let (read, write) = channel.split();
     (Packets::new(Incoming::Channel(read)), Outgoing::Channel(write))
 }
 
-/// Takes a stream apart.
+/// Splits a stream.
 pub(super) fn of_stream(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> (Packets, Outgoing) {
     let (read, write) = tokio::io::split(stream);
     let (read, write) = (Box::new(read), Box::new(write));
@@ -51,14 +51,14 @@ fn lost(error: impl std::fmt::Display) -> SftpError {
 }
 
 impl Incoming {
-    /// The next piece; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, SftpError> {
         match self {
             Self::Channel(channel) => loop {
                 match channel.wait().await {
                     Some(ChannelMsg::Data { data }) => return Ok(Some(data)),
                     Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Ok(None),
-                    // The answer to the only request that a channel makes.
+                    // The reply to the only request that a channel makes.
                     Some(ChannelMsg::Failure) => return Err(SftpError::NoSftp),
                     // Window adjustments, the server's exit status, and what it writes to its standard error.
                     Some(_) => {}
@@ -85,7 +85,7 @@ impl Outgoing {
         }
     }
 
-    /// How much can be sent now, in one message, without waiting for the server's window, bytes.
+    /// Returns how many bytes can be sent now, in one message, without waiting for the server's window.
     pub(super) async fn window(&mut self) -> usize {
         match self {
             Self::Channel(channel) => channel.writable_packet_size().await,
@@ -93,9 +93,9 @@ impl Outgoing {
         }
     }
 
-    /// Says that nothing more comes.
+    /// Tells the server that nothing more comes.
     pub(super) async fn end(mut self) {
-        // The lane is given up: whether the server hears of it changes nothing.
+        // The lane is closed: it does not matter whether the server is told.
         let _ = match &mut self {
             Self::Channel(channel) => channel.close().await.map_err(lost),
             Self::Stream(stream) => stream.shutdown().await.map_err(lost),
@@ -103,7 +103,7 @@ impl Outgoing {
     }
 }
 
-/// When something last came from the server.
+/// When bytes last came from the server.
 #[derive(Debug)]
 pub(super) struct Heard(Mutex<Instant>);
 
@@ -117,7 +117,7 @@ impl Heard {
     }
 }
 
-/// Whole packets out of pieces.
+/// Reassembles whole packets from pieces.
 pub(super) struct Packets {
     incoming: Incoming,
     rest: Bytes,
@@ -129,12 +129,12 @@ impl Packets {
         Self { incoming, rest: Bytes::new(), heard: Arc::new(Heard(Mutex::new(Instant::now()))) }
     }
 
-    /// When something last came, to be asked while packets are waited for.
+    /// Returns when bytes last came, to be read while a caller waits for packets.
     pub(super) fn heard(&self) -> Arc<Heard> {
         Arc::clone(&self.heard)
     }
 
-    /// The next packet, without its length.
+    /// Returns the next packet, without its length.
     pub(super) async fn next(&mut self) -> Result<Bytes, SftpError> {
         let length = self.take(4, "the server closed the channel").await?.get_u32() as usize;
         if length == 0 || length > PACKET_MAX {
@@ -143,7 +143,7 @@ impl Packets {
         self.take(length, "the server closed the channel inside a packet").await
     }
 
-    /// Exactly `length` bytes.
+    /// Returns exactly `length` bytes.
     async fn take(&mut self, length: usize, otherwise: &str) -> Result<Bytes, SftpError> {
         if self.rest.len() >= length {
             return Ok(self.rest.split_to(length));

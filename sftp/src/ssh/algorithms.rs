@@ -1,4 +1,5 @@
-//! Which algorithms are offered: the usual ones of a kind, or what a list of `ssh_config(5)` (`Ciphers`, `KexAlgorithms`, …) leaves of them.
+//! The algorithms to offer: the usual ones of a kind, as changed by a list of `ssh_config(5)` (`Ciphers`,
+//! `KexAlgorithms`, …).
 
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -10,9 +11,9 @@ use super::known_hosts::matches_pattern;
 
 /// A kind of algorithm, of which one is agreed on.
 pub trait Kind {
-    /// The names of those that are offered unless a list says otherwise, the preferred first.
+    /// The names offered unless a list says otherwise, the preferred first.
     const USUAL: &'static [&'static str];
-    /// The names of those that are only offered if a list names them.
+    /// The names that are offered only if a list contains them.
     const ON_REQUEST: &'static [&'static str] = &[];
 }
 
@@ -24,29 +25,29 @@ pub struct Offer<K> {
     kind: PhantomData<K>,
 }
 
-/// A list leaves no algorithm that is known here.
+/// The error that a list leaves no algorithm that is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no algorithm of the list is known")]
 pub struct NoneKnown;
 
 impl<K> Offer<K> {
-    /// The names, the preferred first.
+    /// Returns the names, the preferred first.
     #[must_use]
     pub fn names(&self) -> &[&'static str] {
         &self.names
     }
 
-    /// Whether an algorithm of this name is among them.
+    /// Returns whether an algorithm of this name is offered.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.names.contains(&name)
     }
 
-    /// Whether the user chose the order.
+    /// Returns whether the user chose the order.
     pub(super) fn is_in_users_order(&self) -> bool {
         self.in_users_order
     }
 
-    /// The names in the library's own form.
+    /// Returns the names in the library's own type.
     fn typed<T>(&self, parse: impl Fn(&'static str) -> Option<T>) -> Vec<T> {
         self.names.iter().filter_map(|name| parse(name)).collect()
     }
@@ -61,8 +62,8 @@ impl<K: Kind> Default for Offer<K> {
 impl<K: Kind> FromStr for Offer<K> {
     type Err = NoneKnown;
 
-    /// `+` in front adds to what is offered, `-` takes from it, `^` prefers; what is not known here is passed over, so that it is not
-    /// offered.
+    /// `+` in front adds to the offered algorithms, `-` removes from them, `^` prefers; unknown names are skipped, so
+    /// that they are not offered.
     fn from_str(list: &str) -> Result<Self, Self::Err> {
         let how = list.chars().next().filter(|how| ['+', '-', '^'].contains(how));
         let patterns = how.map_or(list, |how| list.strip_prefix(how).unwrap_or(list));
@@ -105,7 +106,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// How keys are agreed on (`KexAlgorithms`).
+    /// Key exchange algorithms (`KexAlgorithms`).
     Kex: [
         "mlkem768x25519-sha256",
         "curve25519-sha256",
@@ -118,8 +119,8 @@ kinds! {
         "diffie-hellman-group14-sha256",
     ], on request ["ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "ecdh-sha2-nistp521"];
 
-    /// Ciphers (`Ciphers`). Authenticated ones first: they are fast everywhere and free of the Terrapin weakness (CVE-2023-48795), which
-    /// the strict key exchange also closes for the third.
+    /// Ciphers (`Ciphers`). Authenticated ones come first: they are fast everywhere and free of the Terrapin weakness
+    /// (CVE-2023-48795), which the strict key exchange also closes for the third.
     Cipher: [
         "aes256-gcm@openssh.com",
         "aes128-gcm@openssh.com",
@@ -203,7 +204,7 @@ pub struct Algorithms {
 }
 
 impl Offer<Kex> {
-    /// With the extensions that this side knows, which are negotiated in the same list.
+    /// Returns the names with the extensions that this side supports, which are negotiated in the same list.
     pub(super) fn for_library(&self) -> Vec<kex::Name> {
         let mut names = self.typed(|name| kex::Name::try_from(name).ok());
         names.extend([kex::EXTENSION_SUPPORT_AS_CLIENT, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT]);
@@ -224,26 +225,26 @@ impl Offer<MessageCode> {
 }
 
 impl Offer<HostKey> {
-    /// Those of plain keys.
+    /// Returns the algorithms of plain keys.
     pub(super) fn keys(&self) -> Vec<Algorithm> {
         self.typed(|name| name.parse().ok().filter(is_known))
     }
 
-    /// Those of certificates.
+    /// Returns the algorithms of certificates.
     pub(super) fn certificates(&self) -> Vec<Algorithm> {
         let plain = Self::default().keys();
         self.typed(|name| plain.iter().find(|plain| plain.to_certificate_type() == name).cloned())
     }
 }
 
-/// Whether the library has a name for it: else it would take any.
+/// Returns whether the library knows the algorithm: otherwise it would accept any.
 fn is_known(algorithm: &Algorithm) -> bool {
     !matches!(algorithm, Algorithm::Other(_))
 }
 
 impl Offer<UserKey> {
-    /// The algorithm to offer a key with, or its certificate: none if the list has none for it. Of RSA's the server's choice is taken, if
-    /// the list has that; `Some(None)` is for keys that leave no choice.
+    /// Returns the algorithm to offer a key with, or its certificate: `None` if the list has none for it. For RSA the
+    /// server's choice is taken, if the list has it; `Some(None)` is for keys with only one algorithm.
     pub(super) fn hash(
         &self,
         algorithm: &Algorithm,
@@ -260,7 +261,7 @@ impl Offer<UserKey> {
         if !matches!(algorithm, Algorithm::Rsa { .. }) {
             return is_offered(algorithm).then_some(None);
         }
-        // Never SHA-1.
+        // SHA-1 is never used.
         let hashes = servers_choice.into_iter().chain([HashAlg::Sha256, HashAlg::Sha512]);
         hashes.map(Some).find(|hash| is_offered(&Algorithm::Rsa { hash: *hash }))
     }

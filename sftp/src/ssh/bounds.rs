@@ -1,4 +1,4 @@
-//! What a server may take before the user is logged in: time for each answer, and bytes in all.
+//! Bounds on a server before the user is logged in: time for each reply, and bytes in all.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -16,26 +16,27 @@ use super::destination::Destination;
 use super::error::ConnectError;
 use crate::pace::Pace;
 
-/// How long a server may take to answer what nobody has to do anything for.
+/// How long a server may take for a reply that needs no action by a person.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// The same where the server may wait for somebody who has to approve the login on another device.
+/// The same where the server may wait for a person who has to approve the login on another device.
 pub(super) const APPROVAL_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes that a server may send until the user is logged in: a login takes a few KiB, and banners and prompts a few more.
+/// Bytes that a server may send until the user is logged in: a login takes a few KiB, and banners and prompts a few
+/// more.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// No answer came in time.
+/// The error that no reply came in time.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the server did not answer within {} s", .0.as_secs())]
 pub(super) struct Silent(Duration);
 
-/// Waits for an answer no longer than that.
+/// Waits for a reply, at most for that long.
 pub(super) async fn answered<T>(most: Duration, answer: impl Future<Output = T>) -> Result<T, Silent> {
     tokio::time::timeout(most, answer).await.map_err(|_| Silent(most))
 }
 
-/// The same, not counting the time that an agent [signs](Signing).
+/// Waits like [`answered`], without counting the time in which an agent [signs](Signing).
 pub(super) async fn answered_unless<T>(
     signs: &AtomicBool,
     most: Duration,
@@ -51,7 +52,7 @@ pub(super) async fn answered_unless<T>(
     }
 }
 
-/// Something that signs, and tells while it does.
+/// A signer that tells while it signs.
 pub(super) struct Signing<'a, S> {
     signer: &'a mut S,
     signs: &'a AtomicBool,
@@ -83,7 +84,7 @@ impl<S: Signer<Error = AgentAuthError> + Send> Signer for Signing<'_, S> {
 #[derive(Clone)]
 pub(super) struct Allowance {
     left: Arc<AtomicU64>,
-    /// Whether an HTTP server answered.
+    /// Whether the reply was that of an HTTP server.
     is_web: Arc<AtomicBool>,
 }
 
@@ -94,12 +95,12 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Once the user is logged in, what comes was asked for.
+    /// Once the user is logged in, incoming bytes are not limited.
     const LIFTED: u64 = u64::MAX;
 
-    /// A stream that breaks off where more comes.
-    /// It tells `pace` what was written.
-    pub(super) fn bounds<S>(&self, stream: S, pace: Arc<Pace>) -> Bounded<S> {
+    /// Wraps a stream so that it breaks off when the server exceeds its allowance. It tells `pace` how much was
+    /// written, if it is a socket itself.
+    pub(super) fn bounds<S>(&self, stream: S, pace: Option<Arc<Pace>>) -> Bounded<S> {
         Bounded { stream, allowance: self.clone(), pace }
     }
 
@@ -107,7 +108,7 @@ impl Allowance {
         self.left.store(Self::LIFTED, Ordering::Relaxed);
     }
 
-    /// The server sent more than it may, or speaks another protocol: what to tell.
+    /// Returns the error to report if the server exceeded its allowance, or speaks another protocol.
     pub(super) fn refused(&self, destination: &Destination) -> Option<ConnectError> {
         let reason = if self.is_web.load(Ordering::Relaxed) {
             "a web server answers there, and no SSH server; some networks let nobody through before a login in a browser"
@@ -119,7 +120,8 @@ impl Allowance {
         Some(ConnectError::Protocol { destination: destination.shown(), reason: reason.to_owned() })
     }
 
-    /// What a server says first tells what it is. One that is no SSH server may go on for as long as the key exchange may take.
+    /// Counts received bytes. The first bytes show what kind of server it is. One that is not an SSH server may go on
+    /// for as long as the key exchange may take.
     fn spend(&self, read: &[u8]) -> io::Result<()> {
         let bytes = read.len();
         if self.left.load(Ordering::Relaxed) == BYTES_MAX && read.starts_with(b"HTTP/") {
@@ -141,12 +143,14 @@ impl Allowance {
 pub(super) struct Bounded<S> {
     stream: S,
     allowance: Allowance,
-    pace: Arc<Pace>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl<S> Drop for Bounded<S> {
     fn drop(&mut self) {
-        self.pace.end();
+        if let Some(pace) = &self.pace {
+            pace.end();
+        }
     }
 }
 
@@ -175,8 +179,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.pace.note_written(bytes);
+        if let (Poll::Ready(Ok(bytes)), Some(pace)) = (&written, &self.pace) {
+            pace.note_written(*bytes);
         }
         written
     }

@@ -1,7 +1,9 @@
-//! From a destination to a session: the socket, the key exchange, the server's key, the login; through other servers if need be.
+//! From a destination to a session: the socket, the key exchange, the server's key, the login; through jump hosts if
+//! necessary.
 
 use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, Limits, Preferred, compression};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::bounds::Allowance;
 use super::destination::{AddressFamily, Destination, Rekeying, StrictHostKeyChecking};
@@ -23,24 +25,28 @@ use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
 use super::login::log_in;
 use super::patience::Words;
 use super::revoked::RevokedKeys;
+use super::segments;
 use super::session::{Session, Way};
 use crate::pace::Pace;
 use crate::text::Line;
 
 /// The channel window: the library tops it up when half is used, so an 80 ms road carries 400 MB/s.
 const WINDOW: u32 = 64 * 1024 * 1024;
-/// The longest packet that the library takes.
+/// The longest packet that the library accepts.
 const PACKET_MAX: u32 = 65_535;
-/// How long sent bytes may stay unacknowledged before the system gives the connection up.
+/// How long sent bytes may stay unacknowledged before the system closes the connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(12);
 /// How long the key exchange may take.
 const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
-/// Banners of a server that are shown in one login: a server may send any number (RFC 4252, section 5.4).
+/// The same where large packets are known to vanish: the server's packets may still vanish.
+const KEY_EXCHANGE_MAX_IN_DOUBT: Duration = Duration::from_secs(8);
+/// Most banners of a server that are shown in one login: a server may send any number (RFC 4252, section 5.4).
 const BANNERS_MAX: usize = 5;
 /// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.
 const READ_BUFFER: usize = 256 * 1024;
 
-/// Connects and logs in. Keys that are decrypted on the way are held in `held`, and those held there need no passphrase.
+/// Connects and logs in. Keys that are decrypted on the way are held in `held`, and those held there need no
+/// passphrase.
 ///
 /// # Errors
 ///
@@ -82,19 +88,29 @@ async fn connect_one(
             banners: 0,
         };
         let config = Arc::new(config(destination, &known));
+        let segment_max = segments::segment_max(destination);
         let allowance = Allowance::default();
         let (connected, way, pace) = match &through {
             None => {
                 let (stream, socket) = tcp(destination).await?;
                 let socket = Arc::new(socket);
                 let pace = Pace::new(Some(Arc::clone(&socket)));
-                let stream = allowance.bounds(stream, Arc::clone(&pace));
-                (key_exchange(config, stream, client).await, Way::Socket(socket), pace)
+                let peer = stream.peer_addr().map_err(|error| unreachable(destination, error.to_string()))?;
+                let weak = Arc::downgrade(&socket);
+                tokio::spawn(segments::watch(destination.clone(), peer, weak, Arc::clone(&pace)));
+                let stream = allowance.bounds(stream, Some(Arc::clone(&pace)));
+                let within = if segment_max.is_some() { KEY_EXCHANGE_MAX_IN_DOUBT } else { KEY_EXCHANGE_MAX };
+                let connected = key_exchange(config, stream, client, within).await;
+                if segment_max.is_some() && matches!(connected, Err(russh::Error::ConnectionTimeout)) {
+                    segments::shorten_further(destination);
+                }
+                (connected, Way::Socket(socket), pace)
             }
             Some(session) => {
-                let pace = Pace::new(None);
-                let stream = allowance.bounds(session.tunnel(destination).await?, Arc::clone(&pace));
-                (key_exchange(config, stream, client).await, Way::Through(Arc::clone(session)), pace)
+                // The tunnel's traffic goes over the first server's socket, and is paced there.
+                let stream = allowance.bounds(session.tunnel(destination).await?, None);
+                let way = Way::Through(Arc::clone(session));
+                (key_exchange(config, stream, client, KEY_EXCHANGE_MAX).await, way, session.pace())
             }
         };
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -119,10 +135,14 @@ async fn connect_one(
                 way.abort();
                 return Err(ConnectError::HostKey { host: destination.known_host_name(), problem });
             }
-            // The person takes their time with no connection waiting; then it is made anew, with exactly this key.
+            // No connection is open while the person decides; then Scaup connects again, with exactly this key.
             (Err(_), Some(Seen::Unknown(key))) if confirmed.is_none() => {
                 confirm(destination, &key, interaction.as_ref()).await?;
                 confirmed = Some(*key);
+            }
+            // The connection was closed because of long segments. They can become shorter only a few times.
+            (Err(_), _) if through.is_none() && segments::segment_max(destination) != segment_max => {
+                way.abort();
             }
             (Err(error), _) => {
                 way.abort();
@@ -138,27 +158,24 @@ async fn key_exchange(
     config: Arc<Config>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: Client,
+    within: Duration,
 ) -> Result<Handle<Client>, russh::Error> {
     let stream = tokio::io::BufStream::with_capacity(READ_BUFFER, READ_BUFFER, stream);
-    match tokio::time::timeout(KEY_EXCHANGE_MAX, client::connect_stream(config, stream, client)).await {
+    match tokio::time::timeout(within, client::connect_stream(config, stream, client)).await {
         Ok(connected) => connected,
         Err(_) => Err(russh::Error::ConnectionTimeout),
     }
 }
 
-/// A connection, and another hold on its socket.
+/// Connects, and returns the connection with another reference to its socket.
 async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectError> {
-    let unreachable = |reason: String| ConnectError::Unreachable {
-        host: destination.host.clone(),
-        port: destination.port,
-        reason,
-    };
+    let unreachable = |reason: String| unreachable(destination, reason);
     let addresses = tokio::net::lookup_host((destination.host.as_str(), destination.port))
         .await
         .map_err(|error| unreachable(error.to_string()))?;
     let mut last = "the name has no address".to_owned();
     for address in addresses.filter(|address| is_of_family(*address, destination.address_family)) {
-        let connecting = TcpStream::connect(address);
+        let connecting = connect_to(address, segments::segment_max(destination));
         let connected = match destination.connect_timeout {
             Some(limit) => tokio::time::timeout(limit, connecting)
                 .await
@@ -173,7 +190,21 @@ async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectEr
     Err(unreachable(last))
 }
 
-fn is_of_family(address: std::net::SocketAddr, family: AddressFamily) -> bool {
+fn unreachable(destination: &Destination, reason: String) -> ConnectError {
+    ConnectError::Unreachable { host: destination.host.clone(), port: destination.port, reason }
+}
+
+/// Connects, with segments of at most that many bytes in both directions.
+async fn connect_to(address: SocketAddr, segment_max: Option<u32>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(segment_max) = segment_max {
+        // A failure means only that large packets vanish again.
+        let _ = socket2::SockRef::from(&socket).set_tcp_mss(segment_max);
+    }
+    socket.connect(address).await
+}
+
+fn is_of_family(address: SocketAddr, family: AddressFamily) -> bool {
     match family {
         AddressFamily::Any => true,
         AddressFamily::Inet => address.is_ipv4(),
@@ -181,7 +212,7 @@ fn is_of_family(address: std::net::SocketAddr, family: AddressFamily) -> bool {
     }
 }
 
-/// Small packets go at once, and a dead road is noticed even in the middle of an upload.
+/// Makes small packets leave at once, and a dead road noticeable even during an upload.
 fn prepare(stream: TcpStream) -> io::Result<(TcpStream, Socket)> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(&stream).try_clone()?;
@@ -199,7 +230,7 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
         Algorithm::Rsa { .. } => recorded.iter().any(|recorded| matches!(recorded, Algorithm::Rsa { .. })),
         other => recorded.contains(other),
     };
-    // The types on record first: a server with several keys would else show one that is not known.
+    // The types on record come first: a server with several keys would otherwise show one that is not known.
     if !offered.host_keys.is_in_users_order() {
         algorithms.sort_by_key(|algorithm| !is_recorded(algorithm));
     }
@@ -216,7 +247,7 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
             kex: Cow::Owned(offered.kex.for_library()),
             cipher: Cow::Owned(offered.ciphers.for_library()),
             mac: Cow::Owned(offered.message_codes.for_library()),
-            // What is encrypted can't be made smaller, and a small packet could become a large one here.
+            // Encrypted content can't be compressed, and a small packet could expand to a large one here.
             compression: Cow::Borrowed(&[compression::NONE]),
         },
         nodelay: true,
@@ -224,14 +255,14 @@ fn config(destination: &Destination, known: &KnownHost) -> Config {
     }
 }
 
-/// The library's ciphers bear no more than its own limit of bytes.
+/// Returns the limits for new keys: at most the library's own limit of bytes, which its ciphers need.
 fn limits(rekeying: Rekeying) -> Limits {
     let usual = Limits::default();
     let bytes = rekeying.bytes.unwrap_or(usual.rekey_write_limit).min(usual.rekey_write_limit);
     Limits::new(bytes, bytes, rekeying.time.unwrap_or(usual.rekey_time_limit))
 }
 
-/// What was found about the server's key when it was not accepted.
+/// The problem found with the server's key when it was not accepted.
 pub(super) enum Seen {
     Unknown(Box<PublicKey>),
     Refused(HostKeyProblem),
@@ -246,7 +277,7 @@ pub(super) struct Client {
     pub(super) seen: Arc<Mutex<Option<Seen>>>,
     pub(super) words: Arc<Words>,
     pub(super) interaction: Arc<dyn Interaction>,
-    /// Banners that were shown.
+    /// Number of banners shown.
     pub(super) banners: usize,
 }
 
@@ -273,7 +304,7 @@ impl Client {
                     CertificateVerdict::Invalid(reason) => {
                         return Err(Seen::Refused(HostKeyProblem::Certificate(reason)));
                     }
-                    // Of an authority that nobody trusts: as good as the key in it (as for OpenSSH).
+                    // The authority is not trusted: the certificate counts as the plain key in it (as for OpenSSH).
                     CertificateVerdict::Untrusted => &PublicKey::from(certificate.public_key().clone()),
                 }
             }
@@ -307,7 +338,7 @@ impl Handler for Client {
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Self::Error> {
-        // What comes without end keeps a connection alive in which nothing happens.
+        // Endless banners would keep a connection alive in which nothing happens.
         if self.words.said(banner.len()).is_err() {
             return Err(russh::Error::Disconnect);
         }
@@ -320,8 +351,8 @@ impl Handler for Client {
         Ok(())
     }
 
-    // A server has no reason to open a channel: nothing is ever forwarded from it. The library would accept what is not refused here; kinds
-    // that it does not know it refuses by itself.
+    // A server has no reason to open a channel: nothing is ever forwarded from it. The library would accept any channel
+    // that is not refused here; it refuses unknown kinds by itself.
 
     async fn server_channel_open_session(
         &mut self,
@@ -399,7 +430,7 @@ impl Handler for Client {
     }
 }
 
-/// Refuses a channel that a server opens: that is what the library does with a question that nobody answered.
+/// Refuses a channel that a server opens: dropping the unanswered request makes the library refuse.
 fn refuse(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
     drop(reply);
     Ok(())
@@ -423,7 +454,7 @@ async fn confirm(
                 fingerprint: fingerprint.clone(),
             };
             match interaction.ask(question).await {
-                // As ssh does, the fingerprint itself is an answer too.
+                // As in ssh, the fingerprint itself is also accepted as the answer.
                 Ok(answer) if answer.trim().eq_ignore_ascii_case("yes") || answer.trim() == fingerprint => {
                     Ok(())
                 }
@@ -449,7 +480,7 @@ pub(super) mod tests {
     use super::*;
     use crate::ssh::{Agent, Algorithms, Method};
 
-    /// A destination with nothing but a place.
+    /// Returns a destination with only a host and a port.
     pub(crate) fn destination(host: &str, port: u16) -> Destination {
         Destination {
             host: host.to_owned(),

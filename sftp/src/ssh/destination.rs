@@ -1,4 +1,4 @@
-//! Where to connect, and as whom: what `ssh_config(5)` and the command line come to.
+//! A destination: where to connect and as which user, from `ssh_config(5)` and the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::algorithms::Algorithms;
 use crate::text::Line;
 
-/// What to do about host keys that are not known (`StrictHostKeyChecking`).
+/// The treatment of host keys that are not known (`StrictHostKeyChecking`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrictHostKeyChecking {
     /// Refuse unknown keys.
@@ -15,7 +15,7 @@ pub enum StrictHostKeyChecking {
     AcceptNew,
     /// Ask.
     Ask,
-    /// Accept unknown keys. Changed and revoked ones are refused all the same.
+    /// Accept unknown keys. Changed and revoked keys are still refused.
     No,
 }
 
@@ -31,18 +31,18 @@ pub enum Method {
 }
 
 impl Method {
-    /// All, in the order in which they are tried unless the user prefers another.
+    /// All methods, in the order in which they are tried unless the user prefers another.
     pub const ALL: [Self; 3] = [Self::PublicKey, Self::KeyboardInteractive, Self::Password];
 }
 
-/// Where the agent is.
+/// The location of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Agent {
-    /// Where `SSH_AUTH_SOCK` says.
+    /// At the socket named by `SSH_AUTH_SOCK`.
     FromEnvironment,
     /// At this socket.
     Socket(PathBuf),
-    /// Not to be used.
+    /// No agent is used.
     None,
 }
 
@@ -78,29 +78,29 @@ pub struct Destination {
     pub address_family: AddressFamily,
     /// The user to log in as.
     pub user: String,
-    /// The name under which its key is known, if another.
+    /// The name under which its key is known, if that differs.
     pub host_key_alias: Option<String>,
     /// The user's files of known hosts; new keys go to the first.
     pub user_known_hosts: Vec<PathBuf>,
     /// The system's files of known hosts.
     pub global_known_hosts: Vec<PathBuf>,
-    /// A file of keys that no host may have, nor an authority that signed for it (`RevokedHostKeys`).
+    /// A file of keys that must not belong to a host, nor to the authority that signed for it (`RevokedHostKeys`).
     pub revoked_host_keys: Option<PathBuf>,
     /// The shortest RSA key that a host or the user may have, bits (`RequiredRSASize`).
     pub rsa_bits_min: u32,
-    /// What to do about unknown keys.
+    /// The treatment of unknown host keys.
     pub strict_host_key_checking: StrictHostKeyChecking,
-    /// Whether new entries hide the host's name.
+    /// Whether new entries hash the host's name.
     pub hash_known_hosts: bool,
     /// The methods that may be tried, in order of preference.
     pub methods: Vec<Method>,
     /// How often a passphrase, a password or a code may be typed (`NumberOfPasswordPrompts`).
     pub attempts: usize,
-    /// Nobody is to be asked (`BatchMode`): whoever answers questions heeds it.
+    /// Whether no person may be asked (`BatchMode`): the implementer of `Interaction` obeys it.
     pub batch_mode: bool,
-    /// Whether its questions for a code may be answered without a person: whoever answers questions heeds it.
+    /// Whether its questions for a code may be answered without a person: the same implementer obeys it.
     pub unattended_codes: bool,
-    /// The devices that keyboard-interactive authentication is asked to go by (`KbdInteractiveDevices`).
+    /// The devices that keyboard-interactive authentication is asked to use (`KbdInteractiveDevices`).
     pub kbd_interactive_devices: Option<String>,
     /// The algorithms to offer.
     pub algorithms: Algorithms,
@@ -112,36 +112,36 @@ pub struct Destination {
     pub default_identities: Vec<PathBuf>,
     /// Certificates that the user named.
     pub certificates: Vec<PathBuf>,
-    /// Only the named identities are offered, even if the agent holds others.
+    /// Whether only the named identities are offered, even if the agent holds others.
     pub identities_only: bool,
-    /// Where the agent is.
+    /// The location of the agent.
     pub agent: Agent,
-    /// How often a silent server is asked whether it is there.
+    /// How often a silent server is sent a keep-alive request.
     pub server_alive_interval: Duration,
-    /// How many such questions may stay unanswered.
+    /// How many such requests may stay without a reply.
     pub server_alive_count_max: usize,
-    /// How long connecting may take, of each address; `None` for as long as the system tries.
+    /// How long connecting may take, for each address; `None` for as long as the system tries.
     pub connect_timeout: Option<Duration>,
-    /// Servers to go through, the first to connect to first.
+    /// Jump hosts, the first to connect to first.
     pub jumps: Vec<Destination>,
 }
 
 impl Destination {
-    /// `user@host`, as prompts name it.
+    /// Returns `user@host`, as prompts name it.
     #[must_use]
     pub fn shown(&self) -> String {
         Line::of(&format!("{}@{}", self.user, self.host)).into()
     }
 
-    /// What is said after the last wrong answer: how many there were.
+    /// Returns the suffix for the failure message after the last wrong answer: `, 3 times`.
     pub(super) fn times(&self) -> String {
         if self.attempts > 1 { format!(", {} times", self.attempts) } else { String::new() }
     }
 
-    /// The name to look for among known hosts.
+    /// Returns the name to look up in the known hosts.
     pub(super) fn known_host_name(&self) -> String {
         let name = self.host_key_alias.as_deref().unwrap_or(&self.host).to_lowercase();
-        // An alias stands for itself, without the port.
+        // An alias is used as it is, without the port.
         if self.port == 22 || self.host_key_alias.is_some() {
             name
         } else {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::text::{Line, visible};
 
-/// What is wrong with a server's key.
+/// A problem with a server's key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostKeyProblem {
     /// Another key is on record.
@@ -21,26 +21,26 @@ pub enum HostKeyProblem {
         /// Its line.
         line: usize,
     },
-    /// Nobody can tell which keys are revoked.
+    /// The list of revoked keys can't be read.
     #[error("it can't be told whether the key is revoked (RevokedHostKeys {}): {reason}", .file.display())]
     RevocationsUnreadable {
-        /// The file that would say so.
+        /// The file of the list.
         file: PathBuf,
         /// Why it can't be read.
         reason: String,
     },
-    /// An RSA key that is too short.
+    /// The key is an RSA key that is too short.
     #[error("the RSA key has {bits} bits only, and RequiredRSASize is {bits_min}")]
     ShortRsaKey {
         /// Its length.
         bits: u32,
-        /// What is required.
+        /// The required length.
         bits_min: u32,
     },
     /// The key is marked as revoked.
     #[error("the key is revoked ({}:{line})", .file.display())]
     Revoked {
-        /// The file that says so.
+        /// The file with the mark.
         file: PathBuf,
         /// Its line.
         line: usize,
@@ -53,15 +53,15 @@ pub enum HostKeyProblem {
         /// The fingerprint of the key that was shown.
         fingerprint: String,
     },
-    /// The user did not confirm it.
+    /// The user did not confirm the key.
     #[error("the key {fingerprint} is not known, and was not confirmed: {reason}")]
     NotConfirmed {
         /// The fingerprint of the key that was shown.
         fingerprint: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The host's certificate is not valid for it.
+    /// The host's certificate is not valid for the host.
     #[error("the host's certificate is not valid: {}", Line::of(.0))]
     Certificate(String),
     /// The key can't be recorded.
@@ -69,7 +69,7 @@ pub enum HostKeyProblem {
     NotRecorded {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -84,7 +84,7 @@ pub enum ConnectError {
         host: String,
         /// Its port.
         port: u16,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// The server may not be the right one.
@@ -92,41 +92,42 @@ pub enum ConnectError {
     HostKey {
         /// The host.
         host: String,
-        /// What is wrong.
+        /// The problem.
         problem: HostKeyProblem,
     },
-    /// The server does not let the user in.
+    /// The server does not let the user log in.
     #[error("{destination}: {}", visible(.reason))]
     Refused {
         /// `user@host`.
         destination: String,
-        /// What was tried, and what to try.
+        /// What was tried, and a remedy to try.
         reason: String,
     },
-    /// The connection broke off during the login, after somebody was asked something for it: they may have been too slow, or the road is gone.
+    /// The connection broke off during the login, after a person was asked for something: the person may have been too
+    /// slow, or the road is gone.
     #[error("{destination}: {}", Line::of(.reason))]
     CutOff {
         /// `user@host`.
         destination: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
-    /// Nobody answered a question.
+    /// A question was not answered.
     #[error("{destination}: no answer to \"{}\": {}", visible(.question.trim()), visible(.reason))]
     Cancelled {
         /// `user@host`.
         destination: String,
         /// The question.
         question: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The connection broke, or the server speaks otherwise.
+    /// The connection broke, or the server violated the protocol.
     #[error("{destination}: {}", Line::of(.reason))]
     Protocol {
         /// `user@host`.
         destination: String,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
 }

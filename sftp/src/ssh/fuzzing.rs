@@ -1,4 +1,4 @@
-//! Ways in for fuzz targets, which can't reach what a login alone calls.
+//! Entry points for fuzz targets, which can't reach code that only a login calls.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -15,22 +15,22 @@ use super::known_hosts::KnownHost;
 use super::patience::Words;
 use super::revoked::RevokedKeys;
 
-/// What comes of a key or certificate that a server shows.
+/// The verdict on a key or certificate that a server shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
     /// The login goes on.
     Trusted,
-    /// Somebody is asked.
+    /// A person is asked.
     Unknown,
     /// The login ends.
     Refused,
 }
 
-/// What a server shows, as it comes in a packet.
+/// A key or certificate shown by a server, as it comes in a packet.
 pub struct Shown(PublicKeyOrCertificate);
 
 impl Shown {
-    /// A key, or else a certificate.
+    /// Decodes a key, or else a certificate.
     #[must_use]
     pub fn read(blob: &[u8]) -> Option<Self> {
         let key =
@@ -39,7 +39,8 @@ impl Shown {
         shown.ok().map(Self)
     }
 
-    /// The key, or that of the certificate, as files have it; `None` for one of a kind that no file can have, as no login can.
+    /// Returns the key, or that of the certificate, in the form of files; `None` for a kind that no file and no login
+    /// can have.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         let key: KeyData = match &self.0 {
@@ -50,7 +51,7 @@ impl Shown {
         PublicKey::from_openssh(&text).is_ok_and(|read| *read.key_data() == key).then_some(text)
     }
 
-    /// Whether it is a certificate.
+    /// Returns whether it is a certificate.
     #[must_use]
     pub fn is_certificate(&self) -> bool {
         matches!(self.0, PublicKeyOrCertificate::Certificate(_))
@@ -63,7 +64,7 @@ impl Shown {
             return Judgement::Refused;
         };
         let known = KnownHost::of_text(known_hosts, &destination.known_host_name());
-        // What is offered is chosen from the same file.
+        // The offered algorithms are chosen from the same file.
         let _ = (known.algorithms(), known.has_authorities());
         let client = Client {
             destination: destination.clone(),
@@ -83,7 +84,7 @@ impl Shown {
     }
 }
 
-/// Nobody to ask.
+/// An interaction with nobody to ask.
 struct Nobody;
 
 #[async_trait]

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::secret_key::SecretKey;
 
-/// Keys that are held at most: a login has few, and key files may change in the course of time.
+/// Most keys that are held: a login has few, and key files may change over time.
 const KEYS_MAX: usize = 16;
 
 /// Decrypted keys, so that a login after a lost connection asks for no passphrase.
@@ -20,13 +20,13 @@ struct HeldKey {
 }
 
 impl HeldKeys {
-    /// The key that a key file of this content holds, if it was decrypted before.
+    /// Returns the key of a key file with this content, if it was decrypted before.
     pub(super) fn get(&self, file: &str) -> Option<Arc<SecretKey>> {
         let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.iter().find(|held| held.file.as_str() == file).map(|held| Arc::clone(&held.key))
     }
 
-    /// Holds the key that was found in a key file of this content.
+    /// Holds the key of a key file with this content.
     pub(super) fn hold(&self, file: &Zeroizing<String>, key: &Arc<SecretKey>) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() == KEYS_MAX {

@@ -1,4 +1,4 @@
-//! What a login asks a person, and what it tells.
+//! The questions and messages of a login for a person.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::wanted::wanted;
 use crate::text::Line;
 
-/// What a person proves by who they are.
+/// The kind of credential that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
     /// A key.
@@ -22,7 +22,7 @@ pub enum Credential {
     Pin,
     /// A one-time code.
     Code,
-    /// Whatever else a server asks for.
+    /// Anything else that a server asks for.
     Answer,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Credential {
     }
 }
 
-/// Several credentials in words.
+/// Lists several credentials in words.
 pub(super) fn listed(credentials: &[Credential], conjunction: &str) -> String {
     credentials.iter().map(Credential::to_string).collect::<Vec<_>>().join(conjunction)
 }
@@ -58,9 +58,9 @@ pub enum Question {
         destination: String,
         /// The prompt, word for word on one line.
         prompt: Line,
-        /// Whether what is typed may be shown.
+        /// Whether the typed text may be shown.
         echo: bool,
-        /// Whether it asks for a code which may be had without a person, from a command that makes codes.
+        /// Whether it asks for a code that may come without a person, from a command that makes codes.
         unattended: bool,
     },
     /// The user's password.
@@ -80,7 +80,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// What is asked for. What the server's own prompts ask for, their words say.
+    /// Returns the kind of credential asked for. For the server's own prompts it follows from their words.
     #[must_use]
     pub fn credential(&self) -> Option<Credential> {
         match self {
@@ -91,8 +91,8 @@ impl Question {
         }
     }
 
-    /// The question as it is shown. A server's own begins with its mark, `(user@host) `, and no other question begins so; it has no
-    /// second line that could begin like another question.
+    /// Returns the question as it is shown. A server's own begins with its mark, `(user@host) `, and no other question
+    /// does; it has no second line that could look like another question.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -109,10 +109,10 @@ impl Question {
     }
 }
 
-/// Something that went well on the way.
+/// A step on the way to a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// On the way to a server.
+    /// Connecting to a server.
     Connecting(String),
     /// The server's key was not known, and is now on record.
     HostKeyRecorded {
@@ -121,11 +121,11 @@ pub enum Progress {
         /// The file, if it is kept at all.
         file: Option<PathBuf>,
     },
-    /// The server accepted this, or all of these.
+    /// The server accepted this credential, or all of these.
     Accepted(Vec<Credential>),
-    /// What was typed was wrong, or one of these was; it will be asked for again.
+    /// The credential was wrong, or one of these was; it will be asked for again.
     Wrong(Vec<Credential>),
-    /// A line that the server has to say: of its banner, or of the words above its prompts.
+    /// A line of text from the server: from its banner, or above its prompts.
     Said {
         /// `user@host`.
         destination: String,
@@ -151,16 +151,16 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Nobody answered, or somebody said no: why, in a few words.
+/// There is no answer, or the person declined; with the reason, in a few words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancelled(pub String);
 
-/// Whoever answers questions.
+/// The interface that answers questions.
 #[async_trait]
 pub trait Interaction: Send + Sync {
-    /// Asks, for as long as the answer takes: no time-out of the login counts it.
+    /// Asks, for as long as the answer takes: it counts against no time-out of the login.
     async fn ask(&self, question: Question) -> Result<Zeroizing<String>, Cancelled>;
-    /// Tells.
+    /// Reports progress.
     fn progress(&self, progress: Progress);
 }
 

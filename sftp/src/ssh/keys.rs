@@ -15,10 +15,9 @@ use zeroize::Zeroizing;
 use super::destination::{Agent, Destination};
 use super::error::ConnectError;
 use super::interaction::{Cancelled, Credential, Interaction, Progress, Question};
-use super::pem::{self, PemError};
 use super::secret_key::{SecretKey, wiped_after};
 
-/// The agent's protocol over whatever stream leads to it.
+/// The agent's protocol over any stream that leads to it.
 pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
 
 /// An identity to offer.
@@ -31,7 +30,7 @@ pub(super) enum Identity {
 }
 
 impl Identity {
-    /// Whether it can be shown to a server without asking anybody anything.
+    /// Returns whether it can be shown to a server without asking a person anything.
     pub(super) fn can_be_shown(&self) -> bool {
         match self {
             Self::Agent(_) | Self::File { certificate: Some(_), .. } => true,
@@ -46,16 +45,16 @@ impl Identity {
 pub(super) enum KeyFile {
     /// A key without a passphrase.
     Open(Arc<SecretKey>),
-    /// A key that needs one.
+    /// A key that needs a passphrase.
     Locked {
         /// The file's content.
         text: Zeroizing<String>,
-        /// The public half, if it can be had without the passphrase.
+        /// The public half, if it is readable without the passphrase.
         public: Option<PublicKey>,
     },
 }
 
-/// The agent, if there is one.
+/// Connects to the agent, if there is one.
 pub(super) async fn agent(destination: &Destination) -> Option<AnyAgent> {
     let connected = match &destination.agent {
         Agent::None => return None,
@@ -71,8 +70,8 @@ pub(super) async fn agent(destination: &Destination) -> Option<AnyAgent> {
     }
 }
 
-/// The identities to offer, in order: the named ones first, from the agent where it holds them, then what else the agent holds, then the
-/// files that are looked for by default.
+/// Returns the identities to offer, in order: the named ones first, from the agent where it holds them, then the
+/// agent's other keys, then the default files.
 pub(super) async fn identities(destination: &Destination, agent: Option<&mut AnyAgent>) -> Vec<Identity> {
     let mut held = match agent {
         Some(agent) => agent.request_identities().await.unwrap_or_default(),
@@ -100,7 +99,7 @@ pub(super) async fn identities(destination: &Destination, agent: Option<&mut Any
     identities
 }
 
-/// What a key file has to offer: its certificates first, then the key by itself.
+/// Returns the identities of a key file: its certificates first, then the plain key.
 fn of_file(destination: &Destination, path: &Path) -> Vec<Identity> {
     let public = public_half(path);
     let certificates = certificates(destination, path).into_iter().filter(|certificate| {
@@ -120,7 +119,8 @@ fn held_key(held: &AgentIdentity) -> PublicKey {
     }
 }
 
-/// The public key in or beside a key file; or the file itself is one, which then names a key in the agent.
+/// Returns the public key in or beside a key file; or the file itself is a public key, which then names a key in the
+/// agent.
 fn public_half(path: &Path) -> Option<PublicKey> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".pub");
@@ -135,7 +135,7 @@ fn public_half(path: &Path) -> Option<PublicKey> {
     })
 }
 
-/// The certificates that could go with a key file: those the user named, and the one beside it.
+/// Returns the certificates that may belong to a key file: those the user named, and the one beside it.
 fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
     let mut beside = path.as_os_str().to_owned();
     beside.push("-cert.pub");
@@ -151,14 +151,15 @@ fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words.
+/// A description of the problem.
 pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut file = File::open(path).map_err(failed)?;
     let mut text = Zeroizing::new(String::new());
     let metadata = file.metadata().map_err(failed)?;
     file.read_to_string(&mut text).map_err(failed)?;
-    // As `ssh` has it (sshkey_perm_ok): what belongs to somebody else, such as root's keys for a group, is for them to keep.
+    // As in `ssh` (sshkey_perm_ok), the mode of a file that belongs to another user, such as root's keys for a group,
+    // is that user's responsibility.
     let is_ours = metadata.uid() == rustix::process::getuid().as_raw();
     let is_open_to_others = is_ours && metadata.mode() & 0o077 != 0;
     if is_open_to_others && PublicKey::from_openssh(text.trim()).is_err() {
@@ -167,28 +168,34 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
             "{path}: a private key that others may read or change (mode {mode:04o}) is not used; chmod 600 {path}"
         ));
     }
-    if !pem::is_encrypted(&text) {
-        match SecretKey::decode(&text, None) {
-            Ok(key) => return Ok(KeyFile::Open(key)),
-            Err(russh::keys::Error::KeyIsEncrypted) => {}
-            Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {}
-            Err(_) if PublicKey::from_openssh(text.trim()).is_ok() => {
-                return Err(format!("{}: a public key, and no agent holds its private half", path.display()));
-            }
-            Err(error) => {
-                return Err(format!("{}: not a private key that can be read ({error})", path.display()));
-            }
+    // RFC 1421's header, by which OpenSSL encrypted before PKCS#8: with MD5, and nothing that tells a wrong passphrase.
+    if text.lines().any(|line| line.starts_with("DEK-Info:")) {
+        let path = path.display();
+        return Err(format!(
+            "{path}: a private key that is encrypted in the old PEM format is not used; \
+             `ssh-keygen -p -f {path}` writes it in OpenSSH's own"
+        ));
+    }
+    match SecretKey::decode(&text, None) {
+        Ok(key) => return Ok(KeyFile::Open(key)),
+        Err(russh::keys::Error::KeyIsEncrypted) => {}
+        Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {}
+        Err(_) if PublicKey::from_openssh(text.trim()).is_ok() => {
+            return Err(format!("{}: a public key, and no agent holds its private half", path.display()));
+        }
+        Err(error) => {
+            return Err(format!("{}: not a private key that can be read ({error})", path.display()));
         }
     }
     Ok(KeyFile::Locked { public: public_half(path), text })
 }
 
-/// The length of an RSA key that is too short, bits.
+/// Returns the length of an RSA key that is too short, bits.
 pub(super) fn is_too_short(key: &KeyData, bits_min: u32) -> Option<u32> {
     key.rsa().map(|key| key.key_size()).filter(|bits| *bits < bits_min)
 }
 
-/// Asks for the passphrase of a key file until it is right, or was typed as often as it may be.
+/// Asks for the passphrase of a key file until it is right, or all attempts are used.
 pub(super) async fn unlock(
     path: &Path,
     text: &Zeroizing<String>,
@@ -203,31 +210,15 @@ pub(super) async fn unlock(
         })?;
         // Deriving the key takes a moment of CPU.
         let text = text.clone();
-        let decoded = tokio::task::spawn_blocking(move || decode(&text, &passphrase)).await;
-        let decoded = decoded.unwrap_or(Err(PemError::Malformed));
-        match decoded {
-            Ok(key) => return Ok(key),
-            Err(PemError::WrongPassphrase) if attempt < destination.attempts => {
-                interaction.progress(Progress::Wrong(vec![Credential::Passphrase]));
-            }
-            Err(PemError::WrongPassphrase) => {}
-            Err(error) => {
-                let reason = format!("key {}: {error}", path.display());
-                return Err(ConnectError::Refused { destination: destination.shown(), reason });
-            }
+        let decoded = tokio::task::spawn_blocking(move || SecretKey::decode(&text, Some(&passphrase))).await;
+        // Whether the passphrase was wrong shows only by nonsense coming out.
+        if let Ok(Ok(key)) = decoded {
+            return Ok(key);
+        }
+        if attempt < destination.attempts {
+            interaction.progress(Progress::Wrong(vec![Credential::Passphrase]));
         }
     }
     let reason = format!("wrong passphrase for key {}{}", path.display(), destination.times());
     Err(ConnectError::Refused { destination: destination.shown(), reason })
-}
-
-fn decode(text: &str, passphrase: &str) -> Result<Arc<SecretKey>, PemError> {
-    let decoded = if pem::is_encrypted(text) {
-        let text = wiped_after(|| pem::decrypt(text, passphrase))?;
-        SecretKey::decode(&text, None)
-    } else {
-        SecretKey::decode(text, Some(passphrase))
-    };
-    // Whether the passphrase was wrong shows only by nonsense coming out.
-    decoded.map_err(|_| PemError::WrongPassphrase)
 }

@@ -1,4 +1,4 @@
-//! Which keys of servers are trusted: the files of known hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
+//! The trusted keys of servers: the files of known hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
 //!
 //! Lines that are not understood are skipped: one bad line must not make a known host unknown.
 
@@ -13,7 +13,7 @@ use sha1::Sha1;
 use super::algorithms::{AuthoritySignature, Offer};
 use super::destination::Destination;
 
-/// What a line says beside the key.
+/// The marker of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Marker {
     None,
@@ -21,7 +21,7 @@ enum Marker {
     Revoked,
 }
 
-/// A line that speaks of the host.
+/// A line about the host.
 #[derive(Debug, Clone)]
 struct Line {
     file: PathBuf,
@@ -30,29 +30,29 @@ struct Line {
     key: PublicKey,
 }
 
-/// All that is known of one host.
+/// Everything known of one host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownHost {
     lines: Vec<Line>,
 }
 
-/// What is known of a key.
+/// The verdict on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the host's.
+    /// It is the host's key.
     Known,
     /// The host is not known at all.
     Unknown,
-    /// The host has another key, recorded there.
+    /// The host has another key, recorded in this file.
     Changed { file: PathBuf, line: usize },
-    /// It is revoked there.
+    /// It is revoked in this file.
     Revoked { file: PathBuf, line: usize },
 }
 
-/// What is known of a certificate.
+/// The verdict on a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CertificateVerdict {
-    /// Signed by an authority that is trusted for the host, for the host, now.
+    /// Signed for this host by an authority that is trusted for it, and valid now.
     Valid,
     /// It must not be trusted, for this reason.
     Invalid(String),
@@ -61,7 +61,7 @@ pub(super) enum CertificateVerdict {
 }
 
 impl KnownHost {
-    /// Reads what the destination's files say of it. Files that can't be read say nothing.
+    /// Reads the destination's files. Files that can't be read count as empty.
     pub(super) fn load(destination: &Destination) -> Self {
         let name = destination.known_host_name();
         let files = destination.user_known_hosts.iter().chain(&destination.global_known_hosts);
@@ -73,13 +73,14 @@ impl KnownHost {
         Self { lines }
     }
 
-    /// What one file says of the host called `name`.
+    /// Reads the lines of one file about the host called `name`.
     #[cfg(any(test, fuzzing))]
     pub(super) fn of_text(text: &str, name: &str) -> Self {
         Self { lines: lines_of(Path::new("known_hosts"), text, name).collect() }
     }
 
-    /// The types of the keys on record: they are asked for first, as a server with several would else show one that is not known.
+    /// Returns the types of the keys on record: they are requested first, as a server with several keys would otherwise
+    /// show one that is not known.
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         self.lines
             .iter()
@@ -88,7 +89,7 @@ impl KnownHost {
             .collect()
     }
 
-    /// Whether certificates can be judged.
+    /// Returns whether certificates can be judged.
     pub(super) fn has_authorities(&self) -> bool {
         self.lines.iter().any(|line| line.marker == Marker::CertAuthority)
     }
@@ -109,7 +110,8 @@ impl KnownHost {
         }
     }
 
-    /// Judges a certificate, for the host called `host` (without a port), under which an authority may sign in these ways.
+    /// Judges a certificate, for the host called `host` (without a port), given the algorithms with which an authority
+    /// may sign.
     pub(super) fn judge_certificate(
         &self,
         certificate: &Certificate,
@@ -136,7 +138,7 @@ impl KnownHost {
         if !certificate.cert_type().is_host() {
             return invalid("it is no host's certificate");
         }
-        // There are none for hosts that anybody knows, so none may be passed over.
+        // No critical options are defined for hosts, so none may be ignored.
         if !certificate.critical_options().is_empty() {
             return invalid("it has critical options that are not understood");
         }
@@ -153,7 +155,7 @@ impl KnownHost {
     }
 }
 
-/// The lines of a file that speak of the host called `name`.
+/// Returns the lines of a file about the host called `name`.
 fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = Line> {
     text.lines().enumerate().filter_map(move |(index, line)| {
         let (marker, key) = parse(line, name)?;
@@ -161,7 +163,7 @@ fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = Line> {
     })
 }
 
-/// The marker and key of a line that speaks of the host called `name`.
+/// Returns the marker and key of a line about the host called `name`.
 fn parse(line: &str, name: &str) -> Option<(Marker, PublicKey)> {
     let mut words = line.split_ascii_whitespace();
     let mut first = words.next().filter(|word| !word.starts_with('#'))?;
@@ -180,7 +182,8 @@ fn parse(line: &str, name: &str) -> Option<(Marker, PublicKey)> {
     Some((marker, PublicKey::from_openssh(&key).ok()?))
 }
 
-/// Whether the hosts' field of a line holds the name: hashed, or a list of patterns of which none is negated and matches.
+/// Returns whether the hosts' field of a line matches the name: hashed, or as a list of patterns in which no negated
+/// one matches.
 fn matches_hosts(name: &str, field: &str) -> bool {
     if let Some(hashed) = field.strip_prefix("|1|") {
         let parts = hashed
@@ -208,11 +211,11 @@ fn hash_name(name: &str, salt: &[u8]) -> Option<Vec<u8>> {
     Some(mac.finalize().into_bytes().to_vec())
 }
 
-/// Whether a name is what a pattern of `ssh` means: `*` is any text, `?` any character.
+/// Returns whether a name matches a pattern of `ssh`: `*` is any text, `?` any character.
 #[must_use]
 pub fn matches_pattern(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
-    // The place to go back to: behind the last star, and how much of the text it took.
+    // The place to backtrack to: behind the last star, and how much of the text it took.
     let (mut at, mut of, mut star) = (0, 0, None);
     while at < text.len() {
         match pattern.get(of) {
@@ -236,12 +239,12 @@ pub fn matches_pattern(text: &str, pattern: &str) -> bool {
     pattern.iter().skip(of).all(|&c| c == '*')
 }
 
-/// Records a key in the user's first file, and answers which that is; `None` if the user wants none.
+/// Records a key in the user's first file, and returns its path; `None` if the user wants none.
 pub(super) fn record(
     destination: &Destination,
     key: &PublicKey,
 ) -> Result<Option<PathBuf>, (PathBuf, String)> {
-    // What is sent to the null device is meant to be forgotten.
+    // Keys recorded in the null device are meant to be forgotten.
     let Some(file) = destination.user_known_hosts.first().filter(|file| *file != Path::new("/dev/null"))
     else {
         return Ok(None);
@@ -266,7 +269,7 @@ fn append(file: &Path, destination: &Destination, key: &PublicKey) -> std::io::R
     }
     let key = key.to_openssh().map_err(std::io::Error::other)?;
     let key: Vec<&str> = key.split(' ').take(2).collect();
-    // A file that does not end with a line's end must not swallow the new one.
+    // If the last line of the file is not terminated, the new one must not be appended to it.
     let ends_open = std::fs::read(file).is_ok_and(|text| text.last().is_some_and(|&last| last != b'\n'));
     let start = if ends_open { "\n" } else { "" };
     let mut open = std::fs::File::options().create(true).append(true).mode(0o600).open(file)?;

@@ -1,4 +1,4 @@
-//! Going through the methods of authentication (RFC 4252), in whatever order the server wants.
+//! Tries the methods of authentication (RFC 4252), in whatever order the server wants.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +25,16 @@ use super::session::Way;
 use super::wanted::wanted;
 use crate::text::Line;
 
-/// Keys that are offered before others have their turn: servers count each, and most stop at six.
+/// Keys that are offered before other methods are tried: servers count each, and most stop at six.
 const OFFERS_MAX: usize = 5;
 
-/// What one step came to.
+/// The result of one step.
 enum Step {
-    /// The user is in.
+    /// The user is logged in.
     In,
-    /// This was right, and more is wanted.
+    /// The credential was right, and more is wanted.
     Partly(MethodSet),
-    /// This was not right.
+    /// The credential was not accepted.
     Refused(MethodSet),
 }
 
@@ -59,14 +59,15 @@ struct Login<'a> {
     held: Option<&'a HeldKeys>,
     words: &'a Words,
     patience: Patience,
-    /// Only ever used by its one owner; behind a lock since its stream can't be shared, and a login may move between threads.
+    /// Only its one owner uses it; it is behind a lock since its stream can't be shared, and a login may move between
+    /// threads.
     agent: Option<Mutex<AnyAgent>>,
     identities: std::vec::IntoIter<Identity>,
     offers: usize,
     tried: Vec<&'static str>,
-    /// Identity files that can't be used, and why.
+    /// Identity files that can't be used, with the reason.
     unusable: Vec<String>,
-    /// Whether somebody was asked something.
+    /// Whether a person was asked for something.
     asked: AtomicBool,
 }
 
@@ -117,7 +118,7 @@ impl Login<'_> {
             };
             match step {
                 Some(Step::In) => return Ok(()),
-                // The library's way to say that the connection is gone.
+                // The library reports a lost connection in this way.
                 Some(Step::Refused(more)) if more.is_empty() => {
                     return Err(self.broken(&russh::Error::Disconnect));
                 }
@@ -128,17 +129,17 @@ impl Login<'_> {
         }
     }
 
-    /// What the server wants first; `None` if the user is in.
+    /// Returns the methods that the server wants first; `None` if the user is logged in.
     async fn begin(&mut self) -> Result<Option<MethodSet>, ConnectError> {
-        // Whoever named a key knows that the server takes keys: offering it at once saves the question what it takes. But nobody should
-        // type a passphrase before that.
+        // A user who named a key knows that the server takes keys: offering it at once saves asking for the methods.
+        // But nobody should type a passphrase before that.
         let named = self.identities.as_slice().first().filter(|_| !self.destination.identities.is_empty());
         let key_first = self.destination.methods.first() == Some(&Method::PublicKey);
         let first = if key_first && named.is_some_and(Identity::can_be_shown) {
             let identities = self.identities.clone();
             let step = self.offer_key().await?;
             if matches!(&step, Some(Step::Refused(methods)) if !methods.contains(&MethodKind::PublicKey)) {
-                // It wants something else first, and did not look at the key: that has its turn again.
+                // The server wants another method first, and did not look at the key: the key is offered again later.
                 self.identities = identities;
                 self.offers = 0;
                 self.tried.clear();
@@ -149,7 +150,7 @@ impl Login<'_> {
         };
         let first = match first {
             Some(step) => step,
-            // "none" is refused with the list of methods; some servers let in with it.
+            // "none" is refused with the list of methods; some servers let the user log in with it.
             None => {
                 let user = self.destination.user.clone();
                 let asked = answered(ANSWER_MAX, self.handle.authenticate_none(user)).await;
@@ -158,7 +159,7 @@ impl Login<'_> {
         };
         match first {
             Step::In => Ok(None),
-            // The library's way to say that the connection is gone.
+            // The library reports a lost connection in this way.
             Step::Refused(methods) if methods.is_empty() => Err(self.broken(&russh::Error::Disconnect)),
             Step::Partly(methods) | Step::Refused(methods) => Ok(Some(methods)),
         }
@@ -168,14 +169,15 @@ impl Login<'_> {
         self.offers < OFFERS_MAX && self.identities.len() > 0
     }
 
-    /// The server does not answer. That says nothing of what was typed or offered, so it is worth another attempt.
+    /// Returns the error for a server that does not reply. Nothing is known about the credential, so another attempt is
+    /// worthwhile.
     fn gives_up(&self, silent: Silent) -> ConnectError {
         let reason = format!("during the login, {silent}");
         ConnectError::Protocol { destination: self.destination.shown(), reason }
     }
 
-    /// The connection broke. Whoever was turned down may have tried too often: that is for them to try again. Whoever was asked something
-    /// may have been too slow. Else it was merely the road.
+    /// Returns the error for a broken connection. If a credential was refused, there may have been too many attempts:
+    /// the user has to retry. If a person was asked, they may have been too slow. Otherwise only the road failed.
     fn broken(&self, error: &russh::Error) -> ConnectError {
         if self.words.are_exhausted() {
             return self.without_end(Exhausted);
@@ -223,13 +225,13 @@ impl Login<'_> {
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
-    /// Nobody goes through this again unasked: a login that is refused is not tried again by itself.
+    /// Returns the error for a server that goes on without end: a refused login is not retried automatically.
     fn without_end(&self, Exhausted: Exhausted) -> ConnectError {
         let reason = "login given up: the server asks or talks without end".to_owned();
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
-    /// As many wrong answers as there may be.
+    /// Returns the error after the last permitted wrong answer.
     fn wrong(&self, credentials: &[Credential]) -> ConnectError {
         let (what, times) = (listed(credentials, " or "), self.destination.times());
         let reason = format!("login refused: wrong {what}{times}");
@@ -247,9 +249,10 @@ impl Login<'_> {
         self.while_connected(async { self.interaction.ask(question).await.map_err(cancelled) }).await
     }
 
-    /// Waits for somebody as long as the server does: what it hears after it hung up would be lost, and nobody should go on being asked.
+    /// Waits for a person as long as the server does: an answer after the server hung up would be lost, and the
+    /// question should then disappear.
     ///
-    /// The library reads nothing meanwhile, so the socket itself is looked at.
+    /// The library reads nothing meanwhile, so the socket itself is checked.
     async fn while_connected<T>(
         &self,
         waiting: impl Future<Output = Result<T, ConnectError>>,
@@ -291,7 +294,8 @@ impl Login<'_> {
             Ok(KeyFile::Locked { text, public }) => match self.held.and_then(|held| held.get(&text)) {
                 Some(key) => key,
                 None => {
-                    // Nobody should type a passphrase for a key that may not be offered, or that the server does not want.
+                    // Nobody should type a passphrase for a key that may not be offered, or that the server does not
+                    // want.
                     let shown = certificate.as_deref().map(Certificate::public_key);
                     let shown = shown.or_else(|| public.as_ref().map(PublicKey::key_data));
                     if shown.is_some_and(|key| self.is_ruled_out(key, certificate.is_some(), path.display()))
@@ -348,14 +352,15 @@ impl Login<'_> {
         }
     }
 
-    /// Asks the server whether it would take a key (RFC 4252, section 7), without signing: the refusal, if it would not.
+    /// Asks the server whether it would accept a key (RFC 4252, section 7), without signing; returns the refusal, if it
+    /// would not.
     async fn try_public(
         &mut self,
         public: Option<PublicKey>,
         certificate: Option<&Certificate>,
     ) -> Result<Option<Step>, ConnectError> {
         let user = self.destination.user.clone();
-        // An agent that never signs: the library goes to it only when the server wants a signature.
+        // An agent that never signs: the library calls it only when the server wants a signature.
         let mut nobody = AgentClient::connect(tokio::io::empty());
         let answer = match (certificate, public) {
             (Some(certificate), _) => {
@@ -392,7 +397,7 @@ impl Login<'_> {
         self.offers += 1;
         let hash = self.rsa_hash(key.algorithm(), is_certificate).await;
         let Some(agent) = self.agent.as_mut() else { return Ok(None) };
-        // The agent may ask somebody: that time is theirs, and not the server's.
+        // The agent may ask a person: that time does not count against the server.
         let signs = AtomicBool::new(false);
         let mut agent = Signing::new(agent.get_mut().unwrap_or_else(PoisonError::into_inner), &signs);
         let user = self.destination.user.clone();
@@ -408,7 +413,7 @@ impl Login<'_> {
         };
         match signed.map_err(|silent| self.gives_up(silent))? {
             Ok(result) => Ok(Some(result.into())),
-            // The agent does not want to sign with this one; the next has its turn.
+            // The agent refuses to sign with this key; the next one is tried.
             Err(error) => {
                 tracing::info!(%error, "the agent did not sign");
                 Ok(None)
@@ -416,7 +421,7 @@ impl Login<'_> {
         }
     }
 
-    /// Whether the configuration forbids to offer a key; then it is noted why.
+    /// Returns whether the configuration forbids offering a key, and records the reason.
     fn is_ruled_out(&mut self, key: &KeyData, is_certificate: bool, name: impl std::fmt::Display) -> bool {
         let user_keys = &self.destination.algorithms.user_keys;
         let reason = if let Some(bits) = keys::is_too_short(key, self.destination.rsa_bits_min) {
@@ -430,7 +435,8 @@ impl Login<'_> {
         true
     }
 
-    /// The hash for signatures with RSA keys. For other keys there is none to choose, and the server's word is not waited for.
+    /// Returns the hash for signatures with RSA keys. For other keys there is no choice, and the server's list is not
+    /// waited for.
     async fn rsa_hash(&self, algorithm: Algorithm, is_certificate: bool) -> Option<HashAlg> {
         if !matches!(algorithm, Algorithm::Rsa { .. }) {
             return None;
@@ -439,16 +445,16 @@ impl Login<'_> {
         self.destination.algorithms.user_keys.hash(&algorithm, is_certificate, servers_choice).flatten()
     }
 
-    /// Goes through the server's prompts, any number of rounds (RFC 4256), and again if what was typed is wrong.
+    /// Answers the server's prompts, any number of rounds (RFC 4256), and again if an answer is wrong.
     async fn answer_prompts(&mut self) -> Result<Option<Step>, ConnectError> {
         loop {
             let (step, asked) = self.answer_once().await?;
-            // A server that goes on with another method has heard as many wrong answers as one that stays with this.
+            // Wrong answers count the same whether the server goes on with another method or stays with this one.
             if matches!(&step, Step::Refused(methods) if !methods.is_empty()) && !asked.is_empty() {
                 self.patience.was_wrong().map_err(|Exhausted| self.wrong(&asked))?;
             }
             match step {
-                // Without a prompt nobody typed anything that could be wrong, or right the next time.
+                // Without a prompt there was no answer that could be wrong, or right the next time.
                 Step::Refused(methods)
                     if methods.contains(&MethodKind::KeyboardInteractive) && asked.is_empty() =>
                 {
@@ -475,7 +481,7 @@ impl Login<'_> {
         }
     }
 
-    /// What it came to, and what the prompts asked for.
+    /// Returns the result, and which credentials the prompts asked for.
     async fn answer_once(&mut self) -> Result<(Step, Vec<Credential>), ConnectError> {
         self.patience.asked(0).map_err(|exhausted| self.without_end(exhausted))?;
         let user = self.destination.user.clone();
@@ -506,7 +512,7 @@ impl Login<'_> {
                 self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
             }
             self.patience.asked(prompts.len()).map_err(|exhausted| self.without_end(exhausted))?;
-            // More than one code at a time is nothing that a command could know of.
+            // A command can't answer more than one code prompt at a time.
             let one_code =
                 prompts.iter().filter(|prompt| wanted(&prompt.prompt) == Credential::Code).count() == 1;
             let mut answers = Vec::with_capacity(prompts.len());

@@ -1,34 +1,35 @@
-//! What a server may make of one login, however it counts its own steps: it says which answers are right, which are wrong, which method is
-//! next, and whether that was all, so none of this can be what ends it.
+//! Limits what a server may do in one login, however it counts its own steps: the server says which answers are right,
+//! which are wrong, which method is next, and whether that was all, so none of this is a reliable end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Prompts in one login: three wrong tries at a password and a code, and a new password asked for twice, are half of it.
+/// Prompts in one login: three wrong tries at a password and a code, and a new password asked for twice, are half of
+/// it.
 const PROMPTS_MAX: usize = 20;
 
-/// Requests that a server makes in one login, with prompts or none, and steps that ask for some.
+/// Requests of a server in one login, with prompts or without, and steps that ask for some.
 const TURNS_MAX: usize = 50;
 
-/// Steps with prompts that a server may call right and want more: nobody's login has this many.
+/// Steps with prompts that a server may call right and want more: no real login has this many.
 const PARTLY_MAX: usize = 4;
 
-/// What a server may say before, between and above its prompts, bytes.
+/// Text that a server may send before, between and above its prompts, bytes.
 const WORDS_MAX: usize = 64 * 1024;
 
-/// What each time that it says something counts besides, be it empty.
+/// Additional cost of each text, even if it is empty.
 const WORDS_EACH: usize = 64;
 
-/// The server went too far.
+/// The error that the server exceeded a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exhausted;
 
-/// What there still is of a bound.
+/// Subtracts from what is left of a limit.
 fn take(left: &mut usize, amount: usize) -> Result<(), Exhausted> {
     *left = left.checked_sub(amount).ok_or(Exhausted)?;
     Ok(())
 }
 
-/// How much a login still puts up with.
+/// The limits of one login.
 pub(super) struct Patience {
     prompts: usize,
     turns: usize,
@@ -38,35 +39,35 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// For a login in which passwords and codes may be wrong `attempts` times.
+    /// Creates the limits for a login in which passwords and codes may be wrong `attempts` times.
     pub(super) fn new(attempts: usize) -> Self {
         Self { prompts: PROMPTS_MAX, turns: TURNS_MAX, partly: PARTLY_MAX, wrong: attempts, codes: attempts }
     }
 
-    /// The server wants something: answers to so many prompts.
+    /// Counts a request of the server with this many prompts.
     pub(super) fn asked(&mut self, prompts: usize) -> Result<(), Exhausted> {
         take(&mut self.turns, 1)?;
         take(&mut self.prompts, prompts)
     }
 
-    /// What was answered is right, and not enough.
+    /// Counts an answer that is right, but not enough.
     pub(super) fn was_partly_right(&mut self) -> Result<(), Exhausted> {
         take(&mut self.partly, 1)
     }
 
-    /// What was answered is wrong; an error if that may not be tried again.
+    /// Counts a wrong answer; an error if there may be no further try.
     pub(super) fn was_wrong(&mut self) -> Result<(), Exhausted> {
         take(&mut self.wrong, 1)?;
         if self.wrong == 0 { Err(Exhausted) } else { Ok(()) }
     }
 
-    /// Whether one more code may be had without a person; counts it.
+    /// Returns whether one more code may come without a person, and counts it.
     pub(super) fn may_have_code(&mut self) -> bool {
         take(&mut self.codes, 1).is_ok()
     }
 }
 
-/// How much the server may still say: its banners come at any time, and from elsewhere than its prompts.
+/// The limit on the server's text: its banners come at any time, and by another way than its prompts.
 pub(super) struct Words(AtomicUsize);
 
 impl Words {
@@ -74,7 +75,7 @@ impl Words {
         Self(AtomicUsize::new(WORDS_MAX))
     }
 
-    /// The server says something of this many bytes.
+    /// Counts a text of this many bytes from the server.
     pub(super) fn said(&self, len: usize) -> Result<(), Exhausted> {
         let cost = len.saturating_add(WORDS_EACH);
         let left = |left: usize| Some(left.saturating_sub(cost));
@@ -84,7 +85,7 @@ impl Words {
         }
     }
 
-    /// Whether it said more than it may.
+    /// Returns whether the server sent more text than it may.
     pub(super) fn are_exhausted(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
@@ -94,7 +95,7 @@ impl Words {
 mod tests {
     use super::*;
 
-    /// How often something can be done before it is too much.
+    /// Returns how often a step can be done before it exceeds the limit.
     fn times(mut step: impl FnMut() -> Result<(), Exhausted>) -> usize {
         (0..10_000).take_while(|_| step().is_ok()).count()
     }

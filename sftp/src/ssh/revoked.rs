@@ -1,4 +1,4 @@
-//! Keys that no host may have (`RevokedHostKeys`): a file of public keys, one in a line.
+//! Keys that are revoked for all hosts (`RevokedHostKeys`): a file of public keys, one in a line.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use russh::keys::{Certificate, PublicKey};
 use super::destination::Destination;
 use super::error::HostKeyProblem;
 
-/// How a key revocation list in OpenSSH's binary format begins (PROTOCOL.krl).
+/// The magic bytes of a key revocation list in OpenSSH's binary format (PROTOCOL.krl).
 const KRL_MAGIC: &[u8] = b"SSHKRL\n\0";
 
 /// The keys, each with its line.
@@ -19,7 +19,7 @@ pub(super) struct RevokedKeys {
 }
 
 impl RevokedKeys {
-    /// Reads the destination's list. As for `ssh`, no host is trusted if it can't be read.
+    /// Reads the destination's list. As in `ssh`, no host is trusted if it can't be read.
     pub(super) fn load(destination: &Destination) -> Result<Self, HostKeyProblem> {
         let Some(file) = &destination.revoked_host_keys else { return Ok(Self::default()) };
         let unreadable =
@@ -30,12 +30,12 @@ impl RevokedKeys {
         Self::of_content(file, &content).map_err(|BinaryList| unreadable(way_out.to_owned()))
     }
 
-    /// What a list of this content says.
+    /// Reads a list of this content.
     pub(super) fn of_content(file: &Path, content: &[u8]) -> Result<Self, BinaryList> {
         Ok(Self { file: file.to_owned(), keys: parse(content)? })
     }
 
-    /// Where it stands that one of these keys is revoked: a host's, and that of the authority that signed for it.
+    /// Returns the place where one of these keys is revoked: a host's, or that of the authority that signed for it.
     pub(super) fn problem<'a>(&self, shown: impl IntoIterator<Item = &'a KeyData>) -> Option<HostKeyProblem> {
         let find = |shown| self.keys.iter().find(|(_, revoked)| revoked == shown);
         let (line, _) = shown.into_iter().find_map(find)?;
@@ -43,7 +43,7 @@ impl RevokedKeys {
     }
 }
 
-/// The keys of a list. Lines that hold none are skipped, as `ssh` does: no host could have what can't be read.
+/// Parses the keys of a list. Lines without a key are skipped, as in `ssh`: no host could have an unreadable key.
 fn parse(content: &[u8]) -> Result<Vec<(usize, KeyData)>, BinaryList> {
     if content.starts_with(KRL_MAGIC) {
         return Err(BinaryList);
@@ -52,11 +52,11 @@ fn parse(content: &[u8]) -> Result<Vec<(usize, KeyData)>, BinaryList> {
     Ok(text.lines().enumerate().filter_map(|(index, line)| Some((index + 1, key(line)?))).collect())
 }
 
-/// The list is in OpenSSH's binary format.
+/// The error that the list is in OpenSSH's binary format.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BinaryList;
 
-/// The key of a line, or the one that a certificate in it is for.
+/// Returns the key of a line, or the one that a certificate in it is for.
 fn key(line: &str) -> Option<KeyData> {
     let mut words = line.split_ascii_whitespace();
     let line = format!("{} {}", words.next()?, words.next()?);

@@ -1,4 +1,4 @@
-//! What stands after a login: one connection, and channels on it.
+//! A session after the login: one connection, and channels on it.
 
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::destination::Destination;
 use super::error::ConnectError;
 use crate::pace::Pace;
 
-/// A connection that the user is logged in on. Clones share it; it ends with the last.
+/// A connection on which the user is logged in. Clones share it; it ends with the last.
 #[derive(Clone)]
 pub struct Session {
     handle: Arc<Handle<Client>>,
@@ -23,17 +23,17 @@ pub struct Session {
     pace: Arc<Pace>,
 }
 
-/// What a session's bytes go over.
+/// The transport of a session's bytes.
 #[derive(Clone)]
 pub(super) enum Way {
-    /// A connection of this machine's own.
+    /// A socket of this machine.
     Socket(Arc<Socket>),
     /// Another session.
     Through(Arc<Session>),
 }
 
 impl Way {
-    /// Whether the other side has ended it, even if nobody has read that yet.
+    /// Returns whether the other side has ended it, even if that was not read yet.
     pub(super) fn is_hung_up(&self) -> bool {
         match self {
             Self::Socket(socket) => {
@@ -46,7 +46,7 @@ impl Way {
         }
     }
 
-    /// Breaks it off, and with it whatever else goes over it.
+    /// Closes it, and with it everything else that goes over it.
     pub(super) fn abort(&self) {
         match self {
             // It fails only for a connection that is broken already.
@@ -56,7 +56,7 @@ impl Way {
     }
 }
 
-/// The server opens no more channels: why.
+/// The error that the server opens no more channels, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the server opens no more channels: {0}")]
 pub struct ChannelError(String);
@@ -66,31 +66,32 @@ impl Session {
         Self { handle: Arc::new(handle), way, pace }
     }
 
-    /// How fast content may be handed over.
+    /// Returns the pace at which content may be handed over.
     #[must_use]
     pub fn pace(&self) -> Arc<Pace> {
         Arc::clone(&self.pace)
     }
 
-    /// Whether the connection is gone.
+    /// Returns whether the connection is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.is_closed()
     }
 
-    /// Breaks the connection off at once, without a word to the server: whoever waits for an answer hears of it now, and not when the system
-    /// gives a dead road up.
+    /// Closes the connection at once, without telling the server: callers that wait for a reply fail now, and not when
+    /// the system gives up a dead road.
     pub fn abort(&self) {
         self.way.abort();
     }
 
-    /// Whether the server answers a question of SSH itself within `patience`: then the connection lives, whatever its channels do.
+    /// Returns whether the server replies to a request of SSH itself within `patience`: then the connection lives,
+    /// whatever its channels do.
     pub async fn is_answering(&self, patience: Duration) -> bool {
         matches!(tokio::time::timeout(patience, self.handle.send_ping()).await, Ok(Ok(())) if !self.is_closed())
     }
 
-    /// Opens a channel that leads to the server's SFTP subsystem. Whether there is one comes as the channel's first message; what is sent
-    /// meanwhile leaves as soon as the server opens its window (OpenSSH: with that message).
+    /// Opens a channel to the server's SFTP subsystem. The channel's first message tells whether there is one; requests
+    /// sent meanwhile leave as soon as the server opens its window (OpenSSH: with that message).
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl Session {
         }
     }
 
-    /// A stream through this server to another.
+    /// Opens a stream through this server to another.
     pub(super) async fn tunnel(&self, to: &Destination) -> Result<ChannelStream<Msg>, ConnectError> {
         let opening =
             self.handle.channel_open_direct_tcpip(to.host.clone(), u32::from(to.port), "127.0.0.1", 0);

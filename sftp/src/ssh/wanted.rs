@@ -1,8 +1,9 @@
-//! What a server's own prompt asks for, by its words.
+//! Determines from its words what a server's own prompt asks for.
 
 use super::interaction::Credential;
 
-/// One-time passwords by names that hold the word password. They are looked for first, and the rest of the prompt after them.
+/// Names of one-time passwords that contain the word password. They are looked for first, and removed before the rest
+/// is checked.
 const ONE_TIME_PASSWORDS: [&str; 8] = [
     "one-time password",
     "one time password",
@@ -14,7 +15,7 @@ const ONE_TIME_PASSWORDS: [&str; 8] = [
     "mot de passe à usage unique",
 ];
 
-/// Words for codes that come from a device. One in which it is the end, such as "passcode", is another.
+/// Words for codes that come from a device. A word that ends in one, such as "passcode", counts as another word.
 const CODES: [&str; 4] = ["code", "codes", "token", "otp"];
 
 /// Words for such codes that stand alone.
@@ -34,7 +35,7 @@ const CODES_ALONE: [&str; 13] = [
     "код",
 ];
 
-/// Passwords and passphrases, wherever they stand.
+/// Words for passwords and passphrases, wherever they stand.
 const PASSWORDS: [&str; 14] = [
     "password",
     "passwd",
@@ -52,10 +53,10 @@ const PASSWORDS: [&str; 14] = [
     "first factor",
 ];
 
-/// Words of secrets that no code from a device is, even where they are called a code.
+/// Words for secrets that are never a code from a device, even where they are called a code.
 const OTHERS: [&str; 5] = ["secret", "recovery", "backup", "vault", "phrase"];
 
-/// What `prompt` asks for. It is a code only if the words name one, and nothing else beside it.
+/// Returns what `prompt` asks for. It is a code only if the words name a code, and nothing else.
 pub(super) fn wanted(prompt: &str) -> Credential {
     let mut text = prompt.to_lowercase();
     let mut code = text.contains("second factor");
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_prompts_that_name_a_code_and_nothing_else_ask_for_one() {
-        // What PAM's modules for Google Authenticator, OATH, Duo, FreeIPA, RSA and privacyIDEA ask, and others.
+        // Prompts of PAM's modules for Google Authenticator, OATH, Duo, FreeIPA, RSA and privacyIDEA, and others.
         for prompt in [
             "Verification code: ",
             "One-time password (OATH) for `alice': ",

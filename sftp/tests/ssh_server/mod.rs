@@ -1,4 +1,5 @@
-//! An SSH server that turns on who connects to it: it keeps silent in a login, sends without end, and opens channels of its own.
+//! An SSH server that turns on who connects to it: it keeps silent in a login, sends without end, and opens channels of
+//! its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -1,4 +1,4 @@
-//! How the demo ends: by Ctrl-C at any moment, by an unmount from elsewhere, or because the mount's process died.
+//! The end of the demo: by Ctrl-C at any moment, by an unmount from elsewhere, or because the mount's process died.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::exit::CliError;
 use crate::cli::screen;
-use crate::daemon::client::Conversation;
+use crate::daemon::client;
 use crate::daemon::protocol::FailureKind;
 use crate::daemon::remembered::Memory;
 
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Interrupts {
-    /// From here on they don't end this process.
+    /// Watches the signals, which no longer end this process from here on.
     pub(super) fn watch(runtime: &tokio::runtime::Runtime) -> io::Result<Self> {
         let interrupts = Self::default();
         let _inside = runtime.enter();
@@ -58,13 +58,14 @@ impl Interrupts {
         let count = self.0.count.fetch_add(1, Ordering::AcqRel) + 1;
         if count == 1 {
             self.0.late.store(self.0.expected.load(Ordering::Acquire), Ordering::Release);
-            // The terminal shows ^C where the cursor stands.
+            // The terminal shows ^C at the cursor.
             let _ = super::say("\nsaving and unmounting; Ctrl-C once more ends at once");
         }
         self.pass_on(count);
     }
 
-    /// The first asks the daemon to save and unmount, the second not to save; after that it has no say.
+    /// Passes a signal on: the first asks the daemon to save and unmount, the second not to save; further ones have no
+    /// effect.
     fn pass_on(&self, count: u32) {
         let daemon = self.0.daemon.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = *daemon {
@@ -72,17 +73,17 @@ impl Interrupts {
         }
     }
 
-    /// Whether there was one.
+    /// Returns whether there was one.
     pub(super) fn came(&self) -> bool {
         self.0.count.load(Ordering::Acquire) > 0
     }
 
-    /// Everything is shown: from here on an interrupt is how the demo is meant to end.
+    /// Marks that everything is shown: from here on an interrupt is the expected end of the demo.
     pub(super) fn expect(&self) {
         self.0.expected.store(true, Ordering::Release);
     }
 
-    /// Whether the first one came when it was expected.
+    /// Returns whether the first one came when it was expected.
     pub(super) fn came_late(&self) -> bool {
         self.0.late.load(Ordering::Acquire)
     }
@@ -100,16 +101,16 @@ impl Interrupts {
 pub(super) struct Daemon {
     child: Child,
     name: String,
-    /// The directories that are there for the mount alone, innermost first.
+    /// The directories created only for the mount, innermost first.
     made: Vec<PathBuf>,
     mountpoint: PathBuf,
-    /// The vault will not be missed: it is removed with the demo.
+    /// The vault is forgotten: it is removed with the demo.
     memory: Memory,
     interrupts: Interrupts,
 }
 
 impl Daemon {
-    /// Before it was told to mount.
+    /// Creates it before the daemon is told to mount.
     pub(super) fn new(
         child: Child,
         name: &str,
@@ -118,7 +119,7 @@ impl Daemon {
         interrupts: &Interrupts,
     ) -> Self {
         interrupts.set_daemon(Some(Pid::from_child(&child)));
-        // A dead mount says something other than "not found".
+        // A dead mount fails with another error than "not found".
         let missing = |path: &&Path| {
             fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         };
@@ -132,7 +133,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until it ends.
+    /// Waits until the process ends.
     pub(super) fn wait(&mut self) -> Result<(), CliError> {
         let status: ExitStatus = self.child.wait()?;
         self.interrupts.set_daemon(None);
@@ -185,7 +186,7 @@ impl Drop for Daemon {
         if let Err(error) = self.memory.forget_below() {
             screen::fail(&error.to_string());
         }
-        // One that was killed leaves its socket; asking for it removes it.
-        drop(Conversation::with(&self.name));
+        // A killed process leaves its socket; connecting removes it.
+        drop(client::is_mounted(&self.name));
     }
 }

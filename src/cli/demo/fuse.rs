@@ -1,4 +1,5 @@
-//! What mounting needs of this machine: looked for before anything is begun, and installed where the person wants that.
+//! The requirements of mounting on this machine: checked before anything begins, and installed where the person wants
+//! that.
 
 use std::fmt::Display;
 use std::fs;
@@ -12,12 +13,12 @@ use crate::cli::exit::CliError;
 use crate::cli::prompt;
 use crate::daemon::protocol::FailureKind;
 
-/// What mounts for ordinary users. Root does without.
+/// The program that mounts for ordinary users. Root needs none.
 const HELPER: &str = "fusermount3";
-/// How Debian and its kin install it.
+/// The command that installs it on Debian and its derivatives.
 const INSTALL: [&str; 5] = ["sudo", "apt-get", "install", "-y", "fuse3"];
 
-/// Fails early where mounting must fail, with what to do; offers to do it at a terminal.
+/// Fails early where mounting would fail, with a remedy; offers to carry it out at a terminal.
 pub(super) fn prepare() -> Result<(), CliError> {
     let is_missing = || !rustix::process::geteuid().is_root() && !is_there(HELPER);
     if is_missing() && is_there("sudo") && is_there("apt-get") && io::stdin().is_terminal() {
@@ -35,7 +36,7 @@ pub(super) fn prepare() -> Result<(), CliError> {
 fn offer_to_install() -> Result<(), CliError> {
     let command = INSTALL.join(" ");
     say(&format!("Mounting needs {HELPER}, which is missing here."))?;
-    // Who can't be asked has not agreed.
+    // A person who can't be asked has not agreed.
     let answer = prompt::ask(&format!("Install it now, by `{command}` (yes/no)? "), true);
     if !answer.is_ok_and(|answer| matches!(answer.trim(), "yes" | "y")) {
         return Ok(());

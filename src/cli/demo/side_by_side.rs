@@ -1,21 +1,21 @@
-//! Two directories side by side: what the server holds, and what the mount shows.
+//! Two directories side by side: the server's content, and the mount's.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Widths between which the terminal's is believed, columns.
+/// Range of plausible terminal widths, columns.
 const WIDTH: std::ops::RangeInclusive<usize> = 76..=140;
 /// Columns for a size, and between the two sides.
 const SIZE_WIDTH: usize = 10;
 const BETWEEN: &str = "  │  ";
-/// Bytes that are shown of a file's beginning.
+/// Bytes shown of a file's beginning.
 const FIRST_BYTES: usize = 16;
 
 /// One line of a tree.
 struct Line {
     name: String,
-    /// Bytes; nothing for directories.
+    /// Size in bytes; `None` for directories.
     size: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ fn width() -> usize {
     width.clamp(*WIDTH.start(), *WIDTH.end())
 }
 
-/// A size for people.
+/// Formats a size for people.
 fn human(size: u64) -> String {
     const UNITS: [&str; 3] = ["KiB", "MiB", "GiB"];
     let mut shown = (size as f64, "B");
@@ -56,7 +56,7 @@ fn human(size: u64) -> String {
     }
 }
 
-/// `text` in exactly `width` columns: what is too long loses its middle.
+/// Fits `text` into exactly `width` columns: a longer text loses its middle.
 fn fit(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
@@ -76,7 +76,7 @@ impl Line {
     }
 }
 
-/// The two trees, each with its title.
+/// Returns the two trees, each with its title.
 pub(super) fn trees(left: (&str, &Path), right: (&str, &Path)) -> io::Result<String> {
     let half = (width() - BETWEEN.chars().count()) / 2;
     let side = |(title, root): (&str, &Path)| {
@@ -96,7 +96,7 @@ pub(super) fn trees(left: (&str, &Path), right: (&str, &Path)) -> io::Result<Str
     Ok(both.collect())
 }
 
-/// How the largest file begins: as the server holds it somewhere below `vault`, and in the mount.
+/// Returns the first bytes of the largest file: as stored on the server somewhere below `vault`, and in the mount.
 pub(super) fn first_bytes(vault: &Path, cleartext: &Path) -> io::Result<String> {
     let shown = |path: &Path| {
         let mut bytes = [0; FIRST_BYTES];

@@ -1,4 +1,4 @@
-//! Configuration files on the disk, and whom they may belong to.
+//! Configuration files on the disk, and their permitted owners.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,16 +11,17 @@ use super::SshConfigError;
 /// The longest file that is read, bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
-/// Where configuration files are.
+/// The source of configuration files.
 pub trait Files {
-    /// The text of a file; `None` if there is none. With `is_checked`, one that others may write to is refused.
+    /// Returns the text of a file; `None` if there is none. With `is_checked`, a file that others may write to is
+    /// refused.
     ///
     /// # Errors
     ///
     /// If it can't be read, or may not be trusted.
     fn read(&self, path: &Path, is_checked: bool) -> Result<Option<String>, SshConfigError>;
 
-    /// The files that a pattern (glob(7)) means, in the order of their names.
+    /// Returns the files that match a pattern (glob(7)), in the order of their names.
     fn matching(&self, pattern: &str) -> Vec<PathBuf>;
 }
 
@@ -36,12 +37,12 @@ impl Files for Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        // Of the file that is open, which is the one that is read.
+        // The open file is checked, which is the one that is read.
         let metadata = file.metadata().map_err(failed)?;
         if is_checked {
             check(path, &metadata)?;
         }
-        // A pattern may well mean directories, too.
+        // A pattern may also match directories.
         if metadata.is_dir() {
             return Ok(Some(String::new()));
         }
@@ -54,8 +55,8 @@ impl Files for Disk {
     }
 
     fn matching(&self, pattern: &str) -> Vec<PathBuf> {
-        // A name that begins with a dot is only meant where the pattern has it, too. The library's own option for that misses those, and
-        // does not live with names that are no UTF-8.
+        // A name that begins with a dot matches only where the pattern has the dot, too. The library's own option for
+        // that misses such names, and fails with names that are not UTF-8.
         let is_meant = |path: &PathBuf| {
             let starts_with_dot = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(b".");
             let mut parts = path.components().zip(Path::new(pattern).components());
@@ -63,13 +64,13 @@ impl Files for Disk {
         };
         match glob::glob(pattern) {
             Ok(paths) => paths.flatten().filter(is_meant).collect(),
-            // What is no pattern stands for itself.
+            // A pattern that is not valid stands for itself.
             Err(_) => vec![PathBuf::from(pattern)],
         }
     }
 }
 
-/// As `ssh` has it: the file is the user's or root's, and nobody else may write to it.
+/// Checks as `ssh` does: the file is the user's or root's, and no other user may write to it.
 fn check(path: &Path, metadata: &std::fs::Metadata) -> Result<(), SshConfigError> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);

@@ -1,29 +1,30 @@
-//! Every option of `ssh_config(5)`, and what Scaup does about it.
+//! Every option of `ssh_config(5)`, and how Scaup treats it.
 //!
-//! The one list of them: files and `-o` are held to it, and so is the help. None may be missing: what `ssh` would heed and Scaup does not
-//! know could decide whom it trusts, so it is refused.
+//! This is the one list of them: files, `-o` and the help use it. None may be missing: an option that `ssh` obeys and
+//! Scaup does not know could decide which keys are trusted, so unknown options are refused.
 
-/// What Scaup does about an option.
+/// How Scaup treats an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// Says which lines of a file hold. Only has a meaning in files.
+    /// It selects the lines of a file that hold. It has a meaning only in files.
     Structure,
-    /// Heeded as `ssh` does.
+    /// It is obeyed as in `ssh`.
     Heeded(Form),
-    /// A host for which it says anything but one of these values is refused: the way out.
+    /// A host with any value but one of these is refused; with the remedy.
     Refused(&'static [&'static str], &'static str),
-    /// Never done, and nobody is trusted and nothing offered for want of it: the reason. `-o` only takes what says that it shall not be done.
+    /// It is never done, and without it nothing more is trusted or offered; with the reason. `-o` takes only values
+    /// that switch it off.
     NeverDone(&'static str),
-    /// Whatever it says, a mount has nothing that it is about: the reason.
+    /// It has no effect on a mount, whatever its value; with the reason.
     WithoutEffect(&'static str),
 }
 
-/// What the value of an option looks like.
+/// The form of an option's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// One word.
     Word,
-    /// One word, which is a list with commas.
+    /// One word, which is a comma-separated list.
     List,
     /// Any number of words.
     Words,
@@ -32,13 +33,13 @@ pub enum Form {
 /// An option.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Keyword {
-    /// Its name, as the manual has it.
+    /// Its name, as in the manual.
     pub name: &'static str,
-    /// What is done about it.
+    /// How it is treated.
     pub treatment: Treatment,
 }
 
-/// Values that say that something shall not be done.
+/// Values that switch an option off.
 const NO: &[&str] = &["no", "none", "false"];
 
 const FORWARDING: &str = "nothing is forwarded";
@@ -169,14 +170,14 @@ pub const KEYWORDS: &[Keyword] = &[
     ),
     keyword("VisualHostKey", WithoutEffect(TERMINAL)),
     keyword("XAuthLocation", WithoutEffect(FORWARDING)),
-    // Of versions behind 9.2.
+    // Options of versions after 9.2.
     keyword("ChannelTimeout", WithoutEffect(TERMINAL)),
     keyword("ObscureKeystrokeTiming", WithoutEffect(TERMINAL)),
     keyword("RefuseConnection", Refused(&[], "the configuration says not to connect")),
     keyword("Tag", Heeded(Word)),
     keyword("VersionAddendum", WithoutEffect("the version that a server is told is Scaup's own")),
     keyword("WarnWeakCrypto", WithoutEffect("weak algorithms are not offered")),
-    // Of versions long before.
+    // Options of much older versions.
     keyword("AfsTokenPassing", WithoutEffect(OBSOLETE)),
     keyword("Cipher", WithoutEffect(OBSOLETE)),
     keyword("CompressionLevel", WithoutEffect(OBSOLETE)),
@@ -210,7 +211,7 @@ const fn keyword(name: &'static str, treatment: Treatment) -> Keyword {
     Keyword { name, treatment }
 }
 
-/// The option of this name, in capitals or not.
+/// Returns the option of this name, regardless of case.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Keyword> {
     let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
@@ -218,20 +219,20 @@ pub fn find(name: &str) -> Option<&'static Keyword> {
     KEYWORDS.iter().find(|keyword| keyword.name.eq_ignore_ascii_case(name))
 }
 
-/// The names of the options that are heeded, as people are told of them.
+/// Returns the names of the options that are obeyed, as listed for people.
 pub fn heeded() -> impl Iterator<Item = &'static str> {
     let names = KEYWORDS.iter().filter(|keyword| matches!(keyword.treatment, Heeded(_)));
     names.map(|keyword| keyword.name)
 }
 
 impl Keyword {
-    /// Whether its value is a list with commas.
+    /// Returns whether its value is a comma-separated list.
     #[must_use]
     pub fn is_list(&self) -> bool {
         self.treatment == Heeded(List)
     }
 
-    /// Why it can't be taken with this value, wherever it stands.
+    /// Returns why it is refused with this value, wherever it comes from.
     #[must_use]
     pub fn refusal(&self, value: &str) -> Option<&'static str> {
         match self.treatment {
@@ -240,7 +241,7 @@ impl Keyword {
         }
     }
 
-    /// Why it can't be taken with this value by someone who types it and wants it done.
+    /// Returns why it is refused with this value on the command line, where the user wants it done.
     #[must_use]
     pub fn refusal_as_option(&self, value: &str) -> Option<&'static str> {
         match self.treatment {

@@ -1,24 +1,24 @@
 //! The lines of a configuration file: a keyword, and its words.
 
-/// A line that says something.
+/// A line that is neither empty nor a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line<'text> {
     /// Its number, from 1.
     pub(super) number: usize,
-    /// The keyword, as it was written.
+    /// The keyword, as written.
     pub(super) keyword: &'text str,
-    /// What stands behind it, without blanks around it.
+    /// The rest of the line, without blanks around it.
     pub(super) value: &'text str,
 }
 
-/// The lines of a file that say something: those that are neither empty nor comments.
+/// Returns the lines of a file that are neither empty nor comments.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     text.lines().enumerate().filter_map(|(index, line)| {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return None;
         }
-        // The two are separated by blanks, or by one `=`.
+        // The keyword and the value are separated by blanks, or by one `=`.
         let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or(line.len());
         let (keyword, rest) = line.split_at(end);
         let rest = rest.trim_start();
@@ -27,8 +27,8 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// The words of a value, up to a comment: separated by blanks that neither stand in quotes nor behind a backslash. `None` if a quote is not
-/// closed.
+/// Splits a value into words, up to a comment: separated by blanks that are neither in quotes nor behind a backslash.
+/// Returns `None` if a quote is not closed.
 pub(super) fn words(value: &str) -> Option<Vec<String>> {
     let is_blank = |c: char| c.is_ascii_whitespace();
     let mut words = Vec::new();

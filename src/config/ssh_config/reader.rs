@@ -1,4 +1,4 @@
-//! What configuration files say about one host: blocks that hold for it, and files that others include.
+//! Reads the settings for one host from configuration files: blocks that hold for it, and included files.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::{Context, SshConfigError, host_name};
 
 /// Deepest chain of Include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
-/// Files that are read for one host at most: they could include each other many times over.
+/// Most files that are read for one host: they could include each other many times over.
 const FILES_MAX: usize = 4096;
 
 /// Reads files, one after the other, for one host.
@@ -18,9 +18,9 @@ pub(super) struct Reader<'a> {
     files: &'a dyn Files,
     context: &'a Context<'a>,
     values: &'a mut Values,
-    /// Whether all files were read before, and are for the sake of `Match final`.
+    /// Whether this is the second reading of all files, for `Match final`.
     is_final: bool,
-    /// Whether a `Match final` was met.
+    /// Whether there was a `Match final`.
     pub(super) wants_final: bool,
     read: usize,
 }
@@ -29,7 +29,7 @@ pub(super) struct Reader<'a> {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     file: &'a Path,
-    /// Where its Includes begin.
+    /// The directory that its relative Includes begin at.
     base: &'a Path,
     /// Whether its lines can hold: not if it is included below a `Host` that does not.
     can_hold: bool,
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         Self { files, context, values, is_final, wants_final: false, read: 0 }
     }
 
-    /// Takes in what a file says; `false` if there is none. Its Includes begin at `base`.
+    /// Reads a file; returns `false` if there is none. Its relative Includes begin at `base`.
     pub(super) fn read(
         &mut self,
         file: &Path,
@@ -97,13 +97,13 @@ impl<'a> Reader<'a> {
     fn include(&mut self, pattern: &str, place: Place<'_>) -> Result<(), SshConfigError> {
         let pattern = include_pattern(pattern, place.base, &self.context.home);
         for file in self.files.matching(&pattern) {
-            // One that is missing says nothing.
+            // A missing file counts as empty.
             self.read_at(Place { file: &file, ..place }, true)?;
         }
         Ok(())
     }
 
-    /// The words of a line that needs at least one.
+    /// Returns the words of a line that needs at least one.
     fn words(
         &self,
         line: &Line<'_>,
@@ -122,10 +122,10 @@ impl<'a> Reader<'a> {
         patterns.is_some_and(|patterns| matches_hosts(keyword, patterns.split(',')))
     }
 
-    /// `Match`: all conditions have to hold.
+    /// Evaluates `Match`: all conditions have to hold.
     ///
-    /// What Scaup can't find out, such as what a command says, only has to be known if all else holds. Then it is an error: what stands below
-    /// may say whom to trust.
+    /// A condition that Scaup can't evaluate, such as the result of a command, is an error only if all others hold: the
+    /// lines below may say which keys to trust.
     fn matches(
         &mut self,
         conditions: &[String],
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
                 word.split_once('=').map_or((word, None), |(word, value)| (word, Some(value)));
             let criterion = criterion.to_ascii_lowercase();
             match criterion.as_str() {
-                // Nothing may follow it.
+                // No further condition may follow it.
                 "all" if !is_negated && words.len() > 0 => return Err(invalid()),
                 "all" => {
                     holds &= !is_negated;
@@ -196,13 +196,13 @@ fn matches_list<'a>(text: &str, patterns: impl Iterator<Item = &'a str>) -> bool
     found
 }
 
-/// The same for what has no case.
+/// Matches without regard to case.
 pub(super) fn matches_hosts<'a>(text: &str, patterns: impl Iterator<Item = &'a str>) -> bool {
     let patterns: Vec<String> = patterns.map(str::to_lowercase).collect();
     matches_list(&text.to_lowercase(), patterns.iter().map(String::as_str))
 }
 
-/// The pattern (glob(7)) of the files that an Include names: relative to `base`.
+/// Returns the pattern (glob(7)) of the files that an Include names: relative to `base`.
 fn include_pattern(pattern: &str, base: &Path, home: &Path) -> String {
     let below = |directory: &Path, pattern: &str| {
         format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy()))
@@ -212,14 +212,14 @@ fn include_pattern(pattern: &str, base: &Path, home: &Path) -> String {
         None if pattern.starts_with('/') => pattern.to_owned(),
         None => below(base, pattern),
     };
-    // Two stars are as good as one; to the library they would be directories at any depth.
+    // Two stars mean the same as one; to the library they would be directories at any depth.
     while pattern.contains("**") {
         pattern = pattern.replace("**", "*");
     }
     pattern
 }
 
-/// The hosts that a file, and those that it includes, name without patterns.
+/// Returns the hosts that a file, and those that it includes, name without patterns.
 pub(super) fn host_names(files: &dyn Files, file: &Path, home: &Path) -> Result<Vec<String>, SshConfigError> {
     match files.read(file, false)? {
         Some(text) => Ok(host_names_in(files, &text, home, 0)),
@@ -231,7 +231,7 @@ pub(super) fn host_names(files: &dyn Files, file: &Path, home: &Path) -> Result<
 
 fn host_names_in(files: &dyn Files, text: &str, home: &Path, depth: usize) -> Vec<String> {
     let mut names = Vec::new();
-    // Which hosts the lines are about. Behind a Match it may be any.
+    // The hosts that the lines apply to. Behind a Match it may be any host.
     let mut about = vec!["*".to_owned()];
     for line in lines(text) {
         let words = words(line.value).unwrap_or_default();
@@ -246,7 +246,7 @@ fn host_names_in(files: &dyn Files, text: &str, home: &Path, depth: usize) -> Ve
                     words.iter().map(|word| include_pattern(word, &super::user_directory(home), home));
                 let included: Vec<PathBuf> = patterns.flat_map(|pattern| files.matching(&pattern)).collect();
                 for file in included {
-                    // One that is missing or not ours to read says nothing.
+                    // A file that is missing or not readable counts as empty.
                     let Ok(Some(text)) = files.read(&file, true) else { continue };
                     let found = host_names_in(files, &text, home, depth + 1);
                     let is_meant = |name: &String| matches_hosts(name, about.iter().map(String::as_str));

@@ -1,4 +1,4 @@
-//! The values that hold for one host, and what they mean.
+//! The values that hold for one host, and their parsing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::lines::words;
 /// The names of ports: services(5).
 const SERVICES: &str = "/etc/services";
 
-/// Who gave a value.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The command line.
@@ -32,14 +32,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What was said about an option.
+/// A value of an option.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
     pub(super) words: Vec<String>,
     pub(super) origin: Origin,
 }
 
-/// The values that hold for one host: each option's first, and all of those that add up.
+/// The values that hold for one host: the first of each option, or all of an option whose values add up.
 #[derive(Default)]
 pub(super) struct Values {
     single: HashMap<&'static str, Value>,
@@ -48,7 +48,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Adds what was said, unless an earlier word holds.
+    /// Adds a value, unless an earlier one holds.
     pub(super) fn add(
         &mut self,
         keyword: &'static Keyword,
@@ -91,7 +91,7 @@ impl Values {
         Ok(())
     }
 
-    /// Leaves no room for another value.
+    /// Sets a value that no later one replaces.
     pub(super) fn fix(&mut self, name: &'static str, value: &str) {
         let value = Value { words: vec![value.to_owned()], origin: Origin::CommandLine };
         self.single.insert(name, value);
@@ -101,12 +101,12 @@ impl Values {
         self.single.get(name)
     }
 
-    /// The first word of an option's value.
+    /// Returns the first word of an option's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.value(name)?.words.first().map(String::as_str)
     }
 
-    /// What an option's value means.
+    /// Parses an option's value.
     pub(super) fn parsed<T>(
         &self,
         name: &'static str,
@@ -130,7 +130,7 @@ impl Values {
     }
 }
 
-/// A file that is named twice is one.
+/// Adds new files: a file that is named twice counts once.
 fn add_new(list: &mut Vec<String>, words: Vec<String>) {
     list.extend(words.into_iter().filter(|word| !list.contains(word)).collect::<Vec<_>>());
 }
@@ -143,7 +143,7 @@ pub(super) fn flag(value: &str) -> Option<bool> {
     }
 }
 
-/// Whether a method may be tried. Two of the values are about how keys are offered.
+/// Returns whether a method may be tried. Two of the values are about how keys are offered.
 pub(super) fn permission(value: &str) -> Option<bool> {
     flag(value).or_else(|| matches!(value, "unbound" | "host-bound").then_some(true))
 }
@@ -157,9 +157,9 @@ pub(super) fn address_family(value: &str) -> Option<AddressFamily> {
     }
 }
 
-/// Bytes, and perhaps a time.
+/// Parses a number of bytes, and perhaps a time.
 pub(super) fn rekeying(words: &[String]) -> Option<Rekeying> {
-    /// Fewer would be no use: `ssh` takes no fewer, either.
+    /// Fewer are useless, and `ssh` takes no fewer, either.
     const BYTES_MIN: usize = 16;
     let (bytes, limit) = match words {
         [bytes] => (bytes, None),
@@ -187,7 +187,7 @@ pub(super) fn rekeying(words: &[String]) -> Option<Rekeying> {
         }
     };
     let limit = limit.map_or(Some(Duration::ZERO), |limit| time(limit))?;
-    // Nothing is as good as what is usual.
+    // Zero means the default.
     Some(Rekeying {
         bytes: bytes.filter(|bytes| *bytes > 0),
         time: Some(limit).filter(|limit| !limit.is_zero()),
@@ -198,7 +198,7 @@ pub(super) fn count(value: &str) -> Option<usize> {
     value.parse().ok()
 }
 
-/// A time as sshd_config(5) has it (TIME FORMATS): numbers with units, which add up. `none` is as good as 0.
+/// Parses a time as in sshd_config(5) (TIME FORMATS): numbers with units, which add up. `none` means 0.
 pub(super) fn time(value: &str) -> Option<Duration> {
     if value == "none" {
         return Some(Duration::ZERO);
@@ -224,7 +224,7 @@ pub(super) fn time(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(total.into())).filter(|_| !value.is_empty())
 }
 
-/// A port by its number or its name.
+/// Parses a port, a number or a name.
 pub(super) fn port(value: &str) -> Option<u16> {
     if value.bytes().all(|byte| byte.is_ascii_digit()) {
         return value.parse().ok().filter(|&port| port > 0);

@@ -1,7 +1,8 @@
 //! Accounts that tests log in to.
 //!
 //! A test server needs a user, a home, a PAM service and a copy of sshd that are its own. Accounts `scaup-test0`,
-//! `scaup-test1`… are made as needed and stay; a rig holds one by a file lock, so tests in many processes never share one.
+//! `scaup-test1`… are made as needed and stay; a rig holds one by a file lock, so tests in many processes never share
+//! one.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::chown;
@@ -115,7 +116,8 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // A test that fails should show its own reason, not that its files could not be removed; the next holder clears them.
+        // A test that fails should show its own reason, not that its files could not be removed; the next holder clears
+        // them.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

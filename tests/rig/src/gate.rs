@@ -1,8 +1,8 @@
-//! A gate before OpenSSH's `sftp-server` that closes after an exact number of messages ([`Gate`]): where a proxy can only cut
-//! the encrypted stream at some byte, this says which request was the last that the server heard.
+//! A gate before OpenSSH's `sftp-server` that closes after an exact number of messages ([`Gate`]): where a proxy can
+//! only cut the encrypted stream at some byte, this says which request was the last that the server heard.
 //!
-//! The gate is a directory. Each SFTP channel of the server has a process of its own before it (`gated-sftp-server`), and all of them
-//! count in one file there.
+//! The gate is a directory. Each SFTP channel of the server has a process of its own before it (`gated-sftp-server`),
+//! and all of them count in one file there.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
@@ -62,8 +62,8 @@ impl Gate {
         self.directory.path().join("state")
     }
 
-    /// Lets this many requests pass from now on, over all channels together, and then closes. The requests before it are done by
-    /// then.
+    /// Lets this many requests pass from now on, over all channels together, and then closes. The requests before it
+    /// are done by then.
     pub fn close_after(&self, requests: u64, held: Held) {
         let state = self.state();
         let new = state.join("new");
@@ -75,8 +75,10 @@ impl Gate {
     /// How many requests pass until it closes.
     #[must_use]
     pub fn left(&self) -> u64 {
-        let count = fs::read_to_string(self.state().join(COUNT)).expect("the gate was told when to close");
-        Count::parse(&count).expect("the count is whole").left
+        let mut file = File::open(self.state().join(COUNT)).expect("the gate was told when to close");
+        // A channel may just be writing it.
+        file.lock_shared().expect("it can be locked");
+        read(&mut file).expect("it can be read").expect("the count is whole").left
     }
 
     /// Whether it has closed, and the last request that passed is done.

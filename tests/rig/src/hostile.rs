@@ -1,6 +1,8 @@
-//! An SFTP server that lies: OpenSSH's own `sftp-server`, and between it and the client somebody who changes what it says.
+//! An SFTP server that lies: OpenSSH's own `sftp-server`, and between it and the client somebody who changes what it
+//! says.
 //!
-//! It speaks over a stream in this process. So a test states only the lie, and all around it is as real servers have it.
+//! It speaks over a stream in this process. So a test states only the lie, and all around it is as real servers have
+//! it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -155,8 +157,8 @@ impl SftpPacket {
 
 /// Starts a server whose login directory is `home`, and answers the stream that leads to it.
 ///
-/// `lie` sees each request with the real server's answer. The real server does all that it is asked, whatever the client hears
-/// of it, and ends with the stream. Must be called inside a tokio runtime.
+/// `lie` sees each request with the real server's answer. The real server does all that it is asked, whatever the
+/// client hears of it, and ends with the stream. Must be called inside a tokio runtime.
 pub fn hostile_sftp(
     home: &Path,
     lie: impl FnMut(&SftpPacket, &SftpPacket) -> Lie + Send + 'static,
@@ -218,8 +220,8 @@ impl HostileServer {
         &self.sshd
     }
 
-    /// All SFTP sessions that stand answer nothing any more, for ever, while their connection lives; those that are begun from now on are as
-    /// they should be.
+    /// All SFTP sessions that stand answer nothing any more, for ever, while their connection lives; those that are
+    /// begun from now on are as they should be.
     pub fn mute_sessions(&self) {
         self.first_heard.store(self.begun.load(Ordering::SeqCst), Ordering::SeqCst);
     }

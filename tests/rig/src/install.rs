@@ -24,8 +24,8 @@ pub(crate) fn lock(name: &str) -> File {
     file
 }
 
-/// Makes sure that each program or file exists, given with the Debian package it comes from: installs what is missing when
-/// root, else panics with what to install.
+/// Makes sure that each program or file exists, given with the Debian package it comes from: installs what is missing
+/// when root, else panics with what to install.
 pub fn need(tools: &[(&str, &str)]) {
     let missing = || -> Vec<&str> {
         tools.iter().filter(|(tool, _)| !exists(tool)).map(|(_, package)| *package).collect()

@@ -1,7 +1,7 @@
-//! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that
-//! Cryptomator's own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
-//! them that can be long, narrow or broken ([`Proxy`]), or that ends after an exact message ([`Gate`]), an SFTP
-//! server that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what the tests need of a desktop on it ([`Logind`],
+//! What the tests stand on: a real OpenSSH server behind key and one-time code ([`Sshd`]), vaults that Cryptomator's
+//! own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
+//! them that can be long, narrow or broken ([`Proxy`]), or that ends after an exact message ([`Gate`]), an SFTP server
+//! that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what the tests need of a desktop on it ([`Logind`],
 //! [`Notifications`]).
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
@@ -33,7 +33,7 @@ pub use hostile::{HostileServer, Lie, SftpPacket, hostile_sftp};
 pub use install::{need, need_root};
 pub use keys::{Key, KeyKind};
 pub use logind::Logind;
-pub use network::{change_network, own_network};
+pub use network::{change_network, own_network, packets_of_a_network};
 pub use notifications::{Notification, Notifications};
 pub use process::run;
 pub use proxy::{Direction, Proxy};

@@ -39,7 +39,8 @@ fn parents() -> Vec<(u32, u32)> {
         .filter_map(|entry| {
             let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The second field is the program's name in parentheses and may hold anything; the parent is two fields after it.
+            // The second field is the program's name in parentheses and may hold anything; the parent is two fields
+            // after it.
             let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
             Some((pid, parent))
         })

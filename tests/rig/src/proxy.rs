@@ -1,8 +1,8 @@
 //! A road between a program and a server that a test can make long, narrow or break: a TCP proxy on loopback.
 //!
-//! Each connection has a thread of its own ([`connection`]); what the test sets holds for all of them from then on. What the
-//! proxy can't imitate: a handshake takes no time whatever the delay, and while the road is frozen the kernel still
-//! takes new connections (nothing passes on them).
+//! Each connection has a thread of its own ([`connection`]); what the test sets holds for all of them from then on.
+//! What the proxy can't imitate: a handshake takes no time whatever the delay, and while the road is frozen the kernel
+//! still takes new connections (nothing passes on them).
 
 mod connection;
 
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, listen, shutdown, socket_with};
+use socket2::{SockFilter, SockRef};
 
 /// Connections that the kernel holds until the proxy takes them.
 const BACKLOG: i32 = 128;
@@ -42,6 +43,8 @@ struct Road {
     free_at: [Instant; 2],
     /// Bytes until everything is reset, by direction.
     reset_after: [Option<u64>; 2],
+    /// Segments to the proxy that are longer vanish, bytes with their TCP headers.
+    swallow: Option<u32>,
     /// How long a side must say nothing before what it said passes.
     lockstep: Option<Duration>,
     frozen: bool,
@@ -89,6 +92,7 @@ impl Proxy {
                 rate: [None; 2],
                 free_at: [now; 2],
                 reset_after: [None; 2],
+                swallow: None,
                 lockstep: None,
                 frozen: false,
                 refusing: false,
@@ -122,8 +126,8 @@ impl Proxy {
         self.port
     }
 
-    /// Each byte arrives this much later, in either direction: the round trip time is twice that. How many bytes pass in a
-    /// second is not touched, apart from a bound of 64 MiB under way.
+    /// Each byte arrives this much later, in either direction: the round trip time is twice that. How many bytes pass
+    /// in a second is not touched, apart from a bound of 64 MiB under way.
     pub fn delay(&self, one_way: Duration) {
         self.shared.change(|road| road.delay = one_way);
     }
@@ -133,6 +137,14 @@ impl Proxy {
     /// Before the narrow place stands a queue of 50 ms, as in a router.
     pub fn rate(&self, direction: Direction, bytes_per_second: Option<u64>) {
         self.shared.change(|road| road.rate[direction as usize] = bytes_per_second.map(|rate| rate.max(1)));
+    }
+
+    /// From now on what the client sends in segments of more than `longest` bytes vanishes, on connections that stand
+    /// and on those that come: a tunnel on the way, and nobody who says so. Loopback has to have the packets of a
+    /// network ([`crate::packets_of_a_network`]).
+    pub fn swallow(&self, longest: u32) {
+        self.shared.change(|road| road.swallow = Some(longest));
+        swallow(&self.shared.listener, longest);
     }
 
     /// From now on nothing passes, and nobody is told: a cable pulled out, a sleeping machine.
@@ -175,8 +187,8 @@ impl Proxy {
         });
     }
 
-    /// Resets all connections as soon as `bytes` more have passed in `direction`, counted over all connections from now on:
-    /// these arrive, and no byte more.
+    /// Resets all connections as soon as `bytes` more have passed in `direction`, counted over all connections from now
+    /// on: these arrive, and no byte more.
     pub fn reset_after(&self, direction: Direction, bytes: u64) {
         if bytes == 0 {
             self.cut();
@@ -195,18 +207,18 @@ impl Proxy {
         self.shared.change(|road| road.server = (host.to_owned(), port));
     }
 
-    /// Makes both sides take turns, which counts the round trips that the client waits for, independent of how long each takes;
-    /// `None` ends it.
+    /// Makes both sides take turns, which counts the round trips that the client waits for, independent of how long
+    /// each takes; `None` ends it.
     ///
-    /// What the client sends is held until it has said nothing for `quiet`, and then passes in one piece; so does what the server
-    /// answers. One such exchange is one round trip ([`Self::round_trips`]): a burst of independent requests counts once,
-    /// requests that wait for each other's answers count each.
+    /// What the client sends is held until it has said nothing for `quiet`, and then passes in one piece; so does what
+    /// the server answers. One such exchange is one round trip ([`Self::round_trips`]): a burst of independent requests
+    /// counts once, requests that wait for each other's answers count each.
     ///
-    /// Limits: a client that pauses for longer than `quiet` between requests that don't depend on each other has them counted
-    /// apart, so `quiet` must be longer than the program's and the machine's own pauses. Not only what is of interest counts: so
-    /// do the login, keepalives that ask for an answer, and waits for a full window. A server that says nothing holds the
-    /// client up, but after eight times `quiet` what the client has to say passes all the same and belongs to the same
-    /// round trip. Connections take turns each for itself.
+    /// Limits: a client that pauses for longer than `quiet` between requests that don't depend on each other has them
+    /// counted apart, so `quiet` must be longer than the program's and the machine's own pauses. Not only what is of
+    /// interest counts: so do the login, keepalives that ask for an answer, and waits for a full window. A server that
+    /// says nothing holds the client up, but after eight times `quiet` what the client has to say passes all the same
+    /// and belongs to the same round trip. Connections take turns each for itself.
     pub fn lockstep(&self, quiet: Option<Duration>) {
         self.shared.change(|road| road.lockstep = quiet);
     }
@@ -269,10 +281,25 @@ impl Shared {
     }
 }
 
-/// Whether the port may be shared (`SO_REUSEADDR`): with one's own connections that stand from before, so as to listen again; but
-/// not with who takes it while this socket does not listen.
+/// Whether the port may be shared (`SO_REUSEADDR`): with one's own connections that stand from before, so as to listen
+/// again; but not with who takes it while this socket does not listen.
 fn share(listener: &impl AsFd, may: bool) {
     set_socket_reuseaddr(listener, may).expect("a socket can be told");
+}
+
+/// Has the kernel drop segments of more than `longest` bytes before TCP sees them (socket(7), `SO_ATTACH_FILTER`). What
+/// a listener accepts inherits that.
+fn swallow(socket: &impl AsFd, longest: u32) {
+    const LOAD_LENGTH: u16 = 0x80;
+    const SKIP_UNLESS_GREATER: u16 = 0x25;
+    const TAKE: u16 = 0x06;
+    let filter = [
+        SockFilter::new(LOAD_LENGTH, 0, 0, 0),
+        SockFilter::new(SKIP_UNLESS_GREATER, 0, 1, longest),
+        SockFilter::new(TAKE, 0, 0, 0),
+        SockFilter::new(TAKE, 0, 0, u32::MAX),
+    ];
+    SockRef::from(socket).attach_filter(&filter).expect("a socket can be filtered");
 }
 
 /// Listens on a free port that stays taken in [`Proxy::refuse`]: it is asked for by its number.

@@ -110,7 +110,7 @@ impl Scaup {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANG", "C.UTF-8")
-            .env("SCAUP_LOG", "scaup=debug,scaup_sftp=debug")
+            .env("SCAUP_LOG", "scaup=debug")
             .env("HOME", self.home.path())
             .env("XDG_CONFIG_HOME", self.home.path().join("config"))
             .env("XDG_STATE_HOME", self.home.path().join("state"))
@@ -378,7 +378,8 @@ impl Drop for Mount {
 /// Whether something is mounted at `path`, by the kernel's table: asking the path itself could hang.
 fn is_mounted(path: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("/proc is readable");
-    // proc(5): the fifth field is the mount point, with blanks and the like as octal escapes, which no test's path needs.
+    // proc(5): the fifth field is the mount point, with blanks and the like as octal escapes, which no test's path
+    // needs.
     table.lines().any(|line| line.split(' ').nth(4) == path.to_str())
 }
 

@@ -47,7 +47,8 @@ pub struct SshdBuilder {
 }
 
 impl SshdBuilder {
-    /// sshd's `AuthenticationMethods`, such as `publickey`, `publickey,keyboard-interactive` (the default), `password,keyboard-interactive`.
+    /// sshd's `AuthenticationMethods`, such as `publickey`, `publickey,keyboard-interactive` (the default),
+    /// `password,keyboard-interactive`.
     #[must_use]
     pub fn authentication_methods(mut self, methods: &str) -> Self {
         methods.clone_into(&mut self.authentication_methods);
@@ -61,8 +62,8 @@ impl SshdBuilder {
         self
     }
 
-    /// Refuses a code that was used before (`DISALLOW_REUSE`), as real servers do. Off unless set, so that tests need not wait
-    /// half a minute between logins.
+    /// Refuses a code that was used before (`DISALLOW_REUSE`), as real servers do. Off unless set, so that tests need
+    /// not wait half a minute between logins.
     #[must_use]
     pub fn codes_only_once(mut self) -> Self {
         self.codes_only_once = true;
@@ -76,7 +77,8 @@ impl SshdBuilder {
         self
     }
 
-    /// Has an authority ([`Sshd::host_authority`]) certify the first host key with further arguments for `ssh-keygen`, such as `-n`, `127.0.0.1`.
+    /// Has an authority ([`Sshd::host_authority`]) certify the first host key with further arguments for `ssh-keygen`,
+    /// such as `-n`, `127.0.0.1`.
     #[must_use]
     pub fn host_certificate(mut self, arguments: &[&str]) -> Self {
         self.host_certificate = Some(arguments.iter().map(ToString::to_string).collect());
@@ -111,7 +113,8 @@ impl SshdBuilder {
         self
     }
 
-    /// The command of the `sftp` subsystem; `internal-sftp` unless set. OpenSSH's program is `/usr/lib/openssh/sftp-server`.
+    /// The command of the `sftp` subsystem; `internal-sftp` unless set. OpenSSH's program is
+    /// `/usr/lib/openssh/sftp-server`.
     #[must_use]
     pub fn subsystem(mut self, command: &str) -> Self {
         command.clone_into(&mut self.subsystem);
@@ -216,8 +219,9 @@ impl SshdBuilder {
         sshd
     }
 
-    /// Writes what PAM should ask for. The methods `password` and `keyboard-interactive` both come here; only the latter
-    /// is asked for a code. sshd runs it in a process of its own whose title ends in `[pam]`, which tells the two apart.
+    /// Writes what PAM should ask for. The methods `password` and `keyboard-interactive` both come here; only the
+    /// latter is asked for a code. sshd runs it in a process of its own whose title ends in `[pam]`, which tells the
+    /// two apart.
     fn write_pam_service(&self, account: &Account, secret: &str) {
         let directory = account.directory();
         let secret_file = directory.join("google_authenticator");
@@ -394,11 +398,7 @@ impl Sshd {
     #[must_use]
     pub fn totp_at(&self, steps: i64) -> String {
         let secret = Secret::try_from_base32(&self.secret).expect("the rig made this secret itself");
-        let generator = Builder::new()
-            .with_secret(secret)
-            .with_account_name("scaup-test")
-            .build()
-            .expect("160 bits are enough");
+        let generator = Builder::new().with_secret(secret).build().expect("160 bits are enough");
         let step = i64::try_from(TOTP_STEP).expect("a step is short");
         generator.generate(now().saturating_add_signed(step * steps)).to_string()
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Runs `work` on a thread of its own and answers its result, or panics once `limit` has passed.
 ///
-/// The thread itself cannot be ended; it comes free when what it waits for does (a [`crate::Mount`] is detached when dropped).
+/// The thread itself cannot be ended; it comes free when what it waits for does (a [`crate::Mount`] is detached when
+/// dropped).
 pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     let worker = thread::spawn(move || {

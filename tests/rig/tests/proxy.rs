@@ -1,4 +1,5 @@
 //! The proxy between programs that it must not trouble, and troubles as told.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

@@ -1,4 +1,5 @@
 //! The server as OpenSSH's own programs meet it.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

@@ -1,7 +1,8 @@
-//! Stands before OpenSSH's `sftp-server` and counts the requests, for the benchmarks: `counting-sftp-server DIRECTORY`, as sshd's
-//! `Subsystem sftp`.
+//! Stands before OpenSSH's `sftp-server` and counts the requests, for the benchmarks: `counting-sftp-server DIRECTORY`,
+//! as sshd's `Subsystem sftp`.
 //!
-//! The number so far stands in a file of its own in the directory, 8 bytes, little-endian. Answers go past it, straight to sshd.
+//! The number so far stands in a file of its own in the directory, 8 bytes, little-endian. Answers go past it, straight
+//! to sshd.
 
 use std::error::Error;
 use std::fs::File;

@@ -1,5 +1,5 @@
 //! Stands before OpenSSH's `sftp-server` and lets messages pass only while a [`scaup_rig::Gate`] is open:
-//! `gated-sftp-server DIRECTORY`, as sshd's `Subsystem sftp`.
+//! `gated-sftp-server DIRECTORY [ARGUMENT …]`, as sshd's `Subsystem sftp`, with arguments for `sftp-server`.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,9 +19,11 @@ const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let directory = std::env::args_os().nth(1).ok_or("usage: gated-sftp-server DIRECTORY")?;
+    let mut arguments = std::env::args_os().skip(1);
+    let directory = arguments.next().ok_or("usage: gated-sftp-server DIRECTORY [ARGUMENT …]")?;
     let gate = Arc::new(Gatekeeper::at(directory.into()));
-    let mut server = Command::new(SFTP_SERVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut server = Command::new(SFTP_SERVER);
+    let mut server = server.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut requests = server.stdin.take().ok_or("sftp-server has no standard input")?;
     let answers = server.stdout.take().ok_or("sftp-server has no standard output")?;
     let done = Arc::new(AtomicU64::new(0));

@@ -1,6 +1,7 @@
 //! The rig's proxy as a program, for the benchmarks: `road HOST PORT` leads there.
 //!
-//! It says the port that it listens on, then obeys one command a line and says when it has, until its standard input ends:
+//! It says the port that it listens on, then obeys one command a line and says when it has, until its standard input
+//! ends:
 //!
 //! ```text
 //! delay MILLISECONDS     how much later each byte arrives, in either direction

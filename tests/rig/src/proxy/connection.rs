@@ -76,6 +76,8 @@ struct Connection<'proxy> {
     wait_until: Option<Instant>,
     /// What each end is waited for.
     interest: [PollFlags; 2],
+    /// The longest segment that the client's end takes.
+    swallows: Option<u32>,
 }
 
 /// The connection has to be reset.
@@ -110,8 +112,14 @@ pub(super) fn run(shared: &Shared, client: TcpStream, server: &(String, u16), wa
         asked: false,
         wait_until: None,
         interest: [PollFlags::empty(); 2],
+        swallows: None,
     };
     loop {
+        let swallow = shared.lock().swallow;
+        if let Some(longest) = swallow.filter(|_| swallow != connection.swallows) {
+            super::swallow(&connection.ends[0], longest);
+            connection.swallows = swallow;
+        }
         let (over, frozen, now) = {
             let road = shared.lock();
             let now = Now {

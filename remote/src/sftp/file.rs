@@ -1,0 +1,448 @@
+//! An open file on the server. It outlives the connection it was opened on: on the next one it is reopened by its path,
+//! after a check that it is still the same file.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use scaup_sftp::client::{self, FileHandle, Lane, OpenFlags, SetAttributes, SftpError};
+
+use super::connection::Connection;
+use super::identity::Identity;
+use super::link::Link;
+use super::reasons::{from_wire, plain, to_wire, why_not_made, why_not_opened, why_not_written, with_mode};
+use super::retry::retry;
+use crate::{
+    RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
+};
+
+/// Unacknowledged bytes on every lane of a file at which one more lane is worth its round trips: half of OpenSSH's
+/// window.
+const LANE_BUSY: u64 = 1024 * 1024;
+
+/// A handle, and the lane it belongs to.
+struct Open {
+    lane: Lane,
+    handle: FileHandle,
+}
+
+/// The handles of one file on one connection.
+struct Opened {
+    generation: u64,
+    first: Arc<Open>,
+    /// More handles of the same file on upload lanes.
+    more: Mutex<Vec<Arc<Open>>>,
+    opening_more: AtomicBool,
+}
+
+impl Opened {
+    fn new(connection: &Connection, handle: FileHandle) -> Self {
+        Self {
+            generation: connection.generation,
+            first: Arc::new(Open { lane: connection.content.clone(), handle }),
+            more: Mutex::default(),
+            opening_more: AtomicBool::new(false),
+        }
+    }
+}
+
+/// One open file.
+pub(super) struct SftpFile {
+    link: Arc<Link>,
+    how: RemoteOpen,
+    /// Its path; `None` once its name was removed.
+    path: Mutex<Option<RemotePath>>,
+    opened: tokio::sync::Mutex<Option<Arc<Opened>>>,
+    identity: Identity,
+    /// Whether its writes may be carried out in any order: no program sees a new file before it is whole.
+    striped: AtomicBool,
+}
+
+/// All open files, so that their paths follow renames and removals.
+#[derive(Default)]
+pub(super) struct OpenFiles(Mutex<Vec<Weak<SftpFile>>>);
+
+impl OpenFiles {
+    fn add(&self, file: &Arc<SftpFile>) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|file| file.strong_count() > 0);
+        files.push(Arc::downgrade(file));
+    }
+
+    fn all(&self) -> Vec<Arc<SftpFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Updates paths after a rename from `from` to `to`, also of files below it.
+    pub(super) fn renamed(&self, from: &RemotePath, to: &RemotePath) {
+        for file in self.all() {
+            let mut path = file.lock_path();
+            let Some(old) = path.as_ref() else { continue };
+            if old == to {
+                // The file that had the name was replaced.
+                *path = None;
+            } else if let Some(moved) = old.moved(from, to) {
+                *path = Some(moved);
+            }
+        }
+    }
+
+    /// Updates paths after a name was removed.
+    pub(super) fn removed(&self, gone: &RemotePath) {
+        for file in self.all() {
+            let mut path = file.lock_path();
+            if path.as_ref() == Some(gone) {
+                *path = None;
+            }
+        }
+    }
+}
+
+fn flags_of(how: RemoteOpen) -> (OpenFlags, SetAttributes) {
+    match how {
+        RemoteOpen::Read => (OpenFlags::Read, SetAttributes::default()),
+        RemoteOpen::ReadWrite => (OpenFlags::ReadWrite, SetAttributes::default()),
+        RemoteOpen::CreateNew(mode) => (OpenFlags::CreateNew, with_mode(mode)),
+        RemoteOpen::CreateByUmask => (OpenFlags::CreateNew, SetAttributes::default()),
+    }
+}
+
+/// Opens a file for the first time.
+pub(super) async fn open(
+    link: &Arc<Link>,
+    files: &OpenFiles,
+    path: &RemotePath,
+    how: RemoteOpen,
+) -> Result<Arc<SftpFile>, RemoteError> {
+    let opened = retry(link, "open", |connection, again| {
+        Box::pin(async move { open_on(link, &connection, path, how, again).await })
+    })
+    .await?;
+    let file = Arc::new(SftpFile {
+        link: Arc::clone(link),
+        how,
+        path: Mutex::new(Some(path.clone())),
+        opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
+        identity: Identity::default(),
+        striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask)),
+    });
+    files.add(&file);
+    Ok(file)
+}
+
+async fn open_on(
+    link: &Link,
+    connection: &Connection,
+    path: &RemotePath,
+    how: RemoteOpen,
+    again: bool,
+) -> Result<Opened, RemoteError> {
+    let whole = connection.whole_path(path);
+    let (flags, attributes) = flags_of(how);
+    let handle = match connection.content.open_file(&whole, flags, &attributes).await {
+        Ok(handle) => handle,
+        // New names are made up here: one that exists after a cut was created by the interrupted attempt.
+        Err(error) if flags == OpenFlags::CreateNew => {
+            let why = why_not_made(link, &whole, error).await;
+            if !(again && why == RemoteError::Exists) {
+                return Err(why);
+            }
+            open_again(connection, &whole).await?
+        }
+        Err(error) => return Err(why_not_opened(link, &whole, flags, error).await),
+    };
+    Ok(Opened::new(connection, handle))
+}
+
+/// Reads a whole small file that holds metadata: on the lane for names, where it does not wait behind content.
+pub(super) async fn read_small(
+    link: &Link,
+    connection: &Connection,
+    path: &RemotePath,
+    limit: usize,
+) -> Result<Bytes, RemoteError> {
+    let (names, whole) = (&connection.names, connection.whole_path(path));
+    let read = async {
+        let handle = names.open_file(&whole, OpenFlags::Read, &SetAttributes::default()).await?;
+        names.read_start(&handle, limit + 1, None).await
+    };
+    match read.await {
+        Ok((_, content)) if content.len() > limit => Err(RemoteError::TooLong { limit }),
+        Ok((_, content)) => Ok(content),
+        // OpenSSH opens directories, too.
+        Err(error) => Err(why_not_opened(link, &whole, OpenFlags::Read, error).await),
+    }
+}
+
+/// Opens a file for writing that this mount created or had open for writing on a former connection. Its mode may forbid
+/// that by now, though not to a process that has it open: the mode is changed for a moment.
+async fn open_again(connection: &Connection, whole: &[u8]) -> Result<FileHandle, RemoteError> {
+    const OWNER_MAY: u16 = 0o600;
+    let open =
+        async || connection.content.open_file(whole, OpenFlags::ReadWrite, &SetAttributes::default()).await;
+    let refused = match open().await.map_err(plain) {
+        Err(refused @ RemoteError::PermissionDenied) => refused,
+        opened => return opened,
+    };
+    let RemoteAttributes { kind, mode, .. } = from_wire(&connection.names.lstat(whole).await.map_err(plain)?);
+    if kind != RemoteKind::File || mode & OWNER_MAY == OWNER_MAY {
+        return Err(refused);
+    }
+    connection.names.set_attributes(whole, &with_mode(mode | OWNER_MAY)).await.map_err(plain)?;
+    let opened = open().await.map_err(plain);
+    connection.names.set_attributes(whole, &with_mode(mode)).await.map_err(plain)?;
+    opened
+}
+
+impl SftpFile {
+    fn lock_path(&self) -> MutexGuard<'_, Option<RemotePath>> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the handles on `connection`, reopened if they belong to a former one.
+    async fn on(&self, connection: &Connection) -> Result<Arc<Opened>, RemoteError> {
+        let mut opened = self.opened.lock().await;
+        if let Some(opened) = opened.as_ref().filter(|opened| opened.generation == connection.generation) {
+            return Ok(Arc::clone(opened));
+        }
+        let gone = || RemoteError::Replaced;
+        let path = self.lock_path().clone().ok_or_else(gone)?;
+        let again = match self.how {
+            RemoteOpen::Read => open_on(&self.link, connection, &path, RemoteOpen::Read, true).await,
+            RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask => {
+                let handle = open_again(connection, &connection.whole_path(&path)).await;
+                handle.map(|handle| Opened::new(connection, handle))
+            }
+        };
+        let again = match again {
+            Ok(again) => again,
+            Err(RemoteError::NotFound) => return Err(gone()),
+            Err(error) => return Err(error),
+        };
+        self.identity.recognize(&again.first.lane, &again.first.handle).await?;
+        let again = Arc::new(again);
+        *opened = Some(Arc::clone(&again));
+        Ok(again)
+    }
+
+    async fn read(
+        &self,
+        offset: u64,
+        length: usize,
+        room: Option<Arc<client::Room>>,
+    ) -> Result<Bytes, RemoteError> {
+        let asked = self.identity.now();
+        let read = self
+            .retry("read", move |_, opened| {
+                let (open, room) = (Arc::clone(&opened.first), room.clone());
+                Box::pin(async move {
+                    match room {
+                        Some(room) => open.lane.read_ahead(&open.handle, offset, length, &room).await,
+                        None => open.lane.read_at(&open.handle, offset, length).await,
+                    }
+                })
+            })
+            .await?;
+        if offset == 0 {
+            self.identity.note_start(asked, &read);
+        }
+        Ok(read)
+    }
+
+    /// Runs an operation on the file, and repeats it on the next connection if this one is lost meanwhile.
+    async fn retry<T: Send>(
+        &self,
+        what: &'static str,
+        operation: impl for<'a> Fn(&'a Connection, &'a Arc<Opened>) -> BoxFuture<'a, Result<T, SftpError>>
+        + Send
+        + Sync,
+    ) -> Result<T, RemoteError> {
+        let operation = &operation;
+        retry(&self.link, what, move |connection, _| {
+            Box::pin(async move {
+                let opened = self.on(&connection).await?;
+                match operation(&connection, &opened).await {
+                    Ok(done) => Ok(done),
+                    Err(error) => Err(self.why_not_done(&connection, &opened, error).await),
+                }
+            })
+        })
+        .await
+    }
+
+    /// Returns why an operation on the file failed. A failure without a reason may be the handle's fault: a server can
+    /// lose one. The next attempt reopens the file, if it still has a name.
+    async fn why_not_done(
+        &self,
+        connection: &Connection,
+        opened: &Arc<Opened>,
+        error: SftpError,
+    ) -> RemoteError {
+        let path = self.lock_path().clone();
+        // A file that has no name any more lies at least below the mounted directory.
+        let place = connection.whole_path(path.as_ref().unwrap_or(&RemotePath::root()));
+        let why = why_not_written(&self.link, &place, error).await;
+        if path.is_some() && matches!(why, RemoteError::Failure(_)) {
+            let mut present = self.opened.lock().await;
+            if present.as_ref().is_some_and(|present| Arc::ptr_eq(present, opened)) {
+                *present = None;
+            }
+        }
+        why
+    }
+
+    /// Returns the handle to write with. When its lanes are busy, more are opened meanwhile.
+    fn writer(&self, connection: &Arc<Connection>, opened: &Arc<Opened>) -> Arc<Open> {
+        if !self.striped.load(Ordering::Acquire) {
+            return Arc::clone(&opened.first);
+        }
+        let least = opened.least_busy();
+        if least.lane.unacknowledged() >= LANE_BUSY
+            && !opened.opening_more.swap(true, Ordering::AcqRel)
+            && let Some(path) = self.lock_path().clone()
+        {
+            tokio::spawn(open_more(Arc::clone(connection), Arc::clone(opened), path));
+        }
+        least
+    }
+}
+
+impl Opened {
+    fn lock_more(&self) -> MutexGuard<'_, Vec<Arc<Open>>> {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the handle whose lane is least busy.
+    fn least_busy(&self) -> Arc<Open> {
+        let more = self.lock_more();
+        let least = more.iter().chain([&self.first]).min_by_key(|open| open.lane.unacknowledged());
+        Arc::clone(least.unwrap_or(&self.first))
+    }
+}
+
+/// Opens more handles of a file, one on each upload lane.
+async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: RemotePath) {
+    let whole = connection.whole_path(&path);
+    let opens = connection.upload_lanes().await.iter().map(|lane| async {
+        match lane.open_file(&whole, OpenFlags::ReadWrite, &SetAttributes::default()).await {
+            Ok(handle) => opened.lock_more().push(Arc::new(Open { lane: lane.clone(), handle })),
+            // The file may have its final name already. The existing handles are enough.
+            Err(error) => tracing::debug!(error = plain(error).kind(), "no further lane for a file"),
+        }
+    });
+    futures::future::join_all(opens).await;
+}
+
+#[async_trait]
+impl RemoteFile for SftpFile {
+    async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, RemoteError> {
+        self.read(offset, length, None).await
+    }
+
+    async fn read_ahead(&self, offset: u64, length: usize, room: Room) -> Result<Bytes, RemoteError> {
+        self.read(offset, length, room.held()).await
+    }
+
+    async fn read_start(
+        &self,
+        length: usize,
+        room: Option<Room>,
+    ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
+        let room: Option<Arc<client::Room>> = room.and_then(Room::held);
+        let asked = self.identity.now();
+        let (attributes, start) = self
+            .retry("read_start", move |_, opened| {
+                let (open, room) = (Arc::clone(&opened.first), room.clone());
+                Box::pin(async move { open.lane.read_start(&open.handle, length, room.as_deref()).await })
+            })
+            .await?;
+        let attributes = from_wire(&attributes);
+        self.identity.note_attributes(asked, attributes);
+        self.identity.note_start(asked, &start);
+        Ok((attributes, start))
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
+        let seen = !self.striped.load(Ordering::Acquire);
+        let writing = self.identity.note_writing(offset, &data, seen);
+        retry(&self.link, "write_at", |connection, _| {
+            let data = data.clone();
+            Box::pin(async move {
+                let opened = self.on(&connection).await?;
+                let open = self.writer(&connection, &opened);
+                match open.lane.write_at(&open.handle, offset, &data).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(self.why_not_done(&connection, &opened, error).await),
+                }
+            })
+        })
+        .await?;
+        writing.note_acknowledged();
+        Ok(())
+    }
+
+    async fn write_whole(
+        &self,
+        data: Bytes,
+        set: RemoteSetAttributes,
+    ) -> Result<RemoteAttributes, RemoteError> {
+        self.identity.note_setting(0);
+        self.striped.store(false, Ordering::Release);
+        let (set, asked) = (to_wire(&set), self.identity.now());
+        let attributes = self
+            .retry("write_whole", move |_, opened| {
+                let (open, data) = (Arc::clone(&opened.first), data.clone());
+                opened.lock_more().clear();
+                Box::pin(async move { open.lane.write_whole(&open.handle, &data, &set).await })
+            })
+            .await?;
+        let attributes = from_wire(&attributes);
+        self.identity.note_attributes(asked, attributes);
+        Ok(attributes)
+    }
+
+    async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {
+        let asked = self.identity.now();
+        let attributes = self
+            .retry("stat", |_, opened| {
+                let open = Arc::clone(&opened.first);
+                Box::pin(async move { open.lane.fstat(&open.handle).await })
+            })
+            .await?;
+        let attributes = from_wire(&attributes);
+        self.identity.note_attributes(asked, attributes);
+        Ok(attributes)
+    }
+
+    async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        self.identity.note_setting(set.size.unwrap_or(u64::MAX));
+        let set = to_wire(&set);
+        self.retry("set_attributes", move |_, opened| {
+            let open = Arc::clone(&opened.first);
+            Box::pin(async move { open.lane.set_open_attributes(&open.handle, &set).await })
+        })
+        .await
+    }
+
+    async fn fsync(&self) -> Result<(), RemoteError> {
+        // From here on the file may be visible.
+        self.striped.store(false, Ordering::Release);
+        self.retry("fsync", |_, opened| {
+            let open = Arc::clone(&opened.first);
+            opened.lock_more().clear();
+            Box::pin(async move { open.lane.fsync(&open.handle).await })
+        })
+        .await
+    }
+
+    async fn close(&self) -> Result<(), RemoteError> {
+        let Some(opened) = self.opened.lock().await.take() else { return Ok(()) };
+        match opened.first.lane.close(&opened.first.handle).await {
+            // A lost connection has closed the handle.
+            Ok(()) | Err(SftpError::Disconnected(_)) => Ok(()),
+            Err(error) => Err(plain(error)),
+        }
+    }
+}

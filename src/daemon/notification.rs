@@ -1,0 +1,146 @@
+//! Notifies the user of a login that needs an answer, on a desktop where nothing of Scaup is open: the notification's
+//! action asks the questions.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::process::Command;
+use tokio::sync::watch;
+use zbus::connection::Builder;
+
+use crate::remote::Reachability;
+
+/// How long any reply from the bus may take.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Programs that ask for a secret in a window, where the system packages put them: OpenSSH's own default, which the
+/// `ssh-askpass` packages of all desktops provide.
+const ASKPASS_PROGRAMS: &[&str] =
+    &["/usr/bin/ssh-askpass", "/usr/libexec/openssh/ssh-askpass", "/usr/lib/ssh/ssh-askpass"];
+
+/// Terminals, and the arguments before the command that is to run in them: the desktop's choice first.
+const TERMINALS: &[(&str, &[&str])] = &[
+    ("xdg-terminal-exec", &[]),
+    ("x-terminal-emulator", &["-e"]),
+    ("gnome-terminal", &["--"]),
+    ("konsole", &["-e"]),
+    ("xterm", &["-e"]),
+];
+
+/// The desktop's notifications (freedesktop.org's Desktop Notifications Specification 1.2).
+#[zbus::proxy(
+    interface = "org.freedesktop.Notifications",
+    default_service = "org.freedesktop.Notifications",
+    default_path = "/org/freedesktop/Notifications"
+)]
+trait Notifications {
+    #[allow(clippy::too_many_arguments)]
+    fn notify(
+        &self,
+        app_name: &str,
+        replaces_id: u32,
+        app_icon: &str,
+        summary: &str,
+        body: &str,
+        actions: &[&str],
+        hints: HashMap<&str, zbus::Variant<'_>>,
+        expire_timeout: i32,
+    ) -> zbus::Result<u32>;
+
+    fn close_notification(&self, id: u32) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    fn action_invoked(&self, id: u32, action_key: String) -> zbus::Result<()>;
+}
+
+/// Shows that the mount of this name waits for a login, until that changes. Without a desktop it does nothing.
+pub(super) async fn login_needed(name: String, reachability: watch::Receiver<Reachability>) {
+    if let Err(error) = notify(&name, reachability).await {
+        tracing::debug!(%error, "the user could not be notified");
+    }
+}
+
+/// Notifies the user that the server shows something else where a vault was unlocked. Without a desktop it does
+/// nothing.
+pub(super) async fn vault_displaced(name: String, vault: String) {
+    let text = format!(
+        "The server shows something else in the place of vault {vault}. Nothing is read or written there until it is back."
+    );
+    let shown = async {
+        let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
+        let notifications = NotificationsProxy::new(&bus).await?;
+        let urgent = HashMap::from([("urgency", zbus::Variant::U8(2))]);
+        let title = format!("{name}: a vault is not in its place");
+        notifications.notify("Scaup", 0, "network-server", &title, &text, &[], urgent, 0).await
+    };
+    if let Err(error) = shown.await {
+        tracing::debug!(%error, "the user could not be notified");
+    }
+}
+
+async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> zbus::Result<()> {
+    let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
+    let notifications = NotificationsProxy::new(&bus).await?;
+    let mut actions = notifications.receive_action_invoked().await?;
+    // The notification may be seen on a locked screen: it contains no file names, and nothing of the question.
+    let (title, text) = (
+        format!("{name} needs you to log in"),
+        "The connection was lost, and the server wants an answer from you. Nothing is lost meanwhile.",
+    );
+    let urgent = HashMap::from([("urgency", zbus::Variant::U8(2)), ("resident", zbus::Variant::Bool(true))]);
+    let log_in = ["default", "Log in", "login", "Log in"];
+    let id = notifications.notify("Scaup", 0, "network-server", &title, text, &log_in, urgent, 0).await?;
+    let asked = async {
+        while let Some(signal) = actions.next().await {
+            if signal.args().is_ok_and(|args| args.id == id)
+                && let Err(error) = ask_here(name).await
+            {
+                tracing::warn!(%error, "nothing that could ask was found");
+            }
+        }
+    };
+    tokio::select! {
+        () = asked => {}
+        _ = reachability.changed() => {}
+    }
+    notifications.close_notification(id).await
+}
+
+/// Runs `scaup login` where the user sees its questions, until it ends.
+async fn ask_here(name: &str) -> io::Result<()> {
+    let login = std::env::current_exe()?;
+    let is_set = std::env::var_os("SSH_ASKPASS").is_some_and(|program| !program.is_empty());
+    let askpass = ASKPASS_PROGRAMS.iter().find(|program| Path::new(program).exists());
+    let mut command = Command::new(&login);
+    command.args(["login", name]).env("SSH_ASKPASS_REQUIRE", "force");
+    match askpass {
+        _ if is_set => wait_for(command).await,
+        Some(askpass) => {
+            command.env("SSH_ASKPASS", askpass);
+            wait_for(command).await
+        }
+        None => in_terminal(&login, name).await,
+    }
+}
+
+async fn in_terminal(login: &Path, name: &str) -> io::Result<()> {
+    for (terminal, before) in TERMINALS {
+        let mut command = Command::new(terminal);
+        command.args(*before).arg(login).args(["login", name]);
+        match wait_for(command).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "no SSH_ASKPASS, and no terminal that is known"))
+}
+
+async fn wait_for(mut command: Command) -> io::Result<()> {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await?;
+    tracing::debug!(%status, "the login that the notification began ended");
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! The place of a file's content on the server, and how finished content gets its name.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use scaup_crypto::CleartextName;
+
+use super::codec::{CHUNK_LEN, Codec, GROUP_CHUNKS};
+use crate::drive::error::DriveError;
+use crate::drive::places::directory::Directory;
+use crate::drive::places::place::{Place, plain_name};
+use crate::remote::{Remote, RemoteError, RemoteName, RemotePath, RenameHow};
+use crate::vault::{Entry, VaultDirectory, VaultNode, cleartext_name, conflict_names, temporary};
+
+/// The place of one regular file.
+pub(in crate::drive) enum Location {
+    /// Outside vaults.
+    Plain { directory: RemotePath, name: RemoteName },
+    /// Inside an unlocked vault.
+    Vault { directory: VaultDirectory, entry: Entry, long_name: Option<String> },
+}
+
+impl Location {
+    /// Creates the place of a file in `directory`. `place` is its present place, if it exists.
+    pub(in crate::drive) fn new(
+        directory: Directory,
+        name: &std::ffi::OsStr,
+        place: Option<&Place>,
+    ) -> Result<Self, DriveError> {
+        match (directory, place) {
+            (Directory::Plain(directory), None | Some(Place::Plain)) => {
+                Ok(Self::Plain { directory, name: plain_name(name)? })
+            }
+            (Directory::Vault(_), Some(Place::Vault { node: VaultNode::Unknown(why), .. })) => {
+                Err(DriveError::damaged(why))
+            }
+            (Directory::Vault(directory), Some(Place::Vault { vault, entry, .. }))
+                if Arc::ptr_eq(vault, &directory.vault) =>
+            {
+                // A name that was invented for a conflicting copy has an entry of its own, which exists.
+                let long_name = cleartext_name(name).ok().and_then(|name| {
+                    let (canonical, long_name) = directory.entry(&name).ok()?;
+                    long_name.filter(|_| canonical == *entry)
+                });
+                Ok(Self::Vault { directory, entry: entry.clone(), long_name })
+            }
+            (Directory::Vault(directory), None) => {
+                let name: CleartextName = cleartext_name(name)?;
+                let (entry, long_name) = directory.entry(&name)?;
+                Ok(Self::Vault { directory, entry, long_name })
+            }
+            // The vault was locked or unlocked since.
+            (Directory::Plain(_) | Directory::Vault(_), Some(_)) => Err(DriveError::Stale),
+        }
+    }
+
+    /// Returns the path of the file that holds the bytes.
+    pub(in crate::drive) fn file_path(&self) -> RemotePath {
+        match self {
+            Self::Plain { directory, name } => directory.join(name),
+            Self::Vault { directory, entry, .. } => directory.file_path(entry),
+        }
+    }
+
+    /// Returns the directory on the server that holds its name.
+    pub(super) fn directory(&self) -> RemotePath {
+        match self {
+            Self::Plain { directory, .. } => directory.clone(),
+            Self::Vault { directory, .. } => directory.content(),
+        }
+    }
+
+    /// Returns a fresh path for unfinished content, in the same directory.
+    pub(super) fn temporary_path(&self) -> Result<RemotePath, DriveError> {
+        match self {
+            Self::Plain { directory, .. } => Ok(directory.join(&temporary::name()?)),
+            Self::Vault { directory, .. } => Ok(directory.temporary()?),
+        }
+    }
+
+    /// Returns the place as the tree remembers it.
+    pub(in crate::drive) fn place(&self) -> Place {
+        match self {
+            Self::Plain { .. } => Place::Plain,
+            Self::Vault { directory, entry, .. } => Place::Vault {
+                vault: Arc::clone(&directory.vault),
+                entry: entry.clone(),
+                node: VaultNode::File,
+            },
+        }
+    }
+
+    /// Gives finished content its name.
+    pub(super) async fn publish(
+        &self,
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+        how: RenameHow,
+    ) -> Result<(), DriveError> {
+        match self {
+            Self::Plain { directory, name } => {
+                Ok(remote.rename(temporary, &directory.join(name), how).await?)
+            }
+            Self::Vault { directory, entry, long_name } => {
+                Ok(directory.publish_as(remote, temporary, entry, long_name.as_deref(), how).await?)
+            }
+        }
+    }
+
+    /// Whether nothing has the name on the server.
+    pub(super) async fn is_free(&self, remote: &dyn Remote) -> Result<bool, DriveError> {
+        match remote.stat(&self.file_path()).await {
+            Err(RemoteError::NotFound) => Ok(true),
+            Ok(_) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves content back to its temporary name if an unanswered attempt to publish it went only half-way. Returns
+    /// whether the content is there; if not, it was published.
+    pub(super) async fn unpublish(
+        &self,
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+    ) -> Result<bool, DriveError> {
+        let there = match remote.stat(temporary).await {
+            Err(RemoteError::NotFound) => match self {
+                Self::Vault { entry, .. } if entry.shortened => {
+                    VaultDirectory::unpublish(remote, temporary).await
+                }
+                _ => Err(RemoteError::NotFound),
+            },
+            there => there.map(|_| ()),
+        };
+        match there {
+            Ok(()) => Ok(true),
+            Err(RemoteError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the place of another name in the same directory.
+    pub(super) fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
+        match self {
+            Self::Plain { directory, .. } => Self::new(Directory::Plain(directory), name, None),
+            Self::Vault { directory, .. } => Self::new(Directory::Vault(directory), name, None),
+        }
+    }
+
+    /// Returns a free name in the same directory for our version of `name`, and its place.
+    pub(in crate::drive) async fn conflicting(
+        self,
+        remote: &dyn Remote,
+        name: &std::ffi::OsStr,
+    ) -> Result<(OsString, Self), DriveError> {
+        let mut location = self;
+        for copy in conflict_names(name) {
+            location = location.renamed(&copy)?;
+            if location.is_free(remote).await? {
+                return Ok((copy, location));
+            }
+        }
+        Err(DriveError::Exists)
+    }
+
+    /// Returns how many bytes from the start of a file hold its header and its first chunk.
+    pub(super) fn first_read_len(&self) -> u64 {
+        match self {
+            Self::Plain { .. } => CHUNK_LEN,
+            Self::Vault { directory, .. } => {
+                directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN)
+            }
+        }
+    }
+
+    /// Returns how many bytes from the start of a file come in one message: all of a small one, which has `length`
+    /// bytes of cleartext, otherwise as much as [`Self::first_read_len`].
+    pub(in crate::drive) fn start_len(&self, length: u64) -> u64 {
+        if length > GROUP_CHUNKS * CHUNK_LEN {
+            return self.first_read_len();
+        }
+        match self {
+            Self::Plain { .. } => length,
+            Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(length),
+        }
+    }
+
+    /// Returns the codec for the chunks of a new file.
+    pub(super) fn new_codec(&self) -> Result<Codec, DriveError> {
+        match self {
+            Self::Plain { .. } => Ok(Codec::Plain),
+            Self::Vault { directory, .. } => {
+                let header = directory.cryptor.new_header().map_err(|e| DriveError::Random(e.to_string()))?;
+                Ok(Codec::Vault { cryptor: Arc::clone(&directory.cryptor), header: Box::new(header) })
+            }
+        }
+    }
+
+    /// Returns the codec for the chunks of an existing file, and its cleartext length; `head` is its beginning and
+    /// `size` its length on the server.
+    pub(super) fn read_header(&self, head: &Bytes, size: u64) -> Result<(Codec, u64), DriveError> {
+        let Self::Vault { directory, .. } = self else { return Ok((Codec::Plain, size)) };
+        let cryptor = &directory.cryptor;
+        let combo = cryptor.config().cipher_combo;
+        let length = combo.cleartext_len(size).map_err(DriveError::damaged)?;
+        let header =
+            head.get(..combo.header_len()).ok_or_else(|| DriveError::damaged("the header is cut short"))?;
+        let header = cryptor.decrypt_header(header).map_err(DriveError::damaged)?;
+        Ok((Codec::Vault { cryptor: Arc::clone(cryptor), header: Box::new(header) }, length))
+    }
+}

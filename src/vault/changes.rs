@@ -1,0 +1,443 @@
+//! Changing the content of vaults: make, publish, move.
+//!
+//! Each change is prepared under a temporary name and appears, or goes, in one step. So a cut at any point leaves the
+//! old state or the new one, and at most debris that nobody sees.
+
+use bytes::Bytes;
+use scaup_crypto::{CleartextName, DirectoryId};
+
+use super::directory::SYMLINK_FILE_MAX;
+use super::error::NodeError;
+use super::removal::{Fate, discard_directory};
+use super::temporary;
+use super::unfinished::Begun;
+use super::{DIRECTORY_ID_MAX, Entry, FoundNode, VaultDirectory, VaultNode, part};
+use crate::remote::{Remote, RemoteError, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow};
+
+impl VaultDirectory {
+    /// Makes a directory: its content first, then the node that names it, which appears at once and whole. A cut in
+    /// between leaves a hidden node that tells which content belongs to it.
+    pub(crate) async fn make_directory(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        mode: u16,
+    ) -> Result<FoundNode, NodeError> {
+        let id = DirectoryId::random().map_err(NodeError::random)?;
+        let temporary = self.temporary_of(&id, Fate::WithContent)?;
+        let made = self.make_directory_by(remote, name, &id, mode, &temporary).await;
+        if made.as_ref().is_err_and(|error| !error.is_unanswered()) {
+            // The node is removed last: it tells what else has to be removed.
+            discard_directory(remote, &self.content_of(&id)).await;
+            discard_directory(remote, &temporary).await;
+        }
+        made
+    }
+
+    /// Makes a directory with an id that it had before. Remaining content of it stays.
+    pub(crate) async fn make_directory_with(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        id: &DirectoryId,
+        mode: u16,
+    ) -> Result<FoundNode, NodeError> {
+        let temporary = self.temporary_of(id, Fate::WithContent)?;
+        let made = self.make_directory_by(remote, name, id, mode, &temporary).await;
+        if made.as_ref().is_err_and(|error| !error.is_unanswered()) {
+            discard_directory(remote, &temporary).await;
+        }
+        made
+    }
+
+    async fn make_directory_by(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        id: &DirectoryId,
+        mode: u16,
+        temporary: &RemotePath,
+    ) -> Result<FoundNode, NodeError> {
+        let made = async {
+            // Requested first, so that no content exists without the node; the node gets its own name when the content
+            // is whole.
+            let (prepared, content) = futures::join!(
+                self.prepare_node(remote, name, "dir.c9r", id.as_bytes(), temporary),
+                self.make_content_of(remote, id, mode)
+            );
+            content?;
+            self.reveal_node(remote, prepared?, temporary).await
+        };
+        let entry = match made.await {
+            Ok(entry) => entry,
+            Err(error) => {
+                // The node may have its name nevertheless, and then needs the content.
+                if error.is_unanswered() {
+                    temporary::abandon(temporary, error.clone());
+                }
+                return Err(error);
+            }
+        };
+        let attributes = remote.stat(&self.content_of(id)).await?;
+        let node = VaultNode::Directory(id.clone());
+        let attributes = self.shown_attributes(&node, attributes);
+        Ok(FoundNode { name: name.as_str().into(), attributes, entry, node })
+    }
+
+    /// Makes the content directory of a directory. Existing parts of it stay.
+    pub(crate) async fn make_content_of(
+        &self,
+        remote: &dyn Remote,
+        id: &DirectoryId,
+        mode: u16,
+    ) -> Result<(), NodeError> {
+        let content = self.content_of(id);
+        let backup = self.cryptor.encrypt_small(id.as_bytes()).map_err(NodeError::random)?;
+        let made = make_content(remote, &content, 0o700 | mode).await;
+        let written = match made {
+            Ok(()) | Err(RemoteError::Exists) => {
+                write_small(remote, &content.join(&part("dirid.c9r")), &backup).await
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match written {
+            Err(RemoteError::Exists) if made.is_err() => {}
+            written => written?,
+        }
+        if mode & 0o700 != 0o700 {
+            let inherited = remote.stat(&content).await?.mode & !0o1777;
+            let set = RemoteSetAttributes { mode: Some(mode | inherited), ..RemoteSetAttributes::default() };
+            remote.set_attributes(&content, set).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a symbolic link.
+    pub(crate) async fn make_symlink(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        target: &[u8],
+    ) -> Result<FoundNode, NodeError> {
+        let stored = self.cryptor.encrypt_small(target).map_err(NodeError::random)?;
+        let entry = self.make_node(remote, name, "symlink.c9r", &stored).await?;
+        let attributes = remote.stat(&self.symlink_path(&entry)).await?;
+        let attributes = self.shown_attributes(&VaultNode::Symlink, attributes);
+        Ok(FoundNode { name: name.as_str().into(), attributes, entry, node: VaultNode::Symlink })
+    }
+
+    /// Makes a node that is a directory on the server: built under a temporary name and renamed, so that it is there
+    /// whole or not at all. Fails with `Exists` if the name is taken.
+    pub(super) async fn make_node(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        inside: &'static str,
+        content: &[u8],
+    ) -> Result<Entry, NodeError> {
+        let temporary = match DirectoryId::parse(content) {
+            Ok(id) if inside == "dir.c9r" => self.temporary_of(&id, Fate::Alone)?,
+            _ => self.temporary()?,
+        };
+        let made = async {
+            let prepared = self.prepare_node(remote, name, inside, content, &temporary).await?;
+            self.reveal_node(remote, prepared, &temporary).await
+        };
+        let made = made.await;
+        if made.is_err() {
+            discard_directory(remote, &temporary).await;
+        }
+        made
+    }
+
+    /// Builds a node under a temporary name. Fails with `Exists` if its final name is taken.
+    async fn prepare_node(
+        &self,
+        remote: &dyn Remote,
+        name: &CleartextName,
+        inside: &'static str,
+        content: &[u8],
+        temporary: &RemotePath,
+    ) -> Result<Entry, NodeError> {
+        let (entry, long_name) = self.entry(name)?;
+        let target = self.content().join(&entry.name);
+        let (made, taken) = futures::join!(remote.mkdir_by_umask(temporary), remote.stat(&target));
+        made?;
+        // rename(2) would replace an empty directory, so debris of others counts as taken too.
+        match taken {
+            Ok(_) => return Err(NodeError::Remote(RemoteError::Exists)),
+            Err(RemoteError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let (inside, long) = (temporary.join(&part(inside)), temporary.join(&part("name.c9s")));
+        let write_long = async {
+            match &long_name {
+                Some(long_name) => write_small(remote, &long, long_name.as_bytes()).await,
+                None => Ok(()),
+            }
+        };
+        futures::try_join!(write_small(remote, &inside, content), write_long)?;
+        Ok(entry)
+    }
+
+    /// Gives a prepared node its name: it is there whole, or not at all.
+    async fn reveal_node(
+        &self,
+        remote: &dyn Remote,
+        prepared: Entry,
+        temporary: &RemotePath,
+    ) -> Result<Entry, NodeError> {
+        match remote.rename(temporary, &self.content().join(&prepared.name), RenameHow::New).await {
+            Ok(()) => Ok(prepared),
+            Err(RemoteError::NotEmpty | RemoteError::NotADirectory) => {
+                Err(NodeError::Remote(RemoteError::Exists))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives finished content, which has a temporary name in this directory, its final name. A shortened node that does
+    /// not exist yet needs its long name.
+    pub(crate) async fn publish_as(
+        &self,
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+        entry: &Entry,
+        long_name: Option<&str>,
+        how: RenameHow,
+    ) -> Result<(), NodeError> {
+        if !entry.shortened {
+            return Ok(remote.rename(temporary, &self.content().join(&entry.name), how).await?);
+        }
+        match remote.rename(temporary, &self.file_path(entry), how).await {
+            Err(RemoteError::NotFound) => {}
+            done => return Ok(done?),
+        }
+        // The shortened node does not exist yet: it is built beside and appears whole. The place where it is built
+        // follows from the temporary name, so that an attempt with an unknown outcome is resumed.
+        let long_name = long_name.ok_or(NodeError::Remote(RemoteError::NotFound))?;
+        let node = temporary::beside(temporary).ok_or(NodeError::InvalidName)?;
+        let moved = node.join(&part("contents.c9r"));
+        match remote.mkdir_by_umask(&node).await {
+            Ok(()) | Err(RemoteError::Exists) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let built = async {
+            write_long_name(remote, &node, long_name).await?;
+            match remote.rename(temporary, &moved, RenameHow::Replace).await {
+                Err(RemoteError::NotFound) => remote.stat(&moved).await.map(|_| ())?,
+                done => done?,
+            }
+            remote.rename(&node, &self.content().join(&entry.name), RenameHow::New).await
+        };
+        if let Err(error) = built.await {
+            // The caller that published it still holds it. If it can't be moved back, it stays in place for the next
+            // attempt.
+            if let Ok(()) | Err(RemoteError::NotFound) = Self::unpublish(remote, temporary).await {
+                discard_directory(remote, &node).await;
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Moves content that [`Self::publish_as`] left half-way in a shortened node back to its temporary name. Fails with
+    /// `NotFound` if the content went all the way.
+    pub(crate) async fn unpublish(remote: &dyn Remote, temporary: &RemotePath) -> Result<(), RemoteError> {
+        let node = temporary::beside(temporary).ok_or(RemoteError::NotFound)?;
+        remote.rename(&node.join(&part("contents.c9r")), temporary, RenameHow::Replace).await
+    }
+
+    /// Moves a node here from `from`, a directory of the same vault. A regular file may replace one.
+    pub(crate) async fn move_here(
+        &self,
+        remote: &dyn Remote,
+        from: &Self,
+        source: &Entry,
+        node: &VaultNode,
+        name: &CleartextName,
+        how: RenameHow,
+    ) -> Result<Entry, NodeError> {
+        let (target, long_name) = self.entry(name)?;
+        let source_path = from.content().join(&source.name);
+        if !source.shortened && !target.shortened {
+            let target_path = self.content().join(&target.name);
+            if self.id == from.id {
+                remote.rename(&source_path, &target_path, how).await?;
+            } else {
+                // A directory that was taken for something else could end up inside itself.
+                from.rename_node(remote, &source_path, &target_path, node, how).await?;
+            }
+            return Ok(target);
+        }
+        // A long name on either side takes more than one step. The node appears under its new name whole, then is
+        // removed from the old one: a cut in between leaves both names for one content, never none.
+        match node {
+            VaultNode::File => {
+                let twin = self.temporary()?;
+                match remote.hard_link(&from.file_path(source), &twin).await {
+                    Ok(()) => {
+                        let published =
+                            self.publish_as(remote, &twin, &target, long_name.as_deref(), how).await;
+                        // rename(2) leaves the twin in place if the target is the same file already.
+                        let discarded = async {
+                            if let Err(error) = remote.remove(&twin).await {
+                                temporary::abandon(&twin, error);
+                            }
+                        };
+                        if published.is_ok() {
+                            futures::join!(discarded, from.remove_after_move(remote, source, node)).1?;
+                        } else {
+                            discarded.await;
+                        }
+                        published?;
+                    }
+                    Err(
+                        RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
+                    ) => {
+                        let path = from.file_path(source);
+                        self.move_content(remote, &path, &target, long_name.as_deref(), how).await?;
+                        if source.shortened {
+                            from.remove_after_move(remote, source, node).await?;
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
+                let content =
+                    remote.read_small(&source_path.join(&part("dir.c9r")), DIRECTORY_ID_MAX).await?;
+                // Somebody else may have given the name to another directory since it was looked at.
+                if matches!(node, VaultNode::Directory(id) if *content != *id.as_bytes()) {
+                    return Err(NodeError::Stale);
+                }
+                self.vault.unfinished.note(Begun::Move {
+                    from: (from.id.clone(), source.name.clone()),
+                    to: (self.id.clone(), target.name.clone()),
+                });
+                self.make_node(remote, name, "dir.c9r", &content).await?;
+                match from.hide(remote, source, node, Fate::Alone).await {
+                    Ok(hidden) => hidden.discard(remote).await,
+                    Err(error) => {
+                        // Somebody else has moved it on meanwhile, or the server refuses: one directory must not have
+                        // two names.
+                        if !error.is_unanswered()
+                            && let Ok(copy) = self.hide(remote, &target, node, Fate::Alone).await
+                        {
+                            copy.discard(remote).await;
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            VaultNode::Symlink => {
+                let content =
+                    remote.read_small(&source_path.join(&part("symlink.c9r")), SYMLINK_FILE_MAX).await?;
+                self.make_node(remote, name, "symlink.c9r", &content).await?;
+                from.hide(remote, source, node, Fate::Alone).await?.discard(remote).await;
+            }
+            VaultNode::Unknown(why) => return Err(NodeError::damaged(why)),
+        }
+        Ok(target)
+    }
+
+    /// Moves a file's bytes to the place that `target` has for them, on a server without hard links. A cut leaves a
+    /// node that holds nothing but its name, and the bytes under the old name or the new.
+    async fn move_content(
+        &self,
+        remote: &dyn Remote,
+        source: &RemotePath,
+        target: &Entry,
+        long_name: Option<&str>,
+        how: RenameHow,
+    ) -> Result<(), NodeError> {
+        match (remote.rename(source, &self.file_path(target), how).await, long_name) {
+            (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
+                let node = self.content().join(&target.name);
+                let shell = self.temporary()?;
+                remote.mkdir_by_umask(&shell).await?;
+                let built = async {
+                    write_long_name(remote, &shell, long_name).await?;
+                    remote.rename(&shell, &node, RenameHow::New).await
+                };
+                if let Err(error) = built.await {
+                    discard_directory(remote, &shell).await;
+                    return Err(error.into());
+                }
+                let moved = remote.rename(source, &self.file_path(target), RenameHow::New).await;
+                if let Err(error) = moved {
+                    if !error.is_unanswered() {
+                        discard_directory(remote, &node).await;
+                    }
+                    return Err(error.into());
+                }
+                Ok(())
+            }
+            (done, _) => Ok(done?),
+        }
+    }
+
+    async fn remove_after_move(
+        &self,
+        remote: &dyn Remote,
+        source: &Entry,
+        node: &VaultNode,
+    ) -> Result<(), NodeError> {
+        match self.remove_node(remote, source, node).await {
+            Err(error) if error.is_not_found() && !source.shortened => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// Makes a content directory, and the directory around it if it is the first one there.
+async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> Result<(), RemoteError> {
+    let Some((fan_out, _)) = content.split() else { return remote.mkdir(content, mode).await };
+    // Both requests are sent at once, in this order, and only the second reply is waited for: mostly the first
+    // directory exists already.
+    let mut around = remote.mkdir_by_umask(&fan_out);
+    let mut made = remote.mkdir(content, mode);
+    let first = tokio::select! {
+        biased;
+        around = &mut around => match around {
+            Ok(()) | Err(RemoteError::Exists) => made.await,
+            Err(error) => return Err(error),
+        },
+        made = &mut made => match made {
+            // This server made the second before the first.
+            Err(RemoteError::NotFound) => {
+                match around.await {
+                    Ok(()) | Err(RemoteError::Exists) => Err(RemoteError::NotFound),
+                    Err(error) => return Err(error),
+                }
+            }
+            made => made,
+        },
+    };
+    match first {
+        Err(RemoteError::NotFound) => remote.mkdir(content, mode).await,
+        made => made,
+    }
+}
+
+/// Writes a whole small new file and makes it durable.
+pub(crate) async fn write_small(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    content: &[u8],
+) -> Result<(), RemoteError> {
+    let file = remote.open(path, RemoteOpen::CreateByUmask).await?;
+    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
+}
+
+/// Writes a node's long name, and replaces what an earlier attempt left there.
+async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str) -> Result<(), RemoteError> {
+    let path = node.join(&part("name.c9s"));
+    match write_small(remote, &path, long_name.as_bytes()).await {
+        Err(RemoteError::Exists) => {
+            remote.remove(&path).await?;
+            write_small(remote, &path, long_name.as_bytes()).await
+        }
+        done => done,
+    }
+}

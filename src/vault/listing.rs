@@ -1,0 +1,91 @@
+//! The nodes of a vault's directory, packed like the server's names, so that half a million fit.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use scaup_crypto::DirectoryId;
+
+use super::directory::{Entry, FoundNode, VaultNode};
+use super::error::NodeError;
+use crate::remote::{NamesBudget, Record, RemoteAttributes, RemoteError, RemoteListing, RemoteName};
+
+/// The listing of a vault's directory: nodes by their cleartext names.
+pub(crate) struct VaultListing {
+    /// Most of the nodes; [`Self::unpack`] reads the records.
+    pub(crate) records: RemoteListing,
+    /// The nodes that got a name when all others were known.
+    pub(crate) beside: Vec<FoundNode>,
+}
+
+impl VaultListing {
+    pub(super) fn new(budget: &NamesBudget) -> Self {
+        Self { records: RemoteListing::new(budget), beside: Vec::new() }
+    }
+
+    /// Adds a node.
+    pub(super) fn push(
+        &mut self,
+        name: &OsStr,
+        attributes: &RemoteAttributes,
+        entry: &Entry,
+        node: &VaultNode,
+    ) -> Result<(), NodeError> {
+        let entry = entry.name.as_bytes();
+        let length = [u8::try_from(entry.len()).map_err(|_| RemoteError::NameTooLong)?];
+        let (tag, text) = pack(node);
+        let pushed = self.records.push(name.as_bytes(), attributes, &[&length, entry, &[tag], text]);
+        Ok(pushed.map_err(RemoteError::from)?)
+    }
+
+    /// Returns the node of that name. All pushed nodes have to be sorted before.
+    pub(super) fn get(&self, name: &OsStr) -> Option<VaultNode> {
+        let beside = self.beside.iter().find(|found| found.name == name);
+        beside.map(|found| found.node.clone()).or_else(|| {
+            let record = self.records.get(self.records.find(name.as_bytes())?)?;
+            Some(unpack(record.rest)?.1)
+        })
+    }
+
+    /// Returns the node of a record of such a listing.
+    pub(crate) fn unpack(record: Record<'_>) -> Option<FoundNode> {
+        let (entry, node) = unpack(record.rest)?;
+        Some(FoundNode {
+            name: OsString::from_vec(record.name.to_vec()),
+            attributes: record.attributes(),
+            entry,
+            node,
+        })
+    }
+}
+
+const FILE: u8 = 0;
+const DIRECTORY: u8 = 1;
+const BROKEN_DIRECTORY: u8 = 2;
+const SYMLINK: u8 = 3;
+const UNKNOWN: u8 = 4;
+
+fn pack(node: &VaultNode) -> (u8, &[u8]) {
+    match node {
+        VaultNode::File => (FILE, &[]),
+        VaultNode::Directory(id) => (DIRECTORY, id.as_bytes()),
+        VaultNode::BrokenDirectory(why) => (BROKEN_DIRECTORY, why.as_bytes()),
+        VaultNode::Symlink => (SYMLINK, &[]),
+        VaultNode::Unknown(why) => (UNKNOWN, why.as_bytes()),
+    }
+}
+
+/// Unpacks what [`VaultListing::push`] packed.
+fn unpack(bytes: &[u8]) -> Option<(Entry, VaultNode)> {
+    let (&length, bytes) = bytes.split_first()?;
+    let (entry, bytes) = bytes.split_at_checked(usize::from(length))?;
+    let (&tag, text) = bytes.split_first()?;
+    let words = || String::from_utf8_lossy(text).into_owned();
+    let node = match tag {
+        FILE => VaultNode::File,
+        DIRECTORY => VaultNode::Directory(DirectoryId::parse(text).ok()?),
+        BROKEN_DIRECTORY => VaultNode::BrokenDirectory(words()),
+        SYMLINK => VaultNode::Symlink,
+        _ => VaultNode::Unknown(words()),
+    };
+    Some((Entry::new(RemoteName::parse(entry)?), node))
+}

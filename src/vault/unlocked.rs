@@ -1,0 +1,65 @@
+//! An unlocked vault and its keys.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::SystemTime;
+
+use scaup_crypto::Cryptor;
+
+use super::error::NodeError;
+use super::opening::Markers;
+use super::part;
+use super::unfinished::Unfinished;
+use crate::remote::{Remote, RemoteError, RemotePath};
+
+/// An unlocked vault. Its keys are dropped when it is locked, even if the value is still held.
+pub(crate) struct UnlockedVault {
+    cryptor: RwLock<Option<Arc<Cryptor>>>,
+    /// The attributes of the files that it was unlocked with, when they were last known.
+    marker_files: Mutex<Option<MarkerFiles>>,
+    pub(crate) unfinished: Unfinished,
+}
+
+impl UnlockedVault {
+    pub(crate) fn new(cryptor: Cryptor, unfinished: Unfinished) -> Arc<Self> {
+        let cryptor = RwLock::new(Some(Arc::new(cryptor)));
+        Arc::new(Self { cryptor, marker_files: Mutex::default(), unfinished })
+    }
+
+    pub(crate) fn marker_files(&self) -> Option<MarkerFiles> {
+        *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_marker_files(&self, looked: MarkerFiles) {
+        *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
+    }
+
+    /// Returns the vault's keys, while it is unlocked.
+    pub(crate) fn cryptor(&self) -> Result<Arc<Cryptor>, NodeError> {
+        self.cryptor.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(NodeError::Locked)
+    }
+
+    /// Drops the keys. Requests under way keep them to their end, which the result tells.
+    pub(crate) fn forget_keys(&self) -> Weak<Cryptor> {
+        let cryptor = self.cryptor.write().unwrap_or_else(PoisonError::into_inner).take();
+        cryptor.map(|cryptor| Arc::downgrade(&cryptor)).unwrap_or_default()
+    }
+}
+
+/// The attributes of a vault's config and masterkey file: lengths and times. `None` for a missing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MarkerFiles {
+    config: Option<(u64, SystemTime)>,
+    masterkey: Option<(u64, SystemTime)>,
+}
+
+impl MarkerFiles {
+    pub(crate) async fn look(remote: &dyn Remote, vault: &RemotePath) -> Result<Self, RemoteError> {
+        let look = async |name| match remote.stat(&vault.join(&part(name))).await {
+            Ok(attributes) => Ok(Some((attributes.size, attributes.modified))),
+            Err(RemoteError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let (config, masterkey) = futures::try_join!(look(Markers::CONFIG), look(Markers::MASTERKEY))?;
+        Ok(Self { config, masterkey })
+    }
+}

@@ -1,0 +1,23 @@
+//! The drive under a kernel in miniature, on a server in memory: no root, no network, and time that passes only while
+//! everybody waits.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod drive;
+#[path = "../kernel/mod.rs"]
+mod kernel;
+mod model;
+mod silence;
+
+mod names {
+    mod look_ahead;
+    mod open_ahead;
+    mod unicode_forms;
+}
+
+mod saving {
+    mod crash;
+    mod overlaps;
+    mod power_loss;
+    mod two_mounts;
+}

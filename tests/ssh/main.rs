@@ -1,0 +1,21 @@
+//! The way to the server: logins, host keys, OpenSSH's configuration, connections that are slow, lost or strange.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod login {
+    mod first_login;
+    mod host_keys;
+    mod login_again;
+    mod prompts;
+    mod ssh_config;
+}
+
+mod road {
+    mod reconnect;
+    mod servers;
+    mod slow_line;
+    mod travel;
+}
