@@ -10,6 +10,7 @@ pub(crate) mod terminal;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -107,6 +108,13 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// Writes a file that is on the server when this returns. (`syncfs` does not reach a FUSE daemon.)
+pub(crate) fn write_synced(path: &Path, content: impl AsRef<[u8]>) {
+    let mut file = fs::File::create(path).unwrap();
+    file.write_all(content.as_ref()).unwrap();
+    file.sync_all().unwrap();
 }
 
 /// A server with an empty vault made by Cryptomator in `Vault` and an empty directory `plain`, both mounted.

@@ -17,9 +17,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use scaup_rig::{Answers, Fixture, HostileServer, Lie, Mount, Scaup, SftpPacket, eventually, run, within};
+use scaup_rig::{Answers, Fixture, HostileServer, Lie, Mount, Scaup, SftpPacket, eventually, within};
 
-use crate::support::{Drive, PASSWORD, noise, said, scaup, shell};
+use crate::support::{Drive, PASSWORD, noise, said, scaup, shell, write_synced};
 
 /// How long the mount waits for a server, and what any one program may take of it: a few requests one after the other,
 /// each as long.
@@ -58,11 +58,10 @@ impl Lied {
             .args(["--timeout", &TIMEOUT.as_secs().to_string()])
             .start();
         for file in FILES {
-            fs::write(mount.join(file), content()).unwrap();
+            write_synced(&mount.join(file), content());
             fs::create_dir(mount.join(file).with_file_name("dir")).unwrap();
-            fs::write(mount.join(file).with_file_name("dir/inner"), "inner").unwrap();
+            write_synced(&mount.join(file).with_file_name("dir/inner"), "inner");
         }
-        run(Command::new("sync").arg("-f").arg(mount.path()));
         // What unlocking needs is its own affair (proc(5): 5 has the most memory so far counted anew).
         fs::write(format!("/proc/{}/clear_refs", mount.daemon()), "5").unwrap();
         Self { server, scaup, mount, copies: tempfile::tempdir().unwrap() }

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use scaup::remote::Remote;
 use scaup::remote::local::LocalRemote;
-use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually, run};
+use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually};
 
 use super::adversary::Trace;
 use super::attacker::{Aim, Attacker, ends};
 use super::programs::{CANARY, DIRECTORIES, SPARED, content, directory, name};
 use crate::kernel::dice::{Dice, from_environment};
-use crate::support::{PASSWORD, said, scaup};
+use crate::support::{PASSWORD, said, scaup, write_synced};
 
 /// Longer than between two looks at a displaced vault, and than names and attributes are believed here.
 const A_WHILE: Duration = Duration::from_millis(1100);
@@ -145,8 +145,7 @@ impl Game {
             other,
         };
         game.mount_anew();
-        fs::write(game.in_vault(SPARED), &game.spared).unwrap();
-        run(Command::new("sync").arg("-f").arg(game.mounted().path()));
+        write_synced(&game.in_vault(SPARED), &game.spared);
         game.runtime.block_on(game.attacker.spare(&game.vault));
         for directory in DIRECTORIES {
             fs::create_dir(game.in_vault(directory)).unwrap();

@@ -7,11 +7,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use scaup_rig::{Answers, Fixture, Mount, MountCommand, Scaup, Sshd, eventually, run};
+use scaup_rig::{Answers, Fixture, Mount, MountCommand, Scaup, Sshd, eventually};
 use serde_json::Value;
 
 use crate::support::terminal::{PATIENCE, Terminal};
-use crate::support::{PASSWORD, ends_with, said, scaup, status};
+use crate::support::{PASSWORD, ends_with, said, scaup, status, write_synced};
 
 const SCAUP: &str = env!("CARGO_BIN_EXE_scaup");
 
@@ -131,9 +131,8 @@ fn an_unlocked_vault_stays_one_whatever_is_put_in_its_place() {
     let server = Server::start();
     let mount = server.unlocked();
     for vault in VAULTS {
-        fs::write(mount.join(vault).join("before"), CANARY).unwrap();
+        write_synced(&mount.join(vault).join("before"), CANARY);
     }
-    run(Command::new("sync").arg("-f").arg(mount.path()));
     for (place, vault) in [("Vault", "Vault"), ("above", "above/Vault")] {
         for (shown, with) in EXCHANGES {
             let what = format!("{shown} for {place}");
