@@ -12,6 +12,7 @@ mod demo;
 mod exit;
 mod forget;
 mod login;
+mod man;
 mod mount;
 mod progress;
 mod prompt;
@@ -64,6 +65,8 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    #[command(hide = true)]
+    Man(man::Arguments),
     /// One mount's process; started by `mount`, which talks to it over standard input.
     #[command(hide = true)]
     Daemon,
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut std::io::stdout());
             Ok(())
         }
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Daemon => return run_daemon(),
     };
     match done {

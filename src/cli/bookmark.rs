@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::exit::CliError;
 use super::screen;
-use crate::config::bookmark::{self, Bookmark, BookmarkError};
+use crate::config::bookmark::{self, Bookmark, BookmarkError, Key};
 use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::ssh_config;
 
@@ -118,11 +118,26 @@ fn value_of(key: &str, text: &str) -> toml::Value {
     parsed.and_then(|mut table| table.remove("x")).unwrap_or_else(|| text.into())
 }
 
+/// Returns what the editor shows: the bookmark, and in comments all keys that it does not have.
+fn template(bookmark: &Bookmark) -> Result<String, CliError> {
+    let table = toml::Table::try_from(bookmark).map_err(CliError::other)?;
+    let mut text = toml::to_string(bookmark).map_err(CliError::other)?;
+    text.push_str(
+        "\n# More keys (man 5 scaup-bookmark). Texts are written in quotes. Comments are not kept.\n",
+    );
+    for Key { name, form, help } in bookmark::keys() {
+        if !table.contains_key(&name) {
+            text.push_str(&format!("# {name} = {form}: {help}\n"));
+        }
+    }
+    Ok(text)
+}
+
 /// Opens a copy in the user's editor and keeps it if it is a valid bookmark.
 fn edit(name: &str) -> Result<(), CliError> {
     let old = bookmark::load(name)?;
     let path = bookmark::path(name)?.with_extension("toml.edit");
-    std::fs::write(&path, toml::to_string(&old).map_err(CliError::other)?)?;
+    std::fs::write(&path, template(&old)?)?;
     let editor = ["VISUAL", "EDITOR"].iter().find_map(std::env::var_os).unwrap_or_else(|| "vi".into());
     // The editor may have arguments, as in git.
     let status = std::process::Command::new("sh")

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use clap::{ArgAction, Args, Command};
 use serde::{Deserialize, Serialize};
 
 use super::paths;
@@ -24,6 +25,40 @@ pub struct Bookmark {
     /// What is mounted, and how it behaves.
     #[serde(flatten)]
     pub mount: MountSettings,
+}
+
+/// A key of bookmarks, as it is explained to people.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// The form of its value.
+    pub form: String,
+    /// What it sets.
+    pub help: String,
+}
+
+/// Returns all keys of bookmarks. Those of the settings are explained by the help of the options of `mount`.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    let key =
+        |name: &str, form: &str, help: &str| Key { name: name.into(), form: form.into(), help: help.into() };
+    let mut keys = vec![
+        key("target", "TARGET", "What is mounted; required. Forms: see scaup mount"),
+        key("mountpoint", "DIRECTORY", "Where it is mounted [default: ~/Scaup/NAME]"),
+    ];
+    let settings = MountSettings::augment_args(LoginSettings::augment_args(Command::new("bookmark")));
+    keys.extend(settings.get_arguments().map(|argument| {
+        let value = argument.get_value_names().map_or_else(String::new, |names| names.concat());
+        let form = match argument.get_action() {
+            ArgAction::SetTrue => "true".to_owned(),
+            ArgAction::Append => format!("[{value}, …]"),
+            _ => value,
+        };
+        let help = argument.get_help().map_or_else(String::new, ToString::to_string);
+        key(argument.get_id().as_str(), &form, &help)
+    }));
+    keys
 }
 
 /// Why a bookmark can't be read or written.
