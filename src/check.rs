@@ -52,7 +52,7 @@ const DIRECTORIES_MAX: usize = 1_000_000;
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// Read all content and authenticate every chunk, too.
+    /// Also read all file content, and authenticate every chunk.
     pub content: bool,
 }
 

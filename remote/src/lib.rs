@@ -314,13 +314,13 @@ pub enum RemoteError {
     #[error("name too long for the server")]
     NameTooLong,
     /// A file that can only be small is longer.
-    #[error("a file that has at most {limit} bytes in any vault is longer on the server")]
+    #[error("a file of the vault that may have at most {limit} bytes is longer on the server")]
     TooLong {
         /// How long it may be, bytes.
         limit: usize,
     },
     /// A directory has more names than may be held in memory.
-    #[error("the directory has more names than there is memory for; a larger --memory has room for more")]
+    #[error("the directory has more names than fit into memory; mount with a larger --memory")]
     TooManyNames,
     /// The server cannot do this at all.
     #[error("not supported by the server: {0}")]

@@ -85,7 +85,7 @@ fn typed(errno: Errno) -> RemoteError {
         Errno::NOSPC | Errno::DQUOT => RemoteError::NoSpace,
         Errno::ROFS => RemoteError::ReadOnly,
         Errno::NAMETOOLONG => RemoteError::NameTooLong,
-        Errno::OPNOTSUPP | Errno::NOSYS => RemoteError::Unsupported("the file system can't"),
+        Errno::OPNOTSUPP | Errno::NOSYS => RemoteError::Unsupported("the file system does not offer it"),
         other => RemoteError::Failure(other.to_string()),
     }
 }

@@ -161,7 +161,7 @@ impl Check<'_> {
                 return Ok(None);
             }
             Err(RemoteError::TooLong { .. } | RemoteError::IsADirectory) => {
-                wrong("it is no such file".to_owned());
+                wrong("it is not a file of this kind".to_owned());
                 return Ok(None);
             }
             Err(error) => return self.unreadable(backup_path, spot(), error).map(|()| None),
@@ -181,7 +181,7 @@ impl Check<'_> {
             }
         };
         if content_path(&RemotePath::root(), self.cryptor, &id) != *path {
-            wrong("it names another one".to_owned());
+            wrong("it names another directory".to_owned());
             return Ok(None);
         }
         Ok(Some(id))

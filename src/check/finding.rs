@@ -68,12 +68,12 @@ kinds! {
     DirectoryIdCollision: Critical, "two directories have the same id, and so the same content",
         "move what is in it to a new directory, then remove both on the server; removing one of them through a mount empties the other";
     DirectoryLoop: Critical, "the directory contains itself",
-        "remove this node on the server, with a backup at hand; its content is reached from above";
+        "make a backup, then remove this node on the server; its content can still be reached from above";
     DirectoryCircle: Critical, "these directories hold each other, and nothing of the vault leads to them",
-        "nothing in them is lost: with a backup at hand, remove the node that is named on the server; Cryptomator's health check then brings the rest back as LOST+FOUND";
+        "nothing in them is lost: make a backup, then remove the node named here on the server; Cryptomator's health check then brings the rest back as LOST+FOUND";
     UnknownNodeType: Critical, "nothing says whether this is a file, a directory or a link",
         "restore it from a backup, or remove it";
-    AmbiguousNodeType: Critical, "it says to be more than one of file, directory and link",
+    AmbiguousNodeType: Critical, "it is marked as more than one of file, directory and link",
         "find out which is right, and remove the others on the server";
     MissingLongName: Critical, "name.c9s is missing, so the name is lost",
         "restore name.c9s from a backup";
@@ -87,22 +87,22 @@ kinds! {
         "restore it from a backup";
     DamagedContent: Critical, "content does not authenticate",
         "restore it from a backup; what is whole can still be read";
-    Unreadable: Critical, "the server does not let it be read",
-        "check permissions and disk of the server";
+    Unreadable: Critical, "it can't be read from the server",
+        "check the permissions and the disk on the server";
     MissingContentDirectory: Warning, "the directory's content is missing on the server",
         "restore it from a backup, or remove the directory";
     OrphanDirectory: Warning, "no directory of the vault leads to this content",
         "Cryptomator's health check can bring it back as LOST+FOUND";
     WrongDirectoryIdBackup: Warning, "dirid.c9r does not name this directory, so it would not help to repair it",
-        "remove dirid.c9r; Cryptomator's health check writes it anew";
-    TrailingBytesInLongName: Warning, "name.c9s has bytes behind the name, and Cryptomator hides it",
-        "Cryptomator's health check can mend it, or rename it in a mount";
-    LongNameMismatch: Warning, "name.c9s holds the name of another entry, so it is not believed",
-        "Cryptomator's health check can mend it";
+        "remove dirid.c9r; Cryptomator's health check writes it again";
+    TrailingBytesInLongName: Warning, "name.c9s has bytes after the name, and Cryptomator hides it",
+        "Cryptomator's health check can repair it, or rename it in a mount";
+    LongNameMismatch: Warning, "name.c9s holds the name of another entry, so it is ignored",
+        "Cryptomator's health check can repair it";
     UndecryptableName: Warning, "the name does not decrypt in this directory, so it is not shown",
         "move it back to the directory that it comes from, or restore it from a backup";
     UnshowableName: Warning, "the name decrypts to one that no directory can hold, so it is not shown",
-        "whoever made it has the vault's keys; remove it on the server";
+        "it was made by somebody who has the vault's keys; remove it on the server";
     UncanonicalName: Warning, "the name is stored in a form that Cryptomator lists but can't open",
         "rename it in a mount and back again";
     EmptyFile: Warning, "the file has no bytes at all, not even a header: it was never written",
@@ -123,15 +123,15 @@ kinds! {
         "it may be removed on the server, once the vault opens with the password that is wanted";
     Backup: Info, "a backup of the vault's config or masterkey file",
         "keep it";
-    Leftover: Info, "Scaup left this when it was interrupted; nobody sees it",
-        "the next mount removes its own; of others it may be removed on the server when nothing is mounted";
+    Leftover: Info, "Scaup left this when it was interrupted; mounts do not show it",
+        "the next mount on the machine that left it removes it; it may also be removed on the server while nothing is mounted";
     InUseMarker: Info, "Cryptomator has the file open, or had when it was interrupted",
         "nothing has to be done";
     LinkLeadsOut: Info, "the link leads out of the vault, so mounts refuse to follow it",
-        "remove it unless somebody meant it to; with --follow-outside a mount follows it";
+        "remove it unless it is intended; with --follow-outside a mount follows it";
     ChangedMeanwhile: Info, "it was changed while it was checked",
         "check again when nobody writes";
-    Stray: Info, "it is no part of the vault, and is not shown",
+    Stray: Info, "it is not part of the vault, and mounts do not show it",
         "nothing has to be done";
 }
 

@@ -201,9 +201,9 @@ fn hosts(file: &Path) -> Result<Vec<(String, Bookmark)>, CliError> {
 
 /// Returns a bookmark from a `.duck` file: a property list with the connection's settings.
 fn duck(file: &Path) -> Result<(String, Bookmark), CliError> {
-    let list =
-        plist::Value::from_file(file).map_err(|error| CliError::other(format!("no .duck file: {error}")))?;
-    let list = list.into_dictionary().ok_or_else(|| CliError::other("no .duck file"))?;
+    let list = plist::Value::from_file(file)
+        .map_err(|error| CliError::other(format!("not a .duck file: {error}")))?;
+    let list = list.into_dictionary().ok_or_else(|| CliError::other("not a .duck file"))?;
     let text = |key: &str| list.get(key).and_then(plist::Value::as_string).map(str::to_owned);
     let protocol = text("Protocol").unwrap_or_default();
     if !protocol.eq_ignore_ascii_case("sftp") {

@@ -29,11 +29,11 @@ const ATTEMPTS: u32 = 3;
 /// Check the health of a vault; nothing is written.
 ///
 /// Reads the whole structure of the vault and says what is wrong, where, and what to do about it. Paths are relative to
-/// the vault's directory, with the decrypted path behind them where it is known.
+/// the vault's directory, followed by the decrypted path where it is known.
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing is wrong (hints at most), 5 warnings or worse, or the vault can't be opened;\n\
-    the others as of all commands."
+    after_help = "Exit codes: 0 no problem was found (hints at most), 5 warnings or worse, or the vault can't be opened;\n\
+    for other codes see `scaup --help`."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -41,10 +41,10 @@ pub(super) struct Arguments {
     /// A command that prints the vault's password
     #[arg(long, value_name = "CMD")]
     vault_password_command: Option<String>,
-    /// Read all content and authenticate every chunk, too
+    /// Also read all file content, and authenticate every chunk
     #[arg(long)]
     content: bool,
-    /// For programs: one object, with `summary` and `findings`
+    /// Print one JSON object, with `summary` and `findings`
     #[arg(long)]
     json: bool,
 }
@@ -166,7 +166,7 @@ fn show(report: &Report) {
     if content {
         screen::out("All content was read.");
     } else {
-        screen::out("Content was not read: --content authenticates that, too.");
+        screen::out("File content was not read; with --content it is checked, too.");
     }
     let hints = match info {
         0 => String::new(),

@@ -63,7 +63,7 @@ pub(super) fn ask_with(
             None => {
                 let log = crate::config::paths::state();
                 let text = format!(
-                    "the mount's process hung up: it ended unexpectedly, or too many programs talk to it; its log is in {}",
+                    "the mount's process closed the connection: it ended unexpectedly, or too many programs are connected to it; its log is in {}",
                     log.display()
                 );
                 return Err(CliError::other(text));
@@ -128,7 +128,7 @@ pub(super) fn find(named: Option<&str>) -> Result<(Conversation, MountStatus), C
             _ => {
                 let names = replying.into_iter().map(|(_, status)| status.name);
                 let names: Vec<String> = names.chain(others.map(|(name, _)| name)).collect();
-                Err(CliError::usage(format!("there are several mounts, name one of: {}", names.join(", "))))
+                Err(CliError::usage(format!("there are several mounts; name one of: {}", names.join(", "))))
             }
         };
     };
@@ -159,7 +159,7 @@ pub(super) fn all() -> Result<Mounts, CliError> {
         match ask(&mut conversation, &Request::Status, true) {
             Ok(Answer::Status(status)) => mounts.replying.push((conversation, *status)),
             Ok(_) => {
-                return Err(CliError::new(FailureKind::Other, "a mount's process answered something else"));
+                return Err(CliError::new(FailureKind::Other, "a mount's process sent an unexpected reply"));
             }
             // This daemon is ending, or still connecting.
             Err(_) => {}

@@ -28,13 +28,13 @@ use ending::{Daemon, Interrupts};
 /// Encrypted names longer than this are shortened: Cryptomator's value.
 const SHORTENING_THRESHOLD: u32 = 220;
 
-/// See it work without a server: a temporary one on this machine, with a key, one-time codes and a vault.
+/// Try Scaup with a temporary server on this machine, which has a key, one-time codes and a vault.
 ///
-/// Nothing of yours is touched. Ctrl-C unmounts, and removes all of it. Where the package `fuse3` is missing, it asks
+/// Your own files are not changed. Ctrl-C unmounts, and removes everything. If the package `fuse3` is missing, it asks
 /// whether to install it.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Where to mount [default: ~/Scaup/demo]; made if missing, and then removed at the end
+    /// Where to mount [default: ~/Scaup/demo]; created if missing, and then removed at the end
     #[arg(long, value_name = "DIR")]
     mountpoint: Option<PathBuf>,
 }

@@ -14,8 +14,8 @@ use crate::daemon::remembered::{MemoryError, forget_all};
 /// Forget which vaults were unlocked.
 #[derive(Args)]
 #[command(
-    after_help = "Scaup remembers the path and the id of each vault that was unlocked, and nothing else of it. A mount that finds something else\n\
-    there keeps that path closed: what programs save would lie readable on the server. If a vault was moved or removed on purpose,\n\
+    after_help = "Scaup remembers the path and the id of each vault that was unlocked, and nothing else. If a mount finds something else at that\n\
+    path, it blocks the path: what programs save there would be readable on the server. If you moved or removed a vault on purpose,\n\
     forget it here and mount again. Other vaults are remembered again when they are unlocked.\n\n\
     Examples:\n  \
     scaup forget hq                                a bookmark\n  \
@@ -23,7 +23,7 @@ use crate::daemon::remembered::{MemoryError, forget_all};
     scaup forget --all"
 )]
 pub(super) struct Arguments {
-    /// A bookmark, or what was mounted, written like a target of mount
+    /// A bookmark, or a target as `scaup mount` takes it
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
     target: Option<String>,
     /// Every vault of every server
@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// The server's port
     #[arg(short)]
     port: Option<u16>,
-    /// Read this instead of ~/.ssh/config
+    /// Read this file instead of ~/.ssh/config (`none`: no file)
     #[arg(short = 'F', value_name = "FILE")]
     ssh_config: Option<std::path::PathBuf>,
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
         None => forget_all().map_err(failed)?,
     };
     if forgotten.is_empty() {
-        screen::out("no vault was remembered there");
+        screen::out("no vault is remembered for that target");
     }
     for vault in forgotten {
         screen::out(&format!("forgot vault {vault}"));

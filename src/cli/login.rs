@@ -9,8 +9,9 @@ use crate::daemon::protocol::Request;
 /// Log in again after the connection was lost.
 #[derive(Args)]
 #[command(
-    after_help = "A lost connection is made anew by itself as long as nobody has to be asked. Where the server wants a new code, and no\n\
-    --otp-command gives one, this command asks for it; a window of SSH_ASKPASS that asks already goes away. Nothing is lost meanwhile."
+    after_help = "A mount reconnects by itself as long as no person has to answer. If the server asks for a new code and no\n\
+    --otp-command gives one, this command asks for it; an SSH_ASKPASS window that asks the same is closed. No data is lost\n\
+    in the meantime."
 )]
 pub(super) struct Arguments {
     /// The mount's name or mount point [default: the only one]

@@ -39,29 +39,29 @@ fn after_help() -> String {
          scaup mount hq                                 a bookmark\n  \
          scaup mount alice@hq.example:/srv/nextcloud    a directory on a server\n  \
          scaup mount ~/Nextcloud --vault Private        a local directory, and one vault of it\n\n\
-         Options (-o) for the mount: {mount}. otp_for= is explained below; without= leaves out parts that make it fast, to \
-         measure them or to find a fault. With allow_other, nobody else gets into vaults, whatever modes the server shows, unless umask= is given: then others may read \
-         and write what it leaves them.\n\n\
-         Options (-o) of ssh_config(5): {ssh}. Of two values for one option the first counts, and those of a bookmark come \
-         last. With BatchMode, commands still answer. Those about terminals, forwardings, compression and \
-         logs are taken, and change nothing; others are refused.\n\n\
-         Vaults that are the directory or lie directly in it are offered at the terminal; an empty password leaves one locked. One \
-         that was unlocked here before and is not there any more is asked about at the terminal; else nothing is read or written in its place \
-         until it is back (see `scaup forget --help`).\n\n\
-         A lost connection is made anew by itself. If the server then wants a code, a command named here gives it; else it is asked \
-         for at the terminal of `mount -f` or `scaup login NAME`, whichever is attached; else by the program that SSH_ASKPASS named \
-         when it was mounted; else a desktop notification offers to run `scaup login NAME`. `scaup status` always says what is waited \
-         for.\n\n\
-         The command for codes is run for a question of the server whose words name a code (code, token, OTP, one-time password and the like) \
-         and no password, passphrase, PIN or other secret, where it is the only one at that time, and as often as NumberOfPasswordPrompts says \
-         in one login. A person is asked for everything else. Jump hosts get no code from it unless -o otp_for names them as ProxyJump does, or \
-         by their HostName. No code is sent twice, whoever gives it: if the one that was sent is given again, the next half minute is waited \
-         for.\n\n\
-         The mount's process writes its log to scaup/NAME.log in $XDG_STATE_HOME (else ~/.local/state), 4 MiB at most, and keeps what was before it \
-         as NAME.log.1. What it tells is up to SCAUP_LOG in the environment of this command: scaup=info, or scaup=debug, with which each request can be \
-         followed to the messages it becomes.\n\n\
-         A command that answers may ask somebody itself. It may take as long as that takes while `scaup mount` or `scaup login` waits \
-         for it, and Ctrl-C at `scaup mount` ends it. Where a lost connection is made anew and nobody waits, it has 2 minutes."
+         Options (-o) for the mount: {mount}. otp_for= is explained below. without= switches off parts that make the mount fast, to \
+         measure them or to find a fault. With allow_other, other users still can't open vaults, whatever modes the server shows, unless \
+         umask= is given: then they may read and write what the umask leaves them.\n\n\
+         Options (-o) of ssh_config(5): {ssh}. If an option is given twice, the first value counts; options of a bookmark come after \
+         those of the command line. With BatchMode, no person is asked, but commands still answer. Options about terminals, forwardings, \
+         compression and logs are accepted and have no effect; other options are refused.\n\n\
+         Scaup offers at the terminal to unlock each vault that is the target's directory or lies directly in it; an empty password leaves \
+         it locked. If a vault that was unlocked here before is missing, Scaup asks at the terminal what to do; without a terminal, reads \
+         and writes at its path fail until the vault is back (see `scaup forget --help`).\n\n\
+         After the connection is lost, the mount reconnects by itself. If the server then asks for a code, Scaup gets it from the first of \
+         these that there is: the command for codes (--otp-command); the terminal of `mount -f` or `scaup login NAME`, whichever is \
+         attached; the SSH_ASKPASS program of the time of mounting; a desktop notification that offers to run `scaup login NAME`. \
+         `scaup status` always says what the mount waits for.\n\n\
+         Scaup runs the command for codes when the server's prompt names a code (code, token, OTP, one-time password and the like) and no \
+         password, passphrase, PIN or other secret, and is the only prompt at that time. In one login the command runs at most \
+         NumberOfPasswordPrompts times. All other prompts go to a person. A jump host gets codes from the command only if -o otp_for names \
+         it, as ProxyJump does or by its HostName. Scaup sends no code twice: if the command or a person gives one that was sent before, \
+         Scaup waits for the next half minute.\n\n\
+         The mount's process writes its log to scaup/NAME.log in $XDG_STATE_HOME (default: ~/.local/state), 4 MiB at most, and keeps the \
+         log before that one as NAME.log.1. SCAUP_LOG in the environment of this command selects what is logged: scaup=info, or \
+         scaup=debug, which shows each request and the SFTP messages that it causes.\n\n\
+         A command that answers may itself ask a person. While `scaup mount` or `scaup login` waits for it, it has no time limit, and \
+         Ctrl-C at `scaup mount` ends it. When the mount reconnects and no program waits, the command has 2 minutes."
     )
 }
 
@@ -71,7 +71,7 @@ fn after_help() -> String {
 pub(super) struct Arguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,
-    /// Where to mount [default: ~/Scaup/NAME]; made if missing
+    /// Where to mount [default: ~/Scaup/NAME]; created if missing
     mountpoint: Option<PathBuf>,
     #[command(flatten)]
     login: LoginSettings,
@@ -80,7 +80,7 @@ pub(super) struct Arguments {
     /// Stay in the foreground until unmounted
     #[arg(short)]
     foreground: bool,
-    /// Say nothing but errors
+    /// Print only errors
     #[arg(short, long)]
     quiet: bool,
 }
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     let _forwarding = foreground.then(|| super::unmount::forward_signals(daemon.id())).transpose()?;
     let mounted = converse::ask(&mut conversation, &Request::Mount(Box::new(request)), quiet);
     let Answer::Mounted { name, mountpoint } = mounted? else {
-        return Err(CliError::other("the mount's process answered something else"));
+        return Err(CliError::other("the mount's process sent an unexpected reply"));
     };
     if !quiet {
         screen::tell(&format!("{name} is mounted at {}", mountpoint.display()));
@@ -107,7 +107,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     converse::until_the_end(&mut conversation);
     match daemon.wait()?.code() {
         Some(0) => Ok(()),
-        Some(8) => Err(CliError::new(FailureKind::Unsaved, "what could not be saved is lost")),
+        Some(8) => Err(CliError::new(FailureKind::Unsaved, "content that could not be saved is lost")),
         _ => Err(CliError::other(format!(
             "the mount's process failed; its log is {}",
             logs.path().join(log).display()
@@ -176,13 +176,13 @@ fn wait_for_earlier(target: &Target, quiet: bool) -> Result<(), CliError> {
         let Some(earlier) = mounts.find(is_earlier) else { return Ok(()) };
         let UnsavedEntry { files, bytes, .. } = earlier.unsaved;
         let left = format!(
-            "an earlier mount of {target} ({}) has ended and is still saving: files {files}, {}",
+            "an earlier mount of {target} ({}) has ended and is still saving {files} files, {}",
             earlier.name,
             size::show(bytes)
         );
         if end <= Instant::now() {
             let text = format!(
-                "{left}; mount when it is done, or give that up by `scaup unmount --force {}`",
+                "{left}; mount again when it is done, or discard what is not saved with `scaup unmount --force {}`",
                 earlier.name
             );
             return Err(CliError::new(FailureKind::Unsaved, text));
@@ -207,7 +207,7 @@ fn free_name(wanted: &str) -> Result<String, CliError> {
     std::iter::once(base.clone())
         .chain(numbered)
         .find(|name| !taken.contains(name))
-        .ok_or_else(|| CliError::other("no free name"))
+        .ok_or_else(|| CliError::other("there is no free name for the mount"))
 }
 
 #[cfg(test)]

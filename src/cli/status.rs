@@ -12,18 +12,18 @@ use crate::daemon::protocol::{CounterEntry, InFlightEntry, LatencyEntry, MountSt
 /// Show what is mounted, what waits to be saved, and what went wrong.
 #[derive(Args)]
 #[command(
-    after_help = "With --debug, each mount has a table: how many requests of programs (`lookup`, `read`, `readdir` …) were answered, how long half of them\n\
-    and 95 of 100 took at most; then the counters of its traffic, and the requests that are not answered yet, the oldest first: what hangs.\n\
-    More is in the log if the mount was made with SCAUP_LOG=scaup=debug."
+    after_help = "With --debug, a table shows for each mount how many requests of programs (`lookup`, `read`, `readdir` …) were answered, and the time\n\
+    within which half of them and 95 of 100 were done. Below it are the counters of the traffic, and the requests in progress, oldest first:\n\
+    a request that hangs is among them. The log says more if the mount was made with SCAUP_LOG=scaup=debug."
 )]
 pub(super) struct Arguments {
     /// The mount's name or mount point [default: all]
     #[arg(value_name = "NAME|MOUNTPOINT")]
     mount: Option<String>,
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Show how long requests took, which are under way, and the counters, too
+    /// Also show how long requests took, which are in progress, and the counters
     #[arg(long)]
     debug: bool,
 }

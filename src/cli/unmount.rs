@@ -11,8 +11,9 @@ use crate::daemon::protocol::{FailureKind, Request};
 /// Save everything and unmount.
 #[derive(Args)]
 #[command(
-    after_help = "Waits until everything is on the server. If something can't be saved it says what and why, ends with code 8 and\n\
-    leaves the mount as it is; so does Ctrl-C at any time. If something in it is in use it says by whom."
+    after_help = "Waits until everything is on the server. If something can't be saved, the command says what and why, exits with\n\
+    code 8, and the mount stays. Ctrl-C cancels at any time; the mount stays then, too. If files are in use, the command\n\
+    names the programs that use them."
 )]
 pub(super) struct Arguments {
     /// The mount's name or mount point
@@ -21,10 +22,10 @@ pub(super) struct Arguments {
     /// All mounts
     #[arg(long, conflicts_with = "mount")]
     all: bool,
-    /// How long to wait for what can't be saved at once [default: as long as operations wait for the server, --timeout]
+    /// How long to wait for content that can't be saved at once [default: the mount's --timeout]
     #[arg(long, value_name = "SECONDS", conflicts_with = "force")]
     wait: Option<u64>,
-    /// Lose what can't be saved within seconds, and unmount even while something in it is open
+    /// Discard content that can't be saved within seconds, and unmount even if files are open
     #[arg(long)]
     force: bool,
 }
@@ -75,7 +76,7 @@ fn leave_on_interrupt() -> Result<tokio::runtime::Runtime, CliError> {
     runtime.spawn(async move {
         if interrupt.recv().await.is_some() {
             screen::end_line();
-            screen::tell("given up: it stays mounted, and saving goes on; `scaup status` shows what is left");
+            screen::tell("cancelled: the mount stays, and saving goes on; `scaup status` shows what is left");
             std::process::exit(i32::from(code(FailureKind::Unsaved)));
         }
     });
@@ -97,7 +98,7 @@ pub(super) fn forward_signals(pid: u32) -> Result<tokio::runtime::Runtime, CliEr
             let signal = tokio::select! {
                 _ = interrupt.recv() => {
                     screen::end_line();
-                    screen::tell("saving and unmounting; Ctrl-C once more ends at once and loses what is not saved");
+                    screen::tell("saving and unmounting; press Ctrl-C again to end at once and lose what is not saved");
                     Signal::INT
                 }
                 _ = terminate.recv() => Signal::TERM,

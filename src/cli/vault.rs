@@ -34,10 +34,10 @@ pub(super) struct UnlockArguments {
     vault_password_command: Option<String>,
 }
 
-/// Lock a vault of a mount: its keys, its names and its content are forgotten.
+/// Lock a vault of a mount, and remove its keys, names and content from memory.
 ///
-/// What is not saved yet is saved first; if it can't be, the vault stays unlocked (exit 8). Programs that still have
-/// something of it open get errors from then on. Content of files that were removed, and that programs still have open,
+/// Unsaved content is saved first; if that fails, the vault stays unlocked (exit code 8). Programs that still have files
+/// of the vault open get errors from then on. The content of files that were removed, but that programs still have open,
 /// is lost.
 #[derive(Args)]
 pub(super) struct LockArguments {
@@ -48,10 +48,10 @@ pub(super) struct LockArguments {
     vault: Option<String>,
 }
 
-/// Make and inspect vaults, without mounting.
+/// Create, inspect and check vaults, without mounting.
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Make a vault in a new or empty directory
+    /// Create a vault in a new or empty directory
     Create {
         #[command(flatten)]
         place: Place,
@@ -65,7 +65,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "CMD")]
         vault_password_command: Option<String>,
     },
-    /// Say what a vault is, without its password
+    /// Show a vault's format and ciphers; its password is not needed
     Info {
         #[command(flatten)]
         place: Place,
@@ -106,8 +106,8 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
             let creating =
                 create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold);
             runtime.block_on(creating).map_err(failed)?;
-            screen::out(&format!("made a {cipher_combo} vault at {}", place.path));
-            screen::out("If the password is lost, so is everything in it: keep it in a safe place.");
+            screen::out(&format!("created a {cipher_combo} vault at {}", place.path));
+            screen::out("Keep the password in a safe place: without it, nothing in the vault can be read.");
             Ok(())
         }
         Command::Check(arguments) => check::run(&runtime, &arguments),
@@ -187,14 +187,17 @@ fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, 
             let first = prompt::ask(&new_password_question(path), false).map_err(none)?;
             let second = prompt::ask("The same again: ", false).map_err(none)?;
             if first != second {
-                return Err(CliError::new(FailureKind::Vault, "the two passwords differ; nothing was made"));
+                return Err(CliError::new(
+                    FailureKind::Vault,
+                    "the two passwords differ; no vault was created",
+                ));
             }
             first
         }
     };
     if password.chars().count() < PASSWORD_LEN_MIN {
         let text =
-            format!("the password has to have at least {PASSWORD_LEN_MIN} characters; nothing was made");
+            format!("the password must have at least {PASSWORD_LEN_MIN} characters; no vault was created");
         return Err(CliError::new(FailureKind::Vault, text));
     }
     Ok(password)

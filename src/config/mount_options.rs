@@ -76,7 +76,7 @@ const KNOWN: [MountOption; 11] = [
             let server_owners = match text {
                 "none" => Ok(true),
                 "user" => Ok(false),
-                _ => Err("there are none and user".to_owned()),
+                _ => Err("write none or user".to_owned()),
             };
             first(&mut it.server_owners, server_owners)
         },
@@ -210,7 +210,7 @@ impl TryFrom<Vec<String>> for Options {
                 let mount = listed().collect::<Vec<_>>().join(", ");
                 let ssh = keywords::heeded().collect::<Vec<_>>().join(", ");
                 return Err(format!(
-                    "unknown option -o {option}; known are {mount}, and of ssh_config(5) {ssh}"
+                    "unknown option -o {option}; Scaup knows {mount}, and of ssh_config(5) {ssh}"
                 ));
             };
             if let Some(reason) = keyword.refusal_as_option(value) {

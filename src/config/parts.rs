@@ -76,7 +76,7 @@ impl fmt::Display for Part {
 
 /// The error that no part has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no part {0:?}; there are {known}", known = Part::ALL.map(Part::name).join(", "))]
+#[error("there is no part {0:?}; the parts are {known}", known = Part::ALL.map(Part::name).join(", "))]
 pub struct UnknownPart(String);
 
 impl FromStr for Part {

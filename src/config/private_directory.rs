@@ -169,7 +169,7 @@ fn about(path: &Path, error: &io::Error) -> io::Error {
 
 fn not_private(path: &Path) -> io::Error {
     let text = format!(
-        "{} does not belong to you alone: it has to be a directory of your own, and no link, that nobody else can write to",
+        "{} does not belong to you alone: it must be a directory (not a link) that you own and that nobody else can write to",
         path.display()
     );
     io::Error::new(io::ErrorKind::PermissionDenied, text)

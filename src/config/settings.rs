@@ -35,7 +35,7 @@ pub struct LoginSettings {
     #[arg(short, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<PathBuf>,
-    /// Read this instead of ~/.ssh/config
+    /// Read this file instead of ~/.ssh/config (`none`: no file)
     #[arg(short = 'F', value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh_config: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct LoginSettings {
     #[command(flatten)]
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
-    /// Ask for the key's passphrase again when the connection was lost, instead of holding the key in locked memory
+    /// Do not keep the key in locked memory; ask for its passphrase again when the connection was lost
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub forget_key: bool,
@@ -51,12 +51,12 @@ pub struct LoginSettings {
     #[arg(long, value_name = "CMD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passphrase_command: Option<String>,
-    /// A command that prints the one-time code, for questions of the server that name a code and nothing else; the
-    /// help of `scaup mount` says more
+    /// A command that prints the one-time code; it answers only prompts that ask for a code and nothing else (see the
+    /// help of `scaup mount`)
     #[arg(long, value_name = "CMD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otp_command: Option<String>,
-    /// How long an operation waits for a lost server before it fails [default: 60]
+    /// How long an operation waits for the server after the connection was lost, before it fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
@@ -119,7 +119,7 @@ pub struct MountSettings {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
-    /// Unlock this vault while mounting, by its path below the directory (`.` for itself); may be repeated
+    /// Unlock the vault at this path, relative to the target's directory (`.` is the directory itself); may be repeated
     #[arg(long = "vault", value_name = "PATH")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vaults: Vec<String>,
@@ -131,23 +131,23 @@ pub struct MountSettings {
     #[arg(long, value_name = "CMD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vault_password_command: Option<String>,
-    /// The whole budget for cached and unsent content [default: 128M]
+    /// How much memory cached and unsent content may use together [default: 128M]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
-    /// How long names and attributes are believed [default: 5]
+    /// How long names and attributes are cached before the server is asked again [default: 5]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attr_timeout: Option<u64>,
-    /// Let closing a file wait until the server has it on its disk, however small it is, and removing until it is done
+    /// Make closing a file wait until it is on the server's disk, and removing one until it is removed on the server
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sync_on_close: bool,
-    /// Follow links in vaults wherever they lead; without this, one that leads out of its vault is refused
+    /// Follow links in vaults that lead out of their vault; without this option they are refused
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub follow_outside: bool,
-    /// Let the log hold clear names, and lines of the libraries that SCAUP_LOG asks for
+    /// Write cleartext names to the log, and the lines of libraries that SCAUP_LOG selects
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub log_names: bool,

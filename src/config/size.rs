@@ -18,7 +18,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let none = || format!("{text:?} is no size; write one like 128M");
+        let none = || format!("{text:?} is not a size; write one like 128M");
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, suffix) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| none())?;

@@ -124,7 +124,7 @@ pub enum SshConfigError {
     },
     /// A condition that Scaup can't evaluate.
     #[error(
-        "{origin} Match {criterion} is not supported: say what holds for this host in a Host block before, or name another file with -F"
+        "{origin} Match {criterion} is not supported: put the options for this host into a Host block before it, or name another file with -F"
     )]
     Match {
         /// The place of the option.

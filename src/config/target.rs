@@ -94,10 +94,10 @@ impl Target {
             } else {
                 String::new()
             };
-            return Err(format!("{host:?} is no host name{way_out}"));
+            return Err(format!("{host:?} is not a host name{way_out}"));
         }
         if user.is_some_and(|user| !safe(user)) {
-            return Err(format!("{:?} is no user name", user.unwrap_or_default()));
+            return Err(format!("{:?} is not a user name", user.unwrap_or_default()));
         }
         Ok(Self::Server(ServerTarget {
             user: user.map(str::to_owned),

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
 /// The name of a command in messages about its failure.
-const COMMAND: &str = "the command for it";
+const COMMAND: &str = "the command that answers";
 
 /// Why no person is asked in batch mode.
 pub(super) const BATCH_MODE: &str = "BatchMode is set, so nobody is asked";

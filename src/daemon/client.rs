@@ -155,7 +155,7 @@ impl Conversation {
         let mut conversation = Self::new(ours, MOUNT_REQUEST_LEN_MAX)?;
         // This program's own file was run, so the version is the same.
         if conversation.version().is_none() {
-            return Err(io::Error::other("the mount's process ended at once"));
+            return Err(io::Error::other("the mount's process ended right after its start"));
         }
         Ok((conversation, child))
     }
@@ -169,7 +169,8 @@ impl Conversation {
         let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
         line.push(b'\n');
         if line.len() > self.request_len_max {
-            let text = format!("that is too long: a mount's process takes {} bytes", self.request_len_max);
+            let text =
+                format!("the request is too long: a mount's process accepts {} bytes", self.request_len_max);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.write.write_all(&line)

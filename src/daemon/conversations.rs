@@ -102,7 +102,7 @@ impl Daemon {
                 _ = looks.tick() => {}
                 request = requests.recv() => {
                     if request.is_some() {
-                        let text = "this conversation watches the mount; other requests need one of their own";
+                        let text = "this connection watches the mount; send other requests on another connection";
                         front_end.tell(Event::Failed(Failure::new(FailureKind::Usage, text)));
                     }
                     return front_end.flush().await;

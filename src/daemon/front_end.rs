@@ -103,7 +103,7 @@ impl Lines {
 }
 
 fn says_no_version() -> Failure {
-    let text = "the program that asks is of an older version of Scaup than the mount's process: it does not say which; \
+    let text = "this program is older than the mount's process, since it does not send its version; \
         use the `scaup` that made the mount";
     Failure::new(FailureKind::Usage, text)
 }
@@ -221,7 +221,7 @@ impl FrontEnd {
     /// a time: an answer meant for one question must not be typed for another.
     pub(super) async fn ask(&self, question: UserQuestion) -> Result<Zeroizing<String>, String> {
         let _asking = self.asking.lock().await;
-        let nobody = || "whoever could be asked is gone".to_owned();
+        let nobody = || "the program that could have asked has disconnected".to_owned();
         let id = self.next_prompt.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);

@@ -99,7 +99,7 @@ async fn live(
         conversations: RwLock::new(()),
     });
     let front_ends = tokio::spawn(Arc::clone(&daemon).receive(listener));
-    let cancelled = || Failure::new(FailureKind::Other, "given up before it was mounted");
+    let cancelled = || Failure::new(FailureKind::Other, "cancelled before it was mounted");
     // If the front end leaves meanwhile, nothing stays.
     let mounted = tokio::select! {
         mounted = daemon.mount(automount, front_end) => mounted,

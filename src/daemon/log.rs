@@ -40,7 +40,7 @@ pub fn begin() {
 /// Limits the log of this `mount` to its bound from now on.
 pub(super) fn keep_within_bound(mount: &str) {
     if let Err(error) = paths::logs().and_then(|directory| log_file::keep(directory, mount)) {
-        tracing::warn!(%error, "the log has no bound");
+        tracing::warn!(%error, "the size of the log is not limited");
     }
 }
 
@@ -70,7 +70,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     };
     let trace = Backtrace::capture();
     let trace = if trace.status() == BacktraceStatus::Captured { trace.to_string() } else { String::new() };
-    tracing::error!(location, message, trace, "a bug: a task ended in panic");
+    tracing::error!(location, message, trace, "bug: a task panicked");
 }
 
 fn text_of(payload: &dyn Any) -> &str {

@@ -162,7 +162,9 @@ impl Asker {
                 Kind::Code | Kind::Answer => self.ledger.mark(code).await,
                 Kind::Secret => self.ledger.was_sent(code).await.map(|was_sent| !was_sent),
             };
-            if is_new.map_err(|error| format!("the code was not sent, since that can't be noted: {error}"))? {
+            if is_new.map_err(|error| {
+                format!("the code was not sent, because it can't be recorded as used: {error}")
+            })? {
                 return Ok(answer);
             }
             if time < times {
@@ -422,7 +424,7 @@ mod tests {
         std::os::unix::fs::symlink("elsewhere", directory.path().join("codes-sent")).unwrap();
         let asker = asker(&given, ledger(directory.path()));
         let reason = asker.answer(prompt("Code: ", true)).await.unwrap_err();
-        assert!(reason.contains("was not sent, since that can't be noted"), "{reason}");
+        assert!(reason.contains("was not sent, because it can't be recorded"), "{reason}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) async fn login_needed(name: String, reachability: watch::Receiver<Rea
 /// nothing.
 pub(super) async fn vault_displaced(name: String, vault: String) {
     let text = format!(
-        "The server shows something else in the place of vault {vault}. Nothing is read or written there until it is back."
+        "The server shows something else in the place of vault {vault}. Reads and writes there fail until the vault is back."
     );
     let shown = async {
         let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
@@ -89,7 +89,7 @@ async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> 
     // The notification may be seen on a locked screen: it contains no file names, and nothing of the question.
     let (title, text) = (
         format!("{name} needs you to log in"),
-        "The connection was lost, and the server wants an answer from you. Nothing is lost meanwhile.",
+        "The connection was lost, and the server asks something that only you can answer. No data is lost in the meantime.",
     );
     let urgent = HashMap::from([("urgency", zbus::Variant::U8(2)), ("resident", zbus::Variant::Bool(true))]);
     let log_in = ["default", "Log in", "login", "Log in"];
@@ -99,7 +99,7 @@ async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> 
             if signal.args().is_ok_and(|args| args.id == id)
                 && let Err(error) = ask_here(name).await
             {
-                tracing::warn!(%error, "nothing that could ask was found");
+                tracing::warn!(%error, "no program was found that can ask the person");
             }
         }
     };
@@ -136,7 +136,10 @@ async fn in_terminal(login: &Path, name: &str) -> io::Result<()> {
             done => return done,
         }
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, "no SSH_ASKPASS, and no terminal that is known"))
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "SSH_ASKPASS is not set, and no known terminal program was found",
+    ))
 }
 
 async fn wait_for(mut command: Command) -> io::Result<()> {

@@ -15,7 +15,7 @@ pub(super) fn drive_options(request: &MountRequest) -> DriveOptions {
     let (settings, options) = (&request.settings, &request.login.settings.options);
     let owner = (options.uid.unwrap_or(own.0), options.gid.unwrap_or(own.1));
     let unfinished = paths::unfinished().inspect_err(|error| {
-        tracing::warn!(%error, "what is unfinished after a kill is found only where directories are listed");
+        tracing::warn!(%error, "operations that a kill interrupts are only found in directories that are listed");
     });
     let unfinished = unfinished.ok().map(Arc::new);
     DriveOptions {

@@ -153,7 +153,7 @@ impl Prompts {
         tokio::select! {
             answer = command.run() => answer,
             () = self.left_alone() => Err(format!(
-                "the command for it took more than {} s, and nobody is there who waits for it",
+                "the command took more than {} s, and no program waits for it",
                 self.unattended.as_secs()
             )),
         }
@@ -189,7 +189,7 @@ impl Prompts {
                 }
             }
             let Some(askpass) = &self.askpass else {
-                return Err("nobody is there to be asked".to_owned());
+                return Err("nobody can be asked".to_owned());
             };
             tokio::select! {
                 answer = askpass.ask(&question.text) => return answer,

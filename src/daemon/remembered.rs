@@ -58,7 +58,7 @@ pub enum MemoryError {
     },
     /// A file is damaged.
     #[error(
-        "{} is damaged, so a vault that is missing on the server could not be noticed; remove that file if none is: {source}",
+        "{} is damaged, so Scaup can't notice when a vault is missing on the server; if none is missing, remove that file: {source}",
         .path.display()
     )]
     Damaged {

@@ -97,7 +97,7 @@ pub(super) async fn connect(
 fn not_open(request: &LoginRequest, error: &RemoteError) -> Failure {
     // A shell without SFTP behind it ends at once.
     let hint = match error {
-        RemoteError::Disconnected(_) => "; is SFTP switched on there for this user?",
+        RemoteError::Disconnected(_) => "; is SFTP enabled there for this user?",
         _ => "",
     };
     Failure::new(FailureKind::Other, format!("{}: {error}{hint}", request.target))

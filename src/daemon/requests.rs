@@ -59,7 +59,7 @@ impl Daemon {
             | Request::Watch
             | Request::Mount(_)
             | Request::Answer { .. } => {
-                Err(Failure::new(FailureKind::Usage, "not something to ask of a mount that stands"))
+                Err(Failure::new(FailureKind::Usage, "this request is not valid once the mount is made"))
             }
         }
     }
@@ -92,7 +92,7 @@ impl Daemon {
                 unsaved = saving => unsaved,
                 never = told => match never {},
                 // The front end no longer waits for the end. Saves under way go on.
-                () = front_end.gone() => return Err(Failure::new(FailureKind::Unsaved, "given up; it stays mounted")),
+                () = front_end.gone() => return Err(Failure::new(FailureKind::Unsaved, "cancelled; it stays mounted")),
             }
         };
         // Nothing is waited for any more: the server may stay silent for ever.
@@ -100,12 +100,12 @@ impl Daemon {
         if unsaved.files > 0 {
             let (lost, named) = (saving::shown(unsaved), saving::named(&standing.drive));
             if !force {
-                let text = format!("{lost} can't be saved on the server; --force loses them:{named}");
+                let text = format!("{lost} can't be saved on the server; --force discards them:{named}");
                 return Err(Failure::new(FailureKind::Unsaved, text));
             }
             front_end.tell(Event::Progress(format!("lost: {lost}{named}")));
         } else if !force && unsaved.off_disk > 0 {
-            let text = "the server has everything, but did not confirm that it is on its disk; try again, or use --force";
+            let text = "the server has received everything, but did not confirm that it is on disk; try again, or use --force";
             return Err(Failure::new(FailureKind::Unsaved, text));
         }
         let mut mount = standing.mount.lock().await;
@@ -142,7 +142,7 @@ impl Standing {
                 _ => Ok(()),
             },
             Ok(Err(_)) => Err(Failure::new(FailureKind::Other, "the mount is ending")),
-            Err(_) => Err(lost(FailureKind::Unreachable, "it is still being made anew")),
+            Err(_) => Err(lost(FailureKind::Unreachable, "reconnecting has not succeeded yet")),
         }
     }
 
@@ -151,7 +151,7 @@ impl Standing {
         let Some(connection) = &self.connection else { return Ok(()) };
         let mut reachability = connection.reachability();
         if *reachability.borrow_and_update() == Reachability::Connected {
-            front_end.tell(Event::Progress("the connection stands".to_owned()));
+            front_end.tell(Event::Progress("the connection is up".to_owned()));
             return Ok(());
         }
         let _attached = self.login_prompts.attach(front_end.clone());

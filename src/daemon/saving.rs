@@ -85,7 +85,7 @@ pub(super) async fn tell_what_is_missing(
         if unsaved.files > 0 {
             let (unsaved, named) = (shown(unsaved), named(drive));
             front_end.tell(Event::Progress(format!(
-                "not saved yet: {unsaved}; {why}; waiting, and Ctrl-C leaves it mounted{named}"
+                "not saved yet: {unsaved}; {why}; waiting (after Ctrl-C it stays mounted){named}"
             )));
         }
     };
@@ -93,7 +93,7 @@ pub(super) async fn tell_what_is_missing(
     let lost = async { reachability.wait_for(is_lost).await.map(|lost| lost.clone()) };
     match tokio::time::timeout(SILENT_AFTER, lost).await {
         Ok(Ok(Reachability::Reconnecting(why) | Reachability::Waiting(why))) => {
-            tell(&format!("the server is out of reach: {why}"));
+            tell(&format!("the server can't be reached: {why}"));
         }
         Ok(_) => {}
         Err(_) => {

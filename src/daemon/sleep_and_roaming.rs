@@ -31,7 +31,7 @@ async fn through_networks(connection: &dyn Connection) {
         }
     };
     let Err::<std::convert::Infallible, std::io::Error>(error) = follow.await;
-    tracing::warn!(%error, "changes of the network are not heard of");
+    tracing::warn!(%error, "changes of the network are not noticed");
 }
 
 async fn through_sleeps(drive: &Drive, connection: &dyn Connection) {
@@ -50,8 +50,8 @@ async fn through_sleeps(drive: &Drive, connection: &dyn Connection) {
         Ok::<_, zbus::Error>(())
     };
     match follow.await {
-        Ok(()) => tracing::info!("logind is gone: sleep is not heard of beforehand any more"),
-        Err(error) => tracing::info!(%error, "no logind: sleep is not heard of beforehand"),
+        Ok(()) => tracing::info!("logind has ended: the daemon is no longer told before the machine sleeps"),
+        Err(error) => tracing::info!(%error, "no logind: the daemon is not told before the machine sleeps"),
     }
 }
 

@@ -196,7 +196,7 @@ fn vault_entry(vault: VaultStatus) -> VaultEntry {
         VaultState::Unsupported(reason) => (VaultEntryState::Unsupported, Some(reason)),
     };
     let displaced =
-        vault.displaced.map(|shown| format!("{shown}; nothing is read or written there until it is back"));
+        vault.displaced.map(|shown| format!("{shown}; reads and writes there fail until the vault is back"));
     VaultEntry {
         path: exact(&vault.path),
         state,

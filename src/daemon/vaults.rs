@@ -87,7 +87,7 @@ pub(super) async fn look_for_expected(
         let Some(displaced) = displaced else { continue };
         let path = shown(&vault.path);
         front_end.tell(Event::Progress(format!("vault {path}, which was unlocked here before: {displaced}")));
-        let why = "without it, all that is saved there can be read on the server";
+        let why = "without the vault, everything saved there can be read on the server";
         front_end.tell(Event::Progress(why.to_owned()));
         if request.terminal && is_given_up(&vault.path, prompts).await {
             memory.forget(&vault.path).map_err(not_remembered)?;
@@ -101,15 +101,17 @@ pub(super) async fn look_for_expected(
 
 /// Asks whether a missing vault is no longer expected there.
 async fn is_given_up(path: &RemotePath, prompts: &Prompts) -> bool {
-    let text =
-        format!("Do without vault {}? Type yes, or press Enter to keep its place closed: ", shown(path));
+    let text = format!(
+        "Continue without vault {}? Type yes, or press Enter to keep its path blocked: ",
+        shown(path)
+    );
     prompts.confirm(&exact(path), text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
 fn stays_closed(path: &RemotePath, target: &Target) -> String {
     let path = shown(path);
     format!(
-        "nothing is read or written at {path} until the vault is back; if it is gone for good, `scaup forget {target}` and mount again"
+        "reads and writes at {path} fail until the vault is back; if it was removed on purpose, run `scaup forget {target}` and mount again"
     )
 }
 
@@ -168,7 +170,7 @@ pub(super) async fn unlock_at_mount(
         Ok(found) => found,
         // Such a directory can still be traversed, and its vaults named.
         Err(VaultError::Open(OpenError::Remote { source: RemoteError::PermissionDenied, .. })) => {
-            let text = "the directory can't be listed, so no vaults are looked for; name them with --vault";
+            let text = "the directory can't be listed, so vaults in it are not found; name them with --vault";
             front_end.tell(Event::Progress(text.to_owned()));
             return Ok(());
         }
@@ -322,11 +324,11 @@ fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<Remo
         Ok([only]) => Ok(only),
         Err(none) if none.is_empty() => Err(Failure::new(
             FailureKind::Vault,
-            format!("there is no {word} vault; `scaup status` shows all"),
+            format!("there is no {word} vault; `scaup status` shows all vaults"),
         )),
         Err(several) => {
             let names: Vec<String> = several.iter().map(|path| shown(path).into()).collect();
-            let text = format!("there are several {word} vaults, name one of: {}", names.join(", "));
+            let text = format!("there are several {word} vaults; name one of: {}", names.join(", "));
             Err(Failure::new(FailureKind::Vault, text))
         }
     }
@@ -334,7 +336,7 @@ fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<Remo
 
 fn parse(named: &str) -> Result<RemotePath, Failure> {
     RemotePath::parse(named.as_bytes()).ok_or_else(|| {
-        Failure::new(FailureKind::Vault, format!("{named:?} is no path of a vault below the mount"))
+        Failure::new(FailureKind::Vault, format!("{named:?} is not the path of a vault below the mount"))
     })
 }
 
@@ -343,7 +345,7 @@ pub(super) fn failure(error: VaultError) -> Failure {
     let (kind, text) = match error {
         VaultError::Open(OpenError::WrongPassword(path)) => (
             FailureKind::Vault,
-            format!("wrong password for vault {}: mind capitals and the keyboard's layout", shown(&path)),
+            format!("wrong password for vault {}: check Caps Lock and the keyboard layout", shown(&path)),
         ),
         VaultError::Open(OpenError::NotAVault(path)) => (
             FailureKind::Vault,
@@ -358,7 +360,7 @@ pub(super) fn failure(error: VaultError) -> Failure {
         VaultError::Displaced { path, shown: displaced } => (
             FailureKind::Vault,
             format!(
-                "vault {}: {displaced}. Nothing is read or written there until it is back; if it is gone for good, say so with \
+                "vault {}: {displaced}. Reads and writes there fail until the vault is back; if it was removed on purpose, run \
                  `scaup forget` and mount again",
                 shown(&path)
             ),

@@ -37,7 +37,7 @@ pub enum DriveError {
     #[error("read-only")]
     ReadOnly,
     /// Source and target lie in different vaults, or one outside.
-    #[error("not in the same vault")]
+    #[error("source and target are not in the same vault")]
     OtherVault,
     /// A name or link target is too long.
     #[error("name too long")]
@@ -76,7 +76,7 @@ pub enum DriveError {
     #[error("the vault is locked")]
     Locked,
     /// The system gave no randomness.
-    #[error("no random numbers: {0}")]
+    #[error("the system gave no random numbers: {0}")]
     Random(String),
 }
 

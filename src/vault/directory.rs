@@ -340,7 +340,7 @@ impl VaultDirectory {
             Err(RemoteError::NotFound) if self.has_gone(remote, &node.entry).await? => return Ok(None),
             content => {
                 let why = match content {
-                    Ok(_) => "its content is no directory".to_owned(),
+                    Ok(_) => "its content is not a directory".to_owned(),
                     Err(RemoteError::NotFound) => "its content directory is missing".to_owned(),
                     Err(error) => format!("its content directory: {error}"),
                 };
@@ -428,7 +428,7 @@ impl VaultDirectory {
     ) -> Result<Vec<u8>, NodeError> {
         let path = self.symlink_path(entry);
         let stored = remote.read_small(&path, SYMLINK_FILE_MAX).await.map_err(|error| match error {
-            RemoteError::TooLong { .. } => NodeError::damaged("the link's target is unreasonably long"),
+            RemoteError::TooLong { .. } => NodeError::damaged("the link's target is too long"),
             error => error.into(),
         })?;
         let target = self.cryptor.decrypt_small(&stored).map_err(NodeError::damaged)?;

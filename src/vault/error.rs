@@ -49,19 +49,19 @@ pub enum NodeError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// Something else has the name by now.
-    #[error("it was replaced meanwhile")]
+    #[error("it was replaced in the meantime")]
     Stale,
     /// The server's data does not authenticate or is malformed.
     #[error("damaged: {0}")]
     Damaged(String),
     /// No name of a vault, or of a temporary file.
-    #[error("not a name")]
+    #[error("not a valid name")]
     InvalidName,
     /// The vault was locked.
     #[error("the vault is locked")]
     Locked,
     /// The system gave no randomness.
-    #[error("no random numbers: {0}")]
+    #[error("the system gave no random numbers: {0}")]
     Random(String),
 }
 

@@ -95,7 +95,7 @@ async fn read_marker(
         Err(RemoteError::NotFound | RemoteError::IsADirectory) => Ok(None),
         Err(RemoteError::TooLong { .. }) => {
             let name = String::from_utf8_lossy(name.as_bytes());
-            Err(OpenError::refused(path, format_args!("{name} is far too long to be one")))
+            Err(OpenError::refused(path, format_args!("{name} is too long to be valid")))
         }
         Err(error) => Err(OpenError::of(path)(error)),
     }

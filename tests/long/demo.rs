@@ -250,7 +250,7 @@ fn a_mount_whose_process_is_killed_is_cleared_away() {
     kill_process(demo.daemon.unwrap(), Signal::KILL).unwrap();
     let (status, errors) = demo.end();
     assert_eq!(status.code(), Some(1), "{errors}");
-    assert!(errors.contains("unexpected end"), "{errors}");
+    assert!(errors.contains("ended unexpectedly"), "{errors}");
     demo.assert_nothing_is_left();
 }
 

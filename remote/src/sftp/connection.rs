@@ -150,8 +150,8 @@ impl Connection {
     pub(super) async fn ends_if_mute(&self) -> bool {
         let is_mute = || self.lanes().any(Lane::is_mute);
         if is_mute() && self.session.is_answering(SSH_ANSWERS_WITHIN).await && is_mute() {
-            tracing::info!("the SFTP session answers nothing any more");
-            self.end("the SFTP session answers nothing any more");
+            tracing::info!("the SFTP session does not reply any more");
+            self.end("the SFTP session does not reply any more");
         }
         // Another operation may have noticed it, and closed them.
         self.names.has_ended() || self.content.has_ended()

@@ -261,7 +261,7 @@ impl Keeper {
                 alive = alive => {
                     doubt = None;
                     if !alive {
-                        tracing::info!("no sign of life from the server");
+                        tracing::info!("the server does not reply to keep-alive messages");
                         self.session.abort();
                     }
                 }
@@ -373,12 +373,12 @@ impl Keeper {
         let what = match error {
             None => {
                 return format!(
-                    "the login succeeded, but the connection ended behind it; the next login, which may need a code, is in {} s",
+                    "the login succeeded, but the connection ended right after it; the next login, which may need a code, starts in {} s",
                     login_in.as_secs()
                 );
             }
             Some(RemoteError::NotFound) => format!("{directory} is missing on the server"),
-            Some(RemoteError::NotADirectory) => format!("{directory} is no directory on the server"),
+            Some(RemoteError::NotADirectory) => format!("{directory} is not a directory on the server"),
             Some(error) => error.to_string(),
         };
         format!("the login succeeded, but {what}")

@@ -16,7 +16,7 @@ pub(super) fn plain(error: SftpError) -> RemoteError {
         SftpError::Status { code, message } => match code {
             StatusCode::NoSuchFile => RemoteError::NotFound,
             StatusCode::PermissionDenied => RemoteError::PermissionDenied,
-            StatusCode::OpUnsupported => RemoteError::Unsupported("the server can't"),
+            StatusCode::OpUnsupported => RemoteError::Unsupported("it refused the request as unknown"),
             // OpenSSH's code for ENAMETOOLONG and EINVAL.
             StatusCode::BadMessage => RemoteError::NameTooLong,
             _ => hinted(&message).unwrap_or(RemoteError::Failure(message)),

@@ -69,5 +69,5 @@ async fn attempts<'a, T>(
         }
         connection = link.connection_after(connection.generation).await?;
     }
-    Err(RemoteError::Disconnected("the connection is lost again and again".to_owned()))
+    Err(RemoteError::Disconnected("the connection was lost again and again".to_owned()))
 }

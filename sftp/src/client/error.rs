@@ -61,7 +61,7 @@ pub enum SftpError {
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
     /// A path, or the target of a link, is longer than the limit.
-    #[error("the server named a path that is too long")]
+    #[error("the server sent a path that is too long")]
     PathTooLong,
     /// A directory has more names than the caller allowed.
     #[error("the directory has more than {0} names")]

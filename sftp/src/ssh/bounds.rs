@@ -111,9 +111,9 @@ impl Allowance {
     /// Returns the error to report if the server exceeded its allowance, or speaks another protocol.
     pub(super) fn refused(&self, destination: &Destination) -> Option<ConnectError> {
         let reason = if self.is_web.load(Ordering::Relaxed) {
-            "a web server answers there, and no SSH server; some networks let nobody through before a login in a browser"
+            "a web server answers there, not an SSH server; some networks require a login in a browser first"
         } else if self.left.load(Ordering::Relaxed) == 0 {
-            "the server sends without end before it lets anybody in"
+            "the server sends data without end before the login"
         } else {
             return None;
         };

@@ -173,7 +173,7 @@ async fn tcp(destination: &Destination) -> Result<(TcpStream, Socket), ConnectEr
     let addresses = tokio::net::lookup_host((destination.host.as_str(), destination.port))
         .await
         .map_err(|error| unreachable(error.to_string()))?;
-    let mut last = "the name has no address".to_owned();
+    let mut last = "the host name has no address".to_owned();
     for address in addresses.filter(|address| is_of_family(*address, destination.address_family)) {
         let connecting = connect_to(address, segments::segment_max(destination));
         let connected = match destination.connect_timeout {

@@ -9,7 +9,7 @@ use crate::text::{Line, visible};
 pub enum HostKeyProblem {
     /// Another key is on record.
     #[error(
-        "the key has changed ({fingerprint}; on record at {}:{line}). Somebody may be listening in, or the server was set up anew. \
+        "the key has changed ({fingerprint}; on record at {}:{line}). Somebody may be listening in, or the server was reinstalled. \
          Ask its owner; if it is right, remove that line",
         .file.display()
     )]
@@ -22,7 +22,7 @@ pub enum HostKeyProblem {
         line: usize,
     },
     /// The list of revoked keys can't be read.
-    #[error("it can't be told whether the key is revoked (RevokedHostKeys {}): {reason}", .file.display())]
+    #[error("Scaup can't check whether the key is revoked (RevokedHostKeys {}): {reason}", .file.display())]
     RevocationsUnreadable {
         /// The file of the list.
         file: PathBuf,

@@ -136,7 +136,7 @@ impl KnownHost {
             return CertificateVerdict::Invalid(reason);
         }
         if !certificate.cert_type().is_host() {
-            return invalid("it is no host's certificate");
+            return invalid("it is not a certificate of a host");
         }
         // No critical options are defined for hosts, so none may be ignored.
         if !certificate.critical_options().is_empty() {

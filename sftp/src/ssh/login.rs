@@ -213,7 +213,7 @@ impl Login<'_> {
         let wanted: Vec<&str> = methods.iter().map(Into::into).collect();
         let may_offer_keys = self.destination.methods.contains(&Method::PublicKey);
         let tried = match self.tried.as_slice() {
-            [] if !may_offer_keys => "it accepts nothing that may be tried".to_owned(),
+            [] if !may_offer_keys => "the server accepts no method that may be tried".to_owned(),
             [] if self.unusable.is_empty() => {
                 "no key was found to offer; name one with -i, or load it into the agent".to_owned()
             }
@@ -221,13 +221,13 @@ impl Login<'_> {
             tried => format!("the server refused {}", tried.join(", ")),
         };
         let unusable: String = self.unusable.iter().map(|reason| format!("; {reason}")).collect();
-        let reason = format!("login refused: {tried}{unusable} (it accepts: {})", wanted.join(", "));
+        let reason = format!("login refused: {tried}{unusable} (the server accepts: {})", wanted.join(", "));
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 
     /// Returns the error for a server that goes on without end: a refused login is not retried automatically.
     fn without_end(&self, Exhausted: Exhausted) -> ConnectError {
-        let reason = "login given up: the server asks or talks without end".to_owned();
+        let reason = "login given up: the server sends questions or messages without end".to_owned();
         ConnectError::Refused { destination: self.destination.shown(), reason }
     }
 

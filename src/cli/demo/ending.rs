@@ -59,7 +59,7 @@ impl Interrupts {
         if count == 1 {
             self.0.late.store(self.0.expected.load(Ordering::Acquire), Ordering::Release);
             // The terminal shows ^C at the cursor.
-            let _ = super::say("\nsaving and unmounting; Ctrl-C once more ends at once");
+            let _ = super::say("\nsaving and unmounting; press Ctrl-C again to end at once");
         }
         self.pass_on(count);
     }
@@ -144,7 +144,7 @@ impl Daemon {
                 "some content was not saved; all of it is removed anyway",
             )),
             _ => Err(CliError::other(format!(
-                "the mount's process came to an unexpected end ({status}); everything is removed all the same"
+                "the mount's process ended unexpectedly ({status}); everything is removed anyway"
             ))),
         }
     }

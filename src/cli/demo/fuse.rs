@@ -46,7 +46,7 @@ fn offer_to_install() -> Result<(), CliError> {
     if status.success() {
         return Ok(());
     }
-    let hint = "a machine that never installed anything needs `sudo apt-get update` first";
+    let hint = "on a new machine, run `sudo apt-get update` first";
     Err(failure(format!("`{command}` ended with {status}; {hint}")))
 }
 

@@ -45,12 +45,12 @@ const NO: &[&str] = &["no", "none", "false"];
 const FORWARDING: &str = "nothing is forwarded";
 const TERMINAL: &str = "there is no terminal and no command at the other end";
 const LOG: &str = "Scaup has a log of its own";
-const ROAD: &str = "Scaup has its own way to keep up and make anew a connection";
+const ROAD: &str = "Scaup keeps and restores connections in its own way";
 const SHARED_CONNECTION: &str = "a mount has a connection of its own";
 const GSSAPI: &str = "GSSAPI is not tried";
 const HOST_BASED: &str = "host-based authentication is not tried";
 const CANONICAL: &str = "host names are not made canonical";
-const OBSOLETE: &str = "ssh passes it over, too";
+const OBSOLETE: &str = "ssh ignores it, too";
 
 use Form::{List, Word, Words};
 use Treatment::{Heeded, NeverDone, Refused, Structure, WithoutEffect};
@@ -161,12 +161,12 @@ pub const KEYWORDS: &[Keyword] = &[
     keyword("TCPKeepAlive", WithoutEffect(ROAD)),
     keyword("Tunnel", NeverDone(FORWARDING)),
     keyword("TunnelDevice", WithoutEffect(FORWARDING)),
-    keyword("UpdateHostKeys", NeverDone("known hosts are only added to when their key is accepted")),
+    keyword("UpdateHostKeys", NeverDone("a key is only added to the known hosts when it is accepted")),
     keyword("User", Heeded(Word)),
     keyword("UserKnownHostsFile", Heeded(Words)),
     keyword(
         "VerifyHostKeyDNS",
-        NeverDone("keys are not looked up in the DNS; one that is not known is asked about"),
+        NeverDone("keys are not looked up in the DNS; Scaup asks about an unknown key"),
     ),
     keyword("VisualHostKey", WithoutEffect(TERMINAL)),
     keyword("XAuthLocation", WithoutEffect(FORWARDING)),
@@ -175,7 +175,7 @@ pub const KEYWORDS: &[Keyword] = &[
     keyword("ObscureKeystrokeTiming", WithoutEffect(TERMINAL)),
     keyword("RefuseConnection", Refused(&[], "the configuration says not to connect")),
     keyword("Tag", Heeded(Word)),
-    keyword("VersionAddendum", WithoutEffect("the version that a server is told is Scaup's own")),
+    keyword("VersionAddendum", WithoutEffect("Scaup sends its own version to servers")),
     keyword("WarnWeakCrypto", WithoutEffect("weak algorithms are not offered")),
     // Options of much older versions.
     keyword("AfsTokenPassing", WithoutEffect(OBSOLETE)),
@@ -246,7 +246,7 @@ impl Keyword {
     pub fn refusal_as_option(&self, value: &str) -> Option<&'static str> {
         match self.treatment {
             NeverDone(reason) if !is_one_of(NO, value) => Some(reason),
-            Structure => Some("it only has a meaning in files"),
+            Structure => Some("it only has a meaning in configuration files"),
             _ => self.refusal(value),
         }
     }

@@ -231,7 +231,7 @@ impl Drive {
                     Inode::ROOT,
                     "vault",
                     format!(
-                        "vault {}: {shown}; nothing is read or written there until it is back",
+                        "vault {}: {shown}; reads and writes there fail until the vault is back",
                         shown_path(path)
                     ),
                 ),

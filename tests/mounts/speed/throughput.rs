@@ -455,7 +455,7 @@ fn names_that_a_server_makes_up_stay_within_the_budget_however_many_are_listed_a
     });
     within_the_budget("six directories");
     let errors = scaup.status()["mounts"][0]["errors"].to_string();
-    assert!(errors.contains("more names than there is memory for"), "{errors}");
+    assert!(errors.contains("more names than fit into memory"), "{errors}");
     // A tree of directories each of which may be listed ahead.
     makes_up(&server, 2000, 1000, 250);
     for number in 0..8 {

@@ -396,7 +396,7 @@ fn methods_that_the_user_rules_out() {
     let all = "PubkeyAuthentication=no,PasswordAuthentication=no,ChallengeResponseAuthentication=no";
     let output = without(all).refused();
     assert_eq!(code(&output), Some(3), "{}", said(&output));
-    assert!(said(&output).contains("nothing that may be tried"), "{}", said(&output));
+    assert!(said(&output).contains("no method that may be tried"), "{}", said(&output));
     // A configuration may say the same.
     let config = scaup.home().join("ssh_config");
     fs::write(&config, all.replace(['=', ','], " ").replace("no ", "no\n")).unwrap();

@@ -310,7 +310,7 @@ fn a_new_vaults_password_is_asked_for_twice() {
         let (status, screen) = terminal.end();
         assert_eq!(status.code(), Some(code), "{screen}");
         assert_eq!(
-            screen.contains("the two passwords differ; nothing was made"),
+            screen.contains("the two passwords differ; no vault was created"),
             again != password,
             "{screen}"
         );

@@ -142,7 +142,7 @@ fn an_unlocked_vault_stays_one_whatever_is_put_in_its_place() {
             let vaults = status(&server.scaup, "/vaults");
             assert_eq!(vault_of(&vaults, vault)["state"], "unlocked", "{what}");
             let reason = vault_of(&vaults, vault)["reason"].as_str().unwrap_or_default().to_owned();
-            assert!(reason.contains("the server "), "{what}: {reason}");
+            assert!(reason.contains("the server"), "{what}: {reason}");
             server.put_back(place);
             eventually(&format!("{what}: it is back"), PATIENCE, || {
                 fs::read(mount.join(vault).join("before")).is_ok_and(|read| read == CANARY.as_bytes())
@@ -259,7 +259,7 @@ fn a_person_at_a_terminal_is_asked_about_a_vault_that_is_missing() {
     fs::create_dir(target.join("Vault")).unwrap();
     for (answer, is_open) in [("", false), ("y", false), ("yes", true)] {
         let mut terminal = Terminal::run(&scaup, &line);
-        terminal.answer("keep its place closed: ", &format!("{answer}\n"));
+        terminal.answer("keep its path blocked: ", &format!("{answer}\n"));
         let (ended, screen) = terminal.end();
         assert!(ended.success(), "{screen}");
         assert_eq!(fs::write(mountpoint.join("Vault/plain"), "x").is_ok(), is_open, "{answer:?}: {screen}");
