@@ -1,4 +1,4 @@
-//! One process per mount: connects, asks, mounts, answers its control socket, and ends cleanly.
+//! One process per mount: it connects, asks, mounts, serves its control socket, and ends cleanly.
 //!
 //! It never reads a terminal. Whatever needs a person goes as a prompt to the front end that is attached
 //! (`front_end`), after the commands the user named had their turn (`prompts`, `answer_programs`).

@@ -1,4 +1,4 @@
-//! Scaup's program: the words of the command line go to `cli`, which answers the exit code.
+//! Scaup's program: it passes the command line to `cli`, which returns the exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Keeping what is in this process's memory from everybody else, and from whoever gets that memory later.
+//! Protects what is in this process's memory from other processes, and from those that get that memory later.
 //!
 //! Secrets and decrypted content pass through buffers that nobody here can wipe: those of libraries, and the old place
 //! of every vector that had to grow. So whatever is freed is wiped first, all of it. That costs little beside the

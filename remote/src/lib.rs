@@ -276,7 +276,7 @@ pub struct RemoteCounters {
     pub bytes_received: u64,
     /// Bytes sent.
     pub bytes_sent: u64,
-    /// Times the connection was made anew.
+    /// How often the connection was restored.
     pub reconnects: u64,
 }
 
@@ -483,7 +483,7 @@ pub trait Remote: Send + Sync + 'static {
 
 /// An open file on the server.
 ///
-/// Calls are carried out in the order in which they are first polled, though answers may come in any order: an
+/// Calls are carried out in the order in which they are first polled, though replies may come in any order: an
 /// extension of a file that is cut short is cut at its end. Only the writes to a new file before its first `fsync` come
 /// in any order: nobody should see it under its final name before that.
 ///
@@ -519,7 +519,7 @@ pub trait RemoteFile: Send + Sync + 'static {
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError>;
     /// Writes the whole content of a new file (what was written before stays where `data` does not reach), sets
-    /// attributes, waits until the server has it on disk where it can say, and answers how the file looks then.
+    /// attributes, waits until the server has it on disk where it can say, and returns the file's attributes then.
     async fn write_whole(
         &self,
         data: Bytes,

@@ -537,7 +537,7 @@ async fn a_reply_that_never_comes_is_waited_for_no_longer_than_the_deadline() {
     let answers = timeout(PATIENCE, join_all((0..20).map(|_| lane.lstat(b"file")))).await.expect("it hangs");
     assert!(answers.iter().all(|answer| *answer == Err(SftpError::Timeout(deadline))), "{answers:?}");
     assert!(asked.elapsed() >= deadline);
-    // Late answers confuse nobody.
+    // Late replies do no harm.
     assert_eq!(lane.lstat(b"file").await.unwrap().size, Some(10));
     assert_eq!(lane.readlink(b"link").await.unwrap(), &b"file"[..]);
 }

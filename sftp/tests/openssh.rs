@@ -283,7 +283,7 @@ async fn ten_thousand_names_are_all_heard_once() {
         .map(|entry| (entry.name.to_vec(), entry.attributes.size))
         .collect();
     assert!(heard == expected);
-    // 100 names in each answer, and some asked for in vain because they are asked for at once.
+    // 100 names in each reply, and some requests without a result, because they are sent at once.
     let requests = server.lane.counters().requests - before;
     assert!((103..150).contains(&requests), "{requests} requests");
     // Who wants no more than a thousand does not fetch them all to find that there are more.

@@ -15,7 +15,7 @@ use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, PromptKin
 pub(super) enum Answer {
     /// The request is done.
     Done,
-    /// The mount is ready: its mount point answers.
+    /// The mount is ready.
     Mounted { name: String, mountpoint: PathBuf },
     /// The state of the mount.
     Status(Box<MountStatus>),

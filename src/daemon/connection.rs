@@ -11,7 +11,7 @@ use super::protocol::MountState;
 use super::status::Activity;
 use crate::remote::{Reachability, RemoteError};
 
-/// A connection that can be lost, and is then made anew.
+/// A connection that can be lost, and is then restored.
 #[async_trait]
 pub(super) trait Connection: Send + Sync {
     /// Waits until the mounted directory is known to exist.

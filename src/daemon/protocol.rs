@@ -124,7 +124,7 @@ pub enum Event {
     Saving(UnsavedEntry),
     /// A question for a person.
     Prompt(Prompt),
-    /// The mount is ready: its mount point answers.
+    /// The mount is ready.
     Mounted {
         /// The mount's name.
         name: String,
@@ -256,7 +256,7 @@ pub struct MountRequest {
 pub enum MountState {
     /// The connection to the server is being established.
     Connecting,
-    /// The server is connected and answers.
+    /// The server is connected and replies.
     Connected,
     /// The connection is lost and being re-established.
     Reconnecting,

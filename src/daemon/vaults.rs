@@ -152,7 +152,7 @@ pub(super) async fn unlock_at_mount(
     }
     for named in &request.settings.vaults {
         let path = parse(named)?;
-        // A person is not asked in vain. A command that prints the password need not wait for that.
+        // A person is not asked without need. A command that prints the password need not wait for that.
         if !prompts.has_vault_password() {
             check_openable(drive, &path).await?;
         }

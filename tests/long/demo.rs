@@ -34,7 +34,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// Starts it, and waits for a line that begins with `until`; answers all lines up to it.
+    /// Starts it, and waits for a line that begins with `until`; returns all lines up to it.
     fn start(arguments: &[&OsStr], until: &str) -> (Self, Vec<String>) {
         let scaup = Scaup::new(env!("CARGO_BIN_EXE_scaup"));
         let temporary = scaup.home().join("tmp");
@@ -84,7 +84,7 @@ impl Demo {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end, and answers with what it ended and what it said on standard error.
+    /// Waits for its end, and returns with what it ended and what it said on standard error.
     fn end(&mut self) -> (ExitStatus, String) {
         let mut status = None;
         eventually("the demo ends", PATIENCE, || {

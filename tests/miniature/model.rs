@@ -206,7 +206,7 @@ async fn remove_what_came_back(kernel: &Kernel, path: &str, wanted: FileKind) ->
     }
 }
 
-/// Does it, or answers `EIO`: `again` if an attempt before this one did, which may have been carried out all the same.
+/// Does it, or returns `EIO`: `again` if an attempt before this one did, which may have been carried out nevertheless.
 async fn act(
     kernel: &Kernel,
     handles: &mut Vec<(Inode, Handle)>,

@@ -18,7 +18,7 @@ use crate::kernel::{
     CALLER, CHUNK, Kernel, Place, READ, READ_WRITE, Result, errno, in_every_place, mount, options, pattern,
 };
 
-/// In this time memory answers.
+/// What is in memory is returned within this time.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// A file that is not wholly read with its first chunk.
@@ -249,7 +249,7 @@ const WAITING: &[Deed] = &[
     deed!("statfs", |s| s.kernel.drive.statfs(s.dir).await.map_err(errno)?),
 ];
 
-/// What memory answers.
+/// What is returned from memory.
 const AT_HAND: &[Deed] = &[
     deed!("lookup", |s| assert_eq!(s.kernel.lookup_in(s.dir, "warm").await?.inode, s.warm.0)),
     deed!("lookup of a directory", |s| assert_eq!(s.kernel.lookup_in(s.root, "dir").await?.inode, s.dir)),

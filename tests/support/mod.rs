@@ -84,7 +84,7 @@ pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Runs the program, which must end with `code`; answers all it said.
+/// Runs the program, which must end with `code`; returns all it said.
 pub(crate) fn ends_with<A: AsRef<OsStr>>(
     scaup: &Scaup,
     code: i32,
@@ -197,7 +197,7 @@ impl Drive {
         PathBuf::from(found.trim_end())
     }
 
-    /// Saves a new file in the vault; answers where the server has it.
+    /// Saves a new file in the vault; returns where the server has it.
     pub(crate) fn store(&self, name: &str, content: &[u8]) -> PathBuf {
         let stored = || shell(&self.on_server("Vault"), "find \"$PWD/d\" -type f ! -name 'dir*.c9r'");
         let before = stored();

@@ -60,7 +60,7 @@ impl Terminal {
         self.script.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
     }
 
-    /// Waits for the end; answers how it ended and all that was shown.
+    /// Waits for the end; returns how it ended and all that was shown.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let mut status = None;
         eventually("it ends", PATIENCE, || {

@@ -1,6 +1,6 @@
-//! What a server says: the input answers a client that makes every request in turn.
+//! What a server says: the input holds the replies to a client that makes every request in turn.
 //!
-//! An input is a row of answers, the greeting first, then one for each request: one byte what it is, two bytes how
+//! An input is a row of replies, the greeting first, then one for each request: one byte what it is, two bytes how
 //! long, and as many bytes. 0 is silence, 1 the bytes as they stand, 3 the bytes and the end of the stream; anything
 //! else is the type of a packet whose length and id are right and whose body are the bytes. After the last answer the
 //! stream ends.

@@ -77,7 +77,7 @@ pub enum HostKeyProblem {
 /// Why there is no session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answers at the address.
+    /// No server replies at the address.
     #[error("{}:{port} can't be reached: {}", Line::of(.host), Line::of(.reason))]
     Unreachable {
         /// The host.

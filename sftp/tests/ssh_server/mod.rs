@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Where a login stops being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Silent {
-    /// Nowhere: whoever comes is let in.
+    /// Nowhere: every client is let in.
     Never,
     None,
     KeyOffered,
@@ -193,7 +193,7 @@ impl Server {
     }
 }
 
-/// Somebody who answers whatever is asked.
+/// A person who answers every question.
 struct Anybody;
 
 #[async_trait]

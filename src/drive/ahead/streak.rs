@@ -215,7 +215,7 @@ impl Streak {
     pub(super) fn wanted(&mut self, life: Duration, is_here: impl Fn(&Key) -> bool) -> usize {
         self.coming.retain(is_here);
         let ramp = WINDOW_FIRST << self.hits.min(8);
-        // Files that the program will not open in time would be opened in vain.
+        // Files that the program will not open in time would be opened without use.
         let timely = self.pace.map_or(WINDOW_MAX as u128, |pace| {
             (life / 2).as_nanos().checked_div(pace.as_nanos()).unwrap_or(WINDOW_MAX as u128)
         });

@@ -67,7 +67,7 @@ impl Lied {
         Self { server, scaup, mount, copies: tempfile::tempdir().unwrap() }
     }
 
-    /// Runs a program on the mount, which has to end; answers whether it succeeded, and what it said.
+    /// Runs a program on the mount, which has to end; returns whether it succeeded, and what it said.
     fn program(&self, line: &str, what: &str) -> (bool, String) {
         let mut command = Command::new("sh");
         command.args(["-c", line]).env("AT", self.mount.path()).env("OUT", self.copies.path());

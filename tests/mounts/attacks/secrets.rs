@@ -95,7 +95,7 @@ impl Session {
         File::open(folder.join("read")).unwrap().sync_all().unwrap();
     }
 
-    /// The connection is lost in the middle of work, and made anew.
+    /// The connection is lost in the middle of work, and restored.
     fn lose_the_connection(&self) {
         let mut file = File::create(self.vault().join(format!("{NAME}.lost"))).unwrap();
         file.write_all(filled_with(WRITTEN).as_bytes()).unwrap();
@@ -458,7 +458,7 @@ impl OthersMount {
 
 impl Drop for OthersMount {
     fn drop(&mut self) {
-        // Without its front end the daemon gives up; the program that asks ends when whoever could answer is gone.
+        // Without its front end the daemon gives up; the program that asks ends when nobody is left who could answer.
         self.front_end.kill().unwrap();
         self.front_end.wait().unwrap();
         drop(File::options().read(true).write(true).open(&self.answer).unwrap());
@@ -575,7 +575,7 @@ fn open_on_the_server(drive: &Drive) {
     crate::support::shell(&drive.sshd.home(), script);
 }
 
-/// A file system call of a user; answers whether it succeeded.
+/// A file system call of a user; returns whether it succeeded.
 fn does(user: u32, script: &str, path: &Path) -> bool {
     let mut shell = Command::new("sh");
     shell

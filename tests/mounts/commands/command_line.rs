@@ -78,7 +78,7 @@ fn the_help_names_every_option_that_is_known() {
         let is_named = |word: &str| word.trim_matches([',', '.', '(', ')', ';']) == option;
         assert!(help.split_whitespace().any(is_named), "{option}: {help}");
     }
-    // Whoever is refused is told what there is.
+    // The error for an unknown option lists the known ones.
     let words = ends_with(&scaup, 2, ["mount", "host", "-o", "KexAlgorithm=x"]);
     for known in ["KexAlgorithm=x", "allow_other", "ProxyJump", "BatchMode"] {
         assert!(words.contains(known), "{known}: {words}");

@@ -82,7 +82,7 @@ fn commands_say_which_side_is_older_and_what_to_do() {
             assert!(said.contains(&format!("{name}: ")), "{command}: {said}");
             assert!(expected.iter().all(|words| said.contains(words)), "{command}: {said}");
         }
-        // The others are shown all the same.
+        // The others are still shown.
         let output = drive.scaup.run(["status", "--json"]);
         assert_eq!(output.status.code(), Some(1));
         let status: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -22,7 +22,7 @@ const VAULTS_LISTING: u64 = 2;
 /// Pauses of a busy machine count as round trips: what takes too many is tried so often.
 const ATTEMPTS: usize = 4;
 
-/// Mounts an empty vault's directory through a road that counts; answers the round trips until its names are there.
+/// Mounts an empty vault's directory through a road that counts; returns the round trips until its names are there.
 fn round_trips_of_mounting(unlocked: bool) -> u64 {
     let sshd = server_with_vault();
     let scaup = scaup();

@@ -33,7 +33,7 @@ fn works(arguments: &[&str]) {
     drive.unmount();
 }
 
-/// Lets programs work, and answers what they see of it themselves.
+/// Lets programs work, and returns what they see of it themselves.
 fn what_programs_leave(vault: &Path) -> BTreeMap<PathBuf, String> {
     need(&[("git", "git"), ("sqlite3", "sqlite3")]);
     shell(

@@ -26,7 +26,7 @@ use crate::support::{Drive, PASSWORD, noise, said, scaup, shell, signal, tree};
 /// A kind and the cleartext path where it is known, else the ciphertext path.
 type Found = BTreeSet<(String, String)>;
 
-/// Checks a vault in a local directory, which must end with `code`; answers what `--json` says.
+/// Checks a vault in a local directory, which must end with `code`; returns what `--json` says.
 fn checked(scaup: &Scaup, vault: &Path, code: i32, arguments: &[&str]) -> Value {
     let output = run_check(scaup, vault.to_str().unwrap(), &[&["--json"], arguments].concat());
     assert_eq!(output.status.code(), Some(code), "{}: {}", vault.display(), said(&output));
@@ -563,7 +563,7 @@ fn directories_that_lead_in_circles_and_nowhere_are_found_and_end() {
             (FindingKind::EmptyOrphan, None),
             (FindingKind::MissingDirectoryIdBackup, None),
             (FindingKind::WrongDirectoryIdBackup, Some("/misled")),
-            // Its names are known all the same, from the directory above.
+            // Its names are still known, from the directory above.
             (FindingKind::EmptyFile, Some("/misled/nothing")),
         ];
         expected.sort();

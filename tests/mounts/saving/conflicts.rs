@@ -145,7 +145,7 @@ impl Saving {
         Self::RenamingOver,
     ];
 
-    /// Saves, while `meanwhile` happens at the worst moment; answers what was saved.
+    /// Saves, while `meanwhile` happens at the worst moment; returns what was saved.
     fn save(self, path: &Path, meanwhile: impl FnOnce()) -> String {
         match self {
             Self::Truncating => {

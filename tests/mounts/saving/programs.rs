@@ -109,7 +109,7 @@ fn vim_saves_and_leaves_nothing_beside() {
         for settings in
             ["set nobackup writebackup backupcopy=auto", "set backup backupcopy=no", "set backupcopy=yes"]
         {
-            // vim answers the state of its last message under -es: what counts is what is in the file.
+            // Under -es, vim returns the state of its last message: what counts is what is in the file.
             shell_output(
                 &directory,
                 &format!("vim -u NONE -es -c '{settings}' -c 'normal Gohello' -c 'wq' letter.txt </dev/null"),

@@ -33,7 +33,7 @@ impl Disk {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));
     }
 
-    /// Writes to it until nothing more goes in; answers with what.
+    /// Writes to it until nothing more goes in; returns with what.
     fn fill(&self) -> PathBuf {
         let path = self.0.join("ballast");
         let mut ballast = File::create(&path).unwrap();

@@ -53,7 +53,7 @@ fn what_is_closed_after_the_last_look_is_on_the_server_or_refused() {
     proxy.refuse();
     proxy.cut();
     eventually("it is lost", SOON, || scaup.status()["mounts"][0]["state"] == "reconnecting");
-    // The daemon lets whoever waits for it have a last word, and goes on answering meanwhile.
+    // The daemon sends those that wait for it a last word, and goes on replying in the meantime.
     let mut login = scaup.command().arg("login").stderr(Stdio::piped()).spawn().unwrap();
     let mut said = [0];
     login.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();

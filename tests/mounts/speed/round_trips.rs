@@ -56,7 +56,7 @@ fn options(scaup: &Scaup) -> [String; 6] {
     ["--vault", ".", "--vault-password-command", &password, "--attr-timeout", "60"].map(str::to_owned)
 }
 
-/// Looks at everything below a directory, as `ls -lR` does; answers how much there is.
+/// Looks at everything below a directory, as `ls -lR` does; returns how much there is.
 fn walk(directory: &Path) -> usize {
     let mut seen = 0;
     for entry in fs::read_dir(directory).unwrap() {

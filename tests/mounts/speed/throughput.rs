@@ -35,7 +35,7 @@ impl Road {
         Self::through(mib, arguments, |_| {})
     }
 
-    /// The road is a line of 100 Mbit/s and 40 ms; answers the bytes that it holds, too.
+    /// The road is a line of 100 Mbit/s and 40 ms; returns the bytes that it holds, too.
     fn narrow(mib: u64) -> (Self, u64) {
         const RATE: u64 = 12_500_000;
         let road = Self::through(mib, &[], |proxy| {

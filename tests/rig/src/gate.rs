@@ -16,7 +16,7 @@ use crate::process::running;
 /// What a closed gate holds back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
-    /// Requests: the answers to those that passed are heard.
+    /// Requests: the replies to those that passed arrive.
     Requests,
     /// Answers too: what was asked last is done, and nobody hears of it.
     Answers,
@@ -169,7 +169,7 @@ impl Gatekeeper {
         Ok(if count.left == 0 { Passage::Last } else { Passage::Free })
     }
 
-    /// Whether answers may pass.
+    /// Whether replies may pass.
     ///
     /// # Errors
     ///

@@ -155,7 +155,7 @@ impl SftpPacket {
     }
 }
 
-/// Starts a server whose login directory is `home`, and answers the stream that leads to it.
+/// Starts a server whose login directory is `home`, and returns the stream that leads to it.
 ///
 /// `lie` sees each request with the real server's answer. The real server does all that it is asked, whatever the
 /// client hears of it, and ends with the stream. Must be called inside a tokio runtime.
@@ -168,7 +168,7 @@ pub fn hostile_sftp(
     ours
 }
 
-/// What a [`HostileServer`] says instead of its answers.
+/// What a [`HostileServer`] sends instead of its replies.
 type Lying = Box<dyn FnMut(&SftpPacket, &SftpPacket) -> Lie + Send>;
 
 /// A liar behind a real login: sshd's SFTP program leads to it. It tells the truth at first.

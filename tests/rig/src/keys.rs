@@ -108,7 +108,7 @@ impl Key {
     }
 
     /// Lets this key, as an authority, certify `subject`'s public half with ssh-keygen's `arguments` (`-h` for a host,
-    /// `-n` principals, `-V` validity); answers the certificate's file, `SUBJECT-cert.pub`.
+    /// `-n` principals, `-V` validity); returns the certificate's file, `SUBJECT-cert.pub`.
     pub fn certify(&self, subject: &Self, arguments: &[&str]) -> PathBuf {
         run(ssh_keygen()
             .args(["-q", "-I", "scaup-test", "-P", &self.passphrase, "-s"])

@@ -212,7 +212,7 @@ impl Proxy {
     ///
     /// What the client sends is held until it has said nothing for `quiet`, and then passes in one piece; so does what
     /// the server answers. One such exchange is one round trip ([`Self::round_trips`]): a burst of independent requests
-    /// counts once, requests that wait for each other's answers count each.
+    /// counts once, requests that wait for each other's replies count each.
     ///
     /// Limits: a client that pauses for longer than `quiet` between requests that don't depend on each other has them
     /// counted apart, so `quiet` must be longer than the program's and the machine's own pauses. Not only what is of

@@ -119,7 +119,7 @@ impl Scaup {
         command
     }
 
-    /// Runs the program to its end and answers all it said; panics after two minutes.
+    /// Runs the program to its end and returns all it said; panics after two minutes.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
         let mut command = self.command();
         command.args(arguments);
@@ -279,7 +279,7 @@ impl MountCommand<'_> {
     #[must_use]
     pub fn start(self) -> Mount {
         let Self { scaup, command, mountpoint } = self;
-        // From here on the mount may exist, whatever the program answers.
+        // From here on the mount may exist, whatever the program returns.
         let mut mount = Mount { mountpoint, unmount: scaup.command(), daemon: None, said: String::new() };
         mount.unmount.args(["unmount", "--force"]).arg(&mount.mountpoint);
         let output = finish(command);
@@ -294,7 +294,7 @@ impl MountCommand<'_> {
         mount
     }
 
-    /// Runs it where it must fail, and answers what it said. Nothing may be left mounted.
+    /// Runs it where it must fail, and returns what it said. Nothing may be left mounted.
     pub fn refused(self) -> Output {
         let Self { scaup, command, mountpoint } = self;
         let mut unmount = scaup.command();

@@ -136,7 +136,7 @@ impl SshdBuilder {
         self
     }
 
-    /// Starts the server and waits until it answers.
+    /// Starts the server and waits until it replies.
     #[must_use]
     pub fn start(self) -> Sshd {
         need(&[

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Runs `work` on a thread of its own and answers its result, or panics once `limit` has passed.
+/// Runs `work` on a thread of its own and returns its result, or panics once `limit` has passed.
 ///
 /// The thread itself cannot be ended; it comes free when what it waits for does (a [`crate::Mount`] is detached when
 /// dropped).

@@ -319,7 +319,7 @@ fn lockstep_lets_words_pass_that_get_no_answer() {
     server.write_all(b"yes").unwrap();
     exactly(&mut client, 3);
     assert_eq!(proxy.round_trips(), 1);
-    // The last words arrive although nobody answers them.
+    // The last words arrive although nobody replies to them.
     client.write_all(b"bye").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let mut rest = Vec::new();

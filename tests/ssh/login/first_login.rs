@@ -28,7 +28,7 @@ fn mount_without_key<'a>(scaup: &'a Scaup, sshd: &Sshd) -> MountCommand<'a> {
     ])
 }
 
-/// Mounts, sees what the server holds, and unmounts; answers what was said while mounting.
+/// Mounts, sees what the server holds, and unmounts; returns what was said while mounting.
 fn comes_in(scaup: &Scaup, sshd: &Sshd, mount: MountCommand<'_>) -> String {
     fs::write(sshd.home().join("greeting"), "come in").unwrap();
     let mount = mount.start();
@@ -416,7 +416,7 @@ fn in_batch_mode_nobody_is_asked() {
         assert_eq!(code(&output), Some(3), "{}", said(&output));
         assert!(said(&output).contains("BatchMode"), "{}", said(&output));
     }
-    // Commands answer all the same, and a vault that nobody is asked about stays locked.
+    // Commands still answer, and a vault that nobody is asked about stays locked.
     let mount = scaup.mount_on(&sshd, "").askpass(&askpass).args(["-o", "BatchMode=yes"]);
     comes_in(&scaup, &sshd, mount.answering(&Answers::login(&sshd)));
     // A host that is not known is not asked about either.
@@ -694,7 +694,7 @@ fn a_key_file_that_others_may_read_or_change_is_not_used() {
         open_to(mode);
         comes_in(&scaup, &sshd, mount_with(&scaup, &sshd, &file));
     }
-    // As for ssh, whoever keeps it for a group may.
+    // As for ssh, a user may share it with a group.
     open_to(0o640);
     chown(&file, Some(65534), None).unwrap();
     comes_in(&scaup, &sshd, mount_with(&scaup, &sshd, &file));

@@ -24,7 +24,7 @@ fn mount<'a>(scaup: &'a Scaup, sshd: &Sshd, file: &Path) -> MountCommand<'a> {
         .args(["-o", &format!("UserKnownHostsFile={},GlobalKnownHostsFile=none", file.display())])
 }
 
-/// Mounts and unmounts; answers what was said while mounting.
+/// Mounts and unmounts; returns what was said while mounting.
 fn comes_in(scaup: &Scaup, mount: MountCommand<'_>) -> String {
     let mount = mount.start();
     let said = mount.said().to_owned();
@@ -32,7 +32,7 @@ fn comes_in(scaup: &Scaup, mount: MountCommand<'_>) -> String {
     said
 }
 
-/// Must end with the exit code for host keys; answers what was said.
+/// Must end with the exit code for host keys; returns what was said.
 fn refused(mount: MountCommand<'_>) -> String {
     let output: Output = mount.refused();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

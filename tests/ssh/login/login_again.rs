@@ -64,7 +64,7 @@ impl Story {
         assert!(!asked.is_empty() && asked.iter().all(|asked| *asked == code), "{asked:?}");
     }
 
-    /// From now on whoever sits before the program does this.
+    /// From now on, the person at the program does this.
     fn askpass_does(&self, what: &str) {
         fs::write(&self.askpass, format!("#!/bin/sh\n{what}\n")).unwrap();
     }

@@ -128,7 +128,7 @@ fn no_command_is_run_for_a_request() {
             "vault": "Vault", "password_command": command, "vault_password_command": command
         } }));
     assert!(front_end.hear_behind_progress()["Prompt"]["text"].is_string(), "it is asked itself");
-    // Nor when it left: nobody else is asked in its place.
+    // Nor when it left: no other front end is asked in its place.
     drop(front_end);
     // A mount is made for the process that started the daemon, and for nobody else.
     let mut front_end = FrontEnd::connect(&path);

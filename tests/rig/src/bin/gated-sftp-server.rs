@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let passage = loop {
             match gate.ask()? {
                 Passage::Closed => {
-                    // Whoever asked may be gone: then it was never heard.
+                    // The client may be gone: then it never got the reply.
                     if hung_up()? {
                         server.kill()?;
                         return Ok(());
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Passes answers on while the gate lets them; counts them before.
+/// Passes replies on while the gate lets them; counts them before.
 fn pass_answers(mut answers: impl Read + Send + 'static, done: Arc<AtomicU64>, gate: Arc<Gatekeeper>) {
     let (queue, waiting) = mpsc::channel();
     thread::spawn(move || {
@@ -94,7 +94,7 @@ fn message(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(message))
 }
 
-/// Waits a moment; answers whether whoever asks is gone by then.
+/// Waits a moment; returns whether the client is gone by then.
 fn hung_up() -> io::Result<bool> {
     let stdin = io::stdin();
     let stdin = stdin.as_fd();

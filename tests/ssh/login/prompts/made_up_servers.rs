@@ -36,7 +36,7 @@ const ROUNDS: &[Round] = &[
     ("", "", &[("Word of the day ", false, "word")]),
 ];
 
-/// A server that lets in whoever gives every right answer, and has nothing to offer.
+/// A server that lets a client in that gives every right answer, and has nothing to offer.
 struct Asking {
     banner: Option<&'static str>,
     rounds: &'static [Round],
