@@ -197,7 +197,7 @@ impl UnverifiedConfig {
         })?;
         if !THRESHOLDS.contains(&shortening_threshold) {
             return Err(ConfigError::Claim(format!(
-                "shortening threshold {shortening_threshold} is not sane"
+                "shortening threshold {shortening_threshold} is not valid"
             )));
         }
         Ok(VaultConfig { format, cipher_combo, shortening_threshold })
@@ -232,7 +232,7 @@ impl VaultConfig {
     fn encode_with_id(&self, masterkey: &Masterkey, token_id: &str) -> Result<String, ConfigError> {
         if !THRESHOLDS.contains(&self.shortening_threshold) {
             let threshold = self.shortening_threshold;
-            return Err(ConfigError::Claim(format!("shortening threshold {threshold} is not sane")));
+            return Err(ConfigError::Claim(format!("shortening threshold {threshold} is not valid")));
         }
         let header = r#"{"kid":"masterkeyfile:masterkey.cryptomator","alg":"HS256","typ":"JWT"}"#;
         let payload = format!(

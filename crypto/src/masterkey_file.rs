@@ -67,7 +67,7 @@ pub enum MasterkeyFileError {
     BadMember(&'static str),
     /// The file asks for an absurd amount of work.
     #[error(
-        "the masterkey file asks for scrypt parameters that are not sane (N = {cost}, r = {block_size}); restore it from its .bkup copy"
+        "the masterkey file asks for scrypt parameters that are far too large or not valid (N = {cost}, r = {block_size}); restore it from its .bkup copy"
     )]
     TooCostly {
         /// Cost parameter N.

@@ -189,7 +189,7 @@ fn refused(path: &Path, source: io::Error) -> MountError {
     let hint = if text.contains("user_allow_other") || text.contains("allow_other") {
         "; add the line `user_allow_other` to /etc/fuse.conf, or mount without allow_other"
     } else if source.kind() == io::ErrorKind::PermissionDenied || text.contains("ermission denied") {
-        "; is /dev/fuse open to you? On Ubuntu, AppArmor lets fusermount3 mount below your home directory only"
+        "; check that you can open /dev/fuse. On Ubuntu, AppArmor lets fusermount3 mount below your home directory only"
     } else {
         ""
     };

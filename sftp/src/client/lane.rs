@@ -655,7 +655,7 @@ impl Shared {
     fn deliver(self: &Arc<Self>, id: u32, outcome: Outcome, length: usize) -> Result<(), SftpError> {
         let waiting = self.lock().waiting.remove(&id);
         let Some(waiting) = waiting else {
-            return Err(SftpError::Protocol(format!("a reply to request {id}, which was not made")));
+            return Err(SftpError::Protocol(format!("a reply to request {id}, which was not sent")));
         };
         // The caller may have gone away; then the reply is dropped here.
         let _ = waiting.answer.send(Answer { outcome: Some(outcome), length, lane: Arc::downgrade(self) });

@@ -118,7 +118,7 @@ impl Session {
             Ok(Err(error)) => error.to_string(),
             Err(silent) => silent.to_string(),
         };
-        let reason = format!("the server before it does not connect there: {reason}");
+        let reason = format!("the jump host before it does not connect to it: {reason}");
         Err(ConnectError::Unreachable { host: to.host.clone(), port: to.port, reason })
     }
 }

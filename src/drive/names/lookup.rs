@@ -128,7 +128,9 @@ impl Drive {
         let (asked, names) = self.names(parent).await?;
         let Some(found) = names.get(name) else {
             if asked.elapsed() >= self.options.attr_timeout && !self.remote.is_reachable() {
-                return Err(RemoteError::Disconnected("whether it exists is not known".to_owned()).into());
+                return Err(
+                    RemoteError::Disconnected("it is not known whether the name exists".to_owned()).into()
+                );
             }
             return Ok(None);
         };

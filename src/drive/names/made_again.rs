@@ -95,7 +95,7 @@ impl Drive {
                     parent,
                     "made_again",
                     format!(
-                        "{} was removed on the server, and made again for what was unsaved in it",
+                        "{} was removed on the server, and created again because something in it was unsaved",
                         shown.display()
                     ),
                 );

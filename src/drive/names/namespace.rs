@@ -535,7 +535,7 @@ impl Drive {
                 if let Err(error) = to.bring_back(remote, hidden, &name, old, old_node).await {
                     tracing::warn!(
                         error = DriveError::from(error).for_log(self.options.log_names),
-                        "what was to be replaced stays out of sight"
+                        "what was to be replaced stays hidden"
                     );
                 }
                 Err(error.into())

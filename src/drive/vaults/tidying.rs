@@ -156,7 +156,7 @@ impl Drive {
                 inode,
                 "not_removed",
                 format!(
-                    "a mount that ended was removing a directory in which somebody made something: it is there again as {:?}",
+                    "a mount that ended was removing a directory while somebody created something in it; the directory is there again as {:?}",
                     name.as_str()
                 ),
             );
