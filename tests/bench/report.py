@@ -9,17 +9,18 @@ from pathlib import Path
 from table import SCAUP
 
 EXPLANATION = """\
-One command measured all of this in one run: `tests/bench/run`. All work on the same OpenSSH server on loopback, whose
-files are in memory, over the same road: a proxy that delays each byte by half of the round trip time (RTT) in either
-direction, and on a narrow line lets so many bits pass in a second. Over RTT 0 there is no proxy, and nothing counts the
-bytes. Each time is taken on a fresh mount; the figures are medians of {repetitions}. What took longer than {limit:.0f} s was ended
-there (`>`), once. Times depend on the machine; round trips (time / RTT), messages (SFTP requests that reach the server)
-and wire bytes hardly. A goal in round trips forgives a tenth of one, each time, for the machine's own work. A TCP
-handshake through the proxy takes no time, for nobody.
+One command measured everything on this page in one run: `tests/bench/run`. All programs use the same OpenSSH server on
+loopback, whose files are in memory, over the same network path: a proxy that delays each byte by half of the round trip
+time (RTT) in each direction, and that limits the bit rate where a row names a line. At RTT 0 there is no proxy, and
+nothing counts the bytes. Each time is measured on a fresh mount; the figures are medians of {repetitions}. What took longer than
+{limit:.0f} s was ended there (`>`), once. Times depend on the machine; round trips (time / RTT), messages (SFTP requests that
+reach the server) and wire bytes hardly do. A goal in round trips allows a tenth of a round trip, each time, for the
+machine's own work. A TCP handshake through the proxy takes no time, for all programs alike.
 
-The `sftp` program copies a file that is not encrypted, over a connection that stands. `rclone` has `--vfs-cache-mode
-minimal`, so that closing a file waits for the server. `sshfs` and `gocryptfs` on it say that content is there when the
-server has it in memory; Scaup and `sftp put -f` wait for its disk. `sshfs` does not encrypt what it stores.
+The `sftp` program copies a file that is not encrypted, over a connection that is already open. `rclone` runs with
+`--vfs-cache-mode minimal`, so that closing a file waits for the server. `sshfs`, and `gocryptfs` on it, report content
+as written when the server has it in memory; Scaup and `sftp put -f` wait for the server's disk. `sshfs` does not
+encrypt what it stores.
 """
 
 
