@@ -6,7 +6,7 @@ use super::screen;
 use crate::config::size;
 use crate::daemon::protocol::UnsavedEntry;
 
-/// How often the line that changes in place is drawn anew, times a second.
+/// How often the line that changes in place is redrawn, times a second.
 const DRAWN_PER_SECOND: u8 = 5;
 
 /// A line that changes in place, on a terminal; elsewhere it is never seen. Dropping it clears it.

@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-/// Wraps a vault's keys anew with the least that `scrypt` can do, so that a test can mount it a thousand times.
+/// Wraps a vault's keys again with the smallest `scrypt` costs, so that a test can mount it a thousand times.
 fn make_cheap(server: &MemoryServer, root: &RemotePath) {
     let path = root.join(&RemoteName::parse(b"masterkey.cryptomator").unwrap());
     let mut file: serde_json::Value = serde_json::from_slice(&server.content(&path).unwrap()).unwrap();

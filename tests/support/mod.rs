@@ -157,7 +157,7 @@ impl Drive {
         Self { mount, scaup, sshd }
     }
 
-    /// Unmounts, and mounts anew: what is read then comes from the server.
+    /// Unmounts, and mounts again: what is read then comes from the server.
     pub(crate) fn remounted(self) -> Self {
         self.remounted_with(&[])
     }

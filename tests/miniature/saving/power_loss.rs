@@ -115,7 +115,7 @@ async fn sync_directory(kernel: &Kernel, path: &str) {
     kernel.drive.releasedir(directory, handle).await;
 }
 
-/// The server loses its power, and somebody mounts it anew.
+/// The server loses its power, and somebody mounts it again.
 async fn after_power_loss(server: &MemoryServer, place: Place) -> Kernel {
     let after = server.fork();
     after.power_loss(|| false);

@@ -99,7 +99,7 @@ fn commands_say_which_side_is_older_and_what_to_do() {
 fn a_prompt_says_what_it_asks_for_and_at_which_attempt() {
     let drive = Drive::locked();
     let mut front_end = FrontEnd::connect(&socket(&drive.scaup));
-    // Each unlocking counts anew.
+    // Each unlocking starts a new count.
     for passwords in [&["wrong", "wrong again", PASSWORD][..], &[PASSWORD]] {
         front_end.ask(&json!({ "Unlock": { "vault": "Vault" } }));
         for (password, attempt) in passwords.iter().zip(1..) {

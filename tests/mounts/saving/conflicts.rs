@@ -187,7 +187,7 @@ impl Saving {
                 "first version, and more".to_owned()
             }
             Self::RenamingOver => {
-                // An editor has it open, writes all anew, and gives that the name.
+                // An editor has it open, writes everything to a new file, and renames that.
                 let mut open = File::open(path).unwrap();
                 open.read_to_string(&mut String::new()).unwrap();
                 let temporary = path.with_extension("new");

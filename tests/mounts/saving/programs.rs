@@ -475,7 +475,7 @@ fn an_extension_the_server_has_no_room_for_fails_at_once() {
     mount.unmount(&scaup);
 }
 
-/// All names that are made, renamed or removed below `directory` on this machine while `deed` goes on.
+/// All names that are made, renamed or removed below `directory` on this machine during `deed`.
 fn names_that_appear_in(directory: &Path, deed: impl FnOnce()) -> Vec<String> {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
     for place in shell(directory, "find \"$PWD\" -type d").lines() {

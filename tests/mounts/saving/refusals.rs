@@ -123,7 +123,7 @@ impl Place {
         assert_eq!(self.unsaved(), names.len() as u64);
     }
 
-    /// The cause is gone: all is saved without anybody doing anything, and there for who mounts anew.
+    /// The cause is gone: everything is saved by itself, and is there on a new mount.
     fn saves_by_itself(self, check: impl Fn(&Path)) {
         eventually("everything is saved by itself", Duration::from_secs(30), || self.unsaved() == 0);
         let Self { mount, scaup, disk, sshd } = self;
@@ -202,7 +202,7 @@ fn is_as_it_was_left(directory: &Path) {
     assert_eq!(fs::metadata(directory.join("large")).unwrap().len(), 900_000);
 }
 
-/// Everything works, and is there for who mounts anew.
+/// Everything works, and is there on a new mount.
 fn works_on(place: Place) {
     place.directories().iter().for_each(|directory| works(directory));
     place.saves_by_itself(is_as_it_was_left);

@@ -109,7 +109,7 @@ fn unsaved(scaup: &Scaup) -> (scaup_rig::Mount, Sshd) {
     let mut file = File::create(mount.join("folder/late.txt")).unwrap();
     file.write_all(b"too late").unwrap();
     sshd.stop();
-    // Closing tells nothing of it, or that it could not be saved: either way it is kept.
+    // Closing succeeds, or says that it could not be saved: in both cases it is kept.
     drop(file);
     eventually("it waits to be saved", SOON, || scaup.status()["mounts"][0]["unsaved"]["files"] == 1);
     eventually("the server is missed", SOON, || scaup.status()["mounts"][0]["state"] == "reconnecting");

@@ -191,7 +191,7 @@ fn many_small_files_are_read_in_a_few() {
     fs::write(other.join("files").join(numbered(50)), content(50, "second")).unwrap();
     other.unmount(&road.scaup);
     let again = road.of(|root| read_all(root, Some(50)));
-    // Where somebody is at work all that was opened ahead is opened anew.
+    // Where somebody is at work, everything that was opened ahead is opened again.
     let most = 2 * 13 + FORGIVEN;
     assert!((6..=most).contains(&again), "{again} round trips for 100 files of which one was changed");
     road.unmount();

@@ -211,13 +211,13 @@ impl Proxy {
     /// each takes; `None` ends it.
     ///
     /// What the client sends is held until it has said nothing for `quiet`, and then passes in one piece; so does what
-    /// the server answers. One such exchange is one round trip ([`Self::round_trips`]): a burst of independent requests
+    /// the server replies. One such exchange is one round trip ([`Self::round_trips`]): a burst of independent requests
     /// counts once, requests that wait for each other's replies count each.
     ///
     /// Limits: a client that pauses for longer than `quiet` between requests that don't depend on each other has them
     /// counted apart, so `quiet` must be longer than the program's and the machine's own pauses. Not only what is of
-    /// interest counts: so do the login, keepalives that ask for an answer, and waits for a full window. A server that
-    /// says nothing holds the client up, but after eight times `quiet` what the client has to say passes all the same
+    /// interest counts: so do the login, keepalives that ask for a reply, and waits for a full window. A server that
+    /// says nothing holds the client up, but after eight times `quiet` what the client sends passes nevertheless
     /// and belongs to the same round trip. Connections take turns each for itself.
     pub fn lockstep(&self, quiet: Option<Duration>) {
         self.shared.change(|road| road.lockstep = quiet);

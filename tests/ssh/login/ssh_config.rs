@@ -621,7 +621,7 @@ fn algorithms_are_offered_as_the_configuration_says() {
     assert_eq!(algorithms.authority_signatures.names(), ["ssh-ed25519"]);
     assert_eq!(algorithms.user_keys.names(), ["ssh-ed25519"]);
     assert_eq!(offered("HostKeyAlgorithms +ssh-rsa\nPubkeyAcceptedAlgorithms +ssh-rsa\n"), usual, "no SHA-1");
-    // What leaves nothing offers nothing, rather than all.
+    // A list that leaves no algorithm offers none, rather than all.
     for keyword in ["KexAlgorithms", "Ciphers", "MACs", "HostKeyAlgorithms", "PubkeyAcceptedAlgorithms"] {
         resolved(&configuration(&format!("{keyword} -*\n")), &[]).unwrap_err();
     }

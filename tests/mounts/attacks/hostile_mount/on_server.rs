@@ -238,7 +238,7 @@ impl Game {
         self.closed += u64::from(is_closed && done.is_err());
         if is_judged {
             match done {
-                // What is not saved yet lies in memory: programs may go on with it, and the server hears nothing of
+                // What is not saved yet is in memory: programs may go on with it, and the server learns nothing of
                 // that.
                 Ok(()) => assert!(
                     way == Way::Content && has_unsaved,
