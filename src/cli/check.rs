@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 3;
 /// the vault's directory, followed by the decrypted path where it is known.
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 no problem was found (hints at most), 5 warnings or worse, or the vault can't be opened;\n\
+    after_help = "Exit codes: 0 no problem was found (hints at most), 5 warnings or worse, or the vault can't be opened; \
     for other codes see `scaup --help`."
 )]
 pub(super) struct Arguments {

@@ -14,8 +14,8 @@ use crate::daemon::remembered::{MemoryError, forget_all};
 /// Forget which vaults were unlocked.
 #[derive(Args)]
 #[command(
-    after_help = "Scaup remembers the path and the id of each vault that was unlocked, and nothing else. If a mount finds something else at that\n\
-    path, it blocks the path: what programs save there would be readable on the server. If you moved or removed a vault on purpose,\n\
+    after_help = "Scaup remembers the path and the id of each vault that was unlocked, and nothing else. If a mount finds something else at that \
+    path, it blocks the path: what programs save there would be readable on the server. If you moved or removed a vault on purpose, \
     forget it here and mount again. Other vaults are remembered again when they are unlocked.\n\n\
     Examples:\n  \
     scaup forget hq                                a bookmark\n  \

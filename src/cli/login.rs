@@ -9,8 +9,8 @@ use crate::daemon::protocol::Request;
 /// Log in again after the connection was lost.
 #[derive(Args)]
 #[command(
-    after_help = "A mount reconnects by itself as long as no person has to answer. If the server asks for a new code and no\n\
-    --otp-command gives one, this command asks for it; an SSH_ASKPASS window that asks the same is closed. No data is lost\n\
+    after_help = "A mount reconnects by itself as long as no person has to answer. If the server asks for a new code and no \
+    --otp-command gives one, this command asks for it; an SSH_ASKPASS window that asks the same is closed. No data is lost \
     in the meantime."
 )]
 pub(super) struct Arguments {

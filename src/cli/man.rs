@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
+use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use super::exit::CliError;
@@ -22,9 +23,23 @@ pub(super) fn run(arguments: &Arguments, command: Command) -> Result<(), CliErro
 
 /// Writes a page of section 1 for each command, and one of section 5 for bookmarks.
 fn write(directory: &Path, command: Command) -> io::Result<()> {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
     let source = format!("scaup {}", command.get_version().unwrap_or_default());
-    clap_mangen::generate_to(command, directory)?;
+    write_commands(directory, &command, &source)?;
     std::fs::write(directory.join("scaup-bookmark.5"), bookmarks(&source))
+}
+
+fn write_commands(directory: &Path, command: &Command, source: &str) -> io::Result<()> {
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        write_commands(directory, command, source)?;
+    }
+    let man = Man::new(command.clone()).source(source);
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    // What clap_mangen calls the text below the options.
+    let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n");
+    std::fs::write(directory.join(man.get_filename()), page)
 }
 
 /// Returns the page about the files of bookmarks.
@@ -85,7 +100,9 @@ mod tests {
         for nested in ["scaup.1", "scaup-vault-check.1", "scaup-bookmark-add.1"] {
             assert!(page(nested).contains(".SH SYNOPSIS"), "{nested}");
         }
-        assert!(!directory.path().join("scaup-daemon.1").exists());
+        for hidden in ["scaup-daemon.1", "scaup-help.1"] {
+            assert!(!directory.path().join(hidden).exists(), "{hidden}");
+        }
     }
 
     /// Where groff is not installed, nothing is checked; `tests/run` installs it.

@@ -12,8 +12,8 @@ use crate::daemon::protocol::{CounterEntry, InFlightEntry, LatencyEntry, MountSt
 /// Show what is mounted, what waits to be saved, and what went wrong.
 #[derive(Args)]
 #[command(
-    after_help = "With --debug, a table shows for each mount how many requests of programs (`lookup`, `read`, `readdir` …) were answered, and the time\n\
-    within which half of them and 95 of 100 were done. Below it are the counters of the traffic, and the requests in progress, oldest first:\n\
+    after_help = "With --debug, a table shows for each mount how many requests of programs (`lookup`, `read`, `readdir` …) were answered, and the time \
+    within which half of them and 95 of 100 were done. Below it are the counters of the traffic, and the requests in progress, oldest first: \
     a request that hangs is among them. The log says more if the mount was made with SCAUP_LOG=scaup=debug."
 )]
 pub(super) struct Arguments {

@@ -11,8 +11,8 @@ use crate::daemon::protocol::{FailureKind, Request};
 /// Save everything and unmount.
 #[derive(Args)]
 #[command(
-    after_help = "Waits until everything is on the server. If something can't be saved, the command says what and why, exits with\n\
-    code 8, and the mount stays. Ctrl-C cancels at any time; the mount stays then, too. If files are in use, the command\n\
+    after_help = "Waits until everything is on the server. If something can't be saved, the command says what and why, exits with \
+    code 8, and the mount stays. Ctrl-C cancels at any time; the mount stays then, too. If files are in use, the command \
     names the programs that use them."
 )]
 pub(super) struct Arguments {

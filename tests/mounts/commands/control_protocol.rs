@@ -48,7 +48,7 @@ fn a_daemon_ends_a_conversation_in_another_version_and_says_its_own() {
     front_end.ask(&json!("Status"));
     let refused = front_end.hear().unwrap();
     assert_eq!(refused["Failed"]["kind"], "Usage", "{refused}");
-    assert!(refused["Failed"]["message"].as_str().unwrap().contains("older version of Scaup"), "{refused}");
+    assert!(refused["Failed"]["message"].as_str().unwrap().contains("this program is older"), "{refused}");
     assert_eq!(front_end.hear(), None);
     drop(front_end);
     drive.unmount();
