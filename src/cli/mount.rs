@@ -176,8 +176,9 @@ fn wait_for_earlier(target: &Target, quiet: bool) -> Result<(), CliError> {
         let Some(earlier) = mounts.find(is_earlier) else { return Ok(()) };
         let UnsavedEntry { files, bytes, .. } = earlier.unsaved;
         let left = format!(
-            "an earlier mount of {target} ({}) has ended and is still saving {files} files, {}",
+            "an earlier mount of {target} ({}) has ended and is still saving {files} {}, {}",
             earlier.name,
+            if files == 1 { "file" } else { "files" },
             size::show(bytes)
         );
         if end <= Instant::now() {

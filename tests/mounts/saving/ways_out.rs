@@ -359,7 +359,7 @@ fn a_mount_waits_for_an_earlier_one_that_is_still_saving_and_shows_nothing_old()
     assert!(Command::new("fusermount3").arg("-u").arg(&place).status().unwrap().success());
     assert_eq!(fs::read(&report).unwrap(), b"old", "it was saved too fast for this test");
     let again = scaup.mount_through(&proxy, &sshd, "").start();
-    assert!(again.said().contains("has ended and is still saving: files 1, "), "{}", again.said());
+    assert!(again.said().contains("has ended and is still saving 1 file, "), "{}", again.said());
     assert!(fs::read(again.join("report")).unwrap() == noise(7, 100_000));
     proxy.rate(Direction::ToServer, None);
     again.unmount(&scaup);
