@@ -131,14 +131,15 @@ impl Drive {
         if let Some(base) = stored {
             node.openings.remember_content(content, base);
             // Somebody else is changing files here.
-            if !writable && (length, base.modified()) != (shown_length, node.attributes.current().modified) {
+            if !writable && (length.0, base.modified()) != (shown_length, node.attributes.current().modified)
+            {
                 self.open_ahead.forget_directory(parent);
             }
             if !unchanged && file.unsaved().is_none() {
-                node.attributes.believe_opened(length, base.modified());
+                node.attributes.believe_opened(length.0, base.modified());
             }
         }
-        let has_other_length = node.attributes.take_other_length() || shown_length != length;
+        let has_other_length = node.attributes.take_other_length() || shown_length != length.0;
         drop(nodes);
         // The kernel's length has to follow, or it would cut reads short: somebody else may have changed the file, or
         // given its name to another one, since the kernel asked. A listing may have updated the length here, but not in

@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use scaup_crypto::CleartextLen;
 use scaup_fuse::filesystem::Inode;
 
 use super::streak::{Key, Level, Order, Streak, WINDOW_MAX, is_first};
@@ -263,16 +264,16 @@ impl Drive {
                 streak.add_coming(key);
                 continue;
             }
-            let length = location.start_len(found.attributes.size);
-            if bytes + length > self.open_ahead.bytes_max {
+            let length = location.start_len(CleartextLen(found.attributes.size));
+            if bytes + length.0 > self.open_ahead.bytes_max {
                 streak.put_back();
                 return;
             }
-            bytes += length;
+            bytes += length.0;
             let (path, asked) = (location.file_path(), Moment::now());
             let goes_last = self.options.has(Part::Priorities);
             let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length, goes_last);
-            ahead.starts.insert(key.clone(), Waiting { path, known, asked, bytes: length, fetching });
+            ahead.starts.insert(key.clone(), Waiting { path, known, asked, bytes: length.0, fetching });
             streak.add_coming(key);
         }
     }

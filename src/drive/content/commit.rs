@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use scaup_crypto::{CiphertextLen, CleartextLen};
 
-use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use super::codec::GROUP_CHUNKS;
 use super::file::File;
 use super::home::Home;
 use super::location::Location;
@@ -24,18 +25,18 @@ impl State {
     pub(super) fn is_small(&self) -> bool {
         self.sending.is_empty()
             && self.dirty.len() as u64 <= GROUP_CHUNKS
-            && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
+            && self.dirty.len() as u64 == self.length.chunks().count()
     }
 
     /// Whether the content is small and nothing of it was sent, not even its header.
     fn is_small_and_unsent(&self) -> bool {
         let has_header = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        self.is_small() && self.reach == 0 && self.header_unsent == has_header
+        self.is_small() && self.reach == CleartextLen::ZERO && self.header_unsent == has_header
     }
 
     /// Refuses staged content if its size on the server is not the size of what was written.
     fn check_whole(&self, there: RemoteAttributes) -> Result<RemoteAttributes, DriveError> {
-        let wanted = self.codec()?.stored_len(self.length);
+        let CiphertextLen(wanted) = self.codec()?.ciphertext_len(self.length);
         if there.size != wanted {
             let have = there.size;
             return Err(DriveError::damaged(format_args!(
@@ -182,7 +183,7 @@ impl File {
         let set = state.times.or(shown).map(with_times).unwrap_or_default();
         let is_small = state.is_small_and_unsent();
         let rest = if is_small {
-            let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
+            let (_, whole) = state.encode(state.length.chunks())?;
             state.dirty.iter().for_each(|_| home.resources().counters.count_encrypted());
             // A failed write may still have reached the server.
             state.reach = state.length;

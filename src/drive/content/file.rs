@@ -5,11 +5,11 @@
 //! the server. `reading.rs` reads, `writeback.rs` writes and truncates, `commit.rs` commits; here the file is opened,
 //! and what others may know of it without its state is kept.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use scaup_crypto::{ChunkNumber, ChunkRange, CleartextLen};
 use scaup_fuse::filesystem::Inode;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
@@ -47,7 +47,7 @@ pub(in crate::drive) struct File {
     /// since.
     acknowledged: AtomicU64,
     on_disk: AtomicU64,
-    /// The length as programs see it, readable without taking `state`.
+    /// The cleartext length as programs see it, readable without taking `state`.
     length: AtomicU64,
 }
 
@@ -63,7 +63,7 @@ impl File {
     pub(in crate::drive) fn new(home: &dyn Home, inode: Inode, state: State) -> Arc<Self> {
         let file = Self {
             inode,
-            length: AtomicU64::new(state.length),
+            length: AtomicU64::new(state.length.0),
             state: RwLock::new(state),
             shown: Shown::default(),
             unsaved: Mutex::new(None),
@@ -179,8 +179,8 @@ impl File {
     }
 
     /// Returns the length as programs see it.
-    pub(in crate::drive) fn length(&self) -> u64 {
-        self.length.load(Ordering::Relaxed)
+    pub(in crate::drive) fn length(&self) -> CleartextLen {
+        CleartextLen(self.length.load(Ordering::Relaxed))
     }
 
     /// Whether a program that closes the file has nothing to wait for and no failure to be told of.
@@ -204,7 +204,7 @@ impl File {
     }
 
     /// Notes that sent chunks have arrived: a concurrent reader finds them in the cache, or on the server.
-    pub(super) fn mark_arrived(&self, state: &State, numbers: Range<u64>) {
+    pub(super) fn mark_arrived(&self, state: &State, numbers: ChunkRange) {
         self.shown.mark_arrived(state, numbers);
     }
 
@@ -214,7 +214,7 @@ impl File {
 
     /// Updates the copy of the unsaved state.
     pub(super) fn update_snapshot(&self, state: &State) {
-        self.length.store(state.length, Ordering::Relaxed);
+        self.length.store(state.length.0, Ordering::Relaxed);
         let bytes = state.unsent_bytes();
         self.unsent.change_bytes(self.held.swap(bytes, Ordering::Relaxed), bytes);
         let mut unsaved = self.lock_unsaved();
@@ -327,7 +327,7 @@ impl File {
     pub(in crate::drive) async fn read(
         &self,
         home: &dyn Home,
-        offset: u64,
+        offset: CleartextLen,
         length: u64,
     ) -> Result<Bytes, DriveError> {
         // No lock is held during the wait for the server: a writer would wait for that, too, and all readers behind the
@@ -351,23 +351,22 @@ impl File {
         }
     }
 
-    /// Returns the cleartext of the chunks in `range`, each whole.
-    pub(super) async fn chunks(
+    /// Returns the cleartext of a chunk; nothing behind the end.
+    pub(super) async fn chunk(
         &self,
         home: &dyn Home,
         state: &State,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Result<Vec<Bytes>, DriveError> {
-        let mut chunks = Vec::new();
-        for part in Part::ask_for(home.resources(), state, range)? {
-            chunks.push(part.done().await?);
+        number: ChunkNumber,
+    ) -> Result<Bytes, DriveError> {
+        match Part::ask_for(home.resources(), state, ChunkRange::only(number))?.pop() {
+            Some(part) => part.done().await,
+            None => Ok(Bytes::new()),
         }
-        Ok(chunks)
     }
 
     /// Fetches the chunks in `group` that are not in memory, without waiting for them. Does nothing while the content
     /// is worked on: waiting for that would keep `room` from the tasks that need it to finish.
-    pub(in crate::drive) fn read_ahead(&self, resources: &Resources, group: Range<u64>, room: Option<Room>) {
+    pub(in crate::drive) fn read_ahead(&self, resources: &Resources, group: ChunkRange, room: Option<Room>) {
         let Ok(state) = self.state.try_read() else { return };
         // Content that can't be decrypted is reported to the program that reads it.
         let _ = fetch_ahead(resources, &state, group, room);

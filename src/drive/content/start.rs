@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use scaup_crypto::CiphertextLen;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -23,10 +24,10 @@ impl Start {
         remote: &dyn Remote,
         path: &RemotePath,
         how: RemoteOpen,
-        length: u64,
+        length: CiphertextLen,
     ) -> Result<Self, DriveError> {
         let file = remote.open(path, how).await?;
-        let length = usize::try_from(length).map_err(|_| DriveError::TooLarge)?;
+        let length = usize::try_from(length.0).map_err(|_| DriveError::TooLarge)?;
         let (attributes, head) = file.read_start(length, None).await?;
         Ok(Self { file, attributes, head })
     }
@@ -36,11 +37,11 @@ impl Start {
     async fn fetch_ahead(
         remote: &dyn Remote,
         path: &RemotePath,
-        length: u64,
+        length: CiphertextLen,
         goes_last: bool,
     ) -> Result<Self, DriveError> {
         let file = remote.open(path, RemoteOpen::Read).await?;
-        let length = usize::try_from(length).map_err(|_| DriveError::TooLarge)?;
+        let length = usize::try_from(length.0).map_err(|_| DriveError::TooLarge)?;
         let room = if goes_last { Some(remote.room_ahead(length).await?) } else { None };
         let (attributes, head) = file.read_start(length, room).await?;
         Ok(Self { file, attributes, head })
@@ -55,7 +56,7 @@ impl Fetching {
     pub(in crate::drive) fn begin(
         remote: Arc<dyn Remote>,
         path: RemotePath,
-        length: u64,
+        length: CiphertextLen,
         goes_last: bool,
     ) -> Self {
         let start = async move { Start::fetch_ahead(remote.as_ref(), &path, length, goes_last).await };

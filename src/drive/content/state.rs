@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use scaup_crypto::{ChunkNumber, CleartextLen};
 use tokio::sync::RwLockWriteGuard;
 
 use super::chunks::{ChunkKey, ContentId};
-use super::codec::{CHUNK_LEN, Codec};
+use super::codec::Codec;
 use super::file::File;
 use super::staged::StagedFile;
 use super::uploader::Uploader;
@@ -52,7 +53,7 @@ pub(in crate::drive) struct Stored {
     pub(super) compared: bool,
     /// The last chunk of the file in a vault, if the chunk is not full: its number and its cleartext. The chunk is
     /// replaced as the file grows, and a server that has no room for the new one may leave half of it.
-    pub(super) end: Option<(u64, Bytes)>,
+    pub(super) end: Option<(ChunkNumber, Bytes)>,
     /// The server had no room for the last append.
     pub(super) lacks_room: bool,
 }
@@ -96,30 +97,24 @@ impl Backing {
     }
 }
 
-/// Returns the length of chunk `number` of content that has `length` bytes.
-pub(super) fn chunk_len(length: u64, number: u64) -> u64 {
-    length.saturating_sub(number.saturating_mul(CHUNK_LEN)).min(CHUNK_LEN)
-}
-
 /// The content of a file and its write-back state.
 pub(in crate::drive) struct State {
     pub(in crate::drive) backing: Backing,
     /// How chunks are encoded, or why the file's header can't be used.
     pub(super) codec: Result<Arc<Codec>, DriveError>,
     pub(super) content: ContentId,
-    /// Cleartext length, as programs see it.
-    pub(super) length: u64,
-    /// Cleartext length of the content in the server's file.
-    pub(super) stored_length: u64,
-    /// How far the server's file may reach, in bytes of cleartext: a write that failed or got no reply may still have
-    /// reached the server.
-    pub(super) reach: u64,
+    /// The length as programs see it.
+    pub(super) length: CleartextLen,
+    /// The length of the content that the server's file has.
+    pub(super) stored_length: CleartextLen,
+    /// How far the server's file may reach: a write that failed or got no reply may still have reached the server.
+    pub(super) reach: CleartextLen,
     /// Chunks written and not sent; each is as long as the chunk is.
-    pub(super) dirty: BTreeMap<u64, Bytes>,
+    pub(super) dirty: BTreeMap<ChunkNumber, Bytes>,
     /// Chunks sent and not acknowledged.
-    pub(super) sending: HashMap<u64, Bytes>,
+    pub(super) sending: HashMap<ChunkNumber, Bytes>,
     /// Sent chunks behind the end of the server's file that were acknowledged before the chunk in front of them.
-    pub(super) early: BTreeSet<u64>,
+    pub(super) early: BTreeSet<ChunkNumber>,
     pub(super) uploader: Option<Uploader>,
     /// The header of a staged file has to be sent with the next chunk.
     pub(super) header_unsent: bool,
@@ -132,12 +127,12 @@ pub(in crate::drive) struct State {
 }
 
 impl State {
-    /// Creates the state of content of which the server's file has `length` bytes of cleartext, with nothing unsent.
+    /// Creates the state of content of which the server's file has all, `length` bytes.
     pub(super) fn new(
         backing: Backing,
         codec: Result<Arc<Codec>, DriveError>,
         content: ContentId,
-        length: u64,
+        length: CleartextLen,
     ) -> Self {
         Self {
             backing,
@@ -169,17 +164,7 @@ impl State {
         }
     }
 
-    /// Returns the length of chunk `number` as programs see it, in bytes.
-    pub(super) fn chunk_len(&self, number: u64) -> u64 {
-        chunk_len(self.length, number)
-    }
-
-    /// Returns the length of chunk `number` in the server's file, in bytes of cleartext.
-    pub(super) fn stored_chunk_len(&self, number: u64) -> u64 {
-        chunk_len(self.stored_length, number)
-    }
-
-    pub(super) fn key(&self, number: u64) -> ChunkKey {
+    pub(super) fn key(&self, number: ChunkNumber) -> ChunkKey {
         ChunkKey { content: self.content, number }
     }
 

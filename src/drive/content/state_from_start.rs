@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use scaup_crypto::{CiphertextLen, CleartextLen};
 
 use super::chunks::{Claim, ContentId};
-use super::codec::{CHUNK_LEN, Codec};
+use super::codec::Codec;
 use super::home::Home;
 use super::location::Location;
 use super::start::Start;
@@ -16,14 +17,19 @@ use crate::remote::RemoteFile;
 
 /// Checks a file whose size leaves room for one more, empty chunk at the end. Some writers may add one, or a chunk may
 /// be cut short: the chunk has to be authentic.
-async fn check_end(file: &dyn RemoteFile, codec: &Codec, length: u64, size: u64) -> Result<(), DriveError> {
-    let end = codec.stored_len(length);
+async fn check_end(
+    file: &dyn RemoteFile,
+    codec: &Codec,
+    length: CleartextLen,
+    size: CiphertextLen,
+) -> Result<(), DriveError> {
+    let end = codec.ciphertext_len(length);
     if size <= end {
         return Ok(());
     }
-    let extra = usize::try_from(size - end).map_err(|_| DriveError::TooLarge)?;
-    let chunk = file.read_at(end, extra).await?;
-    codec.decode(length / CHUNK_LEN, &chunk).map(|_| ())
+    let extra = usize::try_from(size.saturating_sub(end)).map_err(|_| DriveError::TooLarge)?;
+    let chunk = file.read_at(end.0, extra).await?;
+    codec.decode(length.chunk(), &chunk).map(|_| ())
 }
 
 impl State {
@@ -41,15 +47,16 @@ impl State {
             Some((content, known)) if known == base => content,
             _ => ContentId::fresh(),
         };
-        let read = match location.read_header(&head, attributes.size) {
+        let size = CiphertextLen(attributes.size);
+        let read = match location.read_header(&head, size) {
             Ok((codec, length)) => {
-                check_end(file.as_ref(), &codec, length, attributes.size).await.map(|()| (codec, length))
+                check_end(file.as_ref(), &codec, length, size).await.map(|()| (codec, length))
             }
             Err(error) => Err(error),
         };
         let (codec, length) = match read {
             Ok((codec, length)) => (Ok(Arc::new(codec)), length),
-            Err(error @ DriveError::Damaged(_)) => (Err(error), 0),
+            Err(error @ DriveError::Damaged(_)) => (Err(error), CleartextLen::ZERO),
             Err(error) => return Err(error),
         };
         let state = Self::new(Backing::Stored(Stored::new(file, writable, base)), codec, content, length);
@@ -60,17 +67,12 @@ impl State {
     /// Caches the chunks that came with the header, those that are whole and authentic.
     fn keep_head(&self, home: &dyn Home, mut head: Bytes) {
         let Ok(codec) = &self.codec else { return };
-        let header_len = codec.header_len();
-        let split = |head: &mut Bytes, length: u64| {
-            let length = usize::try_from(length).ok().filter(|&length| length <= head.len())?;
-            Some(head.split_to(length))
-        };
-        if split(&mut head, header_len).is_none() {
+        let split = |head: &mut Bytes, length: usize| (length <= head.len()).then(|| head.split_to(length));
+        if split(&mut head, codec.header_len()).is_none() {
             return;
         }
-        for number in 0..self.stored_length.div_ceil(CHUNK_LEN) {
-            let stored = codec.stored_len(self.stored_chunk_len(number)) - header_len;
-            let Some(chunk) = split(&mut head, stored) else { return };
+        for number in self.stored_length.chunks().numbers() {
+            let Some(chunk) = split(&mut head, codec.chunk_len(self.stored_length, number)) else { return };
             let Claim::Load(promise) = home.resources().cache.claim(self.key(number)) else { continue };
             // A chunk that does not authenticate is fetched again when somebody reads it, and reported then.
             if let Ok(chunk) = codec.decode(number, &chunk) {

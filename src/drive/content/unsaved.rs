@@ -2,13 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use scaup_crypto::CleartextLen;
+
 use crate::drive::moment::Moment;
 
 /// Content that is not on the server yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::drive) struct UnsavedContent {
     pub(in crate::drive) bytes: u64,
-    pub(super) length: u64,
+    pub(super) length: CleartextLen,
     pub(in crate::drive) modified: SystemTime,
     /// The access time that a program set; `None` if none did.
     pub(in crate::drive) accessed: Option<SystemTime>,
