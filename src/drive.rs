@@ -35,10 +35,10 @@
 
 mod ahead;
 mod content;
+mod content_home;
 mod error;
 mod filesystem;
 mod handles;
-mod home;
 mod moment;
 mod names;
 mod opening;

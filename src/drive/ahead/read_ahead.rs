@@ -69,8 +69,8 @@ pub(in crate::drive) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Plans what to read ahead after a read from a file of `file_len`; `room` is how many bytes all readers
-    /// together may be ahead. Returns whether a task has to be started for the new plan.
+    /// Plans what to read ahead after a read from a file of `file_len`; `room` is how many bytes all readers together
+    /// may be ahead. Returns whether a task has to be started for the new plan.
     pub(in crate::drive) fn plan_after(
         &mut self,
         read: Range<CleartextLen>,

@@ -29,6 +29,11 @@ pub(super) enum Codec {
 }
 
 impl Codec {
+    /// Whether the file is encrypted: its chunks follow a header.
+    pub(super) fn has_header(&self) -> bool {
+        matches!(self, Self::Vault { .. })
+    }
+
     /// Returns the number of bytes before the first chunk.
     pub(super) fn header_len(&self) -> usize {
         match self {

@@ -14,12 +14,12 @@ use scaup_fuse::filesystem::Inode;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::chunks::ContentId;
+use super::content_at_open::ContentAtOpen;
+use super::first_read::{Fetching, FirstRead};
 use super::home::{Home, Resources};
 use super::location::Location;
-use super::opened_content::OpenedContent;
 use super::reading::{Part, Read, fetch_ahead};
 use super::shown::{Busy, Shown};
-use super::start::{Fetching, Start};
 use super::state::{Backing, Base, State, StateGuard, Stored, present};
 use super::unsaved::UnsavedContent;
 use super::unsent::Unsent;
@@ -40,9 +40,9 @@ pub(in crate::drive) struct File {
     /// This file's part of the unsent bytes. Content that has lost its name is never saved, but still takes memory and
     /// is still sent.
     held: AtomicU64,
+    /// Whether its name is gone. It is set by a task that holds `state`, but asked by tasks that hold the tree's lock
+    /// and must not wait for `state`.
     unlinked: AtomicBool,
-    /// A program closed the file, and nobody wrote since: the unsaved content is whole.
-    closed: AtomicBool,
     /// How often the server has acknowledged changes inside its file, and how many of these it has put on its disk
     /// since.
     acknowledged: AtomicU64,
@@ -70,7 +70,6 @@ impl File {
             unsent: Arc::clone(&home.resources().unsent),
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             on_disk: AtomicU64::new(0),
         };
@@ -86,21 +85,21 @@ impl File {
     ) -> Result<State, DriveError> {
         let how = if writable { RemoteOpen::ReadWrite } else { RemoteOpen::Read };
         let (path, length) = (location.file_path(), location.first_read_len());
-        let start = Start::fetch(home.resources().remote.as_ref(), &path, how, length).await?;
-        State::from_start(home, location, start, writable, known).await
+        let read = FirstRead::fetch(home.resources().remote.as_ref(), &path, how, length).await?;
+        State::from_first_read(home, location, read, writable, known).await
     }
 
-    /// Opens the server's file for reading, with a start that was requested ahead. If that request failed, the server
+    /// Opens the server's file for reading, whose first read was requested ahead. If that request failed, the server
     /// is asked again.
     pub(in crate::drive) async fn open_with(
         home: &dyn Home,
         location: &Location,
-        start: Fetching,
+        first_read: Fetching,
         known: Option<(ContentId, Base)>,
     ) -> Result<State, DriveError> {
-        let is_done = start.is_done();
-        match start.done().await {
-            Ok(start) => State::from_start(home, location, start, false, known).await,
+        let is_done = first_read.is_done();
+        match first_read.done().await {
+            Ok(read) => State::from_first_read(home, location, read, false, known).await,
             // The program has waited as long as it may, unless the request failed before the program asked.
             Err(DriveError::Remote(error)) if error.is_unanswered() && !is_done => Err(error.into()),
             Err(_) => Self::open(home, location, false, known).await,
@@ -124,15 +123,14 @@ impl File {
 
     /// Notes that a program closed the file: the unsaved content is whole.
     pub(in crate::drive) fn mark_closed(&self) {
-        self.closed.store(true, Ordering::Release);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
-            unsaved.is_growing = false;
+            unsaved.is_closed = true;
         }
     }
 
     /// Whether the file was closed, and is only still being saved.
     pub(in crate::drive) fn is_being_saved(&self) -> bool {
-        self.closed.load(Ordering::Acquire) && self.unsaved().is_some()
+        self.unsaved().is_some_and(|unsaved| unsaved.is_closed)
     }
 
     /// Notes that the server has acknowledged changes inside its file. New content is on its disk before it gets its
@@ -185,15 +183,15 @@ impl File {
 
     /// Whether a program that closes the file has nothing to wait for and no failure to be told of.
     pub(in crate::drive) fn has_nothing_to_tell(&self) -> bool {
-        self.unsaved().is_none() && self.state.try_read().is_ok_and(|state| state.failed.is_none())
+        self.unsaved().is_none() && self.state.try_read().is_ok_and(|state| state.failure().is_none())
     }
 
     /// Returns what a task that opens the file has to know; `None` while another task has only just begun to work on
     /// it.
-    pub(in crate::drive) fn opened_content(&self) -> Option<OpenedContent> {
+    pub(in crate::drive) fn content_at_open(&self) -> Option<ContentAtOpen> {
         match self.state.try_read() {
-            Ok(state) => Some(OpenedContent::of(&state)),
-            Err(_) => self.shown.read(|shown| shown.opened().clone()),
+            Ok(state) => Some(ContentAtOpen::of(&state)),
+            Err(_) => self.shown.read(|shown| shown.at_open().clone()),
         }
     }
 
@@ -218,21 +216,21 @@ impl File {
         let bytes = state.unsent_bytes();
         self.unsent.change_bytes(self.held.swap(bytes, Ordering::Relaxed), bytes);
         let mut unsaved = self.lock_unsaved();
-        let waits = state.uncommitted || !state.dirty.is_empty() || !state.sending.is_empty();
-        let (modified, since, written) = match *unsaved {
-            Some(before) => (before.modified, before.since, before.written),
-            None => (present(), Moment::now(), Moment::now()),
+        let (modified, since, written, is_closed) = match *unsaved {
+            Some(before) => (before.modified, before.since, before.written, before.is_closed),
+            None => (present(), Moment::now(), Moment::now(), false),
         };
         let modified = state.times.map_or(modified, |(_, modified)| modified);
         let had_unsaved = unsaved.is_some();
-        *unsaved = (waits && !self.is_unlinked()).then(|| UnsavedContent {
+        *unsaved = (state.is_unsaved() && !self.is_unlinked()).then(|| UnsavedContent {
             bytes,
             length: state.length,
             modified,
             accessed: state.times.map(|(accessed, _)| accessed),
             since,
             written,
-            is_growing: state.backing.is_staged() && !self.closed.load(Ordering::Acquire),
+            is_closed,
+            is_staged: state.backing.is_staged(),
             is_long_replacement: matches!(state.backing, Backing::Staged { replaces: Some(_), .. })
                 && !state.is_small(),
         });
@@ -241,10 +239,9 @@ impl File {
 
     /// Like [`Self::update_snapshot`], after a program wrote: the modification time becomes now.
     pub(in crate::drive) fn update_snapshot_after_write(&self, state: &State) {
-        self.closed.store(false, Ordering::Release);
         self.update_snapshot(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
-            (unsaved.modified, unsaved.written) = (present(), Moment::now());
+            (unsaved.modified, unsaved.written, unsaved.is_closed) = (present(), Moment::now(), false);
         }
     }
 

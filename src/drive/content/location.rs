@@ -171,7 +171,7 @@ impl Location {
 
     /// Returns how many bytes from the start of a file of this `length` come in one message: all of a small one,
     /// otherwise as much as [`Self::first_read_len`].
-    pub(in crate::drive) fn start_len(&self, length: CleartextLen) -> CiphertextLen {
+    pub(in crate::drive) fn first_read_ahead_len(&self, length: CleartextLen) -> CiphertextLen {
         if length > GROUP_LEN { self.first_read_len() } else { self.ciphertext_len(length) }
     }
 

@@ -12,7 +12,7 @@ use scaup_crypto::{ChunkNumber, ChunkRange, CleartextLen};
 
 use super::chunks::ContentId;
 use super::codec::Codec;
-use super::opened_content::OpenedContent;
+use super::content_at_open::ContentAtOpen;
 use super::state::State;
 use crate::drive::error::DriveError;
 use crate::remote::RemoteFile;
@@ -41,13 +41,13 @@ pub(super) struct Content {
     stored_length: CleartextLen,
     file: Arc<dyn RemoteFile>,
     unsent: HashMap<ChunkNumber, Bytes>,
-    opened: OpenedContent,
+    at_open: ContentAtOpen,
 }
 
 impl Content {
     /// Returns what a task that opens the file has to know.
-    pub(super) fn opened(&self) -> &OpenedContent {
-        &self.opened
+    pub(super) fn at_open(&self) -> &ContentAtOpen {
+        &self.at_open
     }
 }
 
@@ -107,14 +107,14 @@ impl Shown {
         let dirty = state.dirty.iter().map(|(&number, chunk)| (number, chunk.clone()));
         let sending = state.sending.iter().map(|(&number, chunk)| (number, chunk.clone()));
         *shown = Some(Content {
-            codec: state.codec.clone(),
+            codec: state.codec().cloned(),
             content: state.content,
             length: state.length,
             stored_length: state.stored_length,
             file: state.backing.file(),
             // A dirty chunk is newer than one that is being sent.
             unsent: sending.chain(dirty).collect(),
-            opened: OpenedContent::of(state),
+            at_open: ContentAtOpen::of(state),
         });
         Busy(Some(self))
     }

@@ -97,11 +97,49 @@ impl Backing {
     }
 }
 
+/// Whether the content can be read and written.
+pub(super) enum Access {
+    /// It can, with this codec.
+    Usable {
+        codec: Arc<Codec>,
+        /// The header has to be sent with the first chunk.
+        header_unsent: bool,
+    },
+    /// The file on the server has a damaged header, or an impossible length: it can only be replaced.
+    Damaged(String),
+    /// The vault was locked.
+    Locked {
+        /// Something was unsaved then and could not be saved: every program that asks is told.
+        lost_unsaved: bool,
+    },
+}
+
+impl Access {
+    /// Returns the access to content that the server's file has, with its header.
+    pub(super) fn with_header(codec: Codec) -> Self {
+        Self::Usable { codec: Arc::new(codec), header_unsent: false }
+    }
+
+    /// Returns the access to content whose header, if it has one, is not on the server.
+    pub(super) fn without_header(codec: Arc<Codec>) -> Self {
+        Self::Usable { header_unsent: codec.has_header(), codec }
+    }
+}
+
+/// What has to be saved besides the chunks that are dirty or being sent.
+pub(super) enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Something: the content is not safe on the server before the next commit, even if no chunk is dirty.
+    Something,
+    /// Something, since a send failed; no program was told of that yet.
+    Failed(DriveError),
+}
+
 /// The content of a file and its write-back state.
 pub(in crate::drive) struct State {
     pub(in crate::drive) backing: Backing,
-    /// How chunks are encoded, or why the file's header can't be used.
-    pub(super) codec: Result<Arc<Codec>, DriveError>,
+    pub(super) access: Access,
     pub(super) content: ContentId,
     /// The length as programs see it.
     pub(super) length: CleartextLen,
@@ -116,27 +154,17 @@ pub(in crate::drive) struct State {
     /// Sent chunks behind the end of the server's file that were acknowledged before the chunk in front of them.
     pub(super) early: BTreeSet<ChunkNumber>,
     pub(super) uploader: Option<Uploader>,
-    /// The header of a staged file has to be sent with the next chunk.
-    pub(super) header_unsent: bool,
-    /// Something must reach the server before the content is safe there, even if no chunk is dirty.
-    pub(super) uncommitted: bool,
+    pub(super) rest: Rest,
     /// Times to set when everything is sent: sending changes them.
     pub(super) times: Option<(SystemTime, SystemTime)>,
-    /// A failure that no program was told of yet.
-    pub(super) failed: Option<DriveError>,
 }
 
 impl State {
     /// Creates the state of content of which the server's file has all, `length` bytes.
-    pub(super) fn new(
-        backing: Backing,
-        codec: Result<Arc<Codec>, DriveError>,
-        content: ContentId,
-        length: CleartextLen,
-    ) -> Self {
+    pub(super) fn new(backing: Backing, access: Access, content: ContentId, length: CleartextLen) -> Self {
         Self {
             backing,
-            codec,
+            access,
             content,
             length,
             stored_length: length,
@@ -145,15 +173,81 @@ impl State {
             sending: HashMap::new(),
             early: BTreeSet::new(),
             uploader: None,
-            header_unsent: false,
-            uncommitted: false,
+            rest: Rest::Nothing,
             times: None,
-            failed: None,
         }
     }
 
+    /// Returns how chunks are encoded, or why the content can't be read and written.
     pub(super) fn codec(&self) -> Result<&Arc<Codec>, DriveError> {
-        self.codec.as_ref().map_err(Clone::clone)
+        match &self.access {
+            Access::Usable { codec, .. } => Ok(codec),
+            Access::Damaged(what) => Err(DriveError::Damaged(what.clone())),
+            Access::Locked { .. } => Err(DriveError::Locked),
+        }
+    }
+
+    /// Whether the content is encrypted, and usable.
+    pub(super) fn has_header(&self) -> bool {
+        matches!(&self.access, Access::Usable { codec, .. } if codec.has_header())
+    }
+
+    /// Whether the header has to be sent.
+    pub(super) fn is_header_unsent(&self) -> bool {
+        matches!(self.access, Access::Usable { header_unsent: true, .. })
+    }
+
+    /// Notes that the header is on its way, or on the server.
+    pub(super) fn note_header_sent(&mut self) {
+        if let Access::Usable { header_unsent, .. } = &mut self.access {
+            *header_unsent = false;
+        }
+    }
+
+    /// Notes that the server may not have the header.
+    pub(super) fn take_header_back(&mut self) {
+        if let Access::Usable { codec, header_unsent } = &mut self.access {
+            *header_unsent = codec.has_header();
+        }
+    }
+
+    /// Notes that the content is not safe on the server before the next commit.
+    pub(super) fn note_change(&mut self) {
+        if matches!(self.rest, Rest::Nothing) {
+            self.rest = Rest::Something;
+        }
+    }
+
+    /// Notes that a send failed. Programs are told of the first failure.
+    pub(super) fn note_failure(&mut self, error: DriveError) {
+        if !matches!(self.rest, Rest::Failed(_)) {
+            self.rest = Rest::Failed(error);
+        }
+    }
+
+    /// Returns the failure that programs are to be told of.
+    pub(super) fn failure(&self) -> Option<&DriveError> {
+        match (&self.access, &self.rest) {
+            (Access::Locked { lost_unsaved: true }, _) => Some(&DriveError::Locked),
+            (_, Rest::Failed(error)) => Some(error),
+            (_, Rest::Nothing | Rest::Something) => None,
+        }
+    }
+
+    /// Returns the failure of a send, which nobody else is told of then.
+    pub(super) fn take_failure(&mut self) -> Option<DriveError> {
+        if !matches!(self.rest, Rest::Failed(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.rest, Rest::Something) {
+            Rest::Failed(error) => Some(error),
+            Rest::Nothing | Rest::Something => None,
+        }
+    }
+
+    /// Whether anything has to reach the server before the content is safe there.
+    pub(super) fn is_unsaved(&self) -> bool {
+        !matches!(self.rest, Rest::Nothing) || !self.dirty.is_empty() || !self.sending.is_empty()
     }
 
     /// Returns size and time of the server's file; `None` for content that has no name yet.
@@ -171,10 +265,8 @@ impl State {
     /// Forgets the keys and the content: the vault was locked. Programs that have the file open read and write nothing
     /// from now on. Content that has a name must have been saved before; content that has lost its name is lost.
     pub(in crate::drive) fn forget_content(&mut self) {
-        if self.uncommitted || !self.dirty.is_empty() || !self.sending.is_empty() {
-            self.failed = Some(DriveError::Locked);
-        }
-        self.codec = Err(DriveError::Locked);
+        let was_lost = matches!(self.access, Access::Locked { lost_unsaved: true });
+        self.access = Access::Locked { lost_unsaved: was_lost || self.is_unsaved() };
         self.content = ContentId::fresh();
         self.uploader = None;
         self.dirty.clear();
@@ -183,7 +275,7 @@ impl State {
         if let Backing::Stored(stored) = &mut self.backing {
             stored.end = None;
         }
-        self.uncommitted = false;
+        self.rest = Rest::Nothing;
     }
 
     /// Returns the number of bytes that are not on the server.

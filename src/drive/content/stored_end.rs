@@ -16,8 +16,7 @@ use crate::vault::temporary;
 impl State {
     /// Whether a chunk is the last one of a vault's file on the server, and not full: it is replaced as the file grows.
     pub(super) fn is_stored_end(&self, number: ChunkNumber) -> bool {
-        let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        is_in_vault
+        self.has_header()
             && !self.backing.is_staged()
             && self.stored_length.in_chunk() > 0
             && number == self.stored_length.chunk()
@@ -34,7 +33,7 @@ impl State {
     /// blocks belong to the file already.
     pub(super) async fn put_back_end(&mut self) -> Result<(), DriveError> {
         let codec = Arc::clone(self.codec()?);
-        if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
+        if !codec.has_header() || self.backing.is_staged() || self.reach <= self.stored_length {
             return Ok(());
         }
         let number = self.stored_length.chunk();

@@ -20,7 +20,7 @@ use super::file::File;
 use super::home::{Hold, Home};
 use super::location::Location;
 use super::staged::StagedFile;
-use super::state::{Backing, Base, State, StateGuard};
+use super::state::{Access, Backing, Base, Rest, State, StateGuard};
 use super::uploader::{Acknowledgement, Uploader};
 use crate::drive::error::DriveError;
 use crate::remote::{RemoteError, RemoteSetAttributes};
@@ -73,7 +73,7 @@ impl State {
     /// Encodes dirty chunks, and returns where they go: with the header before the first one if it was not sent yet.
     pub(super) fn encode(&self, numbers: ChunkRange) -> Result<(CiphertextLen, Vec<u8>), DriveError> {
         let codec = self.codec()?;
-        let with_header = numbers.start == ChunkNumber::FIRST && self.header_unsent;
+        let with_header = numbers.start == ChunkNumber::FIRST && self.is_header_unsent();
         let offset = if with_header { CiphertextLen(0) } else { codec.offset(numbers.start) };
         let length = codec.offset(numbers.end).saturating_sub(offset);
         let mut stored = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
@@ -88,9 +88,9 @@ impl State {
 
     /// Returns the failure of a send that was not reported yet. A loss by locking is reported to every caller.
     pub(super) fn tell_failure(&mut self) -> Result<(), DriveError> {
-        match &self.failed {
-            Some(DriveError::Locked) => Err(DriveError::Locked),
-            _ => self.failed.take().map_or(Ok(()), Err),
+        match self.access {
+            Access::Locked { lost_unsaved: true } => Err(DriveError::Locked),
+            _ => self.take_failure().map_or(Ok(()), Err),
         }
     }
 
@@ -98,11 +98,11 @@ impl State {
     fn take_back(&mut self, number: ChunkNumber) {
         let Some(chunk) = self.sending.remove(&number) else { return };
         // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
-        if number == ChunkNumber::FIRST && self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
-            self.header_unsent = true;
+        if number == ChunkNumber::FIRST {
+            self.take_header_back();
         }
         self.reach = self.reach.max(number.start().saturating_add(chunk.len() as u64));
-        self.uncommitted = true;
+        self.note_change();
         self.dirty.entry(number).or_insert(chunk);
     }
 
@@ -350,7 +350,9 @@ impl File {
             return Err(error);
         }
         staged.times = state.times;
-        staged.failed = state.failed.take();
+        if let Some(error) = state.take_failure() {
+            staged.note_failure(error);
+        }
         *state = staged;
         Ok(())
     }
@@ -364,7 +366,7 @@ impl File {
     ) -> Result<(), DriveError> {
         if state.stored_base().is_some()
             && state.length == CleartextLen::ZERO
-            && state.codec.is_ok()
+            && state.codec().is_ok()
             && self.unsaved().is_none()
         {
             return Ok(());
@@ -378,21 +380,19 @@ impl File {
             self.compare(home, state, location).await?;
         }
         // The content is not visible under its name, or nothing can be made beside it: it is emptied in place.
-        let codec = match (&state.codec, named) {
+        let codec = match (state.codec(), named) {
             (Ok(codec), _) => Arc::clone(codec),
             (Err(_), Some((location, _))) => Arc::new(location.new_codec()?),
-            (Err(error), None) => return Err(error.clone()),
+            (Err(error), None) => return Err(error),
         };
         let file = state.backing.file();
         file.set_attributes(RemoteSetAttributes { size: Some(0), ..RemoteSetAttributes::default() }).await?;
         (state.stored_length, state.reach) = (CleartextLen::ZERO, CleartextLen::ZERO);
         state.dirty.clear();
-        state.failed = None;
-        state.header_unsent = codec.header_len() > 0;
-        state.codec = Ok(codec);
+        state.access = Access::without_header(codec);
         state.content = ContentId::fresh();
         state.length = CleartextLen::ZERO;
-        state.uncommitted = true;
+        state.rest = Rest::Something;
         Ok(())
     }
 
@@ -435,13 +435,13 @@ impl File {
         let (cut_chunk, in_chunk) = (length.chunk(), length.in_chunk());
         let base = self.settled_base(home, state).await?;
         if let (Some(base), Some((location, mode))) = (base, named) {
-            let tears = state.codec()?.header_len() > 0 && in_chunk > 0;
+            let tears = state.codec()?.has_header() && in_chunk > 0;
             if tears && length <= COPY_FOR_CUT_MAX {
                 return self.copy_to_staging(home, state, location, length, mode, Some(base)).await;
             }
             self.compare(home, state, location).await?;
         }
-        let encrypted = state.codec()?.header_len() > 0;
+        let encrypted = state.codec()?.has_header();
         let last = if in_chunk > 0 && (encrypted || state.dirty.contains_key(&cut_chunk)) {
             let last = self.chunk(home, state, cut_chunk).await?;
             Some(Bytes::copy_from_slice(beginning(&last, in_chunk)?))
@@ -455,7 +455,7 @@ impl File {
         state.dirty.extend(last.map(|last| (cut_chunk, last)));
         state.length = length;
         state.content = ContentId::fresh();
-        state.uncommitted = true;
+        state.note_change();
         // The rest of the last chunk is sent at once.
         self.send(home, state, None).await
     }
@@ -479,7 +479,7 @@ impl File {
     async fn grow(&self, home: &dyn Home, state: &mut State, length: CleartextLen) -> Result<(), DriveError> {
         let codec = Arc::clone(state.codec()?);
         let _shown = self.show(state);
-        if codec.header_len() == 0 {
+        if !codec.has_header() {
             if !state.backing.is_staged() && !self.is_unlinked() {
                 let location = home.location(self.inode)?;
                 self.compare(home, state, &location).await?;
@@ -493,7 +493,7 @@ impl File {
             state.backing.file().set_attributes(set).await?;
             state.content = ContentId::fresh();
             (state.length, state.stored_length, state.reach) = (length, length, length);
-            state.uncommitted = true;
+            state.note_change();
             return Ok(());
         }
         let needed = codec.ciphertext_len(length).saturating_sub(codec.ciphertext_len(state.stored_length));
@@ -515,7 +515,7 @@ impl File {
         if grown.is_err() {
             self.shrink_unsent(home, state, old_length).await?;
             // The failure is reported now, and the file is as long as before.
-            state.failed = None;
+            state.take_failure();
             self.update_snapshot(state);
         }
         grown
@@ -585,7 +585,7 @@ impl File {
         state: &mut State,
         at: CleartextLen,
     ) -> Result<(), DriveError> {
-        if state.failed.is_some()
+        if state.failure().is_some()
             || (state.dirty.len() < SEND_AT_CHUNKS && !home.resources().unsent.is_crowded())
         {
             return Ok(());
@@ -617,7 +617,9 @@ impl File {
             }
             let replaces_end = state.is_stored_end(numbers.start);
             let (offset, stored) = state.encode(numbers)?;
-            state.header_unsent &= numbers.start > ChunkNumber::FIRST;
+            if numbers.start == ChunkNumber::FIRST {
+                state.note_header_sent();
+            }
             for number in numbers.numbers() {
                 let Some(chunk) = state.dirty.remove(&number) else { continue };
                 state.sending.insert(number, chunk);
@@ -629,7 +631,7 @@ impl File {
             while replaces_end && !state.sending.is_empty() {
                 self.acknowledge_next(home, state).await?;
             }
-            if replaces_end && state.failed.is_some() {
+            if replaces_end && state.failure().is_some() {
                 break;
             }
         }
@@ -662,8 +664,7 @@ impl File {
             // The stream broke: all chunks that were under way are dirty again, and the next go by another stream.
             None => {
                 state.uploader = None;
-                let broke = || RemoteError::Failure("the stream to the server broke".to_owned()).into();
-                state.failed.get_or_insert_with(broke);
+                state.note_failure(RemoteError::Failure("the stream to the server broke".to_owned()).into());
                 state.early.clear();
                 let under_way: Vec<ChunkNumber> = state.sending.keys().copied().collect();
                 under_way.into_iter().for_each(|number| state.take_back(number));
@@ -693,12 +694,12 @@ impl File {
     /// Returns the failure of a send that was not reported yet. Before that, it restores the old end of the server's
     /// file.
     pub(super) async fn tell_failure(&self, home: &dyn Home, state: &mut State) -> Result<(), DriveError> {
-        if !state.backing.is_staged() && state.failed.is_some() {
+        if !state.backing.is_staged() && state.failure().is_some() {
             while !state.sending.is_empty() {
                 self.acknowledge_next(home, state).await?;
             }
             // A request without a reply does not mean that room is lacking.
-            let is_refused = state.failed.as_ref().is_some_and(|error| !error.is_unanswered());
+            let is_refused = state.failure().is_some_and(|error| !error.is_unanswered());
             if let Backing::Stored(stored) = &mut state.backing {
                 stored.lacks_room |= is_refused && state.reach > state.stored_length;
             }
@@ -724,7 +725,7 @@ fn acknowledge(home: &dyn Home, state: &mut State, (numbers, result): Acknowledg
             Ok(()) => mark_stored(home, state, number),
             Err(error) => {
                 state.take_back(number);
-                state.failed.get_or_insert_with(|| error.clone().into());
+                state.note_failure(error.clone().into());
             }
         }
     }
@@ -744,7 +745,7 @@ fn mark_stored(home: &dyn Home, state: &mut State, number: ChunkNumber) {
     let end = number.start().saturating_add(chunk.len() as u64);
     state.stored_length = state.stored_length.max(end);
     state.reach = state.reach.max(end);
-    state.uncommitted = true;
+    state.note_change();
     if state.is_stored_end(number) {
         state.keep_end(number, chunk.clone());
     }
@@ -764,14 +765,10 @@ async fn stage(
     if make == Make::Now {
         file.make().await?;
     }
-    let header_unsent = codec.header_len() > 0;
-    let state = State::new(
-        Backing::Staged { file, replaces },
-        Ok(Arc::new(codec)),
-        ContentId::fresh(),
-        CleartextLen::ZERO,
-    );
-    Ok(State { header_unsent, uncommitted: true, ..state })
+    let access = Access::without_header(Arc::new(codec));
+    let state =
+        State::new(Backing::Staged { file, replaces }, access, ContentId::fresh(), CleartextLen::ZERO);
+    Ok(State { rest: Rest::Something, ..state })
 }
 
 /// Returns the first bytes of a chunk.

@@ -8,7 +8,7 @@ use crate::drive::error::DriveError;
 
 /// What is known of content that a program opens.
 #[derive(Clone)]
-pub(in crate::drive) struct OpenedContent {
+pub(in crate::drive) struct ContentAtOpen {
     pub(in crate::drive) codec: Result<(), DriveError>,
     pub(in crate::drive) content: ContentId,
     /// Size and time of the server's file; `None` for content that has no name yet.
@@ -18,7 +18,7 @@ pub(in crate::drive) struct OpenedContent {
     pub(in crate::drive) takes_writes: bool,
 }
 
-impl OpenedContent {
+impl ContentAtOpen {
     pub(in crate::drive) fn of(state: &State) -> Self {
         let takes_writes = match state.backing {
             Backing::Stored(Stored { writable, .. }) => writable,
