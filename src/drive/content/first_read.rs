@@ -18,10 +18,10 @@ use crate::remote::{Remote, RemoteAttributes, RemoteFile, RemoteOpen, RemotePath
 
 /// A file that was opened on the server, with its beginning. Dropping it closes the file in the background.
 pub(super) struct FirstRead {
-    pub(super) file: Arc<dyn RemoteFile>,
-    pub(super) attributes: RemoteAttributes,
+    file: Arc<dyn RemoteFile>,
+    attributes: RemoteAttributes,
     /// Its first bytes as they are stored, in a vault encrypted.
-    pub(super) head: Bytes,
+    head: Bytes,
 }
 
 impl FirstRead {

@@ -236,12 +236,12 @@ impl State {
 
     /// Returns the failure of a send, which nobody else is told of then.
     pub(super) fn take_failure(&mut self) -> Option<DriveError> {
-        if !matches!(self.rest, Rest::Failed(_)) {
-            return None;
-        }
         match std::mem::replace(&mut self.rest, Rest::Something) {
             Rest::Failed(error) => Some(error),
-            Rest::Nothing | Rest::Something => None,
+            rest => {
+                self.rest = rest;
+                None
+            }
         }
     }
 
