@@ -26,7 +26,10 @@ fuzz_target!(|data: &[u8]| {
         match vault.encrypt_chunk(header, number, chunk) {
             Ok(encrypted) => {
                 assert_eq!(vault.decrypt_chunk(header, number, &encrypted).expect("just encrypted"), chunk);
-                assert_eq!(vault.decrypt_chunk(header, ChunkNumber(!number.0), &encrypted), Err(ContentError::Chunk));
+                assert_eq!(
+                    vault.decrypt_chunk(header, ChunkNumber(!number.0), &encrypted),
+                    Err(ContentError::Chunk)
+                );
             }
             Err(error) => {
                 assert_eq!(error, ContentError::Length(chunk.len()));
