@@ -35,10 +35,10 @@
 
 mod ahead;
 mod content;
+mod content_home;
 mod error;
 mod filesystem;
 mod handles;
-mod home;
 mod moment;
 mod names;
 mod opening;
@@ -56,6 +56,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
+use scaup_crypto::CLEARTEXT_CHUNK_LEN;
 use scaup_fuse::filesystem::{Inode, Invalidate};
 use tokio::sync::{Notify, mpsc};
 
@@ -67,7 +68,6 @@ use ahead::listings::Listings;
 use ahead::open_ahead::OpenAhead;
 use ahead::read_ahead::Readers;
 use content::chunks::ChunkCache;
-use content::codec::CHUNK_LEN;
 use content::home::Resources;
 use content::unsent::Unsent;
 use handles::Handles;
@@ -173,7 +173,8 @@ impl Drive {
             options.attr_timeout = Duration::ZERO;
         }
         let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
-        let writers = (options.unsent_max() / CHUNK_LEN).clamp(*WRITERS.start(), *WRITERS.end());
+        let writers =
+            (options.unsent_max() / CLEARTEXT_CHUNK_LEN as u64).clamp(*WRITERS.start(), *WRITERS.end());
         let writers = usize::try_from(writers).unwrap_or(usize::MAX);
         let drive = Arc::new_cyclic(|me| Self {
             content: Arc::new(Resources {

@@ -1,7 +1,9 @@
-//! The two cipher combos, and all arithmetic on lengths (sections 8 to 10).
+//! The two cipher combos, and the formula between lengths of cleartext and ciphertext (sections 8 to 10).
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::{CiphertextLen, CleartextLen};
 
 /// Bytes of cleartext in a full chunk.
 pub const CLEARTEXT_CHUNK_LEN: usize = 32 * 1024;
@@ -66,33 +68,31 @@ impl CipherCombo {
         CLEARTEXT_CHUNK_LEN + self.chunk_overhead()
     }
 
-    /// Length of the encrypted file for `cleartext_len` bytes, in bytes; saturates far beyond what any server can hold.
+    /// Length of the encrypted file for content of this length; saturates far beyond what any server can hold.
     #[must_use]
-    pub const fn ciphertext_len(self, cleartext_len: u64) -> u64 {
-        let chunks = cleartext_len.div_ceil(CLEARTEXT_CHUNK_LEN as u64);
-        cleartext_len
-            .saturating_add(chunks.saturating_mul(self.chunk_overhead() as u64))
-            .saturating_add(self.header_len() as u64)
+    pub const fn ciphertext_len(self, cleartext_len: CleartextLen) -> CiphertextLen {
+        let overhead = cleartext_len.chunks().count().saturating_mul(self.chunk_overhead() as u64);
+        CiphertextLen(cleartext_len.0.saturating_add(overhead).saturating_add(self.header_len() as u64))
     }
 
-    /// Length of the cleartext in an encrypted file of `ciphertext_len` bytes, in bytes.
+    /// Length of the cleartext in an encrypted file of this length.
     ///
     /// A trailing empty chunk is tolerated: some writers add one when the content fills its chunks exactly.
     ///
     /// # Errors
     ///
     /// If no content can have this length.
-    pub const fn cleartext_len(self, ciphertext_len: u64) -> Result<u64, LengthError> {
-        let Some(payload) = ciphertext_len.checked_sub(self.header_len() as u64) else {
-            return Err(LengthError::TooShort(ciphertext_len));
+    pub const fn cleartext_len(self, ciphertext_len: CiphertextLen) -> Result<CleartextLen, LengthError> {
+        let Some(payload) = ciphertext_len.0.checked_sub(self.header_len() as u64) else {
+            return Err(LengthError::TooShort(ciphertext_len.0));
         };
         let full = self.ciphertext_chunk_len() as u64;
         let overhead = self.chunk_overhead() as u64;
         let whole_chunks = (payload / full) * CLEARTEXT_CHUNK_LEN as u64;
         match payload % full {
-            0 => Ok(whole_chunks),
-            remainder if remainder >= overhead => Ok(whole_chunks + remainder - overhead),
-            _ => Err(LengthError::IllegalRemainder(ciphertext_len)),
+            0 => Ok(CleartextLen(whole_chunks)),
+            remainder if remainder >= overhead => Ok(CleartextLen(whole_chunks + remainder - overhead)),
+            _ => Err(LengthError::IllegalRemainder(ciphertext_len.0)),
         }
     }
 }

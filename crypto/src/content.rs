@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::masterkey::{KEY_LEN, Key, LockedKeys};
 use crate::masterkey_file::hmac;
 use crate::stack::wiped_after;
-use crate::{CLEARTEXT_CHUNK_LEN, CipherCombo, Cryptor, RandomError, fill_random};
+use crate::{CLEARTEXT_CHUNK_LEN, ChunkNumber, CipherCombo, Cryptor, RandomError, fill_random};
 
 /// Encrypted bytes in a header: 8 reserved ones and the content key.
 pub(crate) const HEADER_PAYLOAD_LEN: usize = RESERVED.len() + KEY_LEN;
@@ -67,7 +67,7 @@ impl std::fmt::Debug for FileHeader {
 }
 
 /// What a chunk is bound to: its file and its number. A header is bound to nothing.
-type Place<'a> = Option<(&'a FileHeader, u64)>;
+type Place<'a> = Option<(&'a FileHeader, ChunkNumber)>;
 
 impl Cryptor {
     /// A header for new content.
@@ -121,7 +121,7 @@ impl Cryptor {
     pub fn encrypt_chunk(
         &self,
         header: &FileHeader,
-        number: u64,
+        number: ChunkNumber,
         cleartext: &[u8],
     ) -> Result<Vec<u8>, ContentError> {
         self.encrypt_chunk_with(header, number, cleartext, &random_nonce()?)
@@ -130,7 +130,7 @@ impl Cryptor {
     fn encrypt_chunk_with(
         &self,
         header: &FileHeader,
-        number: u64,
+        number: ChunkNumber,
         cleartext: &[u8],
         nonce: &[u8; NONCE_LEN_MAX],
     ) -> Result<Vec<u8>, ContentError> {
@@ -153,7 +153,7 @@ impl Cryptor {
     pub fn decrypt_chunk(
         &self,
         header: &FileHeader,
-        number: u64,
+        number: ChunkNumber,
         ciphertext: &[u8],
     ) -> Result<Vec<u8>, ContentError> {
         let combo = self.config.cipher_combo;
@@ -171,7 +171,7 @@ impl Cryptor {
     pub fn encrypt_small(&self, cleartext: &[u8]) -> Result<Vec<u8>, ContentError> {
         let header = self.new_header()?;
         let mut bytes = self.encrypt_header(&header)?;
-        for (number, chunk) in (0..).zip(cleartext.chunks(CLEARTEXT_CHUNK_LEN)) {
+        for (number, chunk) in (0..).map(ChunkNumber).zip(cleartext.chunks(CLEARTEXT_CHUNK_LEN)) {
             bytes.extend(self.encrypt_chunk(&header, number, chunk)?);
         }
         Ok(bytes)
@@ -188,7 +188,7 @@ impl Cryptor {
             bytes.split_at_checked(combo.header_len()).ok_or(ContentError::Length(bytes.len()))?;
         let header = self.decrypt_header(header)?;
         let mut cleartext = Vec::new();
-        for (number, chunk) in (0..).zip(chunks.chunks(combo.ciphertext_chunk_len())) {
+        for (number, chunk) in (0..).map(ChunkNumber).zip(chunks.chunks(combo.ciphertext_chunk_len())) {
             cleartext.extend(self.decrypt_chunk(&header, number, chunk)?);
         }
         Ok(cleartext)
@@ -269,7 +269,7 @@ impl Cryptor {
         let mut mac = hmac(self.masterkey.mac_key());
         if let Some((header, number)) = place {
             mac.update(header.nonce(CipherCombo::SivCtrMac));
-            mac.update(&number.to_be_bytes());
+            mac.update(&number.0.to_be_bytes());
         }
         mac.update(signed);
         mac
@@ -283,10 +283,10 @@ fn chunk_cipher(key: &Key) -> Result<LessSafeKey, Unspecified> {
 }
 
 /// What GCM authenticates besides a chunk: its number first, then the file's nonce.
-fn gcm_associated((header, number): (&FileHeader, u64)) -> [u8; 20] {
+fn gcm_associated((header, number): (&FileHeader, ChunkNumber)) -> [u8; 20] {
     let mut associated = [0; 20];
     let (first, second) = associated.split_at_mut(8);
-    first.copy_from_slice(&number.to_be_bytes());
+    first.copy_from_slice(&number.0.to_be_bytes());
     second.copy_from_slice(header.nonce(CipherCombo::SivGcm));
     associated
 }
@@ -343,7 +343,7 @@ pub(crate) mod tests {
             let encrypt = |header: &FileHeader, number, text: &[u8], nonce: &[u8]| {
                 let mut padded = [0; NONCE_LEN_MAX];
                 padded[..combo.nonce_len()].copy_from_slice(&nonce[..combo.nonce_len()]);
-                cryptor.encrypt_chunk_with(header, number, text, &padded).unwrap()
+                cryptor.encrypt_chunk_with(header, ChunkNumber(number), text, &padded).unwrap()
             };
             for (name, number, text) in [
                 ("chunk0(hello world)", 0, &b"hello world"[..]),
@@ -357,7 +357,10 @@ pub(crate) mod tests {
             let full = encrypt(&header, 258, &[b'A'; CLEARTEXT_CHUNK_LEN], &nonce);
             let hash = HEXLOWER.encode(&Sha256::digest(&full));
             assert_eq!(hash, vector(&format!("{combo}.chunk258(32768*'A').sha256")));
-            assert_eq!(cryptor.decrypt_chunk(&header, 258, &full).unwrap(), [b'A'; CLEARTEXT_CHUNK_LEN]);
+            assert_eq!(
+                cryptor.decrypt_chunk(&header, ChunkNumber(258), &full).unwrap(),
+                [b'A'; CLEARTEXT_CHUNK_LEN]
+            );
 
             for text in ["", "e9250eb8-078d-4fc0-8835-be92a313360c", "../target.txt"] {
                 let file = vector_bytes(&format!("{combo}.dirid.c9r({text})"));
@@ -374,9 +377,10 @@ pub(crate) mod tests {
         for combo in COMBOS {
             let cryptor = cryptor(combo, 220);
             let header = cryptor.new_header().unwrap();
-            let stored = cryptor.encrypt_chunk(&header, 0, &[7; CLEARTEXT_CHUNK_LEN]).unwrap();
+            let stored =
+                cryptor.encrypt_chunk(&header, ChunkNumber::FIRST, &[7; CLEARTEXT_CHUNK_LEN]).unwrap();
             assert_eq!(stored.capacity(), combo.ciphertext_chunk_len());
-            let text = cryptor.decrypt_chunk(&header, 0, &stored).unwrap();
+            let text = cryptor.decrypt_chunk(&header, ChunkNumber::FIRST, &stored).unwrap();
             assert_eq!(text.capacity(), CLEARTEXT_CHUNK_LEN);
         }
     }

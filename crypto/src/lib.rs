@@ -12,6 +12,7 @@ mod combo;
 mod config;
 mod content;
 mod directory_id;
+mod length;
 mod listing;
 mod masterkey;
 mod masterkey_file;
@@ -23,6 +24,7 @@ pub use combo::{CLEARTEXT_CHUNK_LEN, CipherCombo, LengthError, UnknownCipherComb
 pub use config::{ConfigError, UnverifiedConfig, VaultConfig};
 pub use content::{ContentError, FileHeader};
 pub use directory_id::{DirectoryId, DirectoryIdError};
+pub use length::{ChunkNumber, ChunkPart, ChunkRange, CiphertextLen, CleartextLen, chunk_parts};
 pub use listing::Listed;
 pub use masterkey::Masterkey;
 pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};

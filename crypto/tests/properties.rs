@@ -4,8 +4,9 @@
 
 use proptest::prelude::*;
 use scaup_crypto::{
-    CLEARTEXT_CHUNK_LEN, CipherCombo, CleartextName, ConfigError, ContentError, Cryptor, DirectoryId, Listed,
-    Masterkey, MasterkeyFile, NameError, UnlockError, UnverifiedConfig, VaultConfig,
+    CLEARTEXT_CHUNK_LEN, ChunkNumber, CipherCombo, CiphertextLen, CleartextLen, CleartextName, ConfigError,
+    ContentError, Cryptor, DirectoryId, Listed, Masterkey, MasterkeyFile, NameError, UnlockError,
+    UnverifiedConfig, VaultConfig,
 };
 use unicode_normalization::UnicodeNormalization;
 
@@ -122,10 +123,10 @@ fn no_bit_of_a_header_or_chunk_can_be_flipped() {
             assert_eq!(error, ContentError::Header, "{combo} bit {bit}");
         }
         for text in [&b""[..], b"hello world"] {
-            let stored = vault.encrypt_chunk(&header, 7, text).unwrap();
-            assert_eq!(vault.decrypt_chunk(&header, 7, &stored).unwrap(), text);
+            let stored = vault.encrypt_chunk(&header, ChunkNumber(7), text).unwrap();
+            assert_eq!(vault.decrypt_chunk(&header, ChunkNumber(7), &stored).unwrap(), text);
             for bit in 0..8 * stored.len() {
-                let result = vault.decrypt_chunk(&header, 7, &flipped(&stored, bit));
+                let result = vault.decrypt_chunk(&header, ChunkNumber(7), &flipped(&stored, bit));
                 assert_eq!(result, Err(ContentError::Chunk), "{combo} bit {bit}");
             }
         }
@@ -136,13 +137,14 @@ fn no_bit_of_a_header_or_chunk_can_be_flipped() {
 fn lengths_that_end_inside_a_nonce_or_tag_are_errors() {
     for combo in COMBOS {
         for chunks in [0, 1, 2, 1000] {
-            let whole = combo.ciphertext_len(chunks * CLEARTEXT_CHUNK_LEN as u64);
+            let whole = combo.ciphertext_len(ChunkNumber(chunks).start());
             for remainder in 1..combo.chunk_overhead() as u64 {
-                assert!(combo.cleartext_len(whole + remainder).is_err(), "{combo} {chunks} {remainder}");
+                let length = CiphertextLen(whole.0 + remainder);
+                assert!(combo.cleartext_len(length).is_err(), "{combo} {chunks} {remainder}");
             }
         }
         for short in 0..combo.header_len() as u64 {
-            assert!(combo.cleartext_len(short).is_err(), "{combo} {short}");
+            assert!(combo.cleartext_len(CiphertextLen(short)).is_err(), "{combo} {short}");
         }
     }
 }
@@ -209,20 +211,20 @@ proptest! {
 
     #[test]
     fn lengths_are_inverse_and_never_overflow(combo in combo(), length: u64) {
-        let possible = length >> 2;
+        let possible = CleartextLen(length >> 2);
         prop_assert_eq!(combo.cleartext_len(combo.ciphertext_len(possible)), Ok(possible));
-        prop_assert!(combo.ciphertext_len(length) >= length);
-        if let Ok(cleartext) = combo.cleartext_len(length) {
-            prop_assert!(cleartext < length);
+        prop_assert!(combo.ciphertext_len(CleartextLen(length)).0 >= length);
+        if let Ok(cleartext) = combo.cleartext_len(CiphertextLen(length)) {
+            prop_assert!(cleartext.0 < length);
             // One length is written for a content; a trailing empty chunk is the only other one that is read.
-            let written = combo.ciphertext_len(cleartext);
+            let written = combo.ciphertext_len(cleartext).0;
             prop_assert!(written == length || written + combo.chunk_overhead() as u64 == length);
         }
     }
 
     #[test]
     fn near_every_edge_lengths_are_inverse(combo in combo(), chunks in 0..=1_u64 << 40, beyond in 0..70_u64) {
-        let length = (chunks * CLEARTEXT_CHUNK_LEN as u64).saturating_add(beyond).saturating_sub(35);
+        let length = CleartextLen((chunks * CLEARTEXT_CHUNK_LEN as u64).saturating_add(beyond).saturating_sub(35));
         prop_assert_eq!(combo.cleartext_len(combo.ciphertext_len(length)), Ok(length));
     }
 }
@@ -232,6 +234,7 @@ proptest! {
 
     #[test]
     fn any_chunk_comes_back_in_its_own_place_only(combo in combo(), len in 0..=CLEARTEXT_CHUNK_LEN, number: u64, other: u64) {
+        let (number, other) = (ChunkNumber(number), ChunkNumber(other));
         let vault = vault_of(combo);
         let header = vault.decrypt_header(&vault.encrypt_header(&vault.new_header().unwrap()).unwrap()).unwrap();
         let text = content(len);
@@ -253,14 +256,14 @@ proptest! {
     fn no_damage_of_a_chunk_gets_through(combo in combo(), len in 0..=CLEARTEXT_CHUNK_LEN, at: prop::sample::Index, bit in 0..8_u8) {
         let vault = vault_of(combo);
         let header = vault.new_header().unwrap();
-        let mut stored = vault.encrypt_chunk(&header, 7, &content(len)).unwrap();
-        let cut = vault.decrypt_chunk(&header, 7, &stored[..at.index(stored.len())]);
+        let mut stored = vault.encrypt_chunk(&header, ChunkNumber(7), &content(len)).unwrap();
+        let cut = vault.decrypt_chunk(&header, ChunkNumber(7), &stored[..at.index(stored.len())]);
         prop_assert!(matches!(cut, Err(ContentError::Chunk | ContentError::Length(_))));
         *at.get_mut(&mut stored) ^= 1_u8 << bit;
-        prop_assert_eq!(vault.decrypt_chunk(&header, 7, &stored), Err(ContentError::Chunk));
+        prop_assert_eq!(vault.decrypt_chunk(&header, ChunkNumber(7), &stored), Err(ContentError::Chunk));
         *at.get_mut(&mut stored) ^= 1_u8 << bit;
         stored.push(0);
-        let longer = vault.decrypt_chunk(&header, 7, &stored);
+        let longer = vault.decrypt_chunk(&header, ChunkNumber(7), &stored);
         prop_assert!(matches!(longer, Err(ContentError::Chunk | ContentError::Length(_))));
     }
 
@@ -269,15 +272,16 @@ proptest! {
         let vault = vault_of(combo);
         let text = content(len);
         let mut stored = vault.encrypt_small(&text).unwrap();
-        prop_assert_eq!(stored.len() as u64, combo.ciphertext_len(len as u64));
+        let length = CleartextLen(len as u64);
+        prop_assert_eq!(CiphertextLen(stored.len() as u64), combo.ciphertext_len(length));
         prop_assert_eq!(&vault.decrypt_small(&stored).unwrap(), &text);
 
         // A trailing chunk without content, as some writers leave, is read if it is authentic.
         if len % CLEARTEXT_CHUNK_LEN == 0 {
             let header = vault.decrypt_header(&stored[..combo.header_len()]).unwrap();
-            stored.extend(vault.encrypt_chunk(&header, (len / CLEARTEXT_CHUNK_LEN) as u64, b"").unwrap());
+            stored.extend(vault.encrypt_chunk(&header, length.chunk(), b"").unwrap());
             prop_assert_eq!(&vault.decrypt_small(&stored).unwrap(), &text);
-            prop_assert_eq!(combo.cleartext_len(stored.len() as u64), Ok(len as u64));
+            prop_assert_eq!(combo.cleartext_len(CiphertextLen(stored.len() as u64)), Ok(length));
             *stored.last_mut().unwrap() ^= 1;
             prop_assert_eq!(vault.decrypt_small(&stored), Err(ContentError::Chunk));
         }
@@ -290,10 +294,13 @@ fn more_than_a_chunk_is_no_chunk() {
         let vault = vault_of(combo);
         let header = vault.new_header().unwrap();
         let too_long = CLEARTEXT_CHUNK_LEN + 1;
-        let error = vault.encrypt_chunk(&header, 0, &vec![0; too_long]).unwrap_err();
+        let error = vault.encrypt_chunk(&header, ChunkNumber::FIRST, &vec![0; too_long]).unwrap_err();
         assert_eq!(error, ContentError::Length(too_long));
         for len in [0, combo.chunk_overhead() - 1, combo.ciphertext_chunk_len() + 1] {
-            assert_eq!(vault.decrypt_chunk(&header, 0, &vec![0; len]), Err(ContentError::Length(len)));
+            assert_eq!(
+                vault.decrypt_chunk(&header, ChunkNumber::FIRST, &vec![0; len]),
+                Err(ContentError::Length(len))
+            );
         }
     }
 }
@@ -370,6 +377,6 @@ proptest! {
         let _ = vault.expand_shortened(&content, &entry, &root);
         prop_assert!(vault.decrypt_header(&content).is_err());
         prop_assert!(vault.decrypt_small(&content).is_err());
-        prop_assert!(vault.decrypt_chunk(&vault.new_header().unwrap(), 0, &content).is_err());
+        prop_assert!(vault.decrypt_chunk(&vault.new_header().unwrap(), ChunkNumber::FIRST, &content).is_err());
     }
 }

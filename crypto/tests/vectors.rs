@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use data_encoding::{BASE64URL, HEXLOWER};
 use scaup_crypto::{
-    CipherCombo, CleartextName, ContentError, Cryptor, DirectoryId, Masterkey, MasterkeyFile, UnlockError,
-    UnverifiedConfig, VaultConfig,
+    ChunkNumber, CipherCombo, CiphertextLen, CleartextLen, CleartextName, ContentError, Cryptor, DirectoryId,
+    Masterkey, MasterkeyFile, UnlockError, UnverifiedConfig, VaultConfig,
 };
 use unicode_normalization::UnicodeNormalization;
 
@@ -205,8 +205,11 @@ fn headers_and_chunks_decrypt_as_in_the_vectors() {
             ("chunk0(empty)", 0, b""),
         ] {
             let bytes = vector_bytes(&format!("{combo}.{kind}"));
-            assert_eq!(cryptor.decrypt_chunk(&header, number, &bytes).unwrap(), text);
-            assert_eq!(cryptor.decrypt_chunk(&header, number + 1, &bytes), Err(ContentError::Chunk));
+            assert_eq!(cryptor.decrypt_chunk(&header, ChunkNumber(number), &bytes).unwrap(), text);
+            assert_eq!(
+                cryptor.decrypt_chunk(&header, ChunkNumber(number + 1), &bytes),
+                Err(ContentError::Chunk)
+            );
         }
     }
 }
@@ -219,7 +222,8 @@ fn whole_files_decrypt_as_in_the_vectors() {
             let Some(text) = argument(&vector, &format!("{combo}.dirid.c9r")) else { continue };
             let bytes = HEXLOWER.decode(bytes.as_bytes()).unwrap();
             assert_eq!(cryptor.decrypt_small(&bytes).unwrap(), text.as_bytes(), "{vector}");
-            assert_eq!(combo.cleartext_len(bytes.len() as u64), Ok(text.len() as u64), "{vector}");
+            let length = combo.cleartext_len(CiphertextLen(bytes.len() as u64));
+            assert_eq!(length, Ok(CleartextLen(text.len() as u64)), "{vector}");
         }
     }
 }
@@ -229,21 +233,21 @@ fn lengths_are_those_of_the_vectors() {
     for combo in COMBOS {
         for pair in vector(&format!("{combo}.sizes clear->file")).split(' ') {
             let (clear, file) = pair.split_once("->").unwrap();
-            let (clear, file): (u64, u64) = (clear.parse().unwrap(), file.parse().unwrap());
+            let (clear, file) = (CleartextLen(clear.parse().unwrap()), CiphertextLen(file.parse().unwrap()));
             assert_eq!(combo.ciphertext_len(clear), file);
             assert_eq!(combo.cleartext_len(file), Ok(clear));
         }
         for pair in vector(&format!("{combo}.sizes payload->clear")).split(' ') {
             let (payload, clear) = pair.split_once("->").unwrap();
             let payload: i64 = payload.parse().unwrap();
-            let file = (combo.header_len() as u64).checked_add_signed(payload).unwrap();
+            let file = CiphertextLen((combo.header_len() as u64).checked_add_signed(payload).unwrap());
             let remainder = payload % combo.ciphertext_chunk_len() as i64;
-            match clear.parse::<u64>() {
+            match clear.parse().map(CleartextLen) {
                 Ok(clear) => assert_eq!(combo.cleartext_len(file), Ok(clear)),
                 // The one length that is tolerated beyond the format: a trailing empty chunk.
                 Err(_) if remainder == combo.chunk_overhead() as i64 => {
                     let chunks = payload as u64 / combo.ciphertext_chunk_len() as u64;
-                    assert_eq!(combo.cleartext_len(file), Ok(chunks * 32768));
+                    assert_eq!(combo.cleartext_len(file), Ok(CleartextLen(chunks * 32768)));
                 }
                 Err(_) => assert!(combo.cleartext_len(file).is_err(), "{combo} {payload}"),
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use scaup_crypto::{Cryptor, FileHeader};
+use scaup_crypto::{ChunkNumber, CiphertextLen, Cryptor, FileHeader};
 use tokio::sync::Semaphore;
 
 use super::finding::{FindingKind, Spot};
@@ -34,7 +34,7 @@ impl Default for ContentBudget {
 #[derive(Default)]
 struct Bad {
     count: u64,
-    first: Option<u64>,
+    first: Option<ChunkNumber>,
     /// Whether the file ended before its length.
     ended: bool,
 }
@@ -52,8 +52,8 @@ impl Bad {
 
 /// Some chunks of a file, all full except the file's last.
 struct Window {
-    first: u64,
-    offset: u64,
+    first: ChunkNumber,
+    offset: CiphertextLen,
     len: usize,
 }
 
@@ -99,7 +99,7 @@ impl Check<'_> {
         };
         // The header is read together with the first chunks.
         let first_len = listed.size.min(header_len + CHUNKS_PER_READ * chunk_len);
-        let first = match read(file.as_ref(), 0, first_len).await {
+        let first = match read(file.as_ref(), CiphertextLen(0), first_len).await {
             Ok(first) => first,
             Err(error) => return Ok(Err(error)),
         };
@@ -110,10 +110,10 @@ impl Check<'_> {
         let header = Arc::new(header);
         let payload = listed.size.saturating_sub(header_len);
         let window = |number: u64| {
-            let first = number * CHUNKS_PER_READ;
-            let len =
-                payload.saturating_sub(first.saturating_mul(chunk_len)).min(CHUNKS_PER_READ * chunk_len);
-            let offset = header_len.saturating_add(first.saturating_mul(chunk_len));
+            let first = ChunkNumber(number * CHUNKS_PER_READ);
+            let offset = combo.ciphertext_len(first.start());
+            let rest = CiphertextLen(listed.size).saturating_sub(offset);
+            let len = rest.min(CHUNKS_PER_READ * chunk_len);
             Window { first, offset, len: usize::try_from(len).unwrap_or(0) }
         };
         let mut bad = self.open_window(path, &header, window(0), first.slice(combo.header_len()..)).await?;
@@ -167,7 +167,7 @@ impl Check<'_> {
 fn open_chunks(cryptor: &Cryptor, header: &FileHeader, window: &Window, bytes: &[u8]) -> Bad {
     let chunk_len = cryptor.config().cipher_combo.ciphertext_chunk_len();
     let mut bad = Bad { ended: bytes.len() != window.len, ..Bad::default() };
-    for (number, chunk) in (window.first..).zip(bytes.chunks(chunk_len)) {
+    for (number, chunk) in (window.first.0..).map(ChunkNumber).zip(bytes.chunks(chunk_len)) {
         if cryptor.decrypt_chunk(header, number, chunk).is_err() {
             bad.count += 1;
             bad.first = bad.first.or(Some(number));
@@ -176,6 +176,6 @@ fn open_chunks(cryptor: &Cryptor, header: &FileHeader, window: &Window, bytes: &
     bad
 }
 
-async fn read(file: &dyn RemoteFile, offset: u64, len: u64) -> Result<Bytes, RemoteError> {
-    file.read_at(offset, usize::try_from(len).unwrap_or(usize::MAX)).await
+async fn read(file: &dyn RemoteFile, offset: CiphertextLen, len: u64) -> Result<Bytes, RemoteError> {
+    file.read_at(offset.0, usize::try_from(len).unwrap_or(usize::MAX)).await
 }

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use scaup_crypto::CiphertextLen;
+
 use super::directory::ContentDirectory;
 use super::finding::{FindingKind, Spot};
 use super::node::Place;
@@ -35,8 +37,8 @@ impl Check<'_> {
     ) -> Result<Option<ClimbingLink>, CheckError> {
         let spot = Spot::node(place.number, path.clone(), name);
         self.findings.count(|summary| summary.links += 1);
-        let Some(len) = self.legal_len(&spot, attributes.size) else { return Ok(None) };
-        if len > TARGET_MAX {
+        let Some(len) = self.legal_len(&spot, CiphertextLen(attributes.size)) else { return Ok(None) };
+        if len.0 > TARGET_MAX {
             self.findings.add(FindingKind::OversizedLink, spot, "");
             return Ok(None);
         }

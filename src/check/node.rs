@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use scaup_crypto::{CleartextName, DirectoryId, Listed, NameError};
+use scaup_crypto::{CiphertextLen, CleartextLen, CleartextName, DirectoryId, Listed, NameError};
 
 use super::directory::Child;
 use super::finding::{FindingKind, Spot};
@@ -313,10 +313,10 @@ impl Check<'_> {
         attributes: &RemoteAttributes,
     ) -> Result<(), CheckError> {
         let spot = Spot::node(place.number, path.clone(), name);
-        let legal = self.legal_len(&spot, attributes.size);
+        let legal = self.legal_len(&spot, CiphertextLen(attributes.size));
         self.findings.count(|summary| {
             summary.files += 1;
-            summary.bytes = summary.bytes.saturating_add(legal.unwrap_or(0));
+            summary.bytes = summary.bytes.saturating_add(legal.unwrap_or_default().0);
         });
         if legal.is_some() && self.options.content {
             self.authenticate(&path, attributes, spot).await?;
@@ -326,9 +326,9 @@ impl Check<'_> {
     }
 
     /// Returns the cleartext length of content that takes `size` bytes on the server, if that size is possible.
-    pub(super) fn legal_len(&self, spot: &Spot, size: u64) -> Option<u64> {
+    pub(super) fn legal_len(&self, spot: &Spot, size: CiphertextLen) -> Option<CleartextLen> {
         let combo = self.cryptor.config().cipher_combo;
-        if size == 0 {
+        if size == CiphertextLen(0) {
             self.findings.add(FindingKind::EmptyFile, spot.clone(), "");
             return None;
         }

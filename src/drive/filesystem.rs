@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use scaup_crypto::CleartextLen;
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
     Caller, DirectoryEntry, Entry, FileKind, FilesystemStatistics, Handle, Inode, OpenFlags, Opened,
@@ -32,7 +33,12 @@ const NAMES_AT_ONCE: usize = 256;
 
 impl Drive {
     /// Truncates the file that a program has `open`, or, by path, the file that the server has now.
-    async fn truncate(&self, inode: Inode, open: Option<Handle>, length: u64) -> Result<(), DriveError> {
+    async fn truncate(
+        &self,
+        inode: Inode,
+        open: Option<Handle>,
+        length: CleartextLen,
+    ) -> Result<(), DriveError> {
         self.check_writable(inode)?;
         if self.tree.lock().get(inode)?.kind() == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
@@ -59,7 +65,7 @@ impl Drive {
         result.and(saved)
     }
 
-    async fn truncate_file(&self, inode: Inode, file: &File, length: u64) -> Result<(), DriveError> {
+    async fn truncate_file(&self, inode: Inode, file: &File, length: CleartextLen) -> Result<(), DriveError> {
         if file.is_unlinked() {
             return file.truncate(self, None, length).await;
         }
@@ -369,7 +375,7 @@ impl Filesystem for Drive {
         let _paths = self.hold_paths([inode]).await;
         self.check_writable(inode)?;
         if let Some(length) = set.size {
-            let truncated = self.truncate(inode, handle, length).await;
+            let truncated = self.truncate(inode, handle, CleartextLen(length)).await;
             if truncated.is_err() {
                 self.expire_listed(inode);
             }
@@ -512,7 +518,7 @@ impl Filesystem for Drive {
         length: u32,
     ) -> Result<Bytes, DriveError> {
         let open = self.handles.file(handle)?;
-        let length = u64::from(length);
+        let (offset, length) = (CleartextLen(offset), u64::from(length));
         let begins = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).plan_after(
             offset..offset.saturating_add(length),
             open.file.length(),
@@ -536,7 +542,7 @@ impl Filesystem for Drive {
         appends: bool,
     ) -> Result<u32, DriveError> {
         let open = self.handles.file(handle)?;
-        let offset = (!appends).then_some(offset);
+        let offset = (!appends).then_some(CleartextLen(offset));
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
         let reserved =
             if self.content.unsent.is_crowded() { None } else { self.content.unsent.reserve(length.into()) };
@@ -590,7 +596,7 @@ impl Filesystem for Drive {
         let open = self.handles.file(handle)?;
         let end = offset.checked_add(length).ok_or(DriveError::TooLarge)?;
         let _paths = self.hold_paths([inode]).await;
-        let grown = open.file.grow_to(self, end).await;
+        let grown = open.file.grow_to(self, CleartextLen(end)).await;
         self.reported(inode, grown).await
     }
 

@@ -7,10 +7,10 @@ use scaup_fuse::filesystem::{Inode, RequestError as _};
 use super::Drive;
 use super::ahead::streak::Key;
 use super::content::chunks::ContentId;
+use super::content::content_at_open::ContentAtOpen;
 use super::content::file::File;
 use super::content::home::Home as _;
 use super::content::location::Location;
-use super::content::opened_content::OpenedContent;
 use super::content::state::{Backing, Base, Stored};
 use super::error::DriveError;
 use super::places::place::Place;
@@ -56,8 +56,8 @@ impl Drive {
             }
             (node.file().cloned(), node.openings.content())
         };
-        let start = self.follow_opening(inode, &location, writable);
-        let kept = self.take_kept(inode, &location).filter(|_| !writable && start.is_none());
+        let first_read = self.follow_opening(inode, &location, writable);
+        let kept = self.take_kept(inode, &location).filter(|_| !writable && first_read.is_none());
         let file = match open.or(kept) {
             Some(file) => {
                 file.refresh(self, &location).await?;
@@ -69,8 +69,8 @@ impl Drive {
                 file
             }
             None => {
-                let state = match start {
-                    Some(start) => File::open_with(self, &location, start, known).await?,
+                let state = match first_read {
+                    Some(first_read) => File::open_with(self, &location, first_read, known).await?,
                     None => File::open(self, &location, writable, known).await?,
                 };
                 let opened = File::new(self, inode, state);
@@ -83,7 +83,7 @@ impl Drive {
             }
         };
         self.check_unlocked(&file).await?;
-        let opened = OpenedContent::of(&*file.state().await);
+        let opened = ContentAtOpen::of(&*file.state().await);
         // A file whose header can't be read can still be given new content.
         if !writable {
             opened.codec.clone()?;
@@ -102,7 +102,7 @@ impl Drive {
             return None;
         }
         let file = node.file().cloned().filter(|file| file.unsaved().is_some())?;
-        let opened = file.opened_content()?;
+        let opened = file.content_at_open()?;
         if if writable { !opened.takes_writes } else { opened.codec.is_err() } {
             return None;
         }
@@ -118,11 +118,11 @@ impl Drive {
     fn record_opened_content(
         &self,
         file: &File,
-        opened: &OpenedContent,
+        opened: &ContentAtOpen,
         known: Option<(ContentId, Base)>,
         writable: bool,
     ) -> Result<bool, DriveError> {
-        let &OpenedContent { content, stored, length, .. } = opened;
+        let &ContentAtOpen { content, stored, length, .. } = opened;
         let inode = file.inode;
         let mut nodes = self.tree.lock();
         let node = nodes.get_mut(inode)?;
@@ -131,14 +131,15 @@ impl Drive {
         if let Some(base) = stored {
             node.openings.remember_content(content, base);
             // Somebody else is changing files here.
-            if !writable && (length, base.modified()) != (shown_length, node.attributes.current().modified) {
+            if !writable && (length.0, base.modified()) != (shown_length, node.attributes.current().modified)
+            {
                 self.open_ahead.forget_directory(parent);
             }
             if !unchanged && file.unsaved().is_none() {
-                node.attributes.believe_opened(length, base.modified());
+                node.attributes.believe_opened(length.0, base.modified());
             }
         }
-        let has_other_length = node.attributes.take_other_length() || shown_length != length;
+        let has_other_length = node.attributes.take_other_length() || shown_length != length.0;
         drop(nodes);
         // The kernel's length has to follow, or it would cut reads short: somebody else may have changed the file, or
         // given its name to another one, since the kernel asked. A listing may have updated the length here, but not in

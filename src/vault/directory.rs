@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use scaup_crypto::{CleartextName, Cryptor, DirectoryId, Listed, NameError};
+use scaup_crypto::{CiphertextLen, CleartextName, Cryptor, DirectoryId, Listed, NameError};
 
 use super::error::NodeError;
 use super::listing::VaultListing;
@@ -410,7 +410,9 @@ impl VaultDirectory {
         };
         attributes.size = match node {
             // An illegal length is shown as 0, and opening the file reports why.
-            VaultNode::File | VaultNode::Symlink => combo.cleartext_len(attributes.size).unwrap_or(0),
+            VaultNode::File | VaultNode::Symlink => {
+                combo.cleartext_len(CiphertextLen(attributes.size)).unwrap_or_default().0
+            }
             VaultNode::Unknown(_) => 0,
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => attributes.size,
         };

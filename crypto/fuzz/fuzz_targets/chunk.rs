@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use scaup_crypto::{CLEARTEXT_CHUNK_LEN, ContentError, Cryptor, FileHeader};
+use scaup_crypto::{CLEARTEXT_CHUNK_LEN, ChunkNumber, ContentError, Cryptor, FileHeader};
 use scaup_crypto_fuzz::{vaults, vector_bytes};
 
 static FILES: LazyLock<[(Cryptor, FileHeader); 2]> = LazyLock::new(|| {
@@ -18,7 +18,7 @@ static FILES: LazyLock<[(Cryptor, FileHeader); 2]> = LazyLock::new(|| {
 
 fuzz_target!(|data: &[u8]| {
     let Some((number, chunk)) = data.split_first_chunk() else { return };
-    let number = u64::from_be_bytes(*number);
+    let number = ChunkNumber(u64::from_be_bytes(*number));
     for (vault, header) in &*FILES {
         if let Ok(text) = vault.decrypt_chunk(header, number, chunk) {
             assert_eq!(text.len() + vault.config().cipher_combo.chunk_overhead(), chunk.len());
@@ -26,7 +26,10 @@ fuzz_target!(|data: &[u8]| {
         match vault.encrypt_chunk(header, number, chunk) {
             Ok(encrypted) => {
                 assert_eq!(vault.decrypt_chunk(header, number, &encrypted).expect("just encrypted"), chunk);
-                assert_eq!(vault.decrypt_chunk(header, !number, &encrypted), Err(ContentError::Chunk));
+                assert_eq!(
+                    vault.decrypt_chunk(header, ChunkNumber(!number.0), &encrypted),
+                    Err(ContentError::Chunk)
+                );
             }
             Err(error) => {
                 assert_eq!(error, ContentError::Length(chunk.len()));

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use scaup_crypto::Cryptor;
+use scaup_crypto::{CiphertextLen, CleartextLen, Cryptor};
 use scaup_crypto_fuzz::vaults;
 
 static VAULTS: LazyLock<[Cryptor; 2]> = LazyLock::new(vaults);
@@ -16,9 +16,9 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(vault.encrypt_header(&header).expect("it was decrypted"), data);
         }
         let combo = vault.config().cipher_combo;
-        let length = combo.cleartext_len(data.len() as u64);
+        let length = combo.cleartext_len(CiphertextLen(data.len() as u64));
         if let Ok(content) = vault.decrypt_small(data) {
-            assert_eq!(length, Ok(content.len() as u64));
+            assert_eq!(length, Ok(CleartextLen(content.len() as u64)));
         }
     }
 });

@@ -3,7 +3,7 @@
 //! To open a file and read it takes two round trips, and a program that reads a thousand small files waits for each of
 //! them. So when a program is seen to open the files of a directory in order ([`streak`](crate::drive::ahead::streak)),
 //! the next files are opened before it asks, the small ones with all their content. This bets that nobody else changes
-//! these files in that moment, so a start is used only within its short life, and not if the file's attributes are
+//! these files in that moment, so a first read is used only within its short life, and not if the file's attributes are
 //! newer; a file that does not look as it was listed shows that somebody does, and ends the streak. A file that this
 //! mount changes is requested again.
 
@@ -12,24 +12,25 @@ use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use scaup_crypto::CleartextLen;
 use scaup_fuse::filesystem::Inode;
 
 use super::streak::{Key, Level, Order, Streak, WINDOW_MAX, is_first};
 use crate::config::parts::Part;
 use crate::drive::Drive;
+use crate::drive::content::first_read::Fetching;
 use crate::drive::content::location::Location;
-use crate::drive::content::start::Fetching;
 use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::place::Found;
 use crate::drive::tree::Nodes;
 use crate::remote::RemotePath;
 
-/// How long a start may be used: changes by others meanwhile are not seen. The longest time that a slow connection and
-/// a busy machine need.
+/// How long a first read may be used: changes by others meanwhile are not seen. The longest time that a slow connection
+/// and a busy machine need.
 const LIFE_MAX: Duration = Duration::from_secs(1);
 
-/// Most bytes of all starts that wait: on a slow line more would not arrive in time.
+/// Most bytes of all first reads that wait: on a slow line more would not arrive in time.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Files in larger directories are not opened ahead.
@@ -43,7 +44,7 @@ const OPENED_MAX: usize = 2;
 /// How long an opened file may be the beginning of a streak, and a streak may pause before it goes on elsewhere.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// A start that waits to be used.
+/// A first read that waits to be used.
 struct Waiting {
     path: RemotePath,
     /// When the server was asked for the known attributes of the file.
@@ -55,7 +56,7 @@ struct Waiting {
 
 #[derive(Default)]
 struct Inner {
-    starts: HashMap<Key, Waiting>,
+    first_reads: HashMap<Key, Waiting>,
     /// The files that were opened last, the latest at the end.
     opened: VecDeque<(Key, Moment)>,
     /// The streaks, the latest at the end.
@@ -71,7 +72,8 @@ pub(in crate::drive) struct OpenAhead {
 }
 
 impl OpenAhead {
-    /// Creates a table of starts that are believed as long as attributes, up to a limit, and take up to `bytes_max`.
+    /// Creates a table of first reads that are believed as long as attributes, up to a limit, and take up to
+    /// `bytes_max`.
     pub(in crate::drive) fn new(believed: Duration, bytes_max: u64) -> Self {
         Self { inner: Mutex::default(), life: believed.min(LIFE_MAX), bytes_max: bytes_max.min(BYTES_MAX) }
     }
@@ -80,9 +82,9 @@ impl OpenAhead {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the start of a file: this mount changed what has that name.
+    /// Forgets the first read of a file: this mount changed what has that name.
     pub(in crate::drive) fn forget(&self, parent: Inode, name: &OsStr) {
-        self.lock().starts.remove(&Key { parent, name: name.to_owned() });
+        self.lock().first_reads.remove(&Key { parent, name: name.to_owned() });
     }
 
     /// Whether a program is opening the files of a directory one after the other.
@@ -90,10 +92,10 @@ impl OpenAhead {
         self.lock().streaks.iter().any(|streak| streak.last().0 == directory && streak.is_sure())
     }
 
-    /// Forgets a directory's starts and streaks: others are changing files in it, so none are opened ahead.
+    /// Forgets a directory's first reads and streaks: others are changing files in it, so none are opened ahead.
     pub(in crate::drive) fn forget_directory(&self, directory: Inode) {
         let mut inner = self.lock();
-        inner.starts.retain(|key, _| key.parent != directory);
+        inner.first_reads.retain(|key, _| key.parent != directory);
         inner.opened.retain(|(key, _)| key.parent != directory);
         inner.streaks.retain(|streak| !streak.is_in(directory));
     }
@@ -101,18 +103,19 @@ impl OpenAhead {
     /// Forgets everything: places were moved, or a vault was locked.
     pub(in crate::drive) fn clear(&self) {
         let mut inner = self.lock();
-        (inner.starts, inner.opened, inner.streaks) = Default::default();
+        (inner.first_reads, inner.opened, inner.streaks) = Default::default();
     }
 
-    /// Closes starts that nobody used in time.
+    /// Closes first reads that nobody used in time.
     fn sweep(self: &Arc<Self>) {
         let ahead = Arc::clone(self);
         tokio::spawn(async move {
             loop {
                 let wait = {
                     let mut inner = ahead.lock();
-                    inner.starts.retain(|_, start| start.asked.elapsed() < ahead.life);
-                    let Some(oldest) = inner.starts.values().map(|start| start.asked).min() else {
+                    inner.first_reads.retain(|_, first_read| first_read.asked.elapsed() < ahead.life);
+                    let Some(oldest) = inner.first_reads.values().map(|first_read| first_read.asked).min()
+                    else {
                         inner.sweeping = false;
                         return;
                     };
@@ -125,8 +128,8 @@ impl OpenAhead {
 }
 
 impl Inner {
-    /// Returns the start of a file that is being opened, if it is usable: requested by this `path`, within its `life`,
-    /// and if nothing newer is `known` of the file by now.
+    /// Returns the first read of a file that is being opened, if it is usable: requested by this `path`, within its
+    /// `life`, and if nothing newer is `known` of the file by now.
     fn take(
         &mut self,
         key: &Key,
@@ -134,13 +137,14 @@ impl Inner {
         known: Option<Moment>,
         life: Duration,
     ) -> Option<Fetching> {
-        let start = self.starts.remove(key)?;
-        let is_of_use = start.path == *path && start.known == known && start.asked.elapsed() < life;
-        is_of_use.then_some(start.fetching)
+        let first_read = self.first_reads.remove(key)?;
+        let is_of_use =
+            first_read.path == *path && first_read.known == known && first_read.asked.elapsed() < life;
+        is_of_use.then_some(first_read.fetching)
     }
 
     fn bytes(&self) -> u64 {
-        self.starts.values().map(|start| start.bytes).sum()
+        self.first_reads.values().map(|first_read| first_read.bytes).sum()
     }
 
     /// Remembers that `key` is opened, and returns the streak that it continues or begins.
@@ -211,8 +215,8 @@ impl Inner {
 }
 
 impl Drive {
-    /// Follows a program that is about to open a file at its `location`. Returns the file's start if that was requested
-    /// ahead and the program only reads, and opens the next files ahead.
+    /// Follows a program that is about to open a file at its `location`. Returns the file's first read if that was
+    /// requested ahead and the program only reads, and opens the next files ahead.
     pub(in crate::drive) fn follow_opening(
         &self,
         inode: Inode,
@@ -225,14 +229,14 @@ impl Drive {
         let key = Key { parent: node.parent(), name: node.name().to_owned() };
         let life = self.open_ahead.life;
         let mut ahead = self.open_ahead.lock();
-        let start = ahead.take(&key, &location.file_path(), node.attributes.fetched(), life);
+        let first_read = ahead.take(&key, &location.file_path(), node.attributes.fetched(), life);
         if writable {
             return None;
         }
         if life.is_zero() || !self.options.has(Part::OpenAhead) || !self.remote.is_reachable() {
-            return start;
+            return first_read;
         }
-        let waits = start.as_ref().is_none_or(|start| !start.is_done());
+        let waits = first_read.as_ref().is_none_or(|first_read| !first_read.is_done());
         if let Some(mut streak) = ahead.continue_or_begin(self, &nodes, &key, waits) {
             self.open_next(&nodes, &mut ahead, &mut streak);
             if ahead.streaks.len() >= STREAKS_MAX {
@@ -240,39 +244,39 @@ impl Drive {
             }
             ahead.streaks.push_back(streak);
         }
-        if !ahead.sweeping && !ahead.starts.is_empty() {
+        if !ahead.sweeping && !ahead.first_reads.is_empty() {
             ahead.sweeping = true;
             self.open_ahead.sweep();
         }
-        start
+        first_read
     }
 
     /// Opens the next files of a streak, as many as are useful and as there is room for.
     fn open_next(&self, nodes: &Nodes<'_>, ahead: &mut Inner, streak: &mut Streak) {
         let life = self.open_ahead.life;
-        let wanted = streak.wanted(life, |key| ahead.starts.contains_key(key));
+        let wanted = streak.wanted(life, |key| ahead.first_reads.contains_key(key));
         let mut bytes = ahead.bytes();
-        for _ in 0..wanted.min(WINDOW_MAX.saturating_sub(ahead.starts.len())) {
+        for _ in 0..wanted.min(WINDOW_MAX.saturating_sub(ahead.first_reads.len())) {
             let next = streak.next(self.options.attr_timeout, |order, level, found| {
                 self.level_below(nodes, level, found, order)
             });
             let Some((level, found)) = next else { return };
             let key = Key { parent: level.inode, name: found.name.clone() };
             let Some((location, known)) = unopened(nodes, level, found) else { continue };
-            if ahead.starts.contains_key(&key) {
+            if ahead.first_reads.contains_key(&key) {
                 streak.add_coming(key);
                 continue;
             }
-            let length = location.start_len(found.attributes.size);
-            if bytes + length > self.open_ahead.bytes_max {
+            let length = location.first_read_ahead_len(CleartextLen(found.attributes.size));
+            if bytes + length.0 > self.open_ahead.bytes_max {
                 streak.put_back();
                 return;
             }
-            bytes += length;
+            bytes += length.0;
             let (path, asked) = (location.file_path(), Moment::now());
             let goes_last = self.options.has(Part::Priorities);
             let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length, goes_last);
-            ahead.starts.insert(key.clone(), Waiting { path, known, asked, bytes: length, fetching });
+            ahead.first_reads.insert(key.clone(), Waiting { path, known, asked, bytes: length.0, fetching });
             streak.add_coming(key);
         }
     }

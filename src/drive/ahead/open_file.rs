@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use scaup_fuse::filesystem::OpenFlags;
 
-use super::read_ahead::{GROUP_LEN, ReadAhead};
+use super::read_ahead::{GROUP_ROOM, ReadAhead};
 use crate::drive::content::file::File;
 use crate::drive::content::home::Resources;
 
@@ -19,7 +19,7 @@ pub(in crate::drive) struct OpenFile {
 /// each request waits until nobody else wants the connection.
 pub(in crate::drive) async fn read_ahead(resources: Arc<Resources>, handle: Weak<OpenFile>, goes_last: bool) {
     loop {
-        let room = if goes_last { resources.remote.room_ahead(GROUP_LEN).await.map(Some) } else { Ok(None) };
+        let room = if goes_last { resources.remote.room_ahead(GROUP_ROOM).await.map(Some) } else { Ok(None) };
         let Some(open) = handle.upgrade() else { return };
         let group = {
             let mut plan = open.ahead.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,10 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::drive::content::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use scaup_crypto::{ChunkRange, CleartextLen};
+
+use crate::drive::content::codec::{GROUP_CHUNKS, GROUP_LEN};
 
 /// About the bytes that a group takes on the connection.
-pub(super) const GROUP_LEN: usize = (GROUP_CHUNKS * CHUNK_LEN) as usize;
+pub(super) const GROUP_ROOM: usize = GROUP_LEN.0 as usize;
 
 /// How far a read may lie before the expected offset, since the kernel sends two at a time in any order: 2 x 128 KiB.
 const BACKWARD: u64 = 256 * 1024;
@@ -55,11 +57,11 @@ impl Drop for Reader {
 #[derive(Debug, Default)]
 pub(in crate::drive) struct ReadAhead {
     /// Where the next read begins if reading goes on in sequence.
-    expected: u64,
+    expected: CleartextLen,
     /// Bytes read since the last jump.
     run: u64,
     /// The first chunk that was not requested yet, and where to stop.
-    plan: Range<u64>,
+    plan: ChunkRange,
     /// Counted among the readers since the last jump.
     reader: Option<Reader>,
     /// Whether a task carries the plan out.
@@ -67,46 +69,48 @@ pub(in crate::drive) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Plans what to read ahead after a read from a file of `file_len` bytes; `room` is how many bytes all readers
-    /// together may be ahead. Returns whether a task has to be started for the new plan.
+    /// Plans what to read ahead after a read from a file of `file_len`; `room` is how many bytes all readers together
+    /// may be ahead. Returns whether a task has to be started for the new plan.
     pub(in crate::drive) fn plan_after(
         &mut self,
-        read: Range<u64>,
-        file_len: u64,
+        read: Range<CleartextLen>,
+        file_len: CleartextLen,
         readers: &Arc<Readers>,
         room: u64,
     ) -> bool {
-        let goes_on = self.expected.saturating_sub(BACKWARD)
+        let goes_on = CleartextLen(self.expected.0.saturating_sub(BACKWARD))
             ..=self.expected.saturating_add(FORWARD.max(self.run * BELIEF));
         if !goes_on.contains(&read.start) {
             *self = Self { expected: read.end, carried_out: self.carried_out, ..Self::default() };
             return false;
         }
-        let length = read.end - read.start;
+        let length = read.end.saturating_sub(read.start);
         self.run += length.min(read.end.saturating_sub(self.expected));
         self.expected = self.expected.max(read.end);
         let reader = self.reader.get_or_insert_with(|| Reader::new(readers));
-        let window = (self.run * BELIEF).min(reader.part(room)) / CHUNK_LEN;
-        let at = self.expected.div_ceil(CHUNK_LEN);
-        let until = at.saturating_add(window).min(file_len.div_ceil(CHUNK_LEN));
-        self.plan = self.plan.start.max(at)..until;
+        let window = CleartextLen((self.run * BELIEF).min(reader.part(room))).chunk();
+        let at = self.expected.chunks().end;
+        let until = at.after(window.0).min(file_len.chunks().end);
+        self.plan = ChunkRange { start: self.plan.start.max(at), end: until };
         let starts = !self.carried_out && self.is_due(file_len);
         self.carried_out |= starts;
         starts
     }
 
     /// Whether to request more: a whole group, the last of the file, or because nothing is ahead of the program.
-    fn is_due(&self, file_len: u64) -> bool {
-        let Range { start, end } = self.plan;
-        let nothing_ahead = start <= self.expected.div_ceil(CHUNK_LEN);
-        start < end && (end - start >= GROUP_CHUNKS || nothing_ahead || end >= file_len.div_ceil(CHUNK_LEN))
+    fn is_due(&self, file_len: CleartextLen) -> bool {
+        let ChunkRange { start, end } = self.plan;
+        let nothing_ahead = start <= self.expected.chunks().end;
+        let is_group = self.plan.count() >= GROUP_CHUNKS;
+        start < end && (is_group || nothing_ahead || end >= file_len.chunks().end)
     }
 
     /// Returns the chunks to request now; if there are none, the task ends.
-    pub(in crate::drive) fn take_group(&mut self, file_len: u64) -> Option<Range<u64>> {
+    pub(in crate::drive) fn take_group(&mut self, file_len: CleartextLen) -> Option<ChunkRange> {
         self.carried_out = self.is_due(file_len);
         self.carried_out.then(|| {
-            let group = self.plan.start..self.plan.end.min(self.plan.start + GROUP_CHUNKS);
+            let group =
+                ChunkRange { end: self.plan.end.min(self.plan.start.after(GROUP_CHUNKS)), ..self.plan };
             self.plan.start = group.end;
             group
         })
@@ -115,15 +119,22 @@ impl ReadAhead {
 
 #[cfg(test)]
 mod tests {
+    use scaup_crypto::ChunkNumber;
+
     use super::*;
 
     const KERNEL: u64 = 128 * 1024;
-    const FILE: u64 = 1 << 40;
+    const CHUNK_LEN: u64 = ChunkNumber(1).start().0;
+    const FILE: CleartextLen = CleartextLen(1 << 40);
     const ROOM: u64 = 16 << 20;
 
+    fn bytes(range: Range<u64>) -> Range<CleartextLen> {
+        CleartextLen(range.start)..CleartextLen(range.end)
+    }
+
     /// Reads `length` bytes at `offset`, and returns what is then read ahead.
-    fn read(ahead: &mut ReadAhead, readers: &Arc<Readers>, offset: u64, length: u64) -> Vec<Range<u64>> {
-        ahead.plan_after(offset..offset + length, FILE, readers, ROOM);
+    fn read(ahead: &mut ReadAhead, readers: &Arc<Readers>, offset: u64, length: u64) -> Vec<ChunkRange> {
+        ahead.plan_after(bytes(offset..offset + length), FILE, readers, ROOM);
         std::iter::from_fn(|| ahead.take_group(FILE)).collect()
     }
 
@@ -133,8 +144,8 @@ mod tests {
         let mut covered = KERNEL / CHUNK_LEN;
         for request in 0..1000 {
             for group in read(&mut ahead, &readers, request * KERNEL, KERNEL) {
-                assert_eq!(group.start, covered, "left out or asked for twice");
-                covered = group.end;
+                assert_eq!(group.start.0, covered, "left out or asked for twice");
+                covered = group.end.0;
             }
             let at = (request + 1) * KERNEL;
             let most = (at * BELIEF).min(ROOM);
@@ -174,9 +185,9 @@ mod tests {
     #[test]
     fn what_was_planned_before_a_jump_is_not_asked_for_after_it() {
         let (mut ahead, readers) = (ReadAhead::default(), Arc::default());
-        ahead.plan_after(0..4 * KERNEL, FILE, &readers, ROOM);
+        ahead.plan_after(bytes(0..4 * KERNEL), FILE, &readers, ROOM);
         assert!(ahead.take_group(FILE).is_some());
-        ahead.plan_after(1 << 30..(1 << 30) + KERNEL, FILE, &readers, ROOM);
+        ahead.plan_after(bytes(1 << 30..(1 << 30) + KERNEL), FILE, &readers, ROOM);
         assert_eq!(ahead.take_group(FILE), None);
     }
 
@@ -185,8 +196,8 @@ mod tests {
         let readers = Arc::default();
         let mut handles: Vec<ReadAhead> = (0..4).map(|_| ReadAhead::default()).collect();
         let ahead_of = |handle: &mut ReadAhead, at: u64| {
-            handle.plan_after(at..at + ROOM, FILE, &readers, ROOM);
-            handle.plan.end * CHUNK_LEN - (at + ROOM)
+            handle.plan_after(bytes(at..at + ROOM), FILE, &readers, ROOM);
+            handle.plan.end.start().0 - (at + ROOM)
         };
         for handle in &mut handles {
             ahead_of(handle, 0);
@@ -194,16 +205,19 @@ mod tests {
         assert_eq!(handles.iter_mut().map(|handle| ahead_of(handle, ROOM)).sum::<u64>(), ROOM);
         handles.truncate(2);
         assert_eq!(ahead_of(&mut handles[0], 2 * ROOM), ROOM / 2);
-        handles[1].plan_after(1 << 39..1 << 39, FILE, &readers, ROOM);
+        handles[1].plan_after(bytes(1 << 39..1 << 39), FILE, &readers, ROOM);
         assert_eq!(ahead_of(&mut handles[0], 3 * ROOM), ROOM);
     }
 
     #[test]
     fn the_last_chunks_of_a_file_are_asked_for_even_if_they_are_no_group() {
         let (mut ahead, readers) = (ReadAhead::default(), Arc::default());
-        let file_len = 5 * CHUNK_LEN + 1;
-        assert!(ahead.plan_after(0..KERNEL, file_len, &readers, ROOM));
-        assert_eq!(ahead.take_group(file_len), Some(4..6));
+        let file_len = CleartextLen(5 * CHUNK_LEN + 1);
+        assert!(ahead.plan_after(bytes(0..KERNEL), file_len, &readers, ROOM));
+        assert_eq!(
+            ahead.take_group(file_len),
+            Some(ChunkRange { start: ChunkNumber(4), end: ChunkNumber(6) })
+        );
         assert_eq!(ahead.take_group(file_len), None);
     }
 }

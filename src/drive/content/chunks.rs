@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use scaup_crypto::ChunkNumber;
 use tokio::sync::watch;
 
 use super::segmented::SegmentedCache;
@@ -31,8 +32,8 @@ impl ContentId {
 pub(super) struct ChunkKey {
     /// The content.
     pub(super) content: ContentId,
-    /// The chunk's number, from 0.
-    pub(super) number: u64,
+    /// Which of its chunks.
+    pub(super) number: ChunkNumber,
 }
 
 type Loaded = Result<Bytes, DriveError>;
@@ -75,7 +76,7 @@ pub(super) struct Promise {
 
 impl Promise {
     /// Returns the number of the promised chunk.
-    pub(super) fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> ChunkNumber {
         self.key.number
     }
 
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
 
     fn key(content: ContentId, number: u64) -> ChunkKey {
-        ChunkKey { content, number }
+        ChunkKey { content, number: ChunkNumber(number) }
     }
 
     fn load(cache: &Arc<ChunkCache>, key: ChunkKey) -> Promise {

@@ -1,23 +1,23 @@
-//! The encoding of cleartext chunks in a file on the server: unchanged outside vaults, encrypted inside.
+//! The encoding of cleartext chunks in a file on the server: encrypted in vaults; unchanged outside, where files are
+//! handled in pieces of the same length.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scaup_crypto::{CLEARTEXT_CHUNK_LEN, Cryptor, FileHeader};
+use scaup_crypto::{ChunkNumber, CiphertextLen, CleartextLen, Cryptor, FileHeader};
 
 use crate::drive::error::DriveError;
-
-/// Cleartext bytes in a full chunk (`docs/vault-format.md` section 9); plain files are handled in pieces of the same
-/// length.
-pub(in crate::drive) const CHUNK_LEN: u64 = CLEARTEXT_CHUNK_LEN as u64;
 
 /// Chunks that go in one message where several may: 7 encrypted chunks are 229,572 bytes, with a header still under
 /// OpenSSH's limit of 255 KiB a READ or WRITE.
 pub(in crate::drive) const GROUP_CHUNKS: u64 = 7;
 
+/// The cleartext of a full group.
+pub(in crate::drive) const GROUP_LEN: CleartextLen = ChunkNumber(GROUP_CHUNKS).start();
+
 /// Converts between cleartext chunks and the bytes on the server, for one file.
 pub(super) enum Codec {
-    /// A file outside vaults: the bytes are stored unchanged.
+    /// A file outside vaults: its ciphertext is the cleartext, without a header.
     Plain,
     /// A file in a vault, with its header.
     Vault {
@@ -29,11 +29,16 @@ pub(super) enum Codec {
 }
 
 impl Codec {
+    /// Whether the file is encrypted: its chunks follow a header.
+    pub(super) fn has_header(&self) -> bool {
+        matches!(self, Self::Vault { .. })
+    }
+
     /// Returns the number of bytes before the first chunk.
-    pub(super) fn header_len(&self) -> u64 {
+    pub(super) fn header_len(&self) -> usize {
         match self {
             Self::Plain => 0,
-            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.header_len() as u64,
+            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.header_len(),
         }
     }
 
@@ -45,23 +50,33 @@ impl Codec {
         }
     }
 
-    /// Returns the length on the server of a file with `cleartext_len` bytes.
-    pub(super) fn stored_len(&self, cleartext_len: u64) -> u64 {
+    /// Returns the length on the server of a file with so much cleartext.
+    pub(super) fn ciphertext_len(&self, length: CleartextLen) -> CiphertextLen {
         match self {
-            Self::Plain => cleartext_len,
-            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.ciphertext_len(cleartext_len),
+            Self::Plain => CiphertextLen(length.0),
+            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.ciphertext_len(length),
         }
     }
 
-    /// Returns the offset of chunk `number` on the server.
-    pub(super) fn offset(&self, number: u64) -> u64 {
-        self.stored_len(number.saturating_mul(CHUNK_LEN))
+    /// Returns the offset of a chunk on the server.
+    pub(super) fn offset(&self, number: ChunkNumber) -> CiphertextLen {
+        self.ciphertext_len(number.start())
+    }
+
+    /// Returns the bytes that a chunk takes on the server in a file of `length`; 0 behind its end.
+    pub(super) fn chunk_len(&self, length: CleartextLen, number: ChunkNumber) -> usize {
+        match (self, length.chunk_len(number)) {
+            (Self::Vault { cryptor, .. }, cleartext @ 1..) => {
+                cleartext + cryptor.config().cipher_combo.chunk_overhead()
+            }
+            (Self::Plain | Self::Vault { .. }, cleartext) => cleartext,
+        }
     }
 
     /// Appends the bytes to store for a chunk.
     pub(super) fn encode(
         &self,
-        number: u64,
+        number: ChunkNumber,
         cleartext: &[u8],
         stored: &mut Vec<u8>,
     ) -> Result<(), DriveError> {
@@ -76,7 +91,7 @@ impl Codec {
     }
 
     /// Returns the cleartext of a stored chunk, authenticated before a byte of it is returned.
-    pub(super) fn decode(&self, number: u64, stored: &[u8]) -> Result<Bytes, DriveError> {
+    pub(super) fn decode(&self, number: ChunkNumber, stored: &[u8]) -> Result<Bytes, DriveError> {
         match self {
             // A slice of a longer message would keep the whole message in memory.
             Self::Plain => Ok(Bytes::copy_from_slice(stored)),

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use scaup_crypto::{CiphertextLen, CleartextLen};
 
-use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use super::codec::GROUP_CHUNKS;
 use super::file::File;
 use super::home::Home;
 use super::location::Location;
 use super::staged::{Attempt, StagedFile};
-use super::state::{Backing, Base, State, StateGuard, Stored};
+use super::state::{Access, Backing, Base, Rest, State, StateGuard, Stored};
 use super::unsaved::UnsavedContent;
 use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;
@@ -24,18 +25,17 @@ impl State {
     pub(super) fn is_small(&self) -> bool {
         self.sending.is_empty()
             && self.dirty.len() as u64 <= GROUP_CHUNKS
-            && self.dirty.len() as u64 == self.length.div_ceil(CHUNK_LEN)
+            && self.dirty.len() as u64 == self.length.chunks().count()
     }
 
     /// Whether the content is small and nothing of it was sent, not even its header.
     fn is_small_and_unsent(&self) -> bool {
-        let has_header = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        self.is_small() && self.reach == 0 && self.header_unsent == has_header
+        self.is_small() && self.reach == CleartextLen::ZERO && self.is_header_unsent() == self.has_header()
     }
 
     /// Refuses staged content if its size on the server is not the size of what was written.
     fn check_whole(&self, there: RemoteAttributes) -> Result<RemoteAttributes, DriveError> {
-        let wanted = self.codec()?.stored_len(self.length);
+        let CiphertextLen(wanted) = self.codec()?.ciphertext_len(self.length);
         if there.size != wanted {
             let have = there.size;
             return Err(DriveError::damaged(format_args!(
@@ -107,7 +107,7 @@ impl File {
             (stored.base, stored.compared) = (attributes.into(), false);
         }
         state.times = None;
-        state.uncommitted = false;
+        state.rest = Rest::Nothing;
         home.saved(self.inode, attributes, state.length, state.content);
         Ok(())
     }
@@ -154,10 +154,10 @@ impl File {
         self.send(home, state, None).await?;
         self.drain(home, state).await?;
         state.cut_off(state.length).await?;
-        if state.header_unsent {
+        if state.is_header_unsent() {
             let header = state.codec()?.header()?;
             file.write_at(0, Bytes::from(header)).await?;
-            state.header_unsent = false;
+            state.note_header_sent();
         }
         if let Some(times) = state.times {
             file.set_attributes(with_times(times)).await?;
@@ -182,7 +182,7 @@ impl File {
         let set = state.times.or(shown).map(with_times).unwrap_or_default();
         let is_small = state.is_small_and_unsent();
         let rest = if is_small {
-            let (_, whole) = state.encode(&(0..state.dirty.len() as u64))?;
+            let (_, whole) = state.encode(state.length.chunks())?;
             state.dirty.iter().for_each(|_| home.resources().counters.count_encrypted());
             // A failed write may still have reached the server.
             state.reach = state.length;
@@ -191,13 +191,13 @@ impl File {
             self.send(home, state, None).await?;
             self.drain(home, state).await?;
             state.cut_off(state.length).await?;
-            if state.header_unsent { state.codec()?.header()? } else { Vec::new() }
+            if state.is_header_unsent() { state.codec()?.header()? } else { Vec::new() }
         };
         let looked = Moment::now();
         let written = file.write_whole(Bytes::from(rest), set);
         let (written, mut there) = futures::join!(written, home.resources().remote.stat(target));
         let attributes = written?;
-        state.header_unsent = false;
+        state.note_header_sent();
         if is_small {
             state.stored_length = state.length;
             for (number, chunk) in std::mem::take(&mut state.dirty) {
@@ -323,7 +323,7 @@ impl File {
     /// already.
     pub(in crate::drive) async fn may_be_saved_later(&self, home: &dyn Home) -> bool {
         let state = self.state().await;
-        state.failed.is_none()
+        state.failure().is_none()
             && state.backing.is_staged()
             && state.is_small()
             && !home.resources().unsent.is_crowded()
@@ -333,7 +333,7 @@ impl File {
     pub(in crate::drive) async fn sync(&self, home: &dyn Home) -> Result<(), DriveError> {
         self.commit(home).await?;
         // Content that had no name when its vault was locked is lost.
-        if matches!(self.state().await.codec, Err(DriveError::Locked)) {
+        if matches!(self.state().await.access, Access::Locked { .. }) {
             return Err(DriveError::Locked);
         }
         self.put_on_disk().await?;

@@ -5,21 +5,21 @@
 //! the server. `reading.rs` reads, `writeback.rs` writes and truncates, `commit.rs` commits; here the file is opened,
 //! and what others may know of it without its state is kept.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use scaup_crypto::{ChunkNumber, ChunkRange, CleartextLen};
 use scaup_fuse::filesystem::Inode;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::chunks::ContentId;
+use super::content_at_open::ContentAtOpen;
+use super::first_read::{Fetching, FirstRead};
 use super::home::{Home, Resources};
 use super::location::Location;
-use super::opened_content::OpenedContent;
 use super::reading::{Part, Read, fetch_ahead};
 use super::shown::{Busy, Shown};
-use super::start::{Fetching, Start};
 use super::state::{Backing, Base, State, StateGuard, Stored, present};
 use super::unsaved::UnsavedContent;
 use super::unsent::Unsent;
@@ -40,14 +40,14 @@ pub(in crate::drive) struct File {
     /// This file's part of the unsent bytes. Content that has lost its name is never saved, but still takes memory and
     /// is still sent.
     held: AtomicU64,
+    /// Whether its name is gone. It is set by a task that holds `state`, but asked by tasks that hold the tree's lock
+    /// and must not wait for `state`.
     unlinked: AtomicBool,
-    /// A program closed the file, and nobody wrote since: the unsaved content is whole.
-    closed: AtomicBool,
     /// How often the server has acknowledged changes inside its file, and how many of these it has put on its disk
     /// since.
     acknowledged: AtomicU64,
     on_disk: AtomicU64,
-    /// The length as programs see it, readable without taking `state`.
+    /// The cleartext length as programs see it, readable without taking `state`.
     length: AtomicU64,
 }
 
@@ -63,14 +63,13 @@ impl File {
     pub(in crate::drive) fn new(home: &dyn Home, inode: Inode, state: State) -> Arc<Self> {
         let file = Self {
             inode,
-            length: AtomicU64::new(state.length),
+            length: AtomicU64::new(state.length.0),
             state: RwLock::new(state),
             shown: Shown::default(),
             unsaved: Mutex::new(None),
             unsent: Arc::clone(&home.resources().unsent),
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             on_disk: AtomicU64::new(0),
         };
@@ -86,21 +85,21 @@ impl File {
     ) -> Result<State, DriveError> {
         let how = if writable { RemoteOpen::ReadWrite } else { RemoteOpen::Read };
         let (path, length) = (location.file_path(), location.first_read_len());
-        let start = Start::fetch(home.resources().remote.as_ref(), &path, how, length).await?;
-        State::from_start(home, location, start, writable, known).await
+        let read = FirstRead::fetch(home.resources().remote.as_ref(), &path, how, length).await?;
+        State::from_first_read(home, location, read, writable, known).await
     }
 
-    /// Opens the server's file for reading, with a start that was requested ahead. If that request failed, the server
+    /// Opens the server's file for reading, whose first read was requested ahead. If that request failed, the server
     /// is asked again.
     pub(in crate::drive) async fn open_with(
         home: &dyn Home,
         location: &Location,
-        start: Fetching,
+        first_read: Fetching,
         known: Option<(ContentId, Base)>,
     ) -> Result<State, DriveError> {
-        let is_done = start.is_done();
-        match start.done().await {
-            Ok(start) => State::from_start(home, location, start, false, known).await,
+        let is_done = first_read.is_done();
+        match first_read.done().await {
+            Ok(read) => State::from_first_read(home, location, read, false, known).await,
             // The program has waited as long as it may, unless the request failed before the program asked.
             Err(DriveError::Remote(error)) if error.is_unanswered() && !is_done => Err(error.into()),
             Err(_) => Self::open(home, location, false, known).await,
@@ -124,15 +123,14 @@ impl File {
 
     /// Notes that a program closed the file: the unsaved content is whole.
     pub(in crate::drive) fn mark_closed(&self) {
-        self.closed.store(true, Ordering::Release);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
-            unsaved.is_growing = false;
+            unsaved.is_closed = true;
         }
     }
 
     /// Whether the file was closed, and is only still being saved.
     pub(in crate::drive) fn is_being_saved(&self) -> bool {
-        self.closed.load(Ordering::Acquire) && self.unsaved().is_some()
+        self.unsaved().is_some_and(|unsaved| unsaved.is_closed)
     }
 
     /// Notes that the server has acknowledged changes inside its file. New content is on its disk before it gets its
@@ -179,21 +177,21 @@ impl File {
     }
 
     /// Returns the length as programs see it.
-    pub(in crate::drive) fn length(&self) -> u64 {
-        self.length.load(Ordering::Relaxed)
+    pub(in crate::drive) fn length(&self) -> CleartextLen {
+        CleartextLen(self.length.load(Ordering::Relaxed))
     }
 
     /// Whether a program that closes the file has nothing to wait for and no failure to be told of.
     pub(in crate::drive) fn has_nothing_to_tell(&self) -> bool {
-        self.unsaved().is_none() && self.state.try_read().is_ok_and(|state| state.failed.is_none())
+        self.unsaved().is_none() && self.state.try_read().is_ok_and(|state| state.failure().is_none())
     }
 
     /// Returns what a task that opens the file has to know; `None` while another task has only just begun to work on
     /// it.
-    pub(in crate::drive) fn opened_content(&self) -> Option<OpenedContent> {
+    pub(in crate::drive) fn content_at_open(&self) -> Option<ContentAtOpen> {
         match self.state.try_read() {
-            Ok(state) => Some(OpenedContent::of(&state)),
-            Err(_) => self.shown.read(|shown| shown.opened().clone()),
+            Ok(state) => Some(ContentAtOpen::of(&state)),
+            Err(_) => self.shown.read(|shown| shown.at_open().clone()),
         }
     }
 
@@ -204,7 +202,7 @@ impl File {
     }
 
     /// Notes that sent chunks have arrived: a concurrent reader finds them in the cache, or on the server.
-    pub(super) fn mark_arrived(&self, state: &State, numbers: Range<u64>) {
+    pub(super) fn mark_arrived(&self, state: &State, numbers: ChunkRange) {
         self.shown.mark_arrived(state, numbers);
     }
 
@@ -214,25 +212,25 @@ impl File {
 
     /// Updates the copy of the unsaved state.
     pub(super) fn update_snapshot(&self, state: &State) {
-        self.length.store(state.length, Ordering::Relaxed);
+        self.length.store(state.length.0, Ordering::Relaxed);
         let bytes = state.unsent_bytes();
         self.unsent.change_bytes(self.held.swap(bytes, Ordering::Relaxed), bytes);
         let mut unsaved = self.lock_unsaved();
-        let waits = state.uncommitted || !state.dirty.is_empty() || !state.sending.is_empty();
-        let (modified, since, written) = match *unsaved {
-            Some(before) => (before.modified, before.since, before.written),
-            None => (present(), Moment::now(), Moment::now()),
+        let (modified, since, written, is_closed) = match *unsaved {
+            Some(before) => (before.modified, before.since, before.written, before.is_closed),
+            None => (present(), Moment::now(), Moment::now(), false),
         };
         let modified = state.times.map_or(modified, |(_, modified)| modified);
         let had_unsaved = unsaved.is_some();
-        *unsaved = (waits && !self.is_unlinked()).then(|| UnsavedContent {
+        *unsaved = (state.is_unsaved() && !self.is_unlinked()).then(|| UnsavedContent {
             bytes,
             length: state.length,
             modified,
             accessed: state.times.map(|(accessed, _)| accessed),
             since,
             written,
-            is_growing: state.backing.is_staged() && !self.closed.load(Ordering::Acquire),
+            is_closed,
+            is_staged: state.backing.is_staged(),
             is_long_replacement: matches!(state.backing, Backing::Staged { replaces: Some(_), .. })
                 && !state.is_small(),
         });
@@ -241,10 +239,9 @@ impl File {
 
     /// Like [`Self::update_snapshot`], after a program wrote: the modification time becomes now.
     pub(in crate::drive) fn update_snapshot_after_write(&self, state: &State) {
-        self.closed.store(false, Ordering::Release);
         self.update_snapshot(state);
         if let Some(unsaved) = self.lock_unsaved().as_mut() {
-            (unsaved.modified, unsaved.written) = (present(), Moment::now());
+            (unsaved.modified, unsaved.written, unsaved.is_closed) = (present(), Moment::now(), false);
         }
     }
 
@@ -327,7 +324,7 @@ impl File {
     pub(in crate::drive) async fn read(
         &self,
         home: &dyn Home,
-        offset: u64,
+        offset: CleartextLen,
         length: u64,
     ) -> Result<Bytes, DriveError> {
         // No lock is held during the wait for the server: a writer would wait for that, too, and all readers behind the
@@ -351,23 +348,22 @@ impl File {
         }
     }
 
-    /// Returns the cleartext of the chunks in `range`, each whole.
-    pub(super) async fn chunks(
+    /// Returns the cleartext of a chunk; nothing behind the end.
+    pub(super) async fn chunk(
         &self,
         home: &dyn Home,
         state: &State,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Result<Vec<Bytes>, DriveError> {
-        let mut chunks = Vec::new();
-        for part in Part::ask_for(home.resources(), state, range)? {
-            chunks.push(part.done().await?);
+        number: ChunkNumber,
+    ) -> Result<Bytes, DriveError> {
+        match Part::ask_for(home.resources(), state, ChunkRange::only(number))?.pop() {
+            Some(part) => part.done().await,
+            None => Ok(Bytes::new()),
         }
-        Ok(chunks)
     }
 
     /// Fetches the chunks in `group` that are not in memory, without waiting for them. Does nothing while the content
     /// is worked on: waiting for that would keep `room` from the tasks that need it to finish.
-    pub(in crate::drive) fn read_ahead(&self, resources: &Resources, group: Range<u64>, room: Option<Room>) {
+    pub(in crate::drive) fn read_ahead(&self, resources: &Resources, group: ChunkRange, room: Option<Room>) {
         let Ok(state) = self.state.try_read() else { return };
         // Content that can't be decrypted is reported to the program that reads it.
         let _ = fetch_ahead(resources, &state, group, room);

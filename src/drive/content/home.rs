@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use scaup_crypto::CleartextLen;
 use scaup_fuse::filesystem::Inode;
 
 use super::chunks::{ChunkCache, ContentId};
@@ -56,8 +57,8 @@ pub(in crate::drive) trait Home: Send + Sync {
     /// New content got its name on the server.
     fn published(&self, inode: Inode);
 
-    /// All of a file's content, `length` bytes of cleartext, is on the server, whose file has these attributes now.
-    fn saved(&self, inode: Inode, attributes: RemoteAttributes, length: u64, content: ContentId);
+    /// All of a file's content, `length` bytes, is on the server, whose file has these attributes now.
+    fn saved(&self, inode: Inode, attributes: RemoteAttributes, length: CleartextLen, content: ContentId);
 
     /// Our version of a file became a conflicting copy: the file goes on under that name, at that place.
     fn conflicted(&self, inode: Inode, copy: &OsStr, place: Place);

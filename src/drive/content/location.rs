@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scaup_crypto::CleartextName;
+use scaup_crypto::{ChunkNumber, CiphertextLen, CleartextLen, CleartextName};
 
-use super::codec::{CHUNK_LEN, Codec, GROUP_CHUNKS};
+use super::codec::{Codec, GROUP_LEN};
 use crate::drive::error::DriveError;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::place::{Place, plain_name};
@@ -165,23 +165,19 @@ impl Location {
     }
 
     /// Returns how many bytes from the start of a file hold its header and its first chunk.
-    pub(super) fn first_read_len(&self) -> u64 {
-        match self {
-            Self::Plain { .. } => CHUNK_LEN,
-            Self::Vault { directory, .. } => {
-                directory.cryptor.config().cipher_combo.ciphertext_len(CHUNK_LEN)
-            }
-        }
+    pub(super) fn first_read_len(&self) -> CiphertextLen {
+        self.ciphertext_len(ChunkNumber::FIRST.next().start())
     }
 
-    /// Returns how many bytes from the start of a file come in one message: all of a small one, which has `length`
-    /// bytes of cleartext, otherwise as much as [`Self::first_read_len`].
-    pub(in crate::drive) fn start_len(&self, length: u64) -> u64 {
-        if length > GROUP_CHUNKS * CHUNK_LEN {
-            return self.first_read_len();
-        }
+    /// Returns how many bytes from the start of a file of this `length` come in one message: all of a small one,
+    /// otherwise as much as [`Self::first_read_len`].
+    pub(in crate::drive) fn first_read_ahead_len(&self, length: CleartextLen) -> CiphertextLen {
+        if length > GROUP_LEN { self.first_read_len() } else { self.ciphertext_len(length) }
+    }
+
+    fn ciphertext_len(&self, length: CleartextLen) -> CiphertextLen {
         match self {
-            Self::Plain { .. } => length,
+            Self::Plain { .. } => CiphertextLen(length.0),
             Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(length),
         }
     }
@@ -197,10 +193,14 @@ impl Location {
         }
     }
 
-    /// Returns the codec for the chunks of an existing file, and its cleartext length; `head` is its beginning and
-    /// `size` its length on the server.
-    pub(super) fn read_header(&self, head: &Bytes, size: u64) -> Result<(Codec, u64), DriveError> {
-        let Self::Vault { directory, .. } = self else { return Ok((Codec::Plain, size)) };
+    /// Returns the codec for the chunks of an existing file, and its length; `head` is its beginning and `size` its
+    /// length on the server.
+    pub(super) fn read_header(
+        &self,
+        head: &Bytes,
+        size: CiphertextLen,
+    ) -> Result<(Codec, CleartextLen), DriveError> {
+        let Self::Vault { directory, .. } = self else { return Ok((Codec::Plain, CleartextLen(size.0))) };
         let cryptor = &directory.cryptor;
         let combo = cryptor.config().cipher_combo;
         let length = combo.cleartext_len(size).map_err(DriveError::damaged)?;

@@ -1,17 +1,17 @@
 //! Reading: a range of bytes becomes chunks, each from memory or, in runs of adjacent ones, from the server.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use scaup_crypto::{ChunkNumber, ChunkRange, CleartextLen};
 use tracing::Instrument as _;
 
 use super::chunks::{ChunkKey, Claim, ContentId, Promise, Waiting};
-use super::codec::{CHUNK_LEN, Codec};
+use super::codec::Codec;
 use super::counters::Counters;
 use super::home::Resources;
 use super::shown::Readable;
-use super::state::{State, chunk_len};
+use super::state::State;
 use crate::drive::error::DriveError;
 use crate::remote::{RemoteFile, Room};
 
@@ -24,11 +24,11 @@ impl Readable for State {
         self.content
     }
 
-    fn length(&self) -> u64 {
+    fn length(&self) -> CleartextLen {
         self.length
     }
 
-    fn stored_length(&self) -> u64 {
+    fn stored_length(&self) -> CleartextLen {
         self.stored_length
     }
 
@@ -36,7 +36,7 @@ impl Readable for State {
         self.backing.file()
     }
 
-    fn unsent(&self, number: u64) -> Option<Bytes> {
+    fn unsent(&self, number: ChunkNumber) -> Option<Bytes> {
         self.dirty.get(&number).or_else(|| self.sending.get(&number)).cloned()
     }
 }
@@ -52,10 +52,10 @@ impl Part {
     pub(super) fn ask_for(
         resources: &Resources,
         from: &impl Readable,
-        range: std::ops::RangeInclusive<u64>,
+        range: ChunkRange,
     ) -> Result<Vec<Self>, DriveError> {
         let mut runs = Runs::new(resources, from, None)?;
-        let parts = range.map(|number| match from.unsent(number) {
+        let parts = range.numbers().map(|number| match from.unsent(number) {
             Some(chunk) => Self::Here(chunk),
             None => match resources.cache.claim(ChunkKey { content: from.content(), number }) {
                 Claim::Ready(chunk) => Self::Here(chunk),
@@ -92,7 +92,7 @@ impl Read {
     pub(super) fn begin(
         resources: &Resources,
         readable: &impl Readable,
-        offset: u64,
+        offset: CleartextLen,
         length: u64,
     ) -> Result<Self, DriveError> {
         readable.codec()?;
@@ -100,10 +100,9 @@ impl Read {
         if offset >= end {
             return Ok(Self { chunks: Vec::new(), from: 0, wanted: 0 });
         }
-        let chunks = Part::ask_for(resources, readable, offset / CHUNK_LEN..=(end - 1) / CHUNK_LEN)?;
-        let from = usize::try_from(offset % CHUNK_LEN).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(end - offset).map_err(|_| DriveError::Invalid)?;
-        Ok(Self { chunks, from, wanted })
+        let chunks = Part::ask_for(resources, readable, ChunkRange::touched_by(offset..end))?;
+        let wanted = usize::try_from(end.saturating_sub(offset)).map_err(|_| DriveError::Invalid)?;
+        Ok(Self { chunks, from: offset.in_chunk(), wanted })
     }
 
     pub(super) async fn done(self) -> Result<Bytes, DriveError> {
@@ -132,11 +131,12 @@ impl Read {
 pub(super) fn fetch_ahead(
     resources: &Resources,
     state: &State,
-    group: Range<u64>,
+    group: ChunkRange,
     room: Option<Room>,
 ) -> Result<(), DriveError> {
     let mut runs = Runs::new(resources, state, room)?;
-    for number in group.start..group.end.min(state.stored_length.div_ceil(CHUNK_LEN)) {
+    let there = ChunkRange { end: group.end.min(state.stored_length.chunks().end), ..group };
+    for number in there.numbers() {
         if state.unsent(number).is_none()
             && let Some(promise) = resources.cache.claim_ahead(state.key(number))
         {
@@ -164,7 +164,7 @@ impl<'a, R: Readable> Runs<'a, R> {
 
     /// Adds a chunk, whose number is higher than those before.
     fn add(&mut self, promise: Promise) {
-        if self.run.last().is_some_and(|last| last.number() + 1 != promise.number()) {
+        if self.run.last().is_some_and(|last| last.number().next() != promise.number()) {
             self.fetch();
         }
         self.run.push(promise);
@@ -174,21 +174,16 @@ impl<'a, R: Readable> Runs<'a, R> {
     fn fetch(&mut self) {
         let run = std::mem::take(&mut self.run);
         let Some(first) = run.first().map(Promise::number) else { return };
-        let lengths: Vec<u64> =
-            run.iter().map(|promise| chunk_len(self.from.stored_length(), promise.number())).collect();
         let (file, codec) = (self.from.file(), Arc::clone(self.codec));
+        let stored_length = self.from.stored_length();
         let (counters, room) = (Arc::clone(self.counters), self.room.clone());
         let fetching = async move {
-            let stored_lengths: Vec<usize> = lengths
-                .iter()
-                .map(|&length| {
-                    usize::try_from(codec.stored_len(length) - codec.header_len()).unwrap_or(usize::MAX)
-                })
-                .collect();
-            let total = stored_lengths.iter().sum();
+            let lengths: Vec<usize> =
+                run.iter().map(|promise| codec.chunk_len(stored_length, promise.number())).collect();
+            let (offset, total) = (codec.offset(first).0, lengths.iter().sum());
             let read = match room {
-                Some(room) => file.read_ahead(codec.offset(first), total, room).await,
-                None => file.read_at(codec.offset(first), total).await,
+                Some(room) => file.read_ahead(offset, total, room).await,
+                None => file.read_at(offset, total).await,
             };
             let mut rest = match read {
                 Ok(bytes) => bytes,
@@ -197,7 +192,7 @@ impl<'a, R: Readable> Runs<'a, R> {
                     return;
                 }
             };
-            for (promise, length) in run.into_iter().zip(stored_lengths) {
+            for (promise, length) in run.into_iter().zip(lengths) {
                 let loaded = if rest.len() < length {
                     Err(DriveError::damaged(format_args!("chunk {} is cut short", promise.number())))
                 } else {

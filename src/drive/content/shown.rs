@@ -5,14 +5,14 @@
 //! taken reads the shown content.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use scaup_crypto::{ChunkNumber, ChunkRange, CleartextLen};
 
 use super::chunks::ContentId;
 use super::codec::Codec;
-use super::opened_content::OpenedContent;
+use super::content_at_open::ContentAtOpen;
 use super::state::State;
 use crate::drive::error::DriveError;
 use crate::remote::RemoteFile;
@@ -23,31 +23,31 @@ pub(super) trait Readable {
     fn codec(&self) -> Result<&Arc<Codec>, DriveError>;
     /// Returns its identity in the cache.
     fn content(&self) -> ContentId;
-    /// Returns the cleartext length, as programs see it.
-    fn length(&self) -> u64;
-    /// Returns the cleartext length of the content in the server's file.
-    fn stored_length(&self) -> u64;
+    /// Returns the length as programs see it.
+    fn length(&self) -> CleartextLen;
+    /// Returns the length of the content that the server's file has.
+    fn stored_length(&self) -> CleartextLen;
     /// Returns the server's file.
     fn file(&self) -> Arc<dyn RemoteFile>;
     /// Returns a chunk that the server does not have in its present version.
-    fn unsent(&self, number: u64) -> Option<Bytes>;
+    fn unsent(&self, number: ChunkNumber) -> Option<Bytes>;
 }
 
 /// Content as it was when it was shown. Chunks are shared with the state, not copied.
 pub(super) struct Content {
     codec: Result<Arc<Codec>, DriveError>,
     content: ContentId,
-    length: u64,
-    stored_length: u64,
+    length: CleartextLen,
+    stored_length: CleartextLen,
     file: Arc<dyn RemoteFile>,
-    unsent: HashMap<u64, Bytes>,
-    opened: OpenedContent,
+    unsent: HashMap<ChunkNumber, Bytes>,
+    at_open: ContentAtOpen,
 }
 
 impl Content {
     /// Returns what a task that opens the file has to know.
-    pub(super) fn opened(&self) -> &OpenedContent {
-        &self.opened
+    pub(super) fn at_open(&self) -> &ContentAtOpen {
+        &self.at_open
     }
 }
 
@@ -60,11 +60,11 @@ impl Readable for Content {
         self.content
     }
 
-    fn length(&self) -> u64 {
+    fn length(&self) -> CleartextLen {
         self.length
     }
 
-    fn stored_length(&self) -> u64 {
+    fn stored_length(&self) -> CleartextLen {
         self.stored_length
     }
 
@@ -72,7 +72,7 @@ impl Readable for Content {
         Arc::clone(&self.file)
     }
 
-    fn unsent(&self, number: u64) -> Option<Bytes> {
+    fn unsent(&self, number: ChunkNumber) -> Option<Bytes> {
         self.unsent.get(&number).cloned()
     }
 }
@@ -107,23 +107,23 @@ impl Shown {
         let dirty = state.dirty.iter().map(|(&number, chunk)| (number, chunk.clone()));
         let sending = state.sending.iter().map(|(&number, chunk)| (number, chunk.clone()));
         *shown = Some(Content {
-            codec: state.codec.clone(),
+            codec: state.codec().cloned(),
             content: state.content,
             length: state.length,
             stored_length: state.stored_length,
             file: state.backing.file(),
             // A dirty chunk is newer than one that is being sent.
             unsent: sending.chain(dirty).collect(),
-            opened: OpenedContent::of(state),
+            at_open: ContentAtOpen::of(state),
         });
         Busy(Some(self))
     }
 
     /// Notes that sent chunks are on the server now, and frees their memory.
-    pub(super) fn mark_arrived(&self, state: &State, numbers: Range<u64>) {
+    pub(super) fn mark_arrived(&self, state: &State, numbers: ChunkRange) {
         // The sent chunks may belong to a copy that nobody reads yet.
         if let Some(shown) = self.lock().as_mut().filter(|shown| shown.content == state.content) {
-            numbers.filter(|number| !state.dirty.contains_key(number)).for_each(|number| {
+            numbers.numbers().filter(|number| !state.dirty.contains_key(number)).for_each(|number| {
                 shown.unsent.remove(&number);
             });
             shown.stored_length = shown.stored_length.max(state.stored_length);

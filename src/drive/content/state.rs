@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use scaup_crypto::{ChunkNumber, CleartextLen};
 use tokio::sync::RwLockWriteGuard;
 
 use super::chunks::{ChunkKey, ContentId};
-use super::codec::{CHUNK_LEN, Codec};
+use super::codec::Codec;
 use super::file::File;
 use super::staged::StagedFile;
 use super::uploader::Uploader;
@@ -52,7 +53,7 @@ pub(in crate::drive) struct Stored {
     pub(super) compared: bool,
     /// The last chunk of the file in a vault, if the chunk is not full: its number and its cleartext. The chunk is
     /// replaced as the file grows, and a server that has no room for the new one may leave half of it.
-    pub(super) end: Option<(u64, Bytes)>,
+    pub(super) end: Option<(ChunkNumber, Bytes)>,
     /// The server had no room for the last append.
     pub(super) lacks_room: bool,
 }
@@ -96,52 +97,74 @@ impl Backing {
     }
 }
 
-/// Returns the length of chunk `number` of content that has `length` bytes.
-pub(super) fn chunk_len(length: u64, number: u64) -> u64 {
-    length.saturating_sub(number.saturating_mul(CHUNK_LEN)).min(CHUNK_LEN)
+/// Whether the content can be read and written.
+pub(super) enum Access {
+    /// It can, with this codec.
+    Usable {
+        codec: Arc<Codec>,
+        /// The header has to be sent with the first chunk.
+        header_unsent: bool,
+    },
+    /// The file on the server has a damaged header, or an impossible length: it can only be replaced.
+    Damaged(String),
+    /// The vault was locked.
+    Locked {
+        /// Something was unsaved then and could not be saved: every program that asks is told.
+        lost_unsaved: bool,
+    },
+}
+
+impl Access {
+    /// Returns the access to content that the server's file has, with its header.
+    pub(super) fn with_header(codec: Codec) -> Self {
+        Self::Usable { codec: Arc::new(codec), header_unsent: false }
+    }
+
+    /// Returns the access to content whose header, if it has one, is not on the server.
+    pub(super) fn without_header(codec: Arc<Codec>) -> Self {
+        Self::Usable { header_unsent: codec.has_header(), codec }
+    }
+}
+
+/// What has to be saved besides the chunks that are dirty or being sent.
+pub(super) enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Something: the content is not safe on the server before the next commit, even if no chunk is dirty.
+    Something,
+    /// Something, since a send failed; no program was told of that yet.
+    Failed(DriveError),
 }
 
 /// The content of a file and its write-back state.
 pub(in crate::drive) struct State {
     pub(in crate::drive) backing: Backing,
-    /// How chunks are encoded, or why the file's header can't be used.
-    pub(super) codec: Result<Arc<Codec>, DriveError>,
+    pub(super) access: Access,
     pub(super) content: ContentId,
-    /// Cleartext length, as programs see it.
-    pub(super) length: u64,
-    /// Cleartext length of the content in the server's file.
-    pub(super) stored_length: u64,
-    /// How far the server's file may reach, in bytes of cleartext: a write that failed or got no reply may still have
-    /// reached the server.
-    pub(super) reach: u64,
+    /// The length as programs see it.
+    pub(super) length: CleartextLen,
+    /// The length of the content that the server's file has.
+    pub(super) stored_length: CleartextLen,
+    /// How far the server's file may reach: a write that failed or got no reply may still have reached the server.
+    pub(super) reach: CleartextLen,
     /// Chunks written and not sent; each is as long as the chunk is.
-    pub(super) dirty: BTreeMap<u64, Bytes>,
+    pub(super) dirty: BTreeMap<ChunkNumber, Bytes>,
     /// Chunks sent and not acknowledged.
-    pub(super) sending: HashMap<u64, Bytes>,
+    pub(super) sending: HashMap<ChunkNumber, Bytes>,
     /// Sent chunks behind the end of the server's file that were acknowledged before the chunk in front of them.
-    pub(super) early: BTreeSet<u64>,
+    pub(super) early: BTreeSet<ChunkNumber>,
     pub(super) uploader: Option<Uploader>,
-    /// The header of a staged file has to be sent with the next chunk.
-    pub(super) header_unsent: bool,
-    /// Something must reach the server before the content is safe there, even if no chunk is dirty.
-    pub(super) uncommitted: bool,
+    pub(super) rest: Rest,
     /// Times to set when everything is sent: sending changes them.
     pub(super) times: Option<(SystemTime, SystemTime)>,
-    /// A failure that no program was told of yet.
-    pub(super) failed: Option<DriveError>,
 }
 
 impl State {
-    /// Creates the state of content of which the server's file has `length` bytes of cleartext, with nothing unsent.
-    pub(super) fn new(
-        backing: Backing,
-        codec: Result<Arc<Codec>, DriveError>,
-        content: ContentId,
-        length: u64,
-    ) -> Self {
+    /// Creates the state of content of which the server's file has all, `length` bytes.
+    pub(super) fn new(backing: Backing, access: Access, content: ContentId, length: CleartextLen) -> Self {
         Self {
             backing,
-            codec,
+            access,
             content,
             length,
             stored_length: length,
@@ -150,15 +173,81 @@ impl State {
             sending: HashMap::new(),
             early: BTreeSet::new(),
             uploader: None,
-            header_unsent: false,
-            uncommitted: false,
+            rest: Rest::Nothing,
             times: None,
-            failed: None,
         }
     }
 
+    /// Returns how chunks are encoded, or why the content can't be read and written.
     pub(super) fn codec(&self) -> Result<&Arc<Codec>, DriveError> {
-        self.codec.as_ref().map_err(Clone::clone)
+        match &self.access {
+            Access::Usable { codec, .. } => Ok(codec),
+            Access::Damaged(what) => Err(DriveError::Damaged(what.clone())),
+            Access::Locked { .. } => Err(DriveError::Locked),
+        }
+    }
+
+    /// Whether the content is encrypted, and usable.
+    pub(super) fn has_header(&self) -> bool {
+        matches!(&self.access, Access::Usable { codec, .. } if codec.has_header())
+    }
+
+    /// Whether the header has to be sent.
+    pub(super) fn is_header_unsent(&self) -> bool {
+        matches!(self.access, Access::Usable { header_unsent: true, .. })
+    }
+
+    /// Notes that the header is on its way, or on the server.
+    pub(super) fn note_header_sent(&mut self) {
+        if let Access::Usable { header_unsent, .. } = &mut self.access {
+            *header_unsent = false;
+        }
+    }
+
+    /// Notes that the server may not have the header.
+    pub(super) fn take_header_back(&mut self) {
+        if let Access::Usable { codec, header_unsent } = &mut self.access {
+            *header_unsent = codec.has_header();
+        }
+    }
+
+    /// Notes that the content is not safe on the server before the next commit.
+    pub(super) fn note_change(&mut self) {
+        if matches!(self.rest, Rest::Nothing) {
+            self.rest = Rest::Something;
+        }
+    }
+
+    /// Notes that a send failed. Programs are told of the first failure.
+    pub(super) fn note_failure(&mut self, error: DriveError) {
+        if !matches!(self.rest, Rest::Failed(_)) {
+            self.rest = Rest::Failed(error);
+        }
+    }
+
+    /// Returns the failure that programs are to be told of.
+    pub(super) fn failure(&self) -> Option<&DriveError> {
+        match (&self.access, &self.rest) {
+            (Access::Locked { lost_unsaved: true }, _) => Some(&DriveError::Locked),
+            (_, Rest::Failed(error)) => Some(error),
+            (_, Rest::Nothing | Rest::Something) => None,
+        }
+    }
+
+    /// Returns the failure of a send, which nobody else is told of then.
+    pub(super) fn take_failure(&mut self) -> Option<DriveError> {
+        match std::mem::replace(&mut self.rest, Rest::Something) {
+            Rest::Failed(error) => Some(error),
+            rest => {
+                self.rest = rest;
+                None
+            }
+        }
+    }
+
+    /// Whether anything has to reach the server before the content is safe there.
+    pub(super) fn is_unsaved(&self) -> bool {
+        !matches!(self.rest, Rest::Nothing) || !self.dirty.is_empty() || !self.sending.is_empty()
     }
 
     /// Returns size and time of the server's file; `None` for content that has no name yet.
@@ -169,27 +258,15 @@ impl State {
         }
     }
 
-    /// Returns the length of chunk `number` as programs see it, in bytes.
-    pub(super) fn chunk_len(&self, number: u64) -> u64 {
-        chunk_len(self.length, number)
-    }
-
-    /// Returns the length of chunk `number` in the server's file, in bytes of cleartext.
-    pub(super) fn stored_chunk_len(&self, number: u64) -> u64 {
-        chunk_len(self.stored_length, number)
-    }
-
-    pub(super) fn key(&self, number: u64) -> ChunkKey {
+    pub(super) fn key(&self, number: ChunkNumber) -> ChunkKey {
         ChunkKey { content: self.content, number }
     }
 
     /// Forgets the keys and the content: the vault was locked. Programs that have the file open read and write nothing
     /// from now on. Content that has a name must have been saved before; content that has lost its name is lost.
     pub(in crate::drive) fn forget_content(&mut self) {
-        if self.uncommitted || !self.dirty.is_empty() || !self.sending.is_empty() {
-            self.failed = Some(DriveError::Locked);
-        }
-        self.codec = Err(DriveError::Locked);
+        let was_lost = matches!(self.access, Access::Locked { lost_unsaved: true });
+        self.access = Access::Locked { lost_unsaved: was_lost || self.is_unsaved() };
         self.content = ContentId::fresh();
         self.uploader = None;
         self.dirty.clear();
@@ -198,7 +275,7 @@ impl State {
         if let Backing::Stored(stored) = &mut self.backing {
             stored.end = None;
         }
-        self.uncommitted = false;
+        self.rest = Rest::Nothing;
     }
 
     /// Returns the number of bytes that are not on the server.

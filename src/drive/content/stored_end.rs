@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use scaup_crypto::ChunkNumber;
 
-use super::codec::CHUNK_LEN;
 use super::home::Home;
 use super::location::Location;
 use super::state::{Backing, State, Stored};
@@ -15,16 +15,15 @@ use crate::vault::temporary;
 
 impl State {
     /// Whether a chunk is the last one of a vault's file on the server, and not full: it is replaced as the file grows.
-    pub(super) fn is_stored_end(&self, number: u64) -> bool {
-        let is_in_vault = self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0);
-        is_in_vault
+    pub(super) fn is_stored_end(&self, number: ChunkNumber) -> bool {
+        self.has_header()
             && !self.backing.is_staged()
-            && !self.stored_length.is_multiple_of(CHUNK_LEN)
-            && number == self.stored_length / CHUNK_LEN
+            && self.stored_length.in_chunk() > 0
+            && number == self.stored_length.chunk()
     }
 
     /// Keeps the cleartext of the last chunk on the server, to restore it if replacing it fails.
-    pub(super) fn keep_end(&mut self, number: u64, chunk: Bytes) {
+    pub(super) fn keep_end(&mut self, number: ChunkNumber, chunk: Bytes) {
         if let Backing::Stored(stored) = &mut self.backing {
             stored.end = Some((number, chunk));
         }
@@ -34,10 +33,10 @@ impl State {
     /// blocks belong to the file already.
     pub(super) async fn put_back_end(&mut self) -> Result<(), DriveError> {
         let codec = Arc::clone(self.codec()?);
-        if codec.header_len() == 0 || self.backing.is_staged() || self.reach <= self.stored_length {
+        if !codec.has_header() || self.backing.is_staged() || self.reach <= self.stored_length {
             return Ok(());
         }
-        let number = self.stored_length / CHUNK_LEN;
+        let number = self.stored_length.chunk();
         if self.is_stored_end(number) {
             let Backing::Stored(Stored { end: Some((kept, end)), .. }) = &self.backing else { return Ok(()) };
             if *kept != number {
@@ -45,7 +44,7 @@ impl State {
             }
             let mut stored = Vec::new();
             codec.encode(number, end, &mut stored)?;
-            self.backing.file().write_at(codec.offset(number), Bytes::from(stored)).await?;
+            self.backing.file().write_at(codec.offset(number).0, Bytes::from(stored)).await?;
         }
         self.cut_off(self.stored_length).await
     }
@@ -64,7 +63,8 @@ impl State {
         }
         self.put_back_end().await?;
         let codec = self.codec()?;
-        let added = codec.stored_len(self.length).saturating_sub(codec.stored_len(self.stored_length));
+        let added =
+            codec.ciphertext_len(self.length).saturating_sub(codec.ciphertext_len(self.stored_length));
         let probed = usize::try_from(added.min(PROBED_MAX)).unwrap_or_default();
         let mut noise = vec![0; probed];
         getrandom::fill(&mut noise).map_err(|error| DriveError::Random(error.to_string()))?;

@@ -3,25 +3,25 @@
 //! Chunks are sent in the order in which they were handed over, many in flight; the acknowledgements are collected when
 //! the file's state is next worked on. The caller bounds how much is under way.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use scaup_crypto::{ChunkRange, CiphertextLen};
 use tokio::sync::mpsc;
 
 use crate::remote::{RemoteError, RemoteFile};
 
 /// Adjacent chunks that go in one message.
 struct Job {
-    numbers: Range<u64>,
-    offset: u64,
+    numbers: ChunkRange,
+    offset: CiphertextLen,
     stored: Bytes,
 }
 
 /// The outcome of sending chunks in one message.
-pub(super) type Acknowledgement = (Range<u64>, Result<(), RemoteError>);
+pub(super) type Acknowledgement = (ChunkRange, Result<(), RemoteError>);
 
 /// The stream of one file.
 pub(super) struct Uploader {
@@ -49,7 +49,7 @@ impl Uploader {
                     job = incoming.recv() => {
                         let Some(Job { numbers, offset, stored }) = job else { break };
                         let file = Arc::clone(&file);
-                        running.push(async move { (numbers, file.write_at(offset, stored).await) });
+                        running.push(async move { (numbers, file.write_at(offset.0, stored).await) });
                     }
                 }
             }
@@ -59,10 +59,9 @@ impl Uploader {
     }
 
     /// Hands over the bytes to store, from `offset` on, for the chunks `numbers`.
-    pub(super) fn send(&mut self, numbers: Range<u64>, offset: u64, stored: Bytes) {
-        let count = numbers.end - numbers.start;
+    pub(super) fn send(&mut self, numbers: ChunkRange, offset: CiphertextLen, stored: Bytes) {
         if self.jobs.send(Job { numbers, offset, stored }).is_ok() {
-            self.waiting += count;
+            self.waiting += numbers.count();
         }
     }
 
@@ -92,6 +91,6 @@ impl Uploader {
     }
 
     fn count(&mut self, (numbers, _): &Acknowledgement) {
-        self.waiting -= numbers.end - numbers.start;
+        self.waiting -= numbers.count();
     }
 }

@@ -7,20 +7,20 @@
 //! - Before either reaches the name, the server's file is compared with what was opened. If somebody else changed it,
 //!   ours is kept beside it under a name that says so.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
+use scaup_crypto::{ChunkNumber, ChunkPart, ChunkRange, CiphertextLen, CleartextLen, chunk_parts};
 use scaup_fuse::filesystem::RequestError as _;
 
 use super::chunks::ContentId;
-use super::codec::{CHUNK_LEN, GROUP_CHUNKS};
+use super::codec::GROUP_CHUNKS;
 use super::file::File;
 use super::home::{Hold, Home};
 use super::location::Location;
 use super::staged::StagedFile;
-use super::state::{Backing, Base, State, StateGuard};
+use super::state::{Access, Backing, Base, Rest, State, StateGuard};
 use super::uploader::{Acknowledgement, Uploader};
 use crate::drive::error::DriveError;
 use crate::remote::{RemoteError, RemoteSetAttributes};
@@ -33,10 +33,10 @@ const IN_FLIGHT_MAX: u64 = 512;
 
 /// Longest content that is copied to a temporary file when a file is cut to a length inside a chunk. The copy makes the
 /// cut atomic; a longer file is cut in place, which leaves one chunk torn if the connection dies between two messages.
-const COPY_FOR_CUT_MAX: u64 = 4 * 1024 * 1024;
+const COPY_FOR_CUT_MAX: CleartextLen = CleartextLen(4 * 1024 * 1024);
 
 /// Longest file: what a signed 64-bit offset can address with room for the ciphertext's overhead.
-const LENGTH_MAX: u64 = 1 << 62;
+const LENGTH_MAX: CleartextLen = CleartextLen(1 << 62);
 
 /// When the temporary file of new content is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,31 +55,32 @@ impl State {
     /// nobody sees before it is whole; one where changes go in place, since a longer message can be cut inside a chunk.
     /// A program is just filling `except`. In place, nothing is sent behind a chunk that is missing on the server: a
     /// cut would leave a gap.
-    fn next_to_send(&self, from: u64, except: Option<u64>) -> Option<Range<u64>> {
+    fn next_to_send(&self, from: ChunkNumber, except: Option<ChunkNumber>) -> Option<ChunkRange> {
         let is_staged = self.backing.is_staged();
         let last = *self.dirty.last_key_value()?.0;
-        let may_wait = |number: u64| {
-            let is_there = is_staged || (number + 1).saturating_mul(CHUNK_LEN) <= self.stored_length;
+        let may_wait = |number: ChunkNumber| {
+            let is_there = is_staged || number.next().start() <= self.stored_length;
             Some(number) == except && (is_there || number == last)
         };
         let mut due = self.dirty.range(from..).map(|(&number, _)| number).filter(|&number| !may_wait(number));
         let first = due.next()?;
         let most = if is_staged { GROUP_CHUNKS } else { 1 };
-        let rest = (first + 1..first + most).zip(due).take_while(|(next, due)| next == due).count();
-        Some(first..first + 1 + rest as u64)
+        let wanted = ChunkRange { start: first.next(), end: first.after(most) };
+        let rest = wanted.numbers().zip(due).take_while(|(next, due)| next == due).count();
+        Some(ChunkRange { start: first, end: first.next().after(rest as u64) })
     }
 
     /// Encodes dirty chunks, and returns where they go: with the header before the first one if it was not sent yet.
-    pub(super) fn encode(&self, numbers: &Range<u64>) -> Result<(u64, Vec<u8>), DriveError> {
+    pub(super) fn encode(&self, numbers: ChunkRange) -> Result<(CiphertextLen, Vec<u8>), DriveError> {
         let codec = self.codec()?;
-        let with_header = numbers.start == 0 && self.header_unsent;
-        let offset = if with_header { 0 } else { codec.offset(numbers.start) };
-        let length = codec.offset(numbers.end) - offset;
+        let with_header = numbers.start == ChunkNumber::FIRST && self.is_header_unsent();
+        let offset = if with_header { CiphertextLen(0) } else { codec.offset(numbers.start) };
+        let length = codec.offset(numbers.end).saturating_sub(offset);
         let mut stored = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         if with_header {
             stored.extend(codec.header()?);
         }
-        for (&number, chunk) in self.dirty.range(numbers.clone()) {
+        for (&number, chunk) in self.dirty.range(numbers.start..numbers.end) {
             codec.encode(number, chunk, &mut stored)?;
         }
         Ok((offset, stored))
@@ -87,28 +88,28 @@ impl State {
 
     /// Returns the failure of a send that was not reported yet. A loss by locking is reported to every caller.
     pub(super) fn tell_failure(&mut self) -> Result<(), DriveError> {
-        match &self.failed {
-            Some(DriveError::Locked) => Err(DriveError::Locked),
-            _ => self.failed.take().map_or(Ok(()), Err),
+        match self.access {
+            Access::Locked { lost_unsaved: true } => Err(DriveError::Locked),
+            _ => self.take_failure().map_or(Ok(()), Err),
         }
     }
 
     /// Makes a sent chunk dirty again: the send failed, or its outcome is unknown.
-    fn take_back(&mut self, number: u64) {
+    fn take_back(&mut self, number: ChunkNumber) {
         let Some(chunk) = self.sending.remove(&number) else { return };
         // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
-        if number == 0 && self.codec.as_ref().is_ok_and(|codec| codec.header_len() > 0) {
-            self.header_unsent = true;
+        if number == ChunkNumber::FIRST {
+            self.take_header_back();
         }
-        self.reach = self.reach.max(number * CHUNK_LEN + chunk.len() as u64);
-        self.uncommitted = true;
+        self.reach = self.reach.max(number.start().saturating_add(chunk.len() as u64));
+        self.note_change();
         self.dirty.entry(number).or_insert(chunk);
     }
 
-    /// Cuts the server's file where it reaches beyond `length` bytes of cleartext.
-    pub(super) async fn cut_off(&mut self, length: u64) -> Result<(), DriveError> {
+    /// Cuts the server's file where it reaches beyond `length`.
+    pub(super) async fn cut_off(&mut self, length: CleartextLen) -> Result<(), DriveError> {
         if self.reach > length {
-            let size = Some(self.codec()?.stored_len(length));
+            let size = Some(self.codec()?.ciphertext_len(length).0);
             let set = RemoteSetAttributes { size, ..RemoteSetAttributes::default() };
             self.backing.file().set_attributes(set).await?;
             self.reach = length;
@@ -135,7 +136,7 @@ impl File {
     async fn settled_for_writing<'a>(
         &'a self,
         home: &'a dyn Home,
-        offset: Option<u64>,
+        offset: Option<CleartextLen>,
         length: usize,
     ) -> Result<(Option<Hold<'a>>, StateGuard<'a>), DriveError> {
         let state = self.lock().await;
@@ -145,8 +146,8 @@ impl File {
             Backing::Stored(stored) if stored.compared || self.is_unlinked() => false,
             Backing::Stored(_) => {
                 let offset = offset.unwrap_or(state.length);
-                let chunks = (offset % CHUNK_LEN + length as u64).div_ceil(CHUNK_LEN);
-                let dirty = state.dirty.len() as u64 + chunks;
+                let written = ChunkRange::touched_by(offset..offset.saturating_add(length as u64));
+                let dirty = state.dirty.len() as u64 + written.count();
                 offset > state.length
                     || dirty >= SEND_AT_CHUNKS as u64
                     || home.resources().unsent.is_crowded()
@@ -165,7 +166,7 @@ impl File {
     pub(in crate::drive) async fn write(
         &self,
         home: &dyn Home,
-        offset: Option<u64>,
+        offset: Option<CleartextLen>,
         mut data: Bytes,
     ) -> Result<(), DriveError> {
         let (_paths, mut state) = self.settled_for_writing(home, offset, data.len()).await?;
@@ -179,8 +180,10 @@ impl File {
             self.tell_failure(home, &mut state).await?;
         }
         let offset = offset.unwrap_or(state.length);
-        let end = offset.checked_add(data.len() as u64).filter(|&end| end <= LENGTH_MAX);
-        let end = end.ok_or(DriveError::TooLarge)?;
+        let end = offset.saturating_add(data.len() as u64);
+        if end > LENGTH_MAX {
+            return Err(DriveError::TooLarge);
+        }
         if offset > state.length {
             self.grow(home, &mut state, offset).await?;
         }
@@ -188,10 +191,11 @@ impl File {
         let mut at = offset;
         while !data.is_empty() {
             // If too much is unsent, no more than a chunk is taken before it is on its way.
-            let most = if home.resources().unsent.has_much() { CHUNK_LEN - at % CHUNK_LEN } else { end - at };
-            let piece = data.split_to(data.len().min(usize::try_from(most).unwrap_or(usize::MAX)));
+            let until = if home.resources().unsent.has_much() { at.chunk().next().start() } else { end };
+            let most = usize::try_from(until.saturating_sub(at)).unwrap_or(usize::MAX);
+            let piece = data.split_to(data.len().min(most));
             self.patch(home, &mut state, at, &piece).await?;
-            at += piece.len() as u64;
+            at = at.saturating_add(piece.len() as u64);
             // The data is in the chunks now: the request's memory must not wait for the server.
             drop(piece);
             self.update_snapshot_after_write(&state);
@@ -208,14 +212,14 @@ impl File {
         &self,
         home: &dyn Home,
         named: Option<(&Location, u16)>,
-        length: u64,
+        length: CleartextLen,
     ) -> Result<(), DriveError> {
         if length > LENGTH_MAX {
             return Err(DriveError::TooLarge);
         }
         let mut state = self.settled(home).await?;
         let _shown = self.show(&state);
-        if length == 0 {
+        if length == CleartextLen::ZERO {
             self.drop_content(home, &mut state, named).await?;
         } else if length < state.length {
             self.cut(home, &mut state, named, length).await?;
@@ -228,7 +232,11 @@ impl File {
     }
 
     /// Extends the content with zeros to at least `length` bytes.
-    pub(in crate::drive) async fn grow_to(&self, home: &dyn Home, length: u64) -> Result<(), DriveError> {
+    pub(in crate::drive) async fn grow_to(
+        &self,
+        home: &dyn Home,
+        length: CleartextLen,
+    ) -> Result<(), DriveError> {
         if length > LENGTH_MAX {
             return Err(DriveError::TooLarge);
         }
@@ -313,24 +321,22 @@ impl File {
         home: &dyn Home,
         state: &mut State,
         location: &Location,
-        length: u64,
+        length: CleartextLen,
         mode: u16,
         replaces: Option<Base>,
     ) -> Result<(), DriveError> {
         self.drain(home, state).await?;
         // Content that can't be read any more can't be copied: that is found out before anything is made.
-        let mut unread = (0..length.div_ceil(CHUNK_LEN)).filter(|number| !state.dirty.contains_key(number));
-        if let Some(number) = unread.next() {
-            self.chunks(home, state, number..=number).await?;
+        let unread = length.chunks().numbers().find(|number| !state.dirty.contains_key(number));
+        if let Some(number) = unread {
+            self.chunk(home, state, number).await?;
         }
         let mut staged = stage(home, location, mode, replaces, Make::Now).await?;
         let copied = async {
-            for number in 0..length.div_ceil(CHUNK_LEN) {
-                let chunk = self.chunks(home, state, number..=number).await?.pop().unwrap_or_default();
-                let start = number * CHUNK_LEN;
-                let wanted = usize::try_from((length - start).min(CHUNK_LEN)).unwrap_or(usize::MAX);
-                let chunk = chunk.get(..wanted).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
-                self.patch(home, &mut staged, start, chunk).await?;
+            for number in length.chunks().numbers() {
+                let chunk = self.chunk(home, state, number).await?;
+                let chunk = beginning(&chunk, length.chunk_len(number))?;
+                self.patch(home, &mut staged, number.start(), chunk).await?;
                 if staged.dirty.len() > SEND_AT_CHUNKS {
                     self.send(home, &mut staged, None).await?;
                     self.wait_for_room(home, &mut staged).await?;
@@ -344,7 +350,9 @@ impl File {
             return Err(error);
         }
         staged.times = state.times;
-        staged.failed = state.failed.take();
+        if let Some(error) = state.take_failure() {
+            staged.note_failure(error);
+        }
         *state = staged;
         Ok(())
     }
@@ -357,8 +365,8 @@ impl File {
         named: Option<(&Location, u16)>,
     ) -> Result<(), DriveError> {
         if state.stored_base().is_some()
-            && state.length == 0
-            && state.codec.is_ok()
+            && state.length == CleartextLen::ZERO
+            && state.codec().is_ok()
             && self.unsaved().is_none()
         {
             return Ok(());
@@ -372,21 +380,19 @@ impl File {
             self.compare(home, state, location).await?;
         }
         // The content is not visible under its name, or nothing can be made beside it: it is emptied in place.
-        let codec = match (&state.codec, named) {
+        let codec = match (state.codec(), named) {
             (Ok(codec), _) => Arc::clone(codec),
             (Err(_), Some((location, _))) => Arc::new(location.new_codec()?),
-            (Err(error), None) => return Err(error.clone()),
+            (Err(error), None) => return Err(error),
         };
         let file = state.backing.file();
         file.set_attributes(RemoteSetAttributes { size: Some(0), ..RemoteSetAttributes::default() }).await?;
-        (state.stored_length, state.reach) = (0, 0);
+        (state.stored_length, state.reach) = (CleartextLen::ZERO, CleartextLen::ZERO);
         state.dirty.clear();
-        state.failed = None;
-        state.header_unsent = codec.header_len() > 0;
-        state.codec = Ok(codec);
+        state.access = Access::without_header(codec);
         state.content = ContentId::fresh();
-        state.length = 0;
-        state.uncommitted = true;
+        state.length = CleartextLen::ZERO;
+        state.rest = Rest::Something;
         Ok(())
     }
 
@@ -424,35 +430,32 @@ impl File {
         home: &dyn Home,
         state: &mut State,
         named: Option<(&Location, u16)>,
-        length: u64,
+        length: CleartextLen,
     ) -> Result<(), DriveError> {
-        let whole_chunks = length / CHUNK_LEN;
-        let in_chunk = length % CHUNK_LEN;
+        let (cut_chunk, in_chunk) = (length.chunk(), length.in_chunk());
         let base = self.settled_base(home, state).await?;
         if let (Some(base), Some((location, mode))) = (base, named) {
-            let tears = state.codec()?.header_len() > 0 && in_chunk > 0;
+            let tears = state.codec()?.has_header() && in_chunk > 0;
             if tears && length <= COPY_FOR_CUT_MAX {
                 return self.copy_to_staging(home, state, location, length, mode, Some(base)).await;
             }
             self.compare(home, state, location).await?;
         }
-        let encrypted = state.codec()?.header_len() > 0;
-        let last = if in_chunk > 0 && (encrypted || state.dirty.contains_key(&whole_chunks)) {
-            let last = self.chunks(home, state, whole_chunks..=whole_chunks).await?.pop().unwrap_or_default();
-            let kept = usize::try_from(in_chunk).unwrap_or(usize::MAX);
-            let last = last.get(..kept).ok_or_else(|| DriveError::damaged("a chunk is cut short"))?;
-            Some(Bytes::copy_from_slice(last))
+        let encrypted = state.codec()?.has_header();
+        let last = if in_chunk > 0 && (encrypted || state.dirty.contains_key(&cut_chunk)) {
+            let last = self.chunk(home, state, cut_chunk).await?;
+            Some(Bytes::copy_from_slice(beginning(&last, in_chunk)?))
         } else {
             None
         };
         // An encrypted chunk can't be cut: it is removed, and written again.
-        let kept = if encrypted { whole_chunks * CHUNK_LEN } else { length };
+        let kept = if encrypted { cut_chunk.start() } else { length };
         state.cut_off(kept).await?;
-        drop(state.dirty.split_off(&whole_chunks));
-        state.dirty.extend(last.map(|last| (whole_chunks, last)));
+        drop(state.dirty.split_off(&cut_chunk));
+        state.dirty.extend(last.map(|last| (cut_chunk, last)));
         state.length = length;
         state.content = ContentId::fresh();
-        state.uncommitted = true;
+        state.note_change();
         // The rest of the last chunk is sent at once.
         self.send(home, state, None).await
     }
@@ -473,29 +476,33 @@ impl File {
     }
 
     /// Extends the content with zeros: encrypted ones in a vault, whose format has no holes; a hole outside.
-    async fn grow(&self, home: &dyn Home, state: &mut State, length: u64) -> Result<(), DriveError> {
+    async fn grow(&self, home: &dyn Home, state: &mut State, length: CleartextLen) -> Result<(), DriveError> {
         let codec = Arc::clone(state.codec()?);
         let _shown = self.show(state);
-        if codec.header_len() == 0 {
+        if !codec.has_header() {
             if !state.backing.is_staged() && !self.is_unlinked() {
                 let location = home.location(self.inode)?;
                 self.compare(home, state, &location).await?;
             }
             self.send(home, state, None).await?;
             self.drain(home, state).await?;
-            let set = RemoteSetAttributes { size: Some(length), ..RemoteSetAttributes::default() };
+            let set = RemoteSetAttributes {
+                size: Some(codec.ciphertext_len(length).0),
+                ..RemoteSetAttributes::default()
+            };
             state.backing.file().set_attributes(set).await?;
             state.content = ContentId::fresh();
             (state.length, state.stored_length, state.reach) = (length, length, length);
-            state.uncommitted = true;
+            state.note_change();
             return Ok(());
         }
-        let needed = codec.stored_len(length).saturating_sub(codec.stored_len(state.stored_length));
+        let needed = codec.ciphertext_len(length).saturating_sub(codec.ciphertext_len(state.stored_length));
         home.check_room(self.inode, needed).await?;
         let old_length = state.length;
         let grown = async {
             while state.length < length {
-                let wanted = usize::try_from(length - state.length).unwrap_or(usize::MAX).min(ZEROS.len());
+                let missing = usize::try_from(length.saturating_sub(state.length)).unwrap_or(usize::MAX);
+                let wanted = missing.min(ZEROS.len());
                 let at = state.length;
                 self.patch(home, state, at, ZEROS.get(..wanted).unwrap_or(&ZEROS)).await?;
                 let end = state.length;
@@ -508,7 +515,7 @@ impl File {
         if grown.is_err() {
             self.shrink_unsent(home, state, old_length).await?;
             // The failure is reported now, and the file is as long as before.
-            state.failed = None;
+            state.take_failure();
             self.update_snapshot(state);
         }
         grown
@@ -519,7 +526,7 @@ impl File {
         &self,
         home: &dyn Home,
         state: &mut State,
-        old_length: u64,
+        old_length: CleartextLen,
     ) -> Result<(), DriveError> {
         while !state.sending.is_empty() {
             self.acknowledge_next(home, state).await?;
@@ -527,11 +534,9 @@ impl File {
         state.put_back_end().await?;
         let length = state.length.min(state.stored_length).max(old_length);
         state.length = length;
-        drop(state.dirty.split_off(&length.div_ceil(CHUNK_LEN)));
-        let last = length / CHUNK_LEN;
-        let last_len = usize::try_from(state.chunk_len(last)).unwrap_or(usize::MAX);
-        if let Some(chunk) = state.dirty.get_mut(&last) {
-            chunk.truncate(last_len);
+        drop(state.dirty.split_off(&length.chunks().end));
+        if let Some(chunk) = state.dirty.get_mut(&length.chunk()) {
+            chunk.truncate(length.in_chunk());
         }
         Ok(())
     }
@@ -541,22 +546,17 @@ impl File {
         &self,
         home: &dyn Home,
         state: &mut State,
-        offset: u64,
+        offset: CleartextLen,
         data: &[u8],
     ) -> Result<(), DriveError> {
-        let mut at = offset;
         let mut rest = data;
-        while !rest.is_empty() {
-            let number = at / CHUNK_LEN;
-            let within = usize::try_from(at % CHUNK_LEN).unwrap_or(usize::MAX);
-            let room = usize::try_from(CHUNK_LEN).unwrap_or(usize::MAX) - within;
-            let (piece, after) = rest.split_at(rest.len().min(room));
-            let length = usize::try_from(state.chunk_len(number)).unwrap_or(usize::MAX);
-            let covers_all = within == 0 && piece.len() >= length;
+        for ChunkPart { number, within } in chunk_parts(offset..offset.saturating_add(data.len() as u64)) {
+            let (piece, after) = rest.split_at_checked(within.len()).unwrap_or((rest, &[]));
+            let covers_all = within.start == 0 && within.end >= state.length.chunk_len(number);
             let ends = state.is_stored_end(number) && !state.sending.contains_key(&number);
             if (!covers_all || ends) && !state.dirty.contains_key(&number) {
                 let _shown = self.show(state);
-                let old = self.chunks(home, state, number..=number).await?.pop().unwrap_or_default();
+                let old = self.chunk(home, state, number).await?;
                 state.dirty.insert(number, old.clone());
                 if ends {
                     state.keep_end(number, old);
@@ -564,16 +564,14 @@ impl File {
             }
             // Copied only if a reader shares it.
             let mut chunk = BytesMut::from(state.dirty.remove(&number).unwrap_or_default());
-            let end = within + piece.len();
-            if chunk.len() < end {
-                chunk.resize(end, 0);
+            if chunk.len() < within.end {
+                chunk.resize(within.end, 0);
             }
-            if let Some(target) = chunk.get_mut(within..end) {
+            if let Some(target) = chunk.get_mut(within.clone()) {
                 target.copy_from_slice(piece);
             }
             state.dirty.insert(number, chunk.freeze());
-            at += piece.len() as u64;
-            state.length = state.length.max(at);
+            state.length = state.length.max(number.start().saturating_add(within.end as u64));
             rest = after;
         }
         Ok(())
@@ -581,8 +579,13 @@ impl File {
 
     /// Sends while the program still writes: the chunks it has finished, or everything when too much is unsent
     /// altogether. Sends nothing while a failure is unreported: each try would wait for the server again.
-    async fn send_what_is_due(&self, home: &dyn Home, state: &mut State, at: u64) -> Result<(), DriveError> {
-        if state.failed.is_some()
+    async fn send_what_is_due(
+        &self,
+        home: &dyn Home,
+        state: &mut State,
+        at: CleartextLen,
+    ) -> Result<(), DriveError> {
+        if state.failure().is_some()
             || (state.dirty.len() < SEND_AT_CHUNKS && !home.resources().unsent.is_crowded())
         {
             return Ok(());
@@ -593,7 +596,7 @@ impl File {
             self.compare(home, state, &location).await?;
             state.check_room(home, &location).await?;
         }
-        self.send(home, state, Some(at / CHUNK_LEN)).await?;
+        self.send(home, state, Some(at.chunk())).await?;
         self.wait_for_room(home, state).await
     }
 
@@ -603,19 +606,21 @@ impl File {
         &self,
         home: &dyn Home,
         state: &mut State,
-        except: Option<u64>,
+        except: Option<ChunkNumber>,
     ) -> Result<(), DriveError> {
         self.collect(home, state);
-        let mut next = 0;
+        let mut next = ChunkNumber::FIRST;
         while let Some(numbers) = state.next_to_send(next, except) {
             next = numbers.end;
-            while numbers.clone().any(|number| state.sending.contains_key(&number)) {
+            while numbers.numbers().any(|number| state.sending.contains_key(&number)) {
                 self.acknowledge_next(home, state).await?;
             }
             let replaces_end = state.is_stored_end(numbers.start);
-            let (offset, stored) = state.encode(&numbers)?;
-            state.header_unsent &= numbers.start > 0;
-            for number in numbers.clone() {
+            let (offset, stored) = state.encode(numbers)?;
+            if numbers.start == ChunkNumber::FIRST {
+                state.note_header_sent();
+            }
+            for number in numbers.numbers() {
                 let Some(chunk) = state.dirty.remove(&number) else { continue };
                 state.sending.insert(number, chunk);
                 home.resources().counters.count_encrypted();
@@ -626,7 +631,7 @@ impl File {
             while replaces_end && !state.sending.is_empty() {
                 self.acknowledge_next(home, state).await?;
             }
-            if replaces_end && state.failed.is_some() {
+            if replaces_end && state.failure().is_some() {
                 break;
             }
         }
@@ -641,7 +646,7 @@ impl File {
     }
 
     fn acknowledge(&self, home: &dyn Home, state: &mut State, acknowledgement: Acknowledgement) {
-        let numbers = acknowledgement.0.clone();
+        let numbers = acknowledgement.0;
         let arrived = acknowledgement.1.is_ok();
         acknowledge(home, state, acknowledgement);
         if arrived {
@@ -659,10 +664,9 @@ impl File {
             // The stream broke: all chunks that were under way are dirty again, and the next go by another stream.
             None => {
                 state.uploader = None;
-                let broke = || RemoteError::Failure("the stream to the server broke".to_owned()).into();
-                state.failed.get_or_insert_with(broke);
+                state.note_failure(RemoteError::Failure("the stream to the server broke".to_owned()).into());
                 state.early.clear();
-                let under_way: Vec<u64> = state.sending.keys().copied().collect();
+                let under_way: Vec<ChunkNumber> = state.sending.keys().copied().collect();
                 under_way.into_iter().for_each(|number| state.take_back(number));
             }
         }
@@ -690,12 +694,12 @@ impl File {
     /// Returns the failure of a send that was not reported yet. Before that, it restores the old end of the server's
     /// file.
     pub(super) async fn tell_failure(&self, home: &dyn Home, state: &mut State) -> Result<(), DriveError> {
-        if !state.backing.is_staged() && state.failed.is_some() {
+        if !state.backing.is_staged() && state.failure().is_some() {
             while !state.sending.is_empty() {
                 self.acknowledge_next(home, state).await?;
             }
             // A request without a reply does not mean that room is lacking.
-            let is_refused = state.failed.as_ref().is_some_and(|error| !error.is_unanswered());
+            let is_refused = state.failure().is_some_and(|error| !error.is_unanswered());
             if let Backing::Stored(stored) = &mut state.backing {
                 stored.lacks_room |= is_refused && state.reach > state.stored_length;
             }
@@ -713,21 +717,19 @@ impl File {
 
 fn acknowledge(home: &dyn Home, state: &mut State, (numbers, result): Acknowledgement) {
     let is_in_place = !state.backing.is_staged();
-    for number in numbers {
+    for number in numbers.numbers() {
         match &result {
-            Ok(()) if is_in_place && number * CHUNK_LEN > state.stored_length => {
+            Ok(()) if is_in_place && number.start() > state.stored_length => {
                 state.early.insert(number);
             }
             Ok(()) => mark_stored(home, state, number),
             Err(error) => {
                 state.take_back(number);
-                state.failed.get_or_insert_with(|| error.clone().into());
+                state.note_failure(error.clone().into());
             }
         }
     }
-    while let Some(number) =
-        state.early.first().copied().filter(|next| next * CHUNK_LEN <= state.stored_length)
-    {
+    while let Some(number) = state.early.first().copied().filter(|next| next.start() <= state.stored_length) {
         state.early.remove(&number);
         mark_stored(home, state, number);
     }
@@ -738,12 +740,12 @@ fn acknowledge(home: &dyn Home, state: &mut State, (numbers, result): Acknowledg
 }
 
 /// Notes that the server has a chunk that was sent.
-fn mark_stored(home: &dyn Home, state: &mut State, number: u64) {
+fn mark_stored(home: &dyn Home, state: &mut State, number: ChunkNumber) {
     let Some(chunk) = state.sending.remove(&number) else { return };
-    let end = number * CHUNK_LEN + chunk.len() as u64;
+    let end = number.start().saturating_add(chunk.len() as u64);
     state.stored_length = state.stored_length.max(end);
     state.reach = state.reach.max(end);
-    state.uncommitted = true;
+    state.note_change();
     if state.is_stored_end(number) {
         state.keep_end(number, chunk.clone());
     }
@@ -763,9 +765,15 @@ async fn stage(
     if make == Make::Now {
         file.make().await?;
     }
-    let header_unsent = codec.header_len() > 0;
-    let state = State::new(Backing::Staged { file, replaces }, Ok(Arc::new(codec)), ContentId::fresh(), 0);
-    Ok(State { header_unsent, uncommitted: true, ..state })
+    let access = Access::without_header(Arc::new(codec));
+    let state =
+        State::new(Backing::Staged { file, replaces }, access, ContentId::fresh(), CleartextLen::ZERO);
+    Ok(State { rest: Rest::Something, ..state })
+}
+
+/// Returns the first bytes of a chunk.
+fn beginning(chunk: &Bytes, length: usize) -> Result<&[u8], DriveError> {
+    chunk.get(..length).ok_or_else(|| DriveError::damaged("a chunk is cut short"))
 }
 
 /// Removes the temporary file of discarded content.

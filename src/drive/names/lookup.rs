@@ -438,7 +438,7 @@ impl Drive {
                     Some(stored) => stored.stat().await?,
                     None => self.tree.lock().get(inode)?.attributes.current(),
                 };
-                Ok(RemoteAttributes { size: file.length(), ..attributes })
+                Ok(RemoteAttributes { size: file.length().0, ..attributes })
             }
             Ask::Again(parent, name, place) => {
                 let directory = self.tree.directory(parent)?;
@@ -469,7 +469,7 @@ impl Drive {
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
         // An open file is read as it was opened, and the kernel cuts reads at the length that it is told: content that
         // somebody else has meanwhile put in its place is seen when the file is opened again.
-        let size = node.file().map_or(size, |file| file.length());
+        let size = node.file().map_or(size, |file| file.length().0);
         let is_shown_as_open = size != node.attributes.current().size;
         let attributes = Attributes {
             inode,

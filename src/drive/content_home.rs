@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use async_trait::async_trait;
+use scaup_crypto::CleartextLen;
 use scaup_fuse::filesystem::Inode;
 
 use super::Drive;
@@ -75,11 +76,11 @@ impl Home for Drive {
         }
     }
 
-    fn saved(&self, inode: Inode, attributes: RemoteAttributes, length: u64, content: ContentId) {
+    fn saved(&self, inode: Inode, attributes: RemoteAttributes, length: CleartextLen, content: ContentId) {
         let mut nodes = self.tree.lock();
         let Ok(node) = nodes.get_mut(inode) else { return };
         let base = Base::from(attributes);
-        node.attributes.believe_saved(RemoteAttributes { size: length, ..attributes });
+        node.attributes.believe_saved(RemoteAttributes { size: length.0, ..attributes });
         node.openings.remember_content(content, base);
         let found = node.as_found();
         let (parent, name) = node.parent_and_name();
