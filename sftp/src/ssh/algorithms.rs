@@ -7,7 +7,7 @@ use std::str::FromStr;
 use russh::keys::{Algorithm, HashAlg};
 use russh::{cipher, kex, mac};
 
-use super::known_hosts::matches_pattern;
+use super::pattern::matches_pattern;
 
 /// A kind of algorithm, of which one is agreed on.
 pub trait Kind {

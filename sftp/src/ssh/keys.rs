@@ -12,9 +12,10 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use super::credential::Credential;
 use super::destination::{Agent, Destination};
 use super::error::ConnectError;
-use super::interaction::{Cancelled, Credential, Interaction, Progress, Question};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::secret_key::{SecretKey, wiped_after};
 
 /// The agent's protocol over any stream that leads to it.

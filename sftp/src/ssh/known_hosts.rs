@@ -12,6 +12,7 @@ use sha1::Sha1;
 
 use super::algorithms::{AuthoritySignature, Offer};
 use super::destination::Destination;
+use super::pattern::matches_pattern;
 
 /// The marker of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,34 +212,6 @@ fn hash_name(name: &str, salt: &[u8]) -> Option<Vec<u8>> {
     Some(mac.finalize().into_bytes().to_vec())
 }
 
-/// Returns whether a name matches a pattern of `ssh`: `*` is any text, `?` any character.
-#[must_use]
-pub fn matches_pattern(text: &str, pattern: &str) -> bool {
-    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
-    // The place to backtrack to: behind the last star, and how much of the text it took.
-    let (mut at, mut of, mut star) = (0, 0, None);
-    while at < text.len() {
-        match pattern.get(of) {
-            Some('*') => {
-                star = Some((of + 1, at));
-                of += 1;
-            }
-            Some(&c) if c == '?' || text.get(at) == Some(&c) => {
-                at += 1;
-                of += 1;
-            }
-            _ => match star {
-                Some((behind, taken)) => {
-                    star = Some((behind, taken + 1));
-                    (of, at) = (behind, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(of).all(|&c| c == '*')
-}
-
 /// Records a key in the user's first file, and returns its path; `None` if the user wants none.
 pub(super) fn record(
     destination: &Destination,
@@ -310,7 +283,7 @@ mod tests {
     #[test]
     fn a_hashed_name_that_was_recorded_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
-        let mut destination = crate::ssh::connect::tests::destination("Host", 2222);
+        let mut destination = crate::ssh::destination::tests::destination("Host", 2222);
         destination.user_known_hosts = vec![directory.path().join("new/known_hosts")];
         destination.hash_known_hosts = true;
         assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);

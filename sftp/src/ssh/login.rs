@@ -13,15 +13,16 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
 use super::bounds::{ANSWER_MAX, APPROVAL_MAX, Signing, Silent, answered, answered_unless};
-use super::connect::Client;
+use super::credential::{Credential, listed};
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
+use super::handler::Client;
 use super::held_keys::HeldKeys;
-use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::patience::{Exhausted, Patience, Words};
 use super::secret_key::KeySigner;
-use super::session::Way;
+use super::session::Transport;
 use super::wanted::wanted;
 use crate::text::Line;
 
@@ -53,7 +54,7 @@ impl From<AuthResult> for Step {
 /// One login under way.
 struct Login<'a> {
     handle: &'a mut Handle<Client>,
-    way: &'a Way,
+    transport: &'a Transport,
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
     held: Option<&'a HeldKeys>,
@@ -74,7 +75,7 @@ struct Login<'a> {
 /// Logs in.
 pub(super) async fn log_in(
     handle: &mut Handle<Client>,
-    way: &Way,
+    transport: &Transport,
     destination: &Destination,
     interaction: &dyn Interaction,
     words: &Words,
@@ -85,7 +86,7 @@ pub(super) async fn log_in(
     let agent = agent.map(Mutex::new);
     let login = Login {
         handle,
-        way,
+        transport,
         destination,
         interaction,
         held,
@@ -259,7 +260,7 @@ impl Login<'_> {
     ) -> Result<T, ConnectError> {
         const LOOK_EVERY: Duration = Duration::from_millis(500);
         let hung_up = async {
-            while !self.way.is_hung_up() {
+            while !self.transport.is_hung_up() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
