@@ -2,9 +2,10 @@
 //!
 //! `connection` is one login with its lanes, `link` the current connection and reconnecting, `retry` repeats an
 //! operation across connections, `file` is an open file that outlives connections, `identity` recognizes it again,
-//! `reasons` interprets a server's replies.
+//! `conversions` turns its errors and attributes into ours, `reasons` finds out why an operation failed.
 
 mod connection;
+mod conversions;
 mod file;
 mod identity;
 mod link;
@@ -26,13 +27,11 @@ use super::{
     RemoteFile, RemoteKind, RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
     RemoteStatistics, RenameHow, Room, SET_GID,
 };
-use connection::{Connection, Place};
+use connection::{Connection, MountedDirectory};
+use conversions::{from_wire, plain, to_wire, with_mode};
 use file::OpenFiles;
 use link::Link;
-use reasons::{
-    exists, from_wire, plain, to_wire, why_not_linked, why_not_listed, why_not_made, why_not_removed,
-    why_not_renamed, with_mode,
-};
+use reasons::{exists, why_not_linked, why_not_listed, why_not_made, why_not_removed, why_not_renamed};
 use retry::retry;
 
 pub use link::{ConnectFailure, Connector};
@@ -61,9 +60,9 @@ impl SftpRemote {
     ) -> Result<Self, RemoteError> {
         let directory = Bytes::copy_from_slice(directory);
         let names = NamesBudget::default();
-        let place = Place { directory, timeout, names: names.clone() };
-        let first = Connection::open(session.clone(), place.clone(), 0).await?;
-        let link = Link::start(first, session, place, connector);
+        let mounted = MountedDirectory { directory, timeout, names: names.clone() };
+        let first = Connection::open(session.clone(), mounted.clone(), 0).await?;
+        let link = Link::start(first, session, mounted, connector);
         Ok(Self { link, files: OpenFiles::default(), names })
     }
 

@@ -10,9 +10,10 @@ use futures::future::BoxFuture;
 use scaup_sftp::client::{self, FileHandle, Lane, OpenFlags, SetAttributes, SftpError};
 
 use super::connection::Connection;
+use super::conversions::{from_wire, plain, to_wire, with_mode};
 use super::identity::Identity;
 use super::link::Link;
-use super::reasons::{from_wire, plain, to_wire, why_not_made, why_not_opened, why_not_written, with_mode};
+use super::reasons::{why_not_made, why_not_opened, why_not_written};
 use super::retry::retry;
 use crate::{
     RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,

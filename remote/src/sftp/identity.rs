@@ -8,7 +8,7 @@ use bytes::Bytes;
 use scaup_sftp::client::{FileHandle, Lane};
 use siphasher::sip::SipHasher13;
 
-use super::reasons::{from_wire, plain};
+use super::conversions::{from_wire, plain};
 use crate::{RemoteAttributes, RemoteError};
 
 /// Bytes from the beginning that distinguish a file from another that took its place: the header of a vault file, whose
