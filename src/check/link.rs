@@ -4,11 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::directory::ContentDirectory;
+use super::base::{Check, CheckError};
+use super::facts::{ClimbingLink, ContentDirectory, Parent};
 use super::finding::{FindingKind, Spot};
-use super::node::Place;
 use super::tree::Tree;
-use super::{Check, CheckError};
 use crate::remote::{RemoteAttributes, RemotePath};
 use crate::vault::climbs;
 
@@ -17,23 +16,16 @@ const TARGET_MAX: u64 = 32_767;
 /// How much of a target is shown, characters.
 const TOLD_MAX: usize = 200;
 
-/// A link that climbs: whether it leads out of the vault is known once its directory's depth is.
-pub(super) struct ClimbingLink {
-    spot: Spot,
-    climbs: usize,
-    detail: String,
-}
-
 impl Check<'_> {
     /// Reads a link, and finds out whether it climbs.
     pub(super) async fn check_link(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         path: RemotePath,
         name: Option<String>,
         attributes: &RemoteAttributes,
     ) -> Result<Option<ClimbingLink>, CheckError> {
-        let spot = Spot::node(place.number, path.clone(), name);
+        let spot = Spot::node(parent.number, path.clone(), name);
         self.findings.count(|summary| summary.links += 1);
         let Some(len) = self.legal_len(&spot, attributes.size) else { return Ok(None) };
         if len > TARGET_MAX {

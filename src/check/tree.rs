@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use scaup_crypto::{Cryptor, DirectoryId};
 
-use super::directory::{Child, ContentDirectory};
+use super::facts::{Child, ContentDirectory};
 use super::finding::{FindingKind, Findings, Spot};
 use crate::remote::RemotePath;
 use crate::vault::content_path;

@@ -14,7 +14,7 @@ use super::progress::ProgressLine;
 use super::prompt;
 use super::screen;
 use super::vault::{Place, password_from};
-use crate::check::{self, CheckError, Finding, Options, Progress, Report, Severity, Summary};
+use crate::check::{self, CheckError, CheckOptions, CheckProgress, Finding, Report, Severity, Summary};
 use crate::config::size;
 use crate::config::target::Target;
 use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED, password_question};
@@ -78,8 +78,8 @@ pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliErr
 async fn report(arguments: &Arguments) -> Result<Report, CliError> {
     let (remote, vault) = arguments.place.open().await?;
     let cryptor = Arc::new(unlock(arguments, remote.as_ref(), &vault).await?);
-    let progress = Progress::default();
-    let options = Options { content: arguments.content };
+    let progress = CheckProgress::default();
+    let options = CheckOptions { content: arguments.content };
     let mut check = std::pin::pin!(check::run(remote.as_ref(), &vault, &cryptor, options, &progress));
     let line = ProgressLine::new();
     loop {
@@ -133,7 +133,7 @@ fn kind_of(error: &CheckError) -> FailureKind {
 }
 
 /// Returns how far the check is.
-fn so_far(progress: &Progress) -> String {
+fn so_far(progress: &CheckProgress) -> String {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (done, found) = (get(&progress.directories), get(&progress.directories_found));
     let bytes = match get(&progress.bytes) {

@@ -130,7 +130,7 @@ fn make_cheap(server: &MemoryServer, root: &RemotePath) {
 pub async fn findings(server: &MemoryServer, place: Place) -> Vec<Finding> {
     let remote = MemoryRemote::connect(server);
     let cryptor = Arc::new(open_vault(remote.as_ref(), &place.root(), PASSWORD).await.unwrap());
-    let (options, progress) = (check::Options { content: true }, check::Progress::default());
+    let (options, progress) = (check::CheckOptions { content: true }, check::CheckProgress::default());
     check::run(remote.as_ref(), &place.root(), &cryptor, options, &progress).await.unwrap().findings
 }
 
