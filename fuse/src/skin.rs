@@ -25,7 +25,7 @@ use crate::filesystem::{
     Attributes, Caller, DirectoryEntry, Entry, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
     RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
-use crate::mount::MountOptions;
+use crate::options::MountOptions;
 use crate::requests::{Operation, Requests};
 
 /// Requests that the kernel may have under way without a process waiting: read-ahead above all, and pages of mapped
