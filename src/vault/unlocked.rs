@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use scaup_crypto::Cryptor;
 
 use super::error::NodeError;
+use super::format::part;
 use super::opening::Markers;
-use super::part;
 use super::unfinished::Unfinished;
 use crate::remote::{Remote, RemoteError, RemotePath};
 
