@@ -19,6 +19,7 @@ mod screen;
 mod status;
 mod unmount;
 mod vault;
+mod vault_access;
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use super::exit::CliError;
 use super::progress::ProgressLine;
 use super::prompt;
 use super::screen;
-use super::vault::{Place, password_from};
+use super::vault_access::{VaultLocation, password_from};
 use crate::check::{self, CheckError, CheckOptions, CheckProgress, Finding, Report, Severity, Summary};
 use crate::config::size;
 use crate::config::target::Target;
@@ -37,7 +37,7 @@ const ATTEMPTS: u32 = 3;
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    location: VaultLocation,
     /// A command that prints the vault's password
     #[arg(long, value_name = "CMD")]
     vault_password_command: Option<String>,
@@ -69,14 +69,14 @@ pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliErr
         Severity::Good | Severity::Info => Ok(()),
         Severity::Warning | Severity::Critical => {
             let Summary { critical, warning, .. } = report.summary;
-            let found = format!("{}: {}", arguments.place.path, counted(critical, warning));
+            let found = format!("{}: {}", arguments.location.path, counted(critical, warning));
             Err(CliError::new(FailureKind::Vault, found))
         }
     }
 }
 
 async fn report(arguments: &Arguments) -> Result<Report, CliError> {
-    let (remote, vault) = arguments.place.open().await?;
+    let (remote, vault) = arguments.location.open().await?;
     let cryptor = Arc::new(unlock(arguments, remote.as_ref(), &vault).await?);
     let progress = CheckProgress::default();
     let options = CheckOptions { content: arguments.content };
@@ -95,7 +95,7 @@ async fn report(arguments: &Arguments) -> Result<Report, CliError> {
 
 /// Unlocks the vault with the command's password, or asks until it is right.
 async fn unlock(arguments: &Arguments, remote: &dyn Remote, vault: &RemotePath) -> Result<Cryptor, CliError> {
-    let path = &arguments.place.path;
+    let path = &arguments.location.path;
     let mut attempt = 1;
     loop {
         let password = match &arguments.vault_password_command {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::exit::CliError;
 use super::progress::Progress;
 use super::prompt;
-use super::vault::password_from;
+use super::vault_access::password_from;
 use crate::daemon::client::{self, ConnectError, Conversation};
 use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, PromptKind, Request, Secret};
 

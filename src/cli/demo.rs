@@ -3,6 +3,7 @@
 
 mod ending;
 mod fuse;
+mod said;
 mod side_by_side;
 
 use std::fs;
@@ -24,6 +25,7 @@ use crate::remote::RemotePath;
 use crate::remote::local::LocalRemote;
 use crate::vault::create_vault;
 use ending::{Daemon, Interrupts};
+use said::say;
 
 /// Encrypted names longer than this are shortened: Cryptomator's value.
 const SHORTENING_THRESHOLD: u32 = 220;
@@ -65,10 +67,6 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
             Ok(())
         }),
     }
-}
-
-fn say(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
 }
 
 /// Runs everything from the empty directory `place` to the end of the mount.

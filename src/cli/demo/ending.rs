@@ -59,7 +59,7 @@ impl Interrupts {
         if count == 1 {
             self.0.late.store(self.0.expected.load(Ordering::Acquire), Ordering::Release);
             // The terminal shows ^C at the cursor.
-            let _ = super::say("\nsaving and unmounting; Ctrl-C once more ends at once");
+            let _ = super::said::say("\nsaving and unmounting; Ctrl-C once more ends at once");
         }
         self.pass_on(count);
     }
