@@ -44,7 +44,7 @@ use base::{Check, DIRECTORIES_MAX, PARALLEL};
 use budget::ContentBudget;
 use facts::ContentDirectory;
 use finding::{Findings, Spot};
-use tree::Tree;
+use tree::DirectoryTree;
 
 pub use base::{CheckError, CheckOptions, CheckProgress};
 pub use finding::{Finding, FindingKind, Report, Severity, Summary};
@@ -77,7 +77,7 @@ pub async fn run(
     progress.directories_found.store(paths.len() as u64, Ordering::Relaxed);
     let directories = check.read_all(paths).await?;
     let root = content_path(&RemotePath::root(), cryptor, &DirectoryId::root());
-    let tree = Tree::build(&directories, &root, cryptor, &check.findings);
+    let tree = DirectoryTree::build(&directories, &root, cryptor, &check.findings);
     check.judge_links(&directories, &tree);
     check.findings.count(|summary| {
         summary.directories = directories.len() as u64;

@@ -314,7 +314,7 @@ struct Invalidator {
 }
 
 /// Logs the kernel's result of an order.
-fn note(done: io::Result<()>) {
+fn log_refusal(done: io::Result<()>) {
     match done {
         // The kernel does not know the inode or name: there is nothing to drop.
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -330,7 +330,7 @@ impl Invalidator {
         let waiting = notifier.clone();
         std::thread::spawn(move || {
             for order in incoming {
-                note(match order {
+                log_refusal(match order {
                     Order::Inode(inode) => waiting.inval_inode(INodeNo(inode.0), 0, 0),
                     Order::Entry(parent, name) => waiting.inval_entry(INodeNo(parent.0), &name),
                     Order::Settled(told) => {
@@ -347,7 +347,7 @@ impl Invalidator {
 impl Invalidate for Invalidator {
     fn attributes(&self, inode: Inode) {
         // A negative offset leaves the pages alone, and with them everything that could make the order wait.
-        note(self.notifier.inval_inode(INodeNo(inode.0), -1, 0));
+        log_refusal(self.notifier.inval_inode(INodeNo(inode.0), -1, 0));
     }
 
     fn inode(&self, inode: Inode) {

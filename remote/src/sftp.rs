@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scaup_sftp::client::{NameEntry, OpenFlags, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{NameEntry, OpenMode, SftpError, SftpSetAttributes, StatusCode};
 use scaup_sftp::ssh::Session;
 use tokio::sync::watch;
 
@@ -35,7 +35,7 @@ use reasons::{exists, why_not_linked, why_not_listed, why_not_made, why_not_remo
 use retry::retry;
 
 pub use link::{ConnectFailure, Connector};
-pub use logins::Allowance;
+pub use logins::LoginAllowance;
 
 /// A directory on an SSH server.
 pub struct SftpRemote {
@@ -165,7 +165,7 @@ impl Remote for SftpRemote {
                 make_directory(&self.link, &connection, &path, &with_mode(mode), again).await?;
                 if connection.may_take_bits(mode) {
                     let made = from_wire(&connection.names.lstat(&path).await.map_err(plain)?).mode;
-                    connection.note_kept_bits(mode, made);
+                    connection.record_kept_bits(mode, made);
                     let wanted = mode | made & SET_GID;
                     if made != wanted {
                         let set = with_mode(wanted);
@@ -182,7 +182,7 @@ impl Remote for SftpRemote {
         retry(&self.link, "mkdir_by_umask", |connection, again| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                make_directory(&self.link, &connection, &path, &SetAttributes::default(), again).await
+                make_directory(&self.link, &connection, &path, &SftpSetAttributes::default(), again).await
             })
         })
         .await
@@ -231,7 +231,8 @@ impl Remote for SftpRemote {
                 let (names, path) = (&connection.names, connection.whole_path(path));
                 let sync = async {
                     // OpenSSH opens directories like files.
-                    let handle = names.open_file(&path, OpenFlags::Read, &SetAttributes::default()).await?;
+                    let handle =
+                        names.open_file(&path, OpenMode::Read, &SftpSetAttributes::default()).await?;
                     names.fsync(&handle).await
                 };
                 match sync.await {
@@ -354,7 +355,7 @@ async fn make_directory(
     link: &Link,
     connection: &Connection,
     path: &[u8],
-    attributes: &SetAttributes,
+    attributes: &SftpSetAttributes,
     again: bool,
 ) -> Result<(), RemoteError> {
     let Err(error) = connection.names.mkdir(path, attributes).await else { return Ok(()) };

@@ -31,7 +31,8 @@ mod session;
 mod wanted;
 
 pub use algorithms::{
-    Algorithms, AuthoritySignature, Cipher, HostKey, Kex, Kind, MessageCode, NoneKnown, Offer, UserKey,
+    AlgorithmKind, Algorithms, AuthoritySignature, Cipher, HostKey, Kex, MessageCode, NoneKnown, Offer,
+    UserKey,
 };
 pub use connect::connect;
 pub use credential::Credential;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::base::{Check, CheckError};
 use super::facts::{ClimbingLink, ContentDirectory, Parent};
 use super::finding::{FindingKind, Spot};
-use super::tree::Tree;
+use super::tree::DirectoryTree;
 use crate::remote::{RemoteAttributes, RemotePath};
 use crate::vault::climbs;
 
@@ -58,7 +58,7 @@ impl Check<'_> {
     }
 
     /// Records the links that climb further than their directories are deep.
-    pub(super) fn judge_links(&self, directories: &[ContentDirectory], tree: &Tree) {
+    pub(super) fn judge_links(&self, directories: &[ContentDirectory], tree: &DirectoryTree) {
         for (number, directory) in directories.iter().enumerate() {
             let depth = tree.depth(number).unwrap_or(0);
             for link in directory.links.iter().filter(|link| link.climbs > depth) {

@@ -35,7 +35,7 @@ const ATTEMPTS: u32 = 3;
     after_help = "Exit codes: 0 nothing is wrong (hints at most), 5 warnings or worse, or the vault can't be opened;\n\
     the others as of all commands."
 )]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     #[command(flatten)]
     location: VaultLocation,
     /// A command that prints the vault's password
@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), CliError> {
     let report = runtime.block_on(async {
         tokio::select! {
             // Ctrl-C is listened for before anything else begins.
@@ -75,7 +75,7 @@ pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliErr
     }
 }
 
-async fn report(arguments: &Arguments) -> Result<Report, CliError> {
+async fn report(arguments: &CheckArguments) -> Result<Report, CliError> {
     let (remote, vault) = arguments.location.open().await?;
     let cryptor = Arc::new(unlock(arguments, remote.as_ref(), &vault).await?);
     let progress = CheckProgress::default();
@@ -94,7 +94,11 @@ async fn report(arguments: &Arguments) -> Result<Report, CliError> {
 }
 
 /// Unlocks the vault with the command's password, or asks until it is right.
-async fn unlock(arguments: &Arguments, remote: &dyn Remote, vault: &RemotePath) -> Result<Cryptor, CliError> {
+async fn unlock(
+    arguments: &CheckArguments,
+    remote: &dyn Remote,
+    vault: &RemotePath,
+) -> Result<Cryptor, CliError> {
     let path = &arguments.location.path;
     let mut attempt = 1;
     loop {

@@ -14,7 +14,7 @@ use crate::daemon::protocol::{FailureKind, Request};
     after_help = "Waits until everything is on the server. If something can't be saved it says what and why, ends with code 8 and\n\
     leaves the mount as it is; so does Ctrl-C at any time. If something in it is in use it says by whom."
 )]
-pub(super) struct Arguments {
+pub(super) struct UnmountArguments {
     /// The mount's name or mount point
     #[arg(required_unless_present = "all", value_name = "NAME|MOUNTPOINT")]
     mount: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: &UnmountArguments) -> Result<(), CliError> {
     let request = Request::Unmount { force: arguments.force, wait: arguments.wait };
     let _listening = if arguments.force { None } else { Some(leave_on_interrupt()?) };
     if !arguments.all {

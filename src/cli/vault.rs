@@ -45,7 +45,7 @@ pub(super) struct LockArguments {
 
 /// Make and inspect vaults, without mounting.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum VaultCommand {
     /// Make a vault in a new or empty directory
     Create {
         #[command(flatten)]
@@ -65,7 +65,7 @@ pub(super) enum Command {
         #[command(flatten)]
         location: VaultLocation,
     },
-    Check(check::Arguments),
+    Check(check::CheckArguments),
 }
 
 pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
@@ -80,10 +80,10 @@ pub(super) fn lock(arguments: LockArguments) -> Result<(), CliError> {
     converse::ask(&mut conversation, &Request::Lock { vault: arguments.vault }, false).map(drop)
 }
 
-pub(super) fn run(command: Command) -> Result<(), CliError> {
+pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match command {
-        Command::Create { location, cipher_combo, shortening_threshold, vault_password_command } => {
+        VaultCommand::Create { location, cipher_combo, shortening_threshold, vault_password_command } => {
             let failed = |error| CliError::new(FailureKind::Vault, error);
             let (remote, path) = runtime.block_on(location.open())?;
             // Nobody should think of a password for a vault that can't be created there.
@@ -96,8 +96,8 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
             screen::out("If the password is lost, so is everything in it: keep it in a safe place.");
             Ok(())
         }
-        Command::Check(arguments) => check::run(&runtime, &arguments),
-        Command::Info { location } => {
+        VaultCommand::Check(arguments) => check::run(&runtime, &arguments),
+        VaultCommand::Info { location } => {
             let info = runtime.block_on(async {
                 let (remote, path) = location.open().await?;
                 inspect_vault(remote.as_ref(), &path)

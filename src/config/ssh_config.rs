@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use scaup_sftp::ssh::{Agent, Algorithms, Destination, Kind, Method, Offer, StrictHostKeyChecking};
+use scaup_sftp::ssh::{Agent, AlgorithmKind, Algorithms, Destination, Method, Offer, StrictHostKeyChecking};
 
 use super::paths;
 use error::JUMPS_MAX;
@@ -153,7 +153,7 @@ fn check_supported(values: &Values) -> Result<(), SshConfigError> {
 }
 
 fn algorithms(values: &Values) -> Result<Algorithms, SshConfigError> {
-    fn offer<K: Kind>(values: &Values, name: &'static str) -> Result<Offer<K>, SshConfigError> {
+    fn offer<K: AlgorithmKind>(values: &Values, name: &'static str) -> Result<Offer<K>, SshConfigError> {
         Ok(values.parsed(name, |list| Offer::from_str(list).ok())?.unwrap_or_default())
     }
     Ok(Algorithms {

@@ -271,7 +271,7 @@ impl Drive {
         let (looked, root) =
             futures::join!(MarkerFiles::look(self.remote.as_ref(), path), self.remote.stat(&content));
         if let Ok(looked) = looked {
-            vault.note_marker_files(looked);
+            vault.record_marker_files(looked);
         }
         let reason = match root {
             Ok(attributes) if attributes.kind == RemoteKind::Directory => return Ok(()),

@@ -312,7 +312,7 @@ impl VaultDirectory {
                 if matches!(node, VaultNode::Directory(id) if *content != *id.as_bytes()) {
                     return Err(NodeError::Stale);
                 }
-                self.vault.unfinished.note(Begun::Move {
+                self.vault.unfinished.record(Begun::Move {
                     from: (from.id.clone(), source.name.clone()),
                     to: (self.id.clone(), target.name.clone()),
                 });

@@ -43,13 +43,13 @@ impl VaultDirectory {
 
     /// Returns a fresh temporary path for unfinished content in this directory.
     pub(crate) fn temporary(&self) -> Result<RemotePath, NodeError> {
-        self.vault.unfinished.note(Begun::In(self.id.clone()));
+        self.vault.unfinished.record(Begun::In(self.id.clone()));
         Ok(self.content().join(&temporary::name()?))
     }
 
     /// Returns a fresh temporary path for the node of a directory.
     pub(super) fn temporary_of(&self, id: &DirectoryId, fate: Fate) -> Result<RemotePath, NodeError> {
-        self.vault.unfinished.note(Begun::In(self.id.clone()));
+        self.vault.unfinished.record(Begun::In(self.id.clone()));
         Ok(self.content().join(&temporary::directory_name(id, fate)?))
     }
 

@@ -29,7 +29,7 @@ impl UnlockedVault {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_marker_files(&self, looked: MarkerFiles) {
+    pub(crate) fn record_marker_files(&self, looked: MarkerFiles) {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
     }
 

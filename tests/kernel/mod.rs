@@ -20,7 +20,8 @@ use scaup_crypto::CipherCombo;
 use scaup_fakes::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
-    Attributes, Caller, Entry, Errno, FileKind, Handle, Inode, OpenFlags, RenameMode, SetAttributes, SetTime,
+    Attributes, Caller, Errno, FileKind, Handle, Inode, LookupReply, OpenFlags, RenameMode, SetAttributes,
+    SetTime,
 };
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
@@ -217,11 +218,11 @@ impl Kernel {
 
     pub async fn lookup_in(&self, parent: Inode, name: &str) -> Result<Attributes> {
         match self.drive.lookup(parent, OsStr::new(name)).await.map_err(errno)? {
-            Entry::Found(found) => {
+            LookupReply::Found(found) => {
                 self.count(found.attributes.inode);
                 Ok(found.attributes)
             }
-            Entry::Missing(_) => Err(ENOENT),
+            LookupReply::Missing(_) => Err(ENOENT),
         }
     }
 

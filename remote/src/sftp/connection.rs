@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// Records that a directory created with the bits `asked` has the bits `found`.
-    pub(super) fn note_kept_bits(&self, asked: u16, found: u16) {
+    pub(super) fn record_kept_bits(&self, asked: u16, found: u16) {
         self.kept_bits.fetch_or(asked & found, Ordering::Relaxed);
     }
 

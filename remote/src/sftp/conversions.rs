@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use scaup_sftp::client::{Attributes, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{SftpAttributes, SftpError, SftpSetAttributes, StatusCode};
 
 use crate::{RemoteAttributes, RemoteError, RemoteKind, RemoteSetAttributes};
 
@@ -42,7 +42,7 @@ fn hinted(message: &str) -> Option<RemoteError> {
 }
 
 /// Returns the kind of a node, by the type bits of its mode (`S_IFMT`). A server that leaves them out means files.
-pub(super) fn kind(attributes: &Attributes) -> RemoteKind {
+pub(super) fn kind(attributes: &SftpAttributes) -> RemoteKind {
     match attributes.permissions.unwrap_or(0) & 0o170_000 {
         0o040_000 => RemoteKind::Directory,
         0o120_000 => RemoteKind::Symlink,
@@ -54,7 +54,7 @@ pub(super) fn kind(attributes: &Attributes) -> RemoteKind {
     }
 }
 
-pub(super) fn from_wire(attributes: &Attributes) -> RemoteAttributes {
+pub(super) fn from_wire(attributes: &SftpAttributes) -> RemoteAttributes {
     let (uid, gid) = attributes.owner.unwrap_or_default();
     let (accessed, modified) = attributes.times.unwrap_or_default();
     RemoteAttributes {
@@ -76,8 +76,8 @@ fn seconds(time: SystemTime) -> u32 {
     }
 }
 
-pub(super) fn to_wire(set: &RemoteSetAttributes) -> SetAttributes {
-    SetAttributes {
+pub(super) fn to_wire(set: &RemoteSetAttributes) -> SftpSetAttributes {
+    SftpSetAttributes {
         size: set.size,
         owner: set.owner,
         permissions: set.mode.map(u32::from),
@@ -85,6 +85,6 @@ pub(super) fn to_wire(set: &RemoteSetAttributes) -> SetAttributes {
     }
 }
 
-pub(super) fn with_mode(mode: u16) -> SetAttributes {
-    SetAttributes { permissions: Some(u32::from(mode)), ..SetAttributes::default() }
+pub(super) fn with_mode(mode: u16) -> SftpSetAttributes {
+    SftpSetAttributes { permissions: Some(u32::from(mode)), ..SftpSetAttributes::default() }
 }

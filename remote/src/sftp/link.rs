@@ -17,7 +17,7 @@ use scaup_sftp::text::Line;
 use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, MountedDirectory, PastTraffic, SSH_ANSWERS_WITHIN};
-use super::logins::{Allowance, InVain};
+use super::logins::{InVain, LoginAllowance};
 use crate::{Reachability, RemoteError};
 
 /// Pauses between attempts to connect: the first attempt comes at once, then each pause is twice as long as the one
@@ -53,7 +53,7 @@ pub trait Connector: Send + Sync + 'static {
     /// Establishes a new connection.
     async fn connect(&self) -> Result<Session, ConnectFailure>;
     /// Returns how many logins of the last one's kind may lead to no connection.
-    fn allowance(&self) -> Allowance;
+    fn allowance(&self) -> LoginAllowance;
 }
 
 #[derive(Clone)]
@@ -295,7 +295,7 @@ impl Keeper {
                         Ok(session) => {
                             self.session = session;
                             lanes_within = self.mounted.timeout;
-                            in_vain.note();
+                            in_vain.record();
                             match self.open_on_login(lanes_within, generation).await {
                                 Ok(connection) => return Some(connection),
                                 Err(error) => ConnectFailure::Unreachable(

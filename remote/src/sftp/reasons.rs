@@ -2,7 +2,7 @@
 //! sent. They outlive a connection as operations do: a cut meanwhile is not a reason, and a
 //! refused operation is not repeated.
 
-use scaup_sftp::client::{OpenFlags, SftpError, Statistics, StatusCode};
+use scaup_sftp::client::{OpenMode, SftpError, Statistics, StatusCode};
 
 use super::conversions::{kind, plain};
 use super::link::Link;
@@ -67,7 +67,7 @@ pub(super) async fn why_not_written(link: &Link, path: &[u8], error: SftpError) 
 pub(super) async fn why_not_opened(
     link: &Link,
     path: &[u8],
-    flags: OpenFlags,
+    flags: OpenMode,
     error: SftpError,
 ) -> RemoteError {
     if error.code() != Some(StatusCode::Failure) {
@@ -75,7 +75,7 @@ pub(super) async fn why_not_opened(
     }
     match exists(link, path).await {
         Some(RemoteKind::Directory) => RemoteError::IsADirectory,
-        _ if flags == OpenFlags::ReadWrite => why_not_written(link, path, error).await,
+        _ if flags == OpenMode::ReadWrite => why_not_written(link, path, error).await,
         _ => plain(error),
     }
 }

@@ -66,7 +66,7 @@ async fn connect_one(
     held: Option<&HeldKeys>,
     through: Option<Arc<Session>>,
 ) -> Result<Session, ConnectError> {
-    interaction.progress(Progress::Connecting(destination.shown()));
+    interaction.progress(Progress::Connecting(destination.user_at_host()));
     let mut confirmed: Option<PublicKey> = None;
     let revoked = RevokedKeys::load(destination)
         .map_err(|problem| ConnectError::HostKey { host: destination.known_host_name(), problem })?;
@@ -143,8 +143,10 @@ async fn connect_one(
             }
             (Err(error), _) => {
                 transport.abort();
-                let protocol =
-                    ConnectError::Protocol { destination: destination.shown(), reason: error.to_string() };
+                let protocol = ConnectError::Protocol {
+                    destination: destination.user_at_host(),
+                    reason: error.to_string(),
+                };
                 return Err(allowance.refused(destination).unwrap_or(protocol));
             }
         }

@@ -129,7 +129,7 @@ pub struct Destination {
 impl Destination {
     /// Returns `user@host`, as prompts name it.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn user_at_host(&self) -> String {
         Line::of(&format!("{}@{}", self.user, self.host)).into()
     }
 

@@ -10,7 +10,7 @@ use super::destination::Destination;
 use super::error::HostKeyProblem;
 use super::interaction::{Interaction, Progress};
 use super::keys::is_too_short;
-use super::known_hosts::{CertificateVerdict, KnownHost, Verdict};
+use super::known_hosts::{CertificateVerdict, KeyVerdict, KnownHost};
 use super::patience::Words;
 use super::revoked::RevokedKeys;
 use crate::text::Line;
@@ -67,15 +67,17 @@ impl Client {
         };
         let fingerprint = || key.fingerprint(HashAlg::Sha256).to_string();
         match self.known.judge(key) {
-            Verdict::Known => Ok(()),
-            Verdict::Revoked { file, line } => Err(Seen::Refused(HostKeyProblem::Revoked { file, line })),
-            Verdict::Changed { file, line } => {
+            KeyVerdict::Known => Ok(()),
+            KeyVerdict::Revoked { file, line } => Err(Seen::Refused(HostKeyProblem::Revoked { file, line })),
+            KeyVerdict::Changed { file, line } => {
                 Err(Seen::Refused(HostKeyProblem::Changed { fingerprint: fingerprint(), file, line }))
             }
-            Verdict::Unknown if self.confirmed.as_ref().is_some_and(|ok| ok.key_data() == key.key_data()) => {
+            KeyVerdict::Unknown
+                if self.confirmed.as_ref().is_some_and(|ok| ok.key_data() == key.key_data()) =>
+            {
                 Ok(())
             }
-            Verdict::Unknown => Err(Seen::Unknown(Box::new(key.clone()))),
+            KeyVerdict::Unknown => Err(Seen::Unknown(Box::new(key.clone()))),
         }
     }
 }
@@ -101,7 +103,8 @@ impl Handler for Client {
         if self.banners < BANNERS_MAX {
             self.banners += 1;
             for line in Line::each_of(banner) {
-                self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
+                self.interaction
+                    .progress(Progress::Said { destination: self.destination.user_at_host(), line });
             }
         }
         Ok(())

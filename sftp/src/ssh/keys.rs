@@ -206,9 +206,12 @@ pub(super) async fn unlock(
     for attempt in 1..=destination.attempts {
         let question = Question::Passphrase { path: path.to_owned() };
         let text_of_question = question.text();
-        let passphrase = interaction.ask(question).await.map_err(|Cancelled(reason)| {
-            ConnectError::Cancelled { destination: destination.shown(), question: text_of_question, reason }
-        })?;
+        let passphrase =
+            interaction.ask(question).await.map_err(|Cancelled(reason)| ConnectError::Cancelled {
+                destination: destination.user_at_host(),
+                question: text_of_question,
+                reason,
+            })?;
         // Deriving the key takes a moment of CPU.
         let text = text.clone();
         let decoded = tokio::task::spawn_blocking(move || SecretKey::decode(&text, Some(&passphrase))).await;
@@ -221,5 +224,5 @@ pub(super) async fn unlock(
         }
     }
     let reason = format!("wrong passphrase for key {}{}", path.display(), destination.times());
-    Err(ConnectError::Refused { destination: destination.shown(), reason })
+    Err(ConnectError::Refused { destination: destination.user_at_host(), reason })
 }

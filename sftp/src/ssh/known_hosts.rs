@@ -24,7 +24,7 @@ enum Marker {
 
 /// A line about the host.
 #[derive(Debug, Clone)]
-struct Line {
+struct HostLine {
     file: PathBuf,
     number: usize,
     marker: Marker,
@@ -34,12 +34,12 @@ struct Line {
 /// Everything known of one host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownHost {
-    lines: Vec<Line>,
+    lines: Vec<HostLine>,
 }
 
 /// The verdict on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum KeyVerdict {
     /// It is the host's key.
     Known,
     /// The host is not known at all.
@@ -96,18 +96,18 @@ impl KnownHost {
     }
 
     /// Judges a plain key.
-    pub(super) fn judge(&self, key: &PublicKey) -> Verdict {
-        let same = |line: &&Line| line.key.key_data() == key.key_data();
+    pub(super) fn judge(&self, key: &PublicKey) -> KeyVerdict {
+        let same = |line: &&HostLine| line.key.key_data() == key.key_data();
         let of = |marker| self.lines.iter().filter(move |line| line.marker == marker);
         if let Some(line) = of(Marker::Revoked).find(same) {
-            return Verdict::Revoked { file: line.file.clone(), line: line.number };
+            return KeyVerdict::Revoked { file: line.file.clone(), line: line.number };
         }
         if of(Marker::None).any(|line| same(&line)) {
-            return Verdict::Known;
+            return KeyVerdict::Known;
         }
         match of(Marker::None).next() {
-            Some(line) => Verdict::Changed { file: line.file.clone(), line: line.number },
-            None => Verdict::Unknown,
+            Some(line) => KeyVerdict::Changed { file: line.file.clone(), line: line.number },
+            None => KeyVerdict::Unknown,
         }
     }
 
@@ -157,10 +157,10 @@ impl KnownHost {
 }
 
 /// Returns the lines of a file about the host called `name`.
-fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = Line> {
+fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = HostLine> {
     text.lines().enumerate().filter_map(move |(index, line)| {
         let (marker, key) = parse(line, name)?;
-        Some(Line { file: file.to_owned(), number: index + 1, marker, key })
+        Some(HostLine { file: file.to_owned(), number: index + 1, marker, key })
     })
 }
 
@@ -276,7 +276,7 @@ mod tests {
             ("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=", "host", false),
         ] {
             let known = KnownHost::of_text(&format!("{field}\t {ONE} a comment"), name);
-            assert_eq!(known.judge(&key(ONE)) == Verdict::Known, found, "{field} {name}");
+            assert_eq!(known.judge(&key(ONE)) == KeyVerdict::Known, found, "{field} {name}");
         }
     }
 
@@ -286,7 +286,7 @@ mod tests {
         let mut destination = crate::ssh::destination::tests::destination("Host", 2222);
         destination.user_known_hosts = vec![directory.path().join("new/known_hosts")];
         destination.hash_known_hosts = true;
-        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), KeyVerdict::Unknown);
         record(&destination, &key(ONE)).unwrap();
         assert!(
             !std::fs::read_to_string(&destination.user_known_hosts[0])
@@ -294,16 +294,19 @@ mod tests {
                 .to_lowercase()
                 .contains("host")
         );
-        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Known);
-        assert!(matches!(KnownHost::load(&destination).judge(&key(TWO)), Verdict::Changed { line: 1, .. }));
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), KeyVerdict::Known);
+        assert!(matches!(
+            KnownHost::load(&destination).judge(&key(TWO)),
+            KeyVerdict::Changed { line: 1, .. }
+        ));
         destination.host = "other".to_owned();
-        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), KeyVerdict::Unknown);
     }
 
     #[test]
     fn a_revoked_key_is_refused_even_where_it_is_known() {
         let known = KnownHost::of_text(&format!("host {ONE}\n@revoked * {ONE}"), "host");
-        assert!(matches!(known.judge(&key(ONE)), Verdict::Revoked { line: 2, .. }));
+        assert!(matches!(known.judge(&key(ONE)), KeyVerdict::Revoked { line: 2, .. }));
     }
 
     #[test]
@@ -312,13 +315,13 @@ mod tests {
             &format!("host garbage\n|1|x|y {ONE}\n\n# {ONE}\nhost {TWO}\nhost {ONE}"),
             "host",
         );
-        assert_eq!(known.judge(&key(ONE)), Verdict::Known);
+        assert_eq!(known.judge(&key(ONE)), KeyVerdict::Known);
     }
 
     #[test]
     fn authorities_are_no_host_keys() {
         let known = KnownHost::of_text(&format!("@cert-authority host {ONE}"), "host");
-        assert_eq!(known.judge(&key(ONE)), Verdict::Unknown);
+        assert_eq!(known.judge(&key(ONE)), KeyVerdict::Unknown);
         assert!(known.has_authorities());
     }
 }

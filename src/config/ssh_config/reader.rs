@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Origin, SshConfigError};
 use super::files::Files;
 use super::keywords::{self, Treatment};
-use super::lines::{Line, lines, words};
+use super::lines::{ConfigLine, lines, words};
 use super::values::Values;
 
 /// Deepest chain of Include files.
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     /// Returns the words of a line that needs at least one.
     fn words(
         &self,
-        line: &Line<'_>,
+        line: &ConfigLine<'_>,
         origin: &Origin,
         keyword: &'static str,
     ) -> Result<Vec<String>, SshConfigError> {
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
     fn matches(
         &mut self,
         conditions: &[String],
-        line: &Line<'_>,
+        line: &ConfigLine<'_>,
         origin: &Origin,
     ) -> Result<bool, SshConfigError> {
         let invalid = || SshConfigError::Value {

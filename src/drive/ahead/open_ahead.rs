@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use scaup_fuse::filesystem::Inode;
 
-use super::streak::{Key, Level, Order, Streak, WINDOW_MAX, is_first};
-use crate::config::parts::Part;
+use super::streak::{Level, NameInDirectory, Order, Streak, WINDOW_MAX, is_first};
+use crate::config::parts::OptionalPart;
 use crate::drive::Drive;
 use crate::drive::content::location::Location;
 use crate::drive::content::start::Fetching;
@@ -55,9 +55,9 @@ struct Waiting {
 
 #[derive(Default)]
 struct Inner {
-    starts: HashMap<Key, Waiting>,
+    starts: HashMap<NameInDirectory, Waiting>,
     /// The files that were opened last, the latest at the end.
-    opened: VecDeque<(Key, Moment)>,
+    opened: VecDeque<(NameInDirectory, Moment)>,
     /// The streaks, the latest at the end.
     streaks: VecDeque<Streak>,
     sweeping: bool,
@@ -82,7 +82,7 @@ impl OpenAhead {
 
     /// Forgets the start of a file: this mount changed what has that name.
     pub(in crate::drive) fn forget(&self, parent: Inode, name: &OsStr) {
-        self.lock().starts.remove(&Key { parent, name: name.to_owned() });
+        self.lock().starts.remove(&NameInDirectory { parent, name: name.to_owned() });
     }
 
     /// Whether a program is opening the files of a directory one after the other.
@@ -129,7 +129,7 @@ impl Inner {
     /// and if nothing newer is `known` of the file by now.
     fn take(
         &mut self,
-        key: &Key,
+        key: &NameInDirectory,
         path: &RemotePath,
         known: Option<Moment>,
         life: Duration,
@@ -148,7 +148,7 @@ impl Inner {
         &mut self,
         drive: &Drive,
         nodes: &Nodes<'_>,
-        key: &Key,
+        key: &NameInDirectory,
         waits: bool,
     ) -> Option<Streak> {
         self.opened.retain(|(_, at)| at.elapsed() < PAUSE_MAX);
@@ -166,7 +166,7 @@ impl Inner {
     }
 
     /// Returns a new streak that `key` is the second file of, or the first one in a directory.
-    fn begin(&self, drive: &Drive, nodes: &Nodes<'_>, key: &Key) -> Option<Streak> {
+    fn begin(&self, drive: &Drive, nodes: &Nodes<'_>, key: &NameInDirectory) -> Option<Streak> {
         let (_, names) = nodes.get(key.parent).ok()?.names.listing()?;
         if names.len() > NAMES_MAX {
             return None;
@@ -203,7 +203,7 @@ impl Inner {
             if at.parent == Inode::ROOT {
                 break;
             }
-            at = Key { parent: node.parent(), name: node.name().to_owned() };
+            at = NameInDirectory { parent: node.parent(), name: node.name().to_owned() };
         }
         let beside = nodes.get(from.last().0).ok()?.parent() == nodes.get(key.parent).ok()?.parent();
         Some(from.descending(levels.into(), key.parent, beside))
@@ -222,14 +222,14 @@ impl Drive {
         let mut nodes = self.tree.lock();
         nodes.record_opening(inode).ok()?;
         let node = nodes.get(inode).ok()?;
-        let key = Key { parent: node.parent(), name: node.name().to_owned() };
+        let key = NameInDirectory { parent: node.parent(), name: node.name().to_owned() };
         let life = self.open_ahead.life;
         let mut ahead = self.open_ahead.lock();
         let start = ahead.take(&key, &location.file_path(), node.attributes.fetched(), life);
         if writable {
             return None;
         }
-        if life.is_zero() || !self.options.has(Part::OpenAhead) || !self.remote.is_reachable() {
+        if life.is_zero() || !self.options.has(OptionalPart::OpenAhead) || !self.remote.is_reachable() {
             return start;
         }
         let waits = start.as_ref().is_none_or(|start| !start.is_done());
@@ -257,7 +257,7 @@ impl Drive {
                 self.level_below(nodes, level, found, order)
             });
             let Some((level, found)) = next else { return };
-            let key = Key { parent: level.inode, name: found.name.clone() };
+            let key = NameInDirectory { parent: level.inode, name: found.name.clone() };
             let Some((location, known)) = unopened(nodes, level, found) else { continue };
             if ahead.starts.contains_key(&key) {
                 streak.add_coming(key);
@@ -270,7 +270,7 @@ impl Drive {
             }
             bytes += length;
             let (path, asked) = (location.file_path(), Moment::now());
-            let goes_last = self.options.has(Part::Priorities);
+            let goes_last = self.options.has(OptionalPart::Priorities);
             let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length, goes_last);
             ahead.starts.insert(key.clone(), Waiting { path, known, asked, bytes: length, fetching });
             streak.add_coming(key);
@@ -278,7 +278,7 @@ impl Drive {
     }
 
     /// Returns the directory around `key`, from behind it on; `None` if its names are not known.
-    fn level_behind(&self, nodes: &Nodes<'_>, key: &Key, order: Order) -> Option<Level> {
+    fn level_behind(&self, nodes: &Nodes<'_>, key: &NameInDirectory, order: Order) -> Option<Level> {
         let mut level = self.level(nodes, key.parent, nodes.directory(key.parent).ok()?, order)?;
         level.go_behind(&key.name);
         Some(level)
