@@ -7,8 +7,8 @@
 //! # use scaup::{check, remote::{Remote, RemotePath}, vault};
 //! # async fn example(remote: &dyn Remote, path: &RemotePath) -> Result<(), Box<dyn std::error::Error>> {
 //! let cryptor = Arc::new(vault::open_vault(remote, path, "the password").await?);
-//! let options = check::Options { content: true };
-//! let report = check::run(remote, path, &cryptor, options, &check::Progress::default()).await?;
+//! let options = check::CheckOptions { content: true };
+//! let report = check::run(remote, path, &cryptor, options, &check::CheckProgress::default()).await?;
 //! assert!(report.severity() <= check::Severity::Info, "{:#?}", report.findings);
 //! # Ok(())
 //! # }
@@ -20,8 +20,11 @@
 //! are known. From these the tree is put together at the end (`tree`), and only then does every finding get its
 //! cleartext path. So memory goes with the number of directories, not of files.
 
+mod base;
+mod budget;
 mod content;
 mod directory;
+mod facts;
 mod finding;
 mod link;
 mod node;
@@ -29,82 +32,22 @@ mod tree;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{Cryptor, DirectoryId};
 
-use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use crate::remote::{Remote, RemoteEntry, RemoteKind, RemotePath};
 use crate::vault::temporary::is_temporary;
 use crate::vault::{Markers, content_path, part};
-use content::ContentBudget;
-use directory::ContentDirectory;
+use base::{Check, DIRECTORIES_MAX, PARALLEL};
+use budget::ContentBudget;
+use facts::ContentDirectory;
 use finding::{Findings, Spot};
-use tree::Tree;
+use tree::DirectoryTree;
 
+pub use base::{CheckError, CheckOptions, CheckProgress};
 pub use finding::{Finding, FindingKind, Report, Severity, Summary};
-
-/// Directories that are read at the same time.
-const PARALLEL: usize = 128;
-/// Most content directories of one vault: a server could invent them without end.
-const DIRECTORIES_MAX: usize = 1_000_000;
-
-/// What is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
-    /// Also read all file content, and authenticate every chunk.
-    pub content: bool,
-}
-
-/// How far a check is; may be read at any time.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Content directories found.
-    pub directories_found: AtomicU64,
-    /// Content directories checked.
-    pub directories: AtomicU64,
-    /// Files checked.
-    pub files: AtomicU64,
-    /// Bytes of content read.
-    pub bytes: AtomicU64,
-}
-
-/// Why a check did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// The server can't be asked any more, or does not let the vault's directories be listed.
-    #[error("{}: {source}", String::from_utf8_lossy(.path.as_bytes()))]
-    Remote {
-        /// What was asked for, relative to the vault.
-        path: RemotePath,
-        /// What the server said.
-        source: RemoteError,
-    },
-    /// More directories than a vault can be expected to have.
-    #[error("the vault has more than {DIRECTORIES_MAX} directories")]
-    TooManyDirectories,
-    /// Decryption ended for a reason of the program's own.
-    #[error("the content of {path:?} was not decrypted: {reason}")]
-    Interrupted {
-        /// The file, relative to the vault.
-        path: RemotePath,
-        /// What the runtime said.
-        reason: String,
-    },
-}
-
-/// What all parts of one check share.
-struct Check<'a> {
-    remote: &'a dyn Remote,
-    vault: &'a RemotePath,
-    cryptor: &'a Arc<Cryptor>,
-    options: Options,
-    progress: &'a Progress,
-    findings: Findings,
-    budget: ContentBudget,
-    /// Nodes of directories that were read, each at most twice, and links that climb.
-    children: AtomicUsize,
-}
 
 /// Checks the vault in the directory `vault`, whose keys are `cryptor`. Nothing is written.
 ///
@@ -115,8 +58,8 @@ pub async fn run(
     remote: &dyn Remote,
     vault: &RemotePath,
     cryptor: &Arc<Cryptor>,
-    options: Options,
-    progress: &Progress,
+    options: CheckOptions,
+    progress: &CheckProgress,
 ) -> Result<Report, CheckError> {
     let check = Check {
         remote,
@@ -134,55 +77,16 @@ pub async fn run(
     progress.directories_found.store(paths.len() as u64, Ordering::Relaxed);
     let directories = check.read_all(paths).await?;
     let root = content_path(&RemotePath::root(), cryptor, &DirectoryId::root());
-    let tree = Tree::build(&directories, &root, cryptor, &check.findings);
+    let tree = DirectoryTree::build(&directories, &root, cryptor, &check.findings);
     check.judge_links(&directories, &tree);
-    Ok(check.findings.report(&directories, &tree, options.content))
+    check.findings.count(|summary| {
+        summary.directories = directories.len() as u64;
+        summary.content = options.content;
+    });
+    Ok(check.findings.report(|directory, node| tree.cleartext(directory, node)))
 }
 
 impl Check<'_> {
-    /// Where `path`, which is relative to the vault, lies on the server.
-    fn on_server(&self, path: &RemotePath) -> RemotePath {
-        path.as_bytes()
-            .split(|&byte| byte == b'/')
-            .filter_map(RemoteName::parse)
-            .fold(self.vault.clone(), |path, name| path.join(&name))
-    }
-
-    /// Counts nodes of directories, and links, that are remembered: a server could invent them without end.
-    fn remember(&self, children: usize) -> Result<(), CheckError> {
-        let before = self.children.fetch_add(children, Ordering::Relaxed);
-        if before.saturating_add(children) > 2 * DIRECTORIES_MAX {
-            return Err(CheckError::TooManyDirectories);
-        }
-        Ok(())
-    }
-
-    /// Lists a directory. One that is gone or can't be read is a finding, and empty.
-    async fn list(
-        &self,
-        path: &RemotePath,
-        spot: impl FnOnce() -> Spot,
-    ) -> Result<Vec<RemoteEntry>, CheckError> {
-        match self.remote.list(&self.on_server(path)).await {
-            Ok(entries) => Ok(entries),
-            Err(error) => self.unreadable(path, spot(), error).map(|()| Vec::new()),
-        }
-    }
-
-    /// Notes that something can't be read; fails if that is because the server is gone.
-    fn unreadable(&self, path: &RemotePath, spot: Spot, error: RemoteError) -> Result<(), CheckError> {
-        match error {
-            RemoteError::Timeout(_) | RemoteError::Disconnected(_) => {
-                return Err(CheckError::Remote { path: path.clone(), source: error });
-            }
-            RemoteError::NotFound | RemoteError::Replaced => {
-                self.findings.add(FindingKind::ChangedMeanwhile, spot, "it is not there any more");
-            }
-            error => self.findings.add(FindingKind::Unreadable, spot, error),
-        }
-        Ok(())
-    }
-
     /// What lies beside the vault's `d`: copies of its two files, and leftovers.
     async fn look_beside(&self) -> Result<(), CheckError> {
         let root = RemotePath::root();

@@ -20,6 +20,7 @@ mod screen;
 mod status;
 mod unmount;
 mod vault;
+mod vault_access;
 
 use std::process::ExitCode;
 
@@ -47,19 +48,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Mount(mount::Arguments),
-    Unmount(unmount::Arguments),
-    Status(status::Arguments),
-    Login(login::Arguments),
+    Mount(mount::MountArguments),
+    Unmount(unmount::UnmountArguments),
+    Status(status::StatusArguments),
+    Login(login::LoginArguments),
     Unlock(vault::UnlockArguments),
     Lock(vault::LockArguments),
-    Forget(forget::Arguments),
+    Forget(forget::ForgetArguments),
     #[command(subcommand)]
-    Bookmark(bookmark::Command),
+    Bookmark(bookmark::BookmarkCommand),
     #[command(subcommand)]
-    Vault(vault::Command),
+    Vault(vault::VaultCommand),
     #[cfg(feature = "demo")]
-    Demo(demo::Arguments),
+    Demo(demo::DemoArguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

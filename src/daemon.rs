@@ -49,4 +49,4 @@ mod users;
 mod vaults;
 
 pub use life::run;
-pub use remote::{connect_here, memory_of};
+pub use remote::{connect_here, remembered_vaults_of};

@@ -60,7 +60,7 @@ use scaup_crypto::CLEARTEXT_CHUNK_LEN;
 use scaup_fuse::filesystem::{Inode, Invalidate};
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::parts::Part;
+use crate::config::parts::OptionalPart;
 use crate::config::private_directory::PrivateDirectory;
 use crate::remote::Remote;
 use ahead::kept_open::KeptOpen;
@@ -116,11 +116,11 @@ pub struct DriveOptions {
     /// nothing.
     pub unfinished: Option<Arc<PrivateDirectory>>,
     /// The parts that are left out.
-    pub without: BTreeSet<Part>,
+    pub without: BTreeSet<OptionalPart>,
 }
 
 impl DriveOptions {
-    fn has(&self, part: Part) -> bool {
+    fn has(&self, part: OptionalPart) -> bool {
         !self.without.contains(&part)
     }
 
@@ -169,10 +169,10 @@ impl Drive {
     /// Creates a drive over `remote`, all vaults locked. Must be called inside a `tokio` runtime.
     #[must_use]
     pub fn new(remote: Arc<dyn Remote>, mut options: DriveOptions) -> Arc<Self> {
-        if !options.has(Part::AttributeCache) {
+        if !options.has(OptionalPart::AttributeCache) {
             options.attr_timeout = Duration::ZERO;
         }
-        let cached = if options.has(Part::ChunkCache) { options.memory / 2 } else { 0 };
+        let cached = if options.has(OptionalPart::ChunkCache) { options.memory / 2 } else { 0 };
         let writers =
             (options.unsent_max() / CLEARTEXT_CHUNK_LEN as u64).clamp(*WRITERS.start(), *WRITERS.end());
         let writers = usize::try_from(writers).unwrap_or(usize::MAX);
@@ -181,9 +181,9 @@ impl Drive {
                 remote: Arc::clone(&remote),
                 cache: ChunkCache::new(cached),
                 counters: Arc::default(),
-                unsent: Arc::new(Unsent::new(options.unsent_max(), options.has(Part::WriteBehind))),
+                unsent: Arc::new(Unsent::new(options.unsent_max(), options.has(OptionalPart::WriteBehind))),
             }),
-            listings: Arc::new(Listings::new(options.attr_timeout, options.has(Part::ListAhead))),
+            listings: Arc::new(Listings::new(options.attr_timeout, options.has(OptionalPart::ListAhead))),
             open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
             kept_open: KeptOpen::default(),
             remote,
@@ -244,7 +244,7 @@ impl Drive {
     /// Returns how many bytes may be read ahead that nobody has read yet. New chunks have half of the cache and more,
     /// and stay there until they are read.
     fn read_ahead_max(&self) -> u64 {
-        if !self.options.has(Part::ReadAhead) {
+        if !self.options.has(OptionalPart::ReadAhead) {
             return 0;
         }
         self.content.cache.capacity() / 8 * 3

@@ -81,7 +81,7 @@ pub struct TimedAttributes {
 
 /// The reply to a lookup of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum LookupReply {
     /// The name exists. Raises the inode's lookup count by one (see [`Filesystem::forget`]).
     Found(TimedAttributes),
     /// The name does not exist, and the kernel may cache that for this long.
@@ -210,7 +210,11 @@ pub trait Filesystem: Send + Sync + 'static {
     type Error: RequestError;
 
     /// Finds `name` in the directory `parent`.
-    fn lookup(&self, parent: Inode, name: &OsStr) -> impl Future<Output = Result<Entry, Self::Error>> + Send;
+    fn lookup(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+    ) -> impl Future<Output = Result<LookupReply, Self::Error>> + Send;
     /// Drops `count` lookups of `inode`; at zero the kernel does not use the inode any more.
     fn forget(&self, inode: Inode, count: u64);
     /// Reads attributes.

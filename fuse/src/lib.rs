@@ -8,9 +8,11 @@ mod asked;
 mod automount;
 pub mod filesystem;
 mod mount;
+mod options;
 pub mod requests;
 mod skin;
 
 pub use automount::Automount;
 pub use filesystem::Filesystem;
-pub use mount::{Mount, MountEnd, MountError, MountOptions, UnmountError, clear_stale, is_mounted, mount};
+pub use mount::{Mount, MountEnd, MountError, UnmountError, clear_stale, is_mounted, mount};
+pub use options::MountOptions;

@@ -14,31 +14,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::automount::Automount;
 use crate::filesystem::{Filesystem, Inode, Invalidate};
+use crate::options::MountOptions;
 use crate::requests::Requests;
 use crate::skin::Skin;
-
-/// The options of a mount.
-#[derive(Debug, Clone)]
-pub struct MountOptions {
-    /// The source that `mount(8)` shows.
-    pub fsname: String,
-    /// The type that `mount(8)` shows behind `fuse.`. Some file managers know `sshfs` as remote, and then make no
-    /// thumbnails.
-    pub subtype: String,
-    /// Whether the mount is read-only.
-    pub read_only: bool,
-    /// Whether users other than the one who mounts have access (needs `user_allow_other` in `/etc/fuse.conf`, or root).
-    pub allow_other: bool,
-    /// Whether the kernel checks permissions by the modes shown.
-    pub default_permissions: bool,
-    /// Whether programs on the mount may be run.
-    pub exec: bool,
-    /// Bytes that one write request may carry. One such request is in memory for each file that programs write to at
-    /// that moment, and others for mapped files, up to what the kernel has under way in the background.
-    pub max_write: u32,
-    /// Whether the log may hold clear names.
-    pub log_names: bool,
-}
 
 /// Why mounting failed, with the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -336,7 +314,7 @@ struct Invalidator {
 }
 
 /// Logs the kernel's result of an order.
-fn note(done: io::Result<()>) {
+fn log_refusal(done: io::Result<()>) {
     match done {
         // The kernel does not know the inode or name: there is nothing to drop.
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -352,7 +330,7 @@ impl Invalidator {
         let waiting = notifier.clone();
         std::thread::spawn(move || {
             for order in incoming {
-                note(match order {
+                log_refusal(match order {
                     Order::Inode(inode) => waiting.inval_inode(INodeNo(inode.0), 0, 0),
                     Order::Entry(parent, name) => waiting.inval_entry(INodeNo(parent.0), &name),
                     Order::Settled(told) => {
@@ -369,7 +347,7 @@ impl Invalidator {
 impl Invalidate for Invalidator {
     fn attributes(&self, inode: Inode) {
         // A negative offset leaves the pages alone, and with them everything that could make the order wait.
-        note(self.notifier.inval_inode(INodeNo(inode.0), -1, 0));
+        log_refusal(self.notifier.inval_inode(INodeNo(inode.0), -1, 0));
     }
 
     fn inode(&self, inode: Inode) {

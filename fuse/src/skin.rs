@@ -22,10 +22,10 @@ use tracing::Instrument as _;
 
 use crate::asked::{About, Asked};
 use crate::filesystem::{
-    Attributes, Caller, DirectoryEntry, Entry, FileKind, Filesystem, Handle, Inode, OpenFlags, Opened,
+    Attributes, Caller, DirectoryEntry, FileKind, Filesystem, Handle, Inode, LookupReply, OpenFlags, Opened,
     RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
-use crate::mount::MountOptions;
+use crate::options::MountOptions;
 use crate::requests::{Operation, Requests};
 
 /// Requests that the kernel may have under way without a process waiting: read-ahead above all, and pages of mapped
@@ -209,11 +209,11 @@ impl<F: Filesystem> fuser::Filesystem for Skin<F> {
         let (parent, name) = (inode(parent), name.to_owned());
         self.answer(asked, move |fs, asked| async move {
             match fs.lookup(parent, &name).await {
-                Ok(Entry::Found(timed)) => {
+                Ok(LookupReply::Found(timed)) => {
                     asked.done();
                     entry(reply, &timed);
                 }
-                Ok(Entry::Missing(ttl)) => match asked.refused(System::NOENT) {
+                Ok(LookupReply::Missing(ttl)) => match asked.refused(System::NOENT) {
                     errno if ttl.is_zero() => reply.error(errno),
                     // A negative entry that the kernel may cache has inode 0.
                     _ => reply.entry(&ttl, &missing(), Generation(0)),

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use scaup_sftp::client::{HeldNames, NamesBudget, NoRoom};
 
-use super::{RemoteAttributes, RemoteEntry, RemoteKind, RemoteName};
+use crate::node::{RemoteAttributes, RemoteEntry, RemoteKind};
+use crate::path::RemoteName;
 
 /// The longest block, bytes. A place is the number of a block and an offset in it, in 32 bits.
 const BLOCK: usize = 1 << PLACE_BITS;

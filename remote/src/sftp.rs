@@ -2,9 +2,10 @@
 //!
 //! `connection` is one login with its lanes, `link` the current connection and reconnecting, `retry` repeats an
 //! operation across connections, `file` is an open file that outlives connections, `identity` recognizes it again,
-//! `reasons` interprets a server's replies.
+//! `conversions` turns its errors and attributes into ours, `reasons` finds out why an operation failed.
 
 mod connection;
+mod conversions;
 mod file;
 mod identity;
 mod link;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use scaup_sftp::client::{NameEntry, OpenFlags, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{NameEntry, OpenMode, SftpError, SftpSetAttributes, StatusCode};
 use scaup_sftp::ssh::Session;
 use tokio::sync::watch;
 
@@ -26,17 +27,15 @@ use super::{
     RemoteFile, RemoteKind, RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
     RemoteStatistics, RenameHow, Room, SET_GID,
 };
-use connection::{Connection, Place};
+use connection::{Connection, MountedDirectory};
+use conversions::{from_wire, plain, to_wire, with_mode};
 use file::OpenFiles;
 use link::Link;
-use reasons::{
-    exists, from_wire, plain, to_wire, why_not_linked, why_not_listed, why_not_made, why_not_removed,
-    why_not_renamed, with_mode,
-};
+use reasons::{exists, why_not_linked, why_not_listed, why_not_made, why_not_removed, why_not_renamed};
 use retry::retry;
 
 pub use link::{ConnectFailure, Connector};
-pub use logins::Allowance;
+pub use logins::LoginAllowance;
 
 /// A directory on an SSH server.
 pub struct SftpRemote {
@@ -61,9 +60,9 @@ impl SftpRemote {
     ) -> Result<Self, RemoteError> {
         let directory = Bytes::copy_from_slice(directory);
         let names = NamesBudget::default();
-        let place = Place { directory, timeout, names: names.clone() };
-        let first = Connection::open(session.clone(), place.clone(), 0).await?;
-        let link = Link::start(first, session, place, connector);
+        let mounted = MountedDirectory { directory, timeout, names: names.clone() };
+        let first = Connection::open(session.clone(), mounted.clone(), 0).await?;
+        let link = Link::start(first, session, mounted, connector);
         Ok(Self { link, files: OpenFiles::default(), names })
     }
 
@@ -166,7 +165,7 @@ impl Remote for SftpRemote {
                 make_directory(&self.link, &connection, &path, &with_mode(mode), again).await?;
                 if connection.may_take_bits(mode) {
                     let made = from_wire(&connection.names.lstat(&path).await.map_err(plain)?).mode;
-                    connection.note_kept_bits(mode, made);
+                    connection.record_kept_bits(mode, made);
                     let wanted = mode | made & SET_GID;
                     if made != wanted {
                         let set = with_mode(wanted);
@@ -183,7 +182,7 @@ impl Remote for SftpRemote {
         retry(&self.link, "mkdir_by_umask", |connection, again| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                make_directory(&self.link, &connection, &path, &SetAttributes::default(), again).await
+                make_directory(&self.link, &connection, &path, &SftpSetAttributes::default(), again).await
             })
         })
         .await
@@ -232,7 +231,8 @@ impl Remote for SftpRemote {
                 let (names, path) = (&connection.names, connection.whole_path(path));
                 let sync = async {
                     // OpenSSH opens directories like files.
-                    let handle = names.open_file(&path, OpenFlags::Read, &SetAttributes::default()).await?;
+                    let handle =
+                        names.open_file(&path, OpenMode::Read, &SftpSetAttributes::default()).await?;
                     names.fsync(&handle).await
                 };
                 match sync.await {
@@ -355,7 +355,7 @@ async fn make_directory(
     link: &Link,
     connection: &Connection,
     path: &[u8],
-    attributes: &SetAttributes,
+    attributes: &SftpSetAttributes,
     again: bool,
 ) -> Result<(), RemoteError> {
     let Err(error) = connection.names.mkdir(path, attributes).await else { return Ok(()) };

@@ -108,13 +108,13 @@ impl Measured {
             let took = now.duration_since(mark.handed_over);
             // The time of arrival is unknown if nobody looked meanwhile.
             if unwatched <= LOOK_EVERY + LOOK_FIRST * 5 || unwatched * 4 <= took {
-                self.note_rate(mark.under_way as f64 / took.max(LOOK_FIRST / 10).as_secs_f64());
+                self.record_rate(mark.under_way as f64 / took.max(LOOK_FIRST / 10).as_secs_f64());
             }
         }
     }
 
     /// Smooths the rate: a lost packet makes one rate look low, and its late arrival the next one high.
-    fn note_rate(&mut self, rate: f64) {
+    fn record_rate(&mut self, rate: f64) {
         self.rate = Some(match self.rate {
             Some(before) if rate > before => rate.min(before * 2.0),
             Some(before) => before * 0.75 + rate * 0.25,
@@ -173,7 +173,7 @@ impl Pace {
     }
 
     /// Records that the system took this many bytes.
-    pub(crate) fn note_written(&self, bytes: usize) {
+    pub(crate) fn record_written(&self, bytes: usize) {
         self.written.send_modify(|written| *written = written.saturating_add(bytes as u64));
     }
 
@@ -239,7 +239,7 @@ impl Pace {
     }
 
     /// Records that a whole packet was handed over, and how long that took.
-    pub(crate) fn note_whole(&self, took: Duration) {
+    pub(crate) fn record_whole(&self, took: Duration) {
         let mut measured = self.measured();
         measured.passed = Some(Instant::now());
         if took > FAST_TAKES_WITHIN {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use scaup_rig::{Lie, SftpPacket, hostile_sftp};
-use scaup_sftp::client::{Attributes, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{Lane, OpenMode, SftpAttributes, SftpError, SftpSetAttributes, StatusCode};
 use scaup_sftp::text::{Line, is_visible};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,10 +71,10 @@ async fn ask(lane: &Lane, kind: u8) -> Result<(), SftpError> {
     let asked = async {
         match kind {
             SftpPacket::OPEN => {
-                lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.map(drop)
+                lane.open_file(b"file", OpenMode::Read, &SftpSetAttributes::default()).await.map(drop)
             }
             SftpPacket::READ => {
-                let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await?;
+                let handle = lane.open_file(b"file", OpenMode::Read, &SftpSetAttributes::default()).await?;
                 lane.read_at(&handle, 0, 10).await.map(drop)
             }
             SftpPacket::LSTAT => lane.lstat(b"file").await.map(drop),
@@ -83,7 +83,8 @@ async fn ask(lane: &Lane, kind: u8) -> Result<(), SftpError> {
             SftpPacket::READLINK => lane.readlink(b"link").await.map(drop),
             SftpPacket::EXTENDED => lane.statistics(b".").await.map(drop),
             SftpPacket::WRITE => {
-                let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await?;
+                let handle =
+                    lane.open_file(b"file", OpenMode::ReadWrite, &SftpSetAttributes::default()).await?;
                 lane.write_at(&handle, 0, &Bytes::from_static(b"x")).await
             }
             other => panic!("no request of type {other}"),
@@ -192,7 +193,7 @@ async fn an_answer_given_twice_ends_the_lane() {
         Lie::Bytes([once.clone(), once].concat())
     };
     let lane = lying(home.path(), SftpPacket::LSTAT, twice).await.unwrap();
-    assert_eq!(lane.lstat(b"file").await, Ok(Attributes::default()));
+    assert_eq!(lane.lstat(b"file").await, Ok(SftpAttributes::default()));
     is_given_up(&lane).await;
 }
 
@@ -298,7 +299,8 @@ async fn limits_that_make_no_sense_are_bounded() {
         })
         .await
         .unwrap();
-        let handle = lane.open_file(b"large", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
+        let handle =
+            lane.open_file(b"large", OpenMode::ReadWrite, &SftpSetAttributes::default()).await.unwrap();
         assert!(lane.read_at(&handle, 0, content.len()).await.unwrap() == content);
         lane.write_at(&handle, content.len() as u64, &content.clone().into()).await.unwrap();
         assert!(fs::read(home.path().join("large")).unwrap() == content.repeat(2));
@@ -418,7 +420,7 @@ async fn content_is_as_long_as_asked_or_refused() {
     let lane = lying(home.path(), SftpPacket::READ, |id| packet(SftpPacket::DATA, id).string(&[7; 11]).lie())
         .await
         .unwrap();
-    let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::Read, &SftpSetAttributes::default()).await.unwrap();
     let read = lane.read_at(&handle, 0, 10).await;
     assert!(matches!(read, Err(SftpError::Protocol(_))), "{read:?}");
     is_given_up(&lane).await;
@@ -436,7 +438,7 @@ async fn content_that_comes_byte_by_byte_gets_no_more_time_than_other_content() 
         _ => Lie::Truth,
     });
     let lane = Lane::open(stream, deadline).await.unwrap();
-    let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::Read, &SftpSetAttributes::default()).await.unwrap();
     // All of it would take 1,600 s.
     let read = timeout(PATIENCE, lane.read_at(&handle, 0, 32 * 1024)).await.expect("reading hangs");
     assert_eq!(read, Err(SftpError::Timeout(deadline)));
@@ -481,7 +483,7 @@ async fn waiting_for_a_turn_is_part_of_the_deadline() {
     assert!(answers.iter().all(|answer| *answer == Err(SftpError::Timeout(deadline))));
     assert!(asked.elapsed() < 10 * deadline, "{:?}", asked.elapsed());
 
-    let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::ReadWrite, &SftpSetAttributes::default()).await.unwrap();
     // The road has room for 1 MiB at a time.
     let content = Bytes::from(vec![1; 32 * 1024]);
     let asked = Instant::now();
@@ -508,7 +510,7 @@ async fn short_answers_are_made_whole() {
     })
     .await
     .unwrap();
-    let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::Read, &SftpSetAttributes::default()).await.unwrap();
     for (offset, length) in [(0, 100_000), (0, 200_000), (99_990, 10), (5, 70_000)] {
         let expected = &content[offset..content.len().min(offset + length)];
         let read = timeout(PATIENCE, lane.read_at(&handle, offset as u64, length));
@@ -555,7 +557,7 @@ async fn a_server_that_stops_reading_holds_nobody_beyond_the_deadline() {
     server.read_exact(&mut limits).await.unwrap();
     let opening = tokio::spawn({
         let lane = lane.clone();
-        async move { lane.open_file(b"f", OpenFlags::ReadWrite, &SetAttributes::default()).await }
+        async move { lane.open_file(b"f", OpenMode::ReadWrite, &SftpSetAttributes::default()).await }
     });
     let mut request = [0; 9];
     server.read_exact(&mut request).await.unwrap();
@@ -576,10 +578,11 @@ async fn requests_sent_in_a_row_share_one_deadline() {
     let home = home();
     let deadline = Duration::from_millis(500);
     let lane = silent(home.path(), deadline).await;
-    let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::ReadWrite, &SftpSetAttributes::default()).await.unwrap();
     // Thirty-two WRITEs and what follows them: one after the other they would take 17 s.
     let asked = Instant::now();
-    let written = lane.write_whole(&handle, &vec![1; 1024 * 1024].into(), &SetAttributes::default()).await;
+    let written =
+        lane.write_whole(&handle, &vec![1; 1024 * 1024].into(), &SftpSetAttributes::default()).await;
     assert_eq!(written, Err(SftpError::Timeout(deadline)));
     assert!(asked.elapsed() < 10 * deadline, "{:?}", asked.elapsed());
 }
@@ -598,8 +601,9 @@ async fn a_refusal_in_a_row_of_requests_is_heard() {
         })
         .await
         .unwrap();
-        let handle = lane.open_file(b"file", OpenFlags::ReadWrite, &SetAttributes::default()).await.unwrap();
-        let set = SetAttributes { times: Some((1, 2)), ..SetAttributes::default() };
+        let handle =
+            lane.open_file(b"file", OpenMode::ReadWrite, &SftpSetAttributes::default()).await.unwrap();
+        let set = SftpSetAttributes { times: Some((1, 2)), ..SftpSetAttributes::default() };
         let written = timeout(PATIENCE, lane.write_whole(&handle, &content, &set)).await.expect("it hangs");
         let expected = SftpError::Status { code: StatusCode::Failure, message: "full".to_owned() };
         assert_eq!(written, Err(expected), "type {refused}");
@@ -632,7 +636,7 @@ async fn whoever_waits_for_a_turn_hears_at_once_that_the_lane_is_gone() {
         _ => Lie::Truth,
     });
     let lane = Lane::open(stream, deadline).await.unwrap();
-    let handle = lane.open_file(b"file", OpenFlags::Read, &SetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::Read, &SftpSetAttributes::default()).await.unwrap();
     // Somebody keeps all the room there is beyond the lane's end.
     let kept = timeout(PATIENCE, join_all((0..4).map(|_| lane.room_ahead(256 * 1024)))).await.expect("room");
     assert!(kept.iter().all(Result::is_ok));

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join_all};
 use scaup_rig::{Lie, SftpPacket, hostile_sftp, need};
-use scaup_sftp::client::{FileHandle, Lane, OpenFlags, SetAttributes, SftpError, StatusCode};
+use scaup_sftp::client::{FileHandle, Lane, OpenMode, SftpError, SftpSetAttributes, StatusCode};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -69,12 +69,12 @@ async fn plain(home: &Path) -> Lane {
     Lane::open(stream, PATIENCE).await.unwrap()
 }
 
-fn nothing() -> SetAttributes {
-    SetAttributes::default()
+fn nothing() -> SftpSetAttributes {
+    SftpSetAttributes::default()
 }
 
-fn mode(mode: u32) -> SetAttributes {
-    SetAttributes { permissions: Some(mode), ..nothing() }
+fn mode(mode: u32) -> SftpSetAttributes {
+    SftpSetAttributes { permissions: Some(mode), ..nothing() }
 }
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -96,13 +96,13 @@ async fn a_file_lives_from_making_to_removing() {
     lane.mkdir(b"d", &mode(0o750)).await.unwrap();
     assert_eq!(fs::metadata(server.at("d")).unwrap().permissions().mode(), 0o040_750);
 
-    let handle = lane.open_file(b"d/f", OpenFlags::CreateNew, &mode(0o640)).await.unwrap();
+    let handle = lane.open_file(b"d/f", OpenMode::CreateNew, &mode(0o640)).await.unwrap();
     lane.write_at(&handle, 3, &Bytes::from_static(b"content")).await.unwrap();
     lane.fsync(&handle).await.unwrap();
     assert_eq!(fs::read(server.at("d/f")).unwrap(), b"\0\0\0content");
     assert_eq!(read(lane, &handle, 0, 100).await, &b"\0\0\0content"[..]);
 
-    let set = SetAttributes { size: Some(5), times: Some((1, u32::MAX)), ..mode(0o600) };
+    let set = SftpSetAttributes { size: Some(5), times: Some((1, u32::MAX)), ..mode(0o600) };
     lane.set_open_attributes(&handle, &set).await.unwrap();
     let found = fs::metadata(server.at("d/f")).unwrap();
     let attributes = lane.fstat(&handle).await.unwrap();
@@ -116,10 +116,10 @@ async fn a_file_lives_from_making_to_removing() {
     lane.close(&handle).await.unwrap();
 
     // By path: with a size (a SETSTAT) and without (the extension, which does not follow links).
-    lane.set_attributes(b"d/f", &SetAttributes { size: Some(2), ..nothing() }).await.unwrap();
+    lane.set_attributes(b"d/f", &SftpSetAttributes { size: Some(2), ..nothing() }).await.unwrap();
     assert_eq!(fs::read(server.at("d/f")).unwrap(), b"\0\0");
     lane.symlink(b"f", b"d/link").await.unwrap();
-    lane.set_attributes(b"d/link", &SetAttributes { times: Some((7, 8)), ..nothing() }).await.unwrap();
+    lane.set_attributes(b"d/link", &SftpSetAttributes { times: Some((7, 8)), ..nothing() }).await.unwrap();
     assert_eq!(fs::symlink_metadata(server.at("d/link")).unwrap().mtime(), 8);
     assert_ne!(fs::metadata(server.at("d/f")).unwrap().mtime(), 8);
     assert_eq!(fs::read_link(server.at("d/link")).unwrap(), Path::new("f"));
@@ -149,17 +149,17 @@ async fn flags_open_what_they_say_and_no_more() {
     let server = Server::start(&[]).await;
     let lane = &server.lane;
     fs::write(server.at("f"), "content").unwrap();
-    let handle = lane.open_file(b"f", OpenFlags::Read, &nothing()).await.unwrap();
+    let handle = lane.open_file(b"f", OpenMode::Read, &nothing()).await.unwrap();
     assert!(lane.write_at(&handle, 0, &Bytes::from_static(b"x")).await.is_err());
-    let handle = lane.open_file(b"f", OpenFlags::ReadWrite, &nothing()).await.unwrap();
+    let handle = lane.open_file(b"f", OpenMode::ReadWrite, &nothing()).await.unwrap();
     assert_eq!(read(lane, &handle, 0, 10).await, &b"content"[..]);
     lane.write_at(&handle, 0, &Bytes::from_static(b"C")).await.unwrap();
     assert_eq!(fs::read(server.at("f")).unwrap(), b"Content", "opening must not truncate");
     assert_eq!(
-        code(lane.open_file(b"f", OpenFlags::CreateNew, &nothing()).await.map(drop)),
+        code(lane.open_file(b"f", OpenMode::CreateNew, &nothing()).await.map(drop)),
         StatusCode::Failure
     );
-    for flags in [OpenFlags::Read, OpenFlags::ReadWrite] {
+    for flags in [OpenMode::Read, OpenMode::ReadWrite] {
         assert_eq!(code(lane.open_file(b"g", flags, &nothing()).await.map(drop)), StatusCode::NoSuchFile);
     }
 }
@@ -180,7 +180,7 @@ async fn names_are_any_bytes() {
         [0xf0, 0x9f].repeat(127),
     ]);
     for (length, name) in names.iter().enumerate() {
-        let handle = lane.open_file(name, OpenFlags::CreateNew, &nothing()).await.unwrap();
+        let handle = lane.open_file(name, OpenMode::CreateNew, &nothing()).await.unwrap();
         lane.write_at(&handle, 0, &vec![1; length].into()).await.unwrap();
     }
     let mut on_disk: Vec<Vec<u8>> = fs::read_dir(server.home.path())
@@ -220,7 +220,7 @@ async fn three_hundred_handles_are_kept_apart() {
     let handles = try_join_all(
         names
             .iter()
-            .map(|name| async { lane.open_file(name.as_bytes(), OpenFlags::ReadWrite, &nothing()).await }),
+            .map(|name| async { lane.open_file(name.as_bytes(), OpenMode::ReadWrite, &nothing()).await }),
     )
     .await
     .unwrap();
@@ -246,17 +246,17 @@ async fn what_is_dropped_is_closed() {
     fs::write(server.at("f"), "content").unwrap();
     fs::create_dir(server.at("d")).unwrap();
 
-    drop(lane.open_file(b"f", OpenFlags::Read, &nothing()).await.unwrap());
+    drop(lane.open_file(b"f", OpenMode::Read, &nothing()).await.unwrap());
     lane.list(b"d").await.unwrap();
     // Answered after whatever was sent before it.
     lane.lstat(b"f").await.unwrap();
     assert_eq!(server.open_in_home(), 0);
 
     // The caller goes away before the answer.
-    assert!(lane.open_file(b"f", OpenFlags::Read, &nothing()).now_or_never().is_none());
+    assert!(lane.open_file(b"f", OpenMode::Read, &nothing()).now_or_never().is_none());
     // The answer is there, but its caller goes away before it has a look.
     let nothing = nothing();
-    let mut waiting = Box::pin(lane.open_file(b"f", OpenFlags::Read, &nothing));
+    let mut waiting = Box::pin(lane.open_file(b"f", OpenMode::Read, &nothing));
     assert!((&mut waiting).now_or_never().is_none());
     lane.lstat(b"f").await.unwrap();
     drop(waiting);
@@ -303,7 +303,7 @@ async fn ten_thousand_names_are_all_heard_once() {
 /// Writes and reads `length` bytes whole, in ranges that cross every border of messages, and over the end.
 async fn large_content(lane: &Lane, home: &Path, piece: usize) {
     let content = pattern(5 * piece + 1);
-    let handle = lane.open_file(b"large", OpenFlags::CreateNew, &nothing()).await.unwrap();
+    let handle = lane.open_file(b"large", OpenMode::CreateNew, &nothing()).await.unwrap();
     lane.write_at(&handle, 0, &content.clone().into()).await.unwrap();
     assert!(fs::read(home.join("large")).unwrap() == content);
     assert!(read(lane, &handle, 0, content.len()).await == content);
@@ -358,11 +358,11 @@ async fn large_content_goes_in_32_kib_where_the_server_says_nothing() {
 async fn a_file_is_written_whole_and_its_start_read_with_its_attributes() {
     let server = Server::start(&[]).await;
     let lane = &server.lane;
-    let set = SetAttributes { times: Some((3, 4)), ..mode(0o640) };
+    let set = SftpSetAttributes { times: Some((3, 4)), ..mode(0o640) };
     for length in [0, 1, 1000, 255 * 1024, 255 * 1024 + 1, 700_000] {
         let content = pattern(length);
         let name = length.to_string();
-        let handle = lane.open_file(name.as_bytes(), OpenFlags::CreateNew, &nothing()).await.unwrap();
+        let handle = lane.open_file(name.as_bytes(), OpenMode::CreateNew, &nothing()).await.unwrap();
         let attributes = lane.write_whole(&handle, &content.clone().into(), &set).await.unwrap();
         let found = fs::metadata(server.at(&name)).unwrap();
         assert!(fs::read(server.at(&name)).unwrap() == content);
@@ -425,7 +425,7 @@ async fn refusals_have_their_codes() {
     assert_eq!(code(lane.symlink(b"x", b"file").await), StatusCode::Failure);
     assert_eq!(code(lane.posix_rename(b"full", b"full/inside/x").await), StatusCode::BadMessage);
     assert_eq!(
-        code(lane.open_file(b"full", OpenFlags::ReadWrite, &nothing()).await.map(drop)),
+        code(lane.open_file(b"full", OpenMode::ReadWrite, &nothing()).await.map(drop)),
         StatusCode::Failure
     );
     let SftpError::Status { message, .. } = lane.lstat(b"missing").await.unwrap_err() else { unreachable!() };
@@ -438,11 +438,11 @@ async fn a_read_only_server_refuses_every_change_and_reads() {
     let lane = &server.lane;
     fs::write(server.at("f"), "content").unwrap();
     let refused = StatusCode::PermissionDenied;
-    let handle = lane.open_file(b"f", OpenFlags::Read, &nothing()).await.unwrap();
+    let handle = lane.open_file(b"f", OpenMode::Read, &nothing()).await.unwrap();
     assert_eq!(read(lane, &handle, 0, 10).await, &b"content"[..]);
     assert_eq!(code(lane.write_at(&handle, 0, &Bytes::from_static(b"x")).await), refused);
     assert_eq!(code(lane.set_open_attributes(&handle, &mode(0o600)).await), refused);
-    for flags in [OpenFlags::ReadWrite, OpenFlags::CreateNew] {
+    for flags in [OpenMode::ReadWrite, OpenMode::CreateNew] {
         assert_eq!(code(lane.open_file(b"f", flags, &nothing()).await.map(drop)), refused);
     }
     assert_eq!(code(lane.mkdir(b"d", &nothing()).await), refused);
@@ -464,7 +464,7 @@ async fn extensions_are_used_only_where_they_are_offered() {
     fs::write(home.path().join("f"), "content").unwrap();
     std::os::unix::fs::symlink("f", home.path().join("link")).unwrap();
     let lane = plain(home.path()).await;
-    let handle = lane.open_file(b"f", OpenFlags::ReadWrite, &nothing()).await.unwrap();
+    let handle = lane.open_file(b"f", OpenMode::ReadWrite, &nothing()).await.unwrap();
     let before = lane.counters();
     assert_eq!(lane.fsync(&handle).await.unwrap_err(), SftpError::NotOffered("fsync@openssh.com"));
     assert_eq!(
@@ -474,7 +474,7 @@ async fn extensions_are_used_only_where_they_are_offered() {
     assert_eq!(lane.hard_link(b"f", b"g").await.unwrap_err(), SftpError::NotOffered("hardlink@openssh.com"));
     assert_eq!(lane.statistics(b".").await.unwrap_err(), SftpError::NotOffered("statvfs@openssh.com"));
     assert_eq!(lane.counters(), before, "nothing was said to the server");
-    lane.set_attributes(b"f", &SetAttributes { times: Some((5, 6)), ..nothing() }).await.unwrap();
+    lane.set_attributes(b"f", &SftpSetAttributes { times: Some((5, 6)), ..nothing() }).await.unwrap();
     assert_eq!(fs::metadata(home.path().join("f")).unwrap().mtime(), 6);
     // OpenSSH makes a hard link and removes the old name: it can't replace.
     fs::write(home.path().join("taken"), "").unwrap();
@@ -515,7 +515,7 @@ async fn every_byte_is_counted() {
 async fn the_end_of_the_server_ends_all_that_waits() {
     let mut server = Server::start(&[]).await;
     fs::write(server.at("f"), vec![0; 1000]).unwrap();
-    let handle = server.lane.open_file(b"f", OpenFlags::Read, &nothing()).await.unwrap();
+    let handle = server.lane.open_file(b"f", OpenMode::Read, &nothing()).await.unwrap();
     server.process.kill().await.unwrap();
     let lane = &server.lane;
     let (one, two) = tokio::join!(lane.lstat(b"f"), lane.read_at(&handle, 0, 10));

@@ -6,30 +6,15 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use scaup_crypto::{ChunkNumber, CiphertextLen, Cryptor, FileHeader};
-use tokio::sync::Semaphore;
 
+use super::base::{Check, CheckError};
 use super::finding::{FindingKind, Spot};
-use super::{Check, CheckError};
 use crate::remote::{RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath};
 
 /// Chunks in one read: as many as fit four messages of OpenSSH.
 const CHUNKS_PER_READ: u64 = 28;
 /// Reads of one file at the same time.
 const READS_PER_FILE: u64 = 3;
-/// The unit in which memory is allocated, bytes: most files take one.
-const UNIT: u64 = 64 * 1024;
-/// Memory for content, in units: 16 MiB.
-const UNITS: u64 = 256;
-
-/// Memory budget for content being read. Small files are read many at a time, large ones few.
-pub(super) struct ContentBudget(Semaphore);
-
-impl Default for ContentBudget {
-    fn default() -> Self {
-        Self(Semaphore::new(usize::try_from(UNITS).unwrap_or(usize::MAX)))
-    }
-}
-
 /// The chunks that did not authenticate.
 #[derive(Default)]
 struct Bad {
@@ -66,9 +51,7 @@ impl Check<'_> {
         spot: Spot,
     ) -> Result<(), CheckError> {
         let window_len = CHUNKS_PER_READ * self.cryptor.config().cipher_combo.ciphertext_chunk_len() as u64;
-        let units = listed.size.min(window_len * READS_PER_FILE).div_ceil(UNIT).clamp(1, UNITS);
-        // The semaphore is never closed.
-        let _memory = self.budget.0.acquire_many(u32::try_from(units).unwrap_or(1)).await;
+        let _memory = self.budget.take(listed.size.min(window_len * READS_PER_FILE)).await;
         let found = match self.read_through(path, listed).await? {
             Ok(found) => found,
             Err(error) => return self.unreadable(path, spot, error),

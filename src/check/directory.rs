@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{DirectoryId, Listed};
 
+use super::base::{Check, CheckError, PARALLEL};
+use super::facts::{Child, ContentDirectory, Parent};
 use super::finding::{FindingKind, Spot};
-use super::link::ClimbingLink;
-use super::node::Place;
-use super::{Check, CheckError, PARALLEL};
 use crate::remote::{RemoteEntry, RemoteError, RemoteKind, RemotePath};
 use crate::vault::{DIRECTORY_ID_MAX, content_path, part};
 
@@ -17,39 +16,6 @@ const BACKUP_MAX: usize = DIRECTORY_ID_MAX + 200;
 
 /// A format that had no `dirid.c9r` yet.
 const FORMAT_WITHOUT_BACKUPS: u32 = 7;
-
-/// A directory's node, which leads to its content.
-pub(super) struct Child {
-    /// The id that its `dir.c9r` holds.
-    pub(super) id: DirectoryId,
-    /// The node, relative to the vault.
-    pub(super) path: RemotePath,
-    /// Its cleartext name, if that is known.
-    pub(super) name: Option<String>,
-    /// Whether it is a sync client's second copy of a node.
-    pub(super) is_copy: bool,
-}
-
-/// A content directory, and the facts remembered of it.
-pub(super) struct ContentDirectory {
-    /// Relative to the vault.
-    pub(super) path: RemotePath,
-    /// Its id, once it is known.
-    pub(super) id: Option<DirectoryId>,
-    /// The directories in it.
-    pub(super) children: Vec<Child>,
-    /// The links in it that climb.
-    pub(super) links: Vec<ClimbingLink>,
-    /// How many nodes are in it, of any kind.
-    pub(super) nodes: u64,
-}
-
-impl ContentDirectory {
-    /// Creates a directory of which only the path is known.
-    pub(super) fn new(path: RemotePath) -> Self {
-        Self { path, id: None, children: Vec::new(), links: Vec::new(), nodes: 0 }
-    }
-}
 
 impl Check<'_> {
     /// Checks a directory if its id is known from the directory itself. If not, only the directories in it are read, to
@@ -119,9 +85,9 @@ impl Check<'_> {
         entries: Vec<RemoteEntry>,
         id: Option<DirectoryId>,
     ) -> Result<(usize, ContentDirectory), CheckError> {
-        let place = Place { number, path, id: id.as_ref() };
+        let parent = Parent { number, path, id: id.as_ref() };
         let mut checks =
-            stream::iter(entries).map(|entry| self.check_entry(&place, entry)).buffer_unordered(PARALLEL);
+            stream::iter(entries).map(|entry| self.check_entry(&parent, entry)).buffer_unordered(PARALLEL);
         let mut directory = ContentDirectory::new(path.clone());
         while let Some(found) = checks.try_next().await? {
             self.remember(usize::from(found.child.is_some()) + usize::from(found.link.is_some()))?;

@@ -5,8 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::directory::ContentDirectory;
-use super::tree::Tree;
 use crate::remote::RemotePath;
 
 /// Most findings of one severity that are kept; more are only counted.
@@ -265,11 +263,12 @@ impl Findings {
         count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).summary);
     }
 
-    /// Builds the report, with every finding's cleartext path.
-    pub(super) fn report(self, directories: &[ContentDirectory], tree: &Tree, content: bool) -> Report {
-        let Collected { noted, mut summary } = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        summary.directories = directories.len() as u64;
-        summary.content = content;
+    /// Builds the report. `cleartext` returns the cleartext path of a content directory, or of a node in it.
+    pub(super) fn report(
+        self,
+        cleartext: impl Fn(usize, Option<&Option<String>>) -> Option<String>,
+    ) -> Report {
+        let Collected { noted, summary } = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut findings: Vec<Finding> = noted
             .into_values()
             .flatten()
@@ -277,7 +276,7 @@ impl Findings {
                 severity: kind.severity(),
                 kind,
                 path: String::from_utf8_lossy(spot.path.as_bytes()).into_owned(),
-                cleartext: spot.directory.and_then(|directory| tree.cleartext(directory, spot.node.as_ref())),
+                cleartext: spot.directory.and_then(|directory| cleartext(directory, spot.node.as_ref())),
                 what: if detail.is_empty() {
                     kind.what().to_owned()
                 } else {

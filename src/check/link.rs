@@ -6,11 +6,10 @@ use std::path::Path;
 
 use scaup_crypto::CiphertextLen;
 
-use super::directory::ContentDirectory;
+use super::base::{Check, CheckError};
+use super::facts::{ClimbingLink, ContentDirectory, Parent};
 use super::finding::{FindingKind, Spot};
-use super::node::Place;
-use super::tree::Tree;
-use super::{Check, CheckError};
+use super::tree::DirectoryTree;
 use crate::remote::{RemoteAttributes, RemotePath};
 use crate::vault::climbs;
 
@@ -19,23 +18,16 @@ const TARGET_MAX: u64 = 32_767;
 /// How much of a target is shown, characters.
 const TOLD_MAX: usize = 200;
 
-/// A link that climbs: whether it leads out of the vault is known once its directory's depth is.
-pub(super) struct ClimbingLink {
-    spot: Spot,
-    climbs: usize,
-    detail: String,
-}
-
 impl Check<'_> {
     /// Reads a link, and finds out whether it climbs.
     pub(super) async fn check_link(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         path: RemotePath,
         name: Option<String>,
         attributes: &RemoteAttributes,
     ) -> Result<Option<ClimbingLink>, CheckError> {
-        let spot = Spot::node(place.number, path.clone(), name);
+        let spot = Spot::node(parent.number, path.clone(), name);
         self.findings.count(|summary| summary.links += 1);
         let Some(len) = self.legal_len(&spot, CiphertextLen(attributes.size)) else { return Ok(None) };
         if len.0 > TARGET_MAX {
@@ -68,7 +60,7 @@ impl Check<'_> {
     }
 
     /// Records the links that climb further than their directories are deep.
-    pub(super) fn judge_links(&self, directories: &[ContentDirectory], tree: &Tree) {
+    pub(super) fn judge_links(&self, directories: &[ContentDirectory], tree: &DirectoryTree) {
         for (number, directory) in directories.iter().enumerate() {
             let depth = tree.depth(number).unwrap_or(0);
             for link in directory.links.iter().filter(|link| link.climbs > depth) {

@@ -6,23 +6,15 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use scaup_crypto::{CiphertextLen, CleartextLen, CleartextName, DirectoryId, Listed, NameError};
 
-use super::directory::Child;
+use super::base::{Check, CheckError};
+use super::facts::{Child, ClimbingLink, Parent};
 use super::finding::{FindingKind, Spot};
-use super::link::ClimbingLink;
-use super::{Check, CheckError};
 use crate::remote::{RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
 use crate::vault::temporary::is_temporary;
 use crate::vault::{DIRECTORY_ID_MAX, LONG_NAME_MAX, part};
 
 /// Longest directory id that Cryptomator writes, bytes.
 const DIRECTORY_ID_LEN: usize = 36;
-
-/// The content directory whose entries are checked.
-pub(super) struct Place<'a> {
-    pub(super) number: usize,
-    pub(super) path: &'a RemotePath,
-    pub(super) id: Option<&'a DirectoryId>,
-}
 
 /// The result for an entry.
 #[derive(Default)]
@@ -58,25 +50,25 @@ impl Check<'_> {
     /// Checks one entry.
     pub(super) async fn check_entry(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         entry: RemoteEntry,
     ) -> Result<Checked, CheckError> {
         let root = DirectoryId::root();
         let name = entry.name.as_bytes();
-        let path = place.path.join(&entry.name);
-        let listed = self.cryptor.identify(name, place.id.unwrap_or(&root));
+        let path = parent.path.join(&entry.name);
+        let listed = self.cryptor.identify(name, parent.id.unwrap_or(&root));
         if listed == Listed::NotAnEntry {
             if name != b"dirid.c9r" {
-                self.findings.add(stray(name), Spot::node(place.number, path, None), "");
+                self.findings.add(stray(name), Spot::node(parent.number, path, None), "");
             }
             return Ok(Checked::default());
         }
         match (entry.attributes.kind, &listed) {
             (RemoteKind::Directory, _) => {
-                return self.check_directory(place, &entry.name, path, listed).await;
+                return self.check_directory(parent, &entry.name, path, listed).await;
             }
             (RemoteKind::File, Listed::Shortened) => {
-                let spot = Spot::node(place.number, path, None);
+                let spot = Spot::node(parent.number, path, None);
                 self.findings.add(
                     FindingKind::UnknownNodeType,
                     spot,
@@ -84,14 +76,14 @@ impl Check<'_> {
                 );
             }
             (RemoteKind::File, _) => {
-                let named = self.name(place, &entry.name, &path, &listed);
+                let named = self.name(parent, &entry.name, &path, &listed);
                 // A file that does not belong to this vault is not read.
-                if named.name.is_some() || place.id.is_none() {
-                    self.check_file(place, path, named.name, &entry.attributes).await?;
+                if named.name.is_some() || parent.id.is_none() {
+                    self.check_file(parent, path, named.name, &entry.attributes).await?;
                 }
             }
             (other, _) => {
-                let spot = Spot::node(place.number, path, None);
+                let spot = Spot::node(parent.number, path, None);
                 self.findings.add(
                     FindingKind::UnknownNodeType,
                     spot,
@@ -103,11 +95,11 @@ impl Check<'_> {
     }
 
     /// Returns the name of an entry that is not shortened.
-    fn name(&self, place: &Place<'_>, entry: &RemoteName, path: &RemotePath, listed: &Listed) -> Named {
-        let Some(id) = place.id else { return Named::default() };
+    fn name(&self, parent: &Parent<'_>, entry: &RemoteName, path: &RemotePath, listed: &Listed) -> Named {
+        let Some(id) = parent.id else { return Named::default() };
         let note = |kind, name: Option<&CleartextName>, detail: &str| {
             let name = name.map(|name| name.as_str().to_owned());
-            self.findings.add(kind, Spot::node(place.number, path.clone(), name), detail);
+            self.findings.add(kind, Spot::node(parent.number, path.clone(), name), detail);
         };
         match listed {
             Listed::Name(name) => {
@@ -137,20 +129,20 @@ impl Check<'_> {
     /// Checks a node that is a directory on the server.
     async fn check_directory(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         entry: &RemoteName,
         path: RemotePath,
         listed: Listed,
     ) -> Result<Checked, CheckError> {
         let mut checked = Checked { is_node: true, ..Checked::default() };
         let shortened = listed == Listed::Shortened;
-        let inside = self.look_inside(place, &path, shortened).await?;
+        let inside = self.look_inside(parent, &path, shortened).await?;
         let named = if shortened {
-            self.long_name(place, entry, &path, &inside)?
+            self.long_name(parent, entry, &path, &inside)?
         } else {
-            self.name(place, entry, &path, &listed)
+            self.name(parent, entry, &path, &listed)
         };
-        let spot = |path: &RemotePath| Spot::node(place.number, path.clone(), named.name.clone());
+        let spot = |path: &RemotePath| Spot::node(parent.number, path.clone(), named.name.clone());
         for stray in
             inside.entries.iter().filter_map(|entry| stray_inside(entry, shortened).map(|kind| (kind, entry)))
         {
@@ -173,9 +165,9 @@ impl Check<'_> {
             checked.child = id.map(|id| Child { id, path, name: named.name, is_copy: named.is_copy });
         } else if let Some(attributes) = link {
             let path = path.join(&part("symlink.c9r"));
-            checked.link = self.check_link(place, path, named.name, attributes).await?;
+            checked.link = self.check_link(parent, path, named.name, attributes).await?;
         } else if let Some(attributes) = contents {
-            self.check_file(place, path.join(&part("contents.c9r")), named.name, attributes).await?;
+            self.check_file(parent, path.join(&part("contents.c9r")), named.name, attributes).await?;
         }
         Ok(checked)
     }
@@ -183,7 +175,7 @@ impl Check<'_> {
     /// Lists a node and reads its small files, all at once.
     async fn look_inside(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         path: &RemotePath,
         shortened: bool,
     ) -> Result<Inside, CheckError> {
@@ -196,7 +188,7 @@ impl Check<'_> {
             self.remote.read_small(&long_name_path, LONG_NAME_MAX).await
         };
         let (entries, id, long_name) = futures::join!(
-            self.list(path, || Spot::node(place.number, path.clone(), None)),
+            self.list(path, || Spot::node(parent.number, path.clone(), None)),
             self.remote.read_small(&id_path, DIRECTORY_ID_MAX),
             long_name
         );
@@ -206,14 +198,14 @@ impl Check<'_> {
     /// Returns the name of a shortened node.
     fn long_name(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         entry: &RemoteName,
         path: &RemotePath,
         inside: &Inside,
     ) -> Result<Named, CheckError> {
         let note = |kind, name: Option<&CleartextName>| {
             let name = name.map(|name| name.as_str().to_owned());
-            self.findings.add(kind, Spot::node(place.number, path.clone(), name), "");
+            self.findings.add(kind, Spot::node(parent.number, path.clone(), name), "");
         };
         let long_name = match (inside.part("name.c9s"), &inside.long_name) {
             (None, _) => {
@@ -226,13 +218,13 @@ impl Check<'_> {
             }
             (Some(_), Ok(long_name)) => long_name,
             (Some(_), Err(error)) => {
-                let spot = Spot::node(place.number, path.clone(), None);
+                let spot = Spot::node(parent.number, path.clone(), None);
                 return self.unreadable(path, spot, error.clone()).map(|()| Named::default());
             }
         };
         let end = long_name.windows(4).position(|window| window == b".c9r").map(|at| at + 4);
         let has_more = end.is_some_and(|end| end < long_name.len());
-        let Some(id) = place.id else {
+        let Some(id) = parent.id else {
             if has_more {
                 note(FindingKind::TrailingBytesInLongName, None);
             }
@@ -270,7 +262,7 @@ impl Check<'_> {
         if has_more {
             self.findings.add(
                 FindingKind::TrailingBytesInLongName,
-                Spot::node(place.number, path.clone(), found.name.clone()),
+                Spot::node(parent.number, path.clone(), found.name.clone()),
                 "",
             );
         }
@@ -307,12 +299,12 @@ impl Check<'_> {
 
     async fn check_file(
         &self,
-        place: &Place<'_>,
+        parent: &Parent<'_>,
         path: RemotePath,
         name: Option<String>,
         attributes: &RemoteAttributes,
     ) -> Result<(), CheckError> {
-        let spot = Spot::node(place.number, path.clone(), name);
+        let spot = Spot::node(parent.number, path.clone(), name);
         let legal = self.legal_len(&spot, CiphertextLen(attributes.size));
         self.findings.count(|summary| {
             summary.files += 1;

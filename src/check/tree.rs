@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use scaup_crypto::{Cryptor, DirectoryId};
 
-use super::directory::{Child, ContentDirectory};
+use super::facts::{Child, ContentDirectory};
 use super::finding::{FindingKind, Findings, Spot};
 use crate::remote::RemotePath;
 use crate::vault::content_path;
@@ -26,7 +26,7 @@ enum Above {
 }
 
 /// A vault's content directories, each below at most one other, without loops.
-pub(super) struct Tree(Vec<Above>);
+pub(super) struct DirectoryTree(Vec<Above>);
 
 /// A directory on the way down, and how many of its children were followed.
 struct Step {
@@ -34,7 +34,7 @@ struct Step {
     followed: usize,
 }
 
-impl Tree {
+impl DirectoryTree {
     /// Follows all `dir.c9r` from the root and from every directory that the root does not lead to.
     pub(super) fn build(
         directories: &[ContentDirectory],

@@ -12,7 +12,7 @@ use crate::config::ssh_config;
 
 /// Keep what to mount and how under a name.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum BookmarkCommand {
     /// Add a bookmark
     #[command(
         after_help = "Example:\n  scaup bookmark add hq alice@hq.example:/srv/nextcloud vaults=Private otp_command='pass otp hq'"
@@ -54,16 +54,16 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(command: Command) -> Result<(), CliError> {
+pub(super) fn run(command: BookmarkCommand) -> Result<(), CliError> {
     match command {
-        Command::Add { name, target, settings } => {
+        BookmarkCommand::Add { name, target, settings } => {
             if bookmark::find(&name)?.is_some() {
                 return Err(BookmarkError::Exists(name).into());
             }
             let new = Bookmark { target, ..Bookmark::default() };
             bookmark::save(&name, &changed(&new, &settings)?)?;
         }
-        Command::List => {
+        BookmarkCommand::List => {
             for name in bookmark::names()? {
                 match bookmark::load(&name) {
                     Ok(found) => screen::out_columns(&[&name, &found.target]),
@@ -71,17 +71,17 @@ pub(super) fn run(command: Command) -> Result<(), CliError> {
                 }
             }
         }
-        Command::Show { name } => {
+        BookmarkCommand::Show { name } => {
             let found = bookmark::load(&name)?;
             toml::to_string(&found).map_err(CliError::other)?.lines().for_each(screen::out);
         }
-        Command::Edit { name, settings } if settings.is_empty() => edit(&name)?,
-        Command::Edit { name, settings } => {
+        BookmarkCommand::Edit { name, settings } if settings.is_empty() => edit(&name)?,
+        BookmarkCommand::Edit { name, settings } => {
             let found = bookmark::load(&name)?;
             bookmark::save(&name, &changed(&found, &settings)?)?;
         }
-        Command::Remove { name } => bookmark::remove(&name)?,
-        Command::Import { files } => import(&files)?,
+        BookmarkCommand::Remove { name } => bookmark::remove(&name)?,
+        BookmarkCommand::Import { files } => import(&files)?,
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use super::exit::CliError;
 use super::progress::ProgressLine;
 use super::prompt;
 use super::screen;
-use super::vault::{Place, password_from};
-use crate::check::{self, CheckError, Finding, Options, Progress, Report, Severity, Summary};
+use super::vault_access::{VaultLocation, password_from};
+use crate::check::{self, CheckError, CheckOptions, CheckProgress, Finding, Report, Severity, Summary};
 use crate::config::size;
 use crate::config::target::Target;
 use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED, password_question};
@@ -35,9 +35,9 @@ const ATTEMPTS: u32 = 3;
     after_help = "Exit codes: 0 no problem was found (hints at most), 5 warnings or worse, or the vault can't be opened; \
     for other codes see `scaup --help`."
 )]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     #[command(flatten)]
-    place: Place,
+    location: VaultLocation,
     /// A command that prints the vault's password
     #[arg(long, value_name = "CMD")]
     vault_password_command: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), CliError> {
     let report = runtime.block_on(async {
         tokio::select! {
             // Ctrl-C is listened for before anything else begins.
@@ -69,17 +69,17 @@ pub(super) fn run(runtime: &Runtime, arguments: &Arguments) -> Result<(), CliErr
         Severity::Good | Severity::Info => Ok(()),
         Severity::Warning | Severity::Critical => {
             let Summary { critical, warning, .. } = report.summary;
-            let found = format!("{}: {}", arguments.place.path, counted(critical, warning));
+            let found = format!("{}: {}", arguments.location.path, counted(critical, warning));
             Err(CliError::new(FailureKind::Vault, found))
         }
     }
 }
 
-async fn report(arguments: &Arguments) -> Result<Report, CliError> {
-    let (remote, vault) = arguments.place.open().await?;
+async fn report(arguments: &CheckArguments) -> Result<Report, CliError> {
+    let (remote, vault) = arguments.location.open().await?;
     let cryptor = Arc::new(unlock(arguments, remote.as_ref(), &vault).await?);
-    let progress = Progress::default();
-    let options = Options { content: arguments.content };
+    let progress = CheckProgress::default();
+    let options = CheckOptions { content: arguments.content };
     let mut check = std::pin::pin!(check::run(remote.as_ref(), &vault, &cryptor, options, &progress));
     let line = ProgressLine::new();
     loop {
@@ -94,8 +94,12 @@ async fn report(arguments: &Arguments) -> Result<Report, CliError> {
 }
 
 /// Unlocks the vault with the command's password, or asks until it is right.
-async fn unlock(arguments: &Arguments, remote: &dyn Remote, vault: &RemotePath) -> Result<Cryptor, CliError> {
-    let path = &arguments.place.path;
+async fn unlock(
+    arguments: &CheckArguments,
+    remote: &dyn Remote,
+    vault: &RemotePath,
+) -> Result<Cryptor, CliError> {
+    let path = &arguments.location.path;
     let mut attempt = 1;
     loop {
         let password = match &arguments.vault_password_command {
@@ -133,7 +137,7 @@ fn kind_of(error: &CheckError) -> FailureKind {
 }
 
 /// Returns how far the check is.
-fn so_far(progress: &Progress) -> String {
+fn so_far(progress: &CheckProgress) -> String {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (done, found) = (get(&progress.directories), get(&progress.directories_found));
     let bytes = match get(&progress.bytes) {

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::exit::CliError;
-use super::progress::Progress;
+use super::progress::DaemonProgress;
 use super::prompt;
-use super::vault::password_from;
-use crate::daemon::client::{self, ConnectError, Conversation};
+use super::vault_access::password_from;
+use crate::daemon::client::{self, Conversation, ConversationError};
 use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, PromptKind, Request, Secret};
 
 /// The reply of a daemon.
-pub(super) enum Answer {
+pub(super) enum DaemonReply {
     /// The request is done.
     Done,
     /// The mount is ready.
@@ -26,7 +26,7 @@ pub(super) fn ask(
     conversation: &mut Conversation,
     request: &Request,
     quiet: bool,
-) -> Result<Answer, CliError> {
+) -> Result<DaemonReply, CliError> {
     ask_with(conversation, request, quiet, None)
 }
 
@@ -37,9 +37,9 @@ pub(super) fn ask_with(
     request: &Request,
     quiet: bool,
     password_command: Option<&str>,
-) -> Result<Answer, CliError> {
+) -> Result<DaemonReply, CliError> {
     conversation.say(request)?;
-    let mut progress = Progress::new(quiet);
+    let mut progress = DaemonProgress::new(quiet);
     loop {
         match conversation.hear()? {
             Some(Event::Progress(text)) => progress.tell(&text),
@@ -54,9 +54,11 @@ pub(super) fn ask_with(
                     _ => answer(conversation, &question)?,
                 }
             }
-            Some(Event::Done) => return Ok(Answer::Done),
-            Some(Event::Mounted { name, mountpoint }) => return Ok(Answer::Mounted { name, mountpoint }),
-            Some(Event::Status(status)) => return Ok(Answer::Status(status)),
+            Some(Event::Done) => return Ok(DaemonReply::Done),
+            Some(Event::Mounted { name, mountpoint }) => {
+                return Ok(DaemonReply::Mounted { name, mountpoint });
+            }
+            Some(Event::Status(status)) => return Ok(DaemonReply::Status(status)),
             Some(Event::Failed(failure)) => return Err(failure.into()),
             // The versions were exchanged before.
             Some(Event::Hello(_)) => {}
@@ -91,7 +93,7 @@ fn reply(
 
 /// Shows a daemon's messages, and answers its questions, until it ends.
 pub(super) fn until_the_end(conversation: &mut Conversation) {
-    let mut progress = Progress::new(false);
+    let mut progress = DaemonProgress::new(false);
     while let Ok(Some(event)) = conversation.hear() {
         match event {
             Event::Progress(text) => progress.tell(&text),
@@ -149,7 +151,7 @@ pub(super) fn all() -> Result<Mounts, CliError> {
     for name in client::names()? {
         let mut conversation = match Conversation::with(&name) {
             Ok(conversation) => conversation,
-            Err(ConnectError::Io(_)) => continue,
+            Err(ConversationError::Io(_)) => continue,
             Err(error) => {
                 let error = CliError::other(format!("{name}: {error}"));
                 mounts.of_other_versions.push((name, error));
@@ -157,7 +159,7 @@ pub(super) fn all() -> Result<Mounts, CliError> {
             }
         };
         match ask(&mut conversation, &Request::Status, true) {
-            Ok(Answer::Status(status)) => mounts.replying.push((conversation, *status)),
+            Ok(DaemonReply::Status(status)) => mounts.replying.push((conversation, *status)),
             Ok(_) => {
                 return Err(CliError::new(FailureKind::Other, "a mount's process sent an unexpected reply"));
             }

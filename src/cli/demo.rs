@@ -3,6 +3,7 @@
 
 mod ending;
 mod fuse;
+mod said;
 mod side_by_side;
 
 use std::fs;
@@ -23,7 +24,8 @@ use crate::daemon::protocol::{Event, FailureKind, Prompt, PromptKind, Request, S
 use crate::remote::RemotePath;
 use crate::remote::local::LocalRemote;
 use crate::vault::create_vault;
-use ending::{Daemon, Interrupts};
+use ending::{Interrupts, MountProcess};
+use said::say;
 
 /// Encrypted names longer than this are shortened: Cryptomator's value.
 const SHORTENING_THRESHOLD: u32 = 220;
@@ -33,7 +35,7 @@ const SHORTENING_THRESHOLD: u32 = 220;
 /// Your own files are not changed. Ctrl-C unmounts, and removes everything. If the package `fuse3` is missing, it asks
 /// whether to install it.
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(super) struct DemoArguments {
     /// Where to mount [default: ~/Scaup/demo]; created if missing, and then removed at the end
     #[arg(long, value_name = "DIR")]
     mountpoint: Option<PathBuf>,
@@ -43,10 +45,10 @@ pub(super) struct Arguments {
 #[derive(Parser)]
 struct MountLine {
     #[command(flatten)]
-    arguments: mount::Arguments,
+    arguments: mount::MountArguments,
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: DemoArguments) -> Result<(), CliError> {
     fuse::prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let interrupts = Interrupts::watch(&runtime)?;
@@ -67,16 +69,12 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-fn say(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
-}
-
 /// Runs everything from the empty directory `place` to the end of the mount.
 fn show(
     runtime: &tokio::runtime::Runtime,
     interrupts: &Interrupts,
     place: &Path,
-    arguments: Arguments,
+    arguments: DemoArguments,
 ) -> Result<(), CliError> {
     say("Scaup demo: a server, a second factor and a vault, all on this machine and all temporary.\n")?;
     let held = place.join("server");
@@ -111,11 +109,11 @@ fn show(
     // The demo itself answers in place of a person.
     request.interactive = true;
     let (name, mountpoint) = (request.name.clone(), request.mountpoint.clone());
-    let memory = crate::daemon::memory_of(&request.login)?;
+    let remembered = crate::daemon::remembered_vaults_of(&request.login)?;
 
     let (mut conversation, child): (Conversation, Child) =
         Conversation::start(fs::File::create_new(place.join("log"))?)?;
-    let mut daemon = Daemon::new(child, &name, &mountpoint, memory, interrupts);
+    let mut daemon = MountProcess::new(child, &name, &mountpoint, remembered, interrupts);
     conversation.say(&Request::Mount(Box::new(request)))?;
     person.answer_until_mounted(&mut conversation)?;
     fill(&mountpoint, interrupts)?;

@@ -7,9 +7,9 @@ use super::mount::looked_up;
 use super::screen;
 use crate::config::mount_options::Options;
 use crate::config::settings::LoginSettings;
-use crate::daemon::memory_of;
 use crate::daemon::protocol::FailureKind;
-use crate::daemon::remembered::{MemoryError, forget_all};
+use crate::daemon::remembered::{RememberedError, forget_all};
+use crate::daemon::remembered_vaults_of;
 
 /// Forget which vaults were unlocked.
 #[derive(Args)]
@@ -22,7 +22,7 @@ use crate::daemon::remembered::{MemoryError, forget_all};
     scaup forget alice@hq.example:/srv/nextcloud   a directory on a server, and all below it\n  \
     scaup forget --all"
 )]
-pub(super) struct Arguments {
+pub(super) struct ForgetArguments {
     /// A bookmark, or a target as `scaup mount` takes it
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
     target: Option<String>,
@@ -39,14 +39,14 @@ pub(super) struct Arguments {
     options: Options,
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
-    let failed = |error: MemoryError| CliError::new(FailureKind::Other, error);
-    let Arguments { target, all: _, port, ssh_config, options } = arguments;
+pub(super) fn run(arguments: ForgetArguments) -> Result<(), CliError> {
+    let failed = |error: RememberedError| CliError::new(FailureKind::Other, error);
+    let ForgetArguments { target, all: _, port, ssh_config, options } = arguments;
     let forgotten = match target {
         Some(target) => {
             let settings = LoginSettings { port, ssh_config, options, ..LoginSettings::default() };
             let (login, _) = looked_up(&target, settings)?;
-            memory_of(&login)?.forget_below().map_err(failed)?
+            remembered_vaults_of(&login)?.forget_below().map_err(failed)?
         }
         None => forget_all().map_err(failed)?,
     };

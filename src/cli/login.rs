@@ -13,13 +13,13 @@ use crate::daemon::protocol::Request;
     --otp-command gives one, this command asks for it; an SSH_ASKPASS window that asks the same is closed. No data is lost \
     in the meantime."
 )]
-pub(super) struct Arguments {
+pub(super) struct LoginArguments {
     /// The mount's name or mount point [default: the only one]
     #[arg(value_name = "NAME")]
     mount: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: &LoginArguments) -> Result<(), CliError> {
     let (mut conversation, _) = converse::find(arguments.mount.as_deref())?;
     converse::ask(&mut conversation, &Request::Login, false).map(drop)
 }

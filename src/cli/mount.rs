@@ -7,7 +7,7 @@ use clap::Args;
 use rustix::fs::OFlags;
 use scaup_fuse::is_mounted;
 
-use super::converse::{self, Answer};
+use super::converse::{self, DaemonReply};
 use super::exit::CliError;
 use super::prompt;
 use super::screen;
@@ -68,7 +68,7 @@ fn after_help() -> String {
 /// Mount a directory of a server, and unlock the vaults in it.
 #[derive(Args)]
 #[command(after_help = after_help())]
-pub(super) struct Arguments {
+pub(super) struct MountArguments {
     /// A bookmark, [user@]host[:dir], sftp://[user@]host[:port]/dir, or a local directory that begins with /, ./ or ../
     target: String,
     /// Where to mount [default: ~/Scaup/NAME]; created if missing
@@ -85,7 +85,7 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: MountArguments) -> Result<(), CliError> {
     let (foreground, quiet) = (arguments.foreground, arguments.quiet);
     let request = resolve(arguments)?;
     let (logs, log) = (paths::logs()?, log_file::name_of(&request.name));
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), CliError> {
     // alone.
     let _forwarding = foreground.then(|| super::unmount::forward_signals(daemon.id())).transpose()?;
     let mounted = converse::ask(&mut conversation, &Request::Mount(Box::new(request)), quiet);
-    let Answer::Mounted { name, mountpoint } = mounted? else {
+    let DaemonReply::Mounted { name, mountpoint } = mounted? else {
         return Err(CliError::other("the mount's process sent an unexpected reply"));
     };
     if !quiet {
@@ -134,8 +134,8 @@ pub(super) fn looked_up(
 }
 
 /// Builds a request from the arguments and the bookmark that they name.
-pub(super) fn resolve(arguments: Arguments) -> Result<MountRequest, CliError> {
-    let Arguments { target, mountpoint, login, mount, foreground, quiet } = arguments;
+pub(super) fn resolve(arguments: MountArguments) -> Result<MountRequest, CliError> {
+    let MountArguments { target, mountpoint, login, mount, foreground, quiet } = arguments;
     let (login, bookmark) = looked_up(&target, login)?;
     wait_for_earlier(&login.target, quiet)?;
     let name = free_name(&if bookmark.is_some() { target } else { login.target.name() })?;
@@ -228,8 +228,8 @@ mod tests {
 
     fn parsed(line: &[&str]) -> Option<(LoginSettings, MountSettings)> {
         let line = ["mount", "host"].iter().chain(line);
-        let matches = Arguments::augment_args(Command::new("mount")).try_get_matches_from(line).ok()?;
-        let Arguments { login, mount, .. } = Arguments::from_arg_matches(&matches).ok()?;
+        let matches = MountArguments::augment_args(Command::new("mount")).try_get_matches_from(line).ok()?;
+        let MountArguments { login, mount, .. } = MountArguments::from_arg_matches(&matches).ok()?;
         Some((login, mount))
     }
 
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn each_option_is_a_key_of_bookmarks_and_comes_to_the_daemon_and_the_command_line_counts_first() {
-        let command = Arguments::augment_args(Command::new("mount"));
+        let command = MountArguments::augment_args(Command::new("mount"));
         let settings =
             || command.get_arguments().filter(|it| !NO_SETTINGS.iter().any(|(name, _)| it.get_id() == name));
         assert_eq!(settings().count() + NO_SETTINGS.len(), command.get_arguments().count());

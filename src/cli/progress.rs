@@ -33,13 +33,13 @@ impl ProgressLine {
 }
 
 /// The progress that a daemon reports.
-pub(super) struct Progress {
+pub(super) struct DaemonProgress {
     quiet: bool,
     /// What is left to be saved, while something is.
     saving: Option<ProgressLine>,
 }
 
-impl Progress {
+impl DaemonProgress {
     /// Creates the display, which shows nothing if `quiet`.
     pub(super) fn new(quiet: bool) -> Self {
         Self { quiet, saving: None }

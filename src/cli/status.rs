@@ -16,7 +16,7 @@ use crate::daemon::protocol::{CounterEntry, InFlightEntry, LatencyEntry, MountSt
     within which half of them and 95 of 100 were done. Below it are the counters of the traffic, and the requests in progress, oldest first: \
     a request that hangs is among them. The log says more if the mount was made with SCAUP_LOG=scaup=debug."
 )]
-pub(super) struct Arguments {
+pub(super) struct StatusArguments {
     /// The mount's name or mount point [default: all]
     #[arg(value_name = "NAME|MOUNTPOINT")]
     mount: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     debug: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: &StatusArguments) -> Result<(), CliError> {
     let Some(named) = &arguments.mount else {
         let Mounts { replying, of_other_versions } = converse::all()?;
         let mounts: Vec<MountStatus> = replying.into_iter().map(|(_, status)| status).collect();
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
     show_all(&[converse::find(Some(named))?.1], arguments)
 }
 
-fn show_all(mounts: &[MountStatus], arguments: &Arguments) -> Result<(), CliError> {
+fn show_all(mounts: &[MountStatus], arguments: &StatusArguments) -> Result<(), CliError> {
     if arguments.json {
         return screen::out_json(&serde_json::json!({ "mounts": mounts }));
     }

@@ -15,7 +15,7 @@ use crate::daemon::protocol::{FailureKind, Request};
     code 8, and the mount stays. Ctrl-C cancels at any time; the mount stays then, too. If files are in use, the command \
     names the programs that use them."
 )]
-pub(super) struct Arguments {
+pub(super) struct UnmountArguments {
     /// The mount's name or mount point
     #[arg(required_unless_present = "all", value_name = "NAME|MOUNTPOINT")]
     mount: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(arguments: &UnmountArguments) -> Result<(), CliError> {
     let request = Request::Unmount { force: arguments.force, wait: arguments.wait };
     let _listening = if arguments.force { None } else { Some(leave_on_interrupt()?) };
     if !arguments.all {

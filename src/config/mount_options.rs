@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use serde::{Deserialize, Serialize};
 
-use super::parts::{Part, UnknownPart};
+use super::parts::{OptionalPart, UnknownPart};
 use super::ssh_config::keywords;
 
 /// The options of all `-o`, as they were given and sorted.
@@ -39,7 +39,7 @@ pub struct Options {
     /// `otp_for=`: jump hosts whose questions for a code the command also answers.
     pub otp_for: Vec<String>,
     /// `without=`: parts of the drive that are left out.
-    pub without: BTreeSet<Part>,
+    pub without: BTreeSet<OptionalPart>,
 }
 
 /// An option for the mount.
@@ -93,7 +93,7 @@ const KNOWN: [MountOption; 11] = [
         name: "without",
         form: "without=PART[:PART…]",
         set: |it, parts| {
-            let named: Result<Vec<Part>, UnknownPart> = parts.split(':').map(str::parse).collect();
+            let named: Result<Vec<OptionalPart>, UnknownPart> = parts.split(':').map(str::parse).collect();
             it.without.extend(named.map_err(|error| error.to_string())?);
             Ok(())
         },
@@ -313,9 +313,9 @@ mod tests {
 
     #[test]
     fn parts_are_left_out_by_their_names() {
-        let all: Vec<String> = Part::ALL.iter().map(Part::to_string).collect();
+        let all: Vec<String> = OptionalPart::ALL.iter().map(OptionalPart::to_string).collect();
         let given = [format!("without={}", all.join(":")), "without=read-ahead,ro".to_owned()];
-        assert_eq!(sort(&given).unwrap().without, BTreeSet::from(Part::ALL));
+        assert_eq!(sort(&given).unwrap().without, BTreeSet::from(OptionalPart::ALL));
         let error = sort(&["without=read-ahead:speed".to_owned()]).unwrap_err();
         assert!(error.contains("\"speed\"") && error.contains("read-ahead, list-ahead"), "{error}");
     }

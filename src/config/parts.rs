@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A part that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Part {
+pub enum OptionalPart {
     /// Content is fetched ahead of requests while a file is read in sequence.
     ReadAhead,
     /// Directories are listed ahead of requests while a tree is walked or names are looked up.
@@ -35,7 +35,7 @@ pub enum Part {
     RemoveBehind,
 }
 
-impl Part {
+impl OptionalPart {
     /// All parts.
     pub const ALL: [Self; 11] = [
         Self::ReadAhead,
@@ -68,7 +68,7 @@ impl Part {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for OptionalPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -76,10 +76,10 @@ impl fmt::Display for Part {
 
 /// The error that no part has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no part {0:?}; the parts are {known}", known = Part::ALL.map(Part::name).join(", "))]
+#[error("there is no part {0:?}; the parts are {known}", known = OptionalPart::ALL.map(OptionalPart::name).join(", "))]
 pub struct UnknownPart(String);
 
-impl FromStr for Part {
+impl FromStr for OptionalPart {
     type Err = UnknownPart;
 
     fn from_str(name: &str) -> Result<Self, UnknownPart> {

@@ -2,6 +2,7 @@
 //!
 //! The first value of an option wins, and `-o` comes first. [`keywords`] says how each option is treated.
 
+mod error;
 mod files;
 pub mod keywords;
 mod lines;
@@ -13,19 +14,18 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use scaup_sftp::ssh::{Agent, Algorithms, Destination, Kind, Method, Offer, StrictHostKeyChecking};
+use scaup_sftp::ssh::{Agent, AlgorithmKind, Algorithms, Destination, Method, Offer, StrictHostKeyChecking};
 
 use super::paths;
+use error::JUMPS_MAX;
+pub use error::{Origin, SshConfigError};
 pub use files::{Disk, Files};
 use keywords::{KEYWORDS, Keyword};
-use reader::Reader;
-pub use values::Origin;
+use reader::{Context, Reader, user_directory};
 use values::Values;
 
 /// The directory of the system's configuration.
 const SYSTEM_DIRECTORY: &str = "/etc/ssh";
-/// Longest chain of jump hosts.
-const JUMPS_MAX: usize = 8;
 /// The shortest RSA key that is accepted by default, bits; a setting can only raise it.
 const RSA_BITS_MIN: u32 = 1024;
 
@@ -49,100 +49,6 @@ pub struct Wanted {
     pub otp_for: Vec<String>,
     /// Where relative paths begin.
     pub directory: PathBuf,
-}
-
-/// Why a configuration can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SshConfigError {
-    /// A file that was named can't be read.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// Other users may write to a file.
-    #[error(
-        "{path}: others may write to it (mode {mode:04o}), so it is not trusted; chmod 600 {path}",
-        path = .path.display()
-    )]
-    OpenFile {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// A file belongs to another user.
-    #[error(
-        "{path}: it belongs to the user {owner}, who may change it, so it is not trusted; make a copy of your own, and chmod 600 {path}",
-        path = .path.display()
-    )]
-    ForeignFile {
-        /// The file.
-        path: PathBuf,
-        /// The number of its owner.
-        owner: u32,
-    },
-    /// Files include each other in a circle, or too many others.
-    #[error("{}: too many files are included", .path.display())]
-    TooManyIncludes {
-        /// The file that is one too many.
-        path: PathBuf,
-    },
-    /// An option that neither Scaup nor `ssh` knows.
-    #[error(
-        "{origin} {keyword} is not known; correct it, or name it with IgnoreUnknown if another program wants it"
-    )]
-    Unknown {
-        /// The place of the option.
-        origin: Origin,
-        /// The option.
-        keyword: String,
-    },
-    /// A value does not have the required form.
-    #[error("{origin} {keyword} {value:?} is not valid")]
-    Value {
-        /// The place of the option.
-        origin: Origin,
-        /// The option.
-        keyword: &'static str,
-        /// The value.
-        value: String,
-    },
-    /// An option that, if ignored, would change the destination or the trusted keys.
-    #[error("{origin} {keyword} {value:?} is not supported: {way_out}")]
-    Unsupported {
-        /// The place of the option.
-        origin: Origin,
-        /// The option.
-        keyword: &'static str,
-        /// The value.
-        value: String,
-        /// A remedy.
-        way_out: &'static str,
-    },
-    /// A condition that Scaup can't evaluate.
-    #[error(
-        "{origin} Match {criterion} is not supported: put the options for this host into a Host block before it, or name another file with -F"
-    )]
-    Match {
-        /// The place of the option.
-        origin: Origin,
-        /// The condition.
-        criterion: String,
-    },
-    /// Jump hosts form a circle, or too long a chain.
-    #[error("more than {JUMPS_MAX} jump hosts")]
-    TooManyJumps,
-}
-
-/// The facts that patterns are matched against.
-struct Context<'a> {
-    original_host: &'a str,
-    user: String,
-    local_user: String,
-    home: PathBuf,
 }
 
 /// Resolves the destination to connect to, with its settings.
@@ -191,7 +97,7 @@ fn resolve_at_depth(wanted: &Wanted, files: &dyn Files, depth: usize) -> Result<
         return destination(wanted, files, &values, &context, depth);
     }
     // `Match final`: everything is read again, with the name to connect to, which can't change any more.
-    let host = host_name(&values, &wanted.host).replace('%', "%%");
+    let host = values.host_name(&wanted.host).replace('%', "%%");
     values.fix("HostName", &host);
     read_files(wanted, files, &context, &mut values, true)?;
     destination(wanted, files, &values, &context, depth)
@@ -247,7 +153,7 @@ fn check_supported(values: &Values) -> Result<(), SshConfigError> {
 }
 
 fn algorithms(values: &Values) -> Result<Algorithms, SshConfigError> {
-    fn offer<K: Kind>(values: &Values, name: &'static str) -> Result<Offer<K>, SshConfigError> {
+    fn offer<K: AlgorithmKind>(values: &Values, name: &'static str) -> Result<Offer<K>, SshConfigError> {
         Ok(values.parsed(name, |list| Offer::from_str(list).ok())?.unwrap_or_default())
     }
     Ok(Algorithms {
@@ -268,7 +174,7 @@ fn destination(
     depth: usize,
 ) -> Result<Destination, SshConfigError> {
     check_supported(values)?;
-    let host = host_name(values, &wanted.host);
+    let host = values.host_name(&wanted.host);
     let user = values.get("User").unwrap_or(&context.local_user).to_owned();
     let port = values.parsed("Port", values::port)?.unwrap_or(22);
     let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
@@ -338,15 +244,6 @@ fn destination(
         host,
         user,
     })
-}
-
-/// Returns the name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
-fn host_name(values: &Values, original: &str) -> String {
-    let expand = |part: &str| part.replace("%h", original);
-    values.get("HostName").map_or_else(
-        || original.to_owned(),
-        |name| name.split("%%").map(expand).collect::<Vec<_>>().join("%"),
-    )
 }
 
 fn jumps(
@@ -476,11 +373,6 @@ fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf 
         }
     }
     PathBuf::from(expanded)
-}
-
-/// Returns the user's own directory of `ssh`.
-fn user_directory(home: &Path) -> PathBuf {
-    home.join(".ssh")
 }
 
 /// Returns the hosts that a file, and those that it includes, name without patterns, in their order.

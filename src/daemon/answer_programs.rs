@@ -85,7 +85,7 @@ impl Askpass {
     /// take as long as they like; dropping this future closes the question.
     pub(super) async fn ask(&self, text: &str) -> Result<Zeroizing<String>, String> {
         let _asking = self.asking.lock().await;
-        answer(&self.shown(), output_of(self.program(text)).await)
+        answer(&self.name_in_messages(), output_of(self.program(text)).await)
     }
 
     /// Asks in a process that has a terminal.
@@ -94,11 +94,11 @@ impl Askpass {
     ///
     /// A sentence that says what went wrong.
     pub fn ask_at_terminal(&self, text: &str) -> Result<Zeroizing<String>, String> {
-        answer(&self.shown(), output_at_terminal(self.program(text)))
+        answer(&self.name_in_messages(), output_at_terminal(self.program(text)))
     }
 
     /// Returns the program's name in messages about its failure.
-    fn shown(&self) -> String {
+    fn name_in_messages(&self) -> String {
         format!("SSH_ASKPASS {}", self.program.display())
     }
 

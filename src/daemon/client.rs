@@ -18,7 +18,7 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no conversation with a daemon.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum ConversationError {
     /// The socket failed; [`NotFound`](io::ErrorKind::NotFound) if there is no such mount.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -97,7 +97,7 @@ impl Conversation {
     /// # Errors
     ///
     /// If there is no such mount, or its daemon speaks another version.
-    pub fn with(name: &str) -> Result<Self, ConnectError> {
+    pub fn with(name: &str) -> Result<Self, ConversationError> {
         let directory = paths::runtime()?;
         let stream = socket::connect(&directory, name)?;
         stream.set_read_timeout(Some(HELLO_PATIENCE))?;
@@ -114,9 +114,9 @@ impl Conversation {
         let peer = socket_peercred(&conversation.write).map_err(io::Error::from)?;
         let pid = peer.pid.as_raw_nonzero().get();
         Err(match theirs {
-            None => ConnectError::NoVersion { pid },
-            Some(theirs) if theirs.major < Version::OWN.major => ConnectError::Older { theirs, pid },
-            Some(theirs) => ConnectError::Newer { theirs, pid },
+            None => ConversationError::NoVersion { pid },
+            Some(theirs) if theirs.major < Version::OWN.major => ConversationError::Older { theirs, pid },
+            Some(theirs) => ConversationError::Newer { theirs, pid },
         })
     }
 

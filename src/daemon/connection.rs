@@ -13,7 +13,7 @@ use crate::remote::{Reachability, RemoteError};
 
 /// A connection that can be lost, and is then restored.
 #[async_trait]
-pub(super) trait Connection: Send + Sync {
+pub(super) trait ServerConnection: Send + Sync {
     /// Waits until the mounted directory is known to exist.
     async fn ready(&self) -> Result<(), RemoteError>;
     /// Returns whether the server is reachable, and every change of that.

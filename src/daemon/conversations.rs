@@ -91,7 +91,7 @@ impl Daemon {
         front_end: &FrontEnd,
         slot: &Slot,
     ) -> Result<(), NotHeard> {
-        if !slot.note(Doing::Watching) {
+        if !slot.set_doing(Doing::Watching) {
             return Err(NotHeard);
         }
         let mut looks = tokio::time::interval(WATCH_EVERY);
@@ -119,7 +119,7 @@ impl Daemon {
 
     async fn answer(&self, request: Request, front_end: &FrontEnd, slot: &Slot) -> Result<(), NotHeard> {
         let _answering = self.conversations.read().await;
-        if !slot.note(doing(&request)) {
+        if !slot.set_doing(doing(&request)) {
             return Err(NotHeard);
         }
         let is_for_it_alone = matches!(request, Request::Unlock { .. });
@@ -127,7 +127,7 @@ impl Daemon {
             event = self.obey(request, front_end) => event.unwrap_or_else(Event::Failed),
             () = front_end.gone(), if is_for_it_alone => return Err(NotHeard),
         };
-        slot.note(Doing::Nothing);
+        slot.set_doing(Doing::Nothing);
         front_end.tell(event);
         front_end.flush().await
     }

@@ -118,7 +118,7 @@ impl All {
 impl Slot {
     /// Records the work that is done for the front end from now on; returns `false` if it lost its slot. One that
     /// begins to watch takes the place of another if too many watch.
-    pub(super) fn note(&self, doing: Doing) -> bool {
+    pub(super) fn set_doing(&self, doing: Doing) -> bool {
         let mut all = self.slots.lock();
         let others = |holder: &Holder| holder.doing == Doing::Watching && holder.number != self.number;
         if doing == Doing::Watching
@@ -171,15 +171,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_idle_lose_their_slots_before_those_who_wait_for_somebody() {
         let (slots, mut taken) = filled(own).await;
-        assert!(taken[0].0.note(Doing::Waiting) && taken[1].0.note(Doing::Working));
+        assert!(taken[0].0.set_doing(Doing::Waiting) && taken[1].0.set_doing(Doing::Working));
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..3 {
             let (slot, _) = slots.take(Some(1)).await;
-            slot.note(Doing::Working);
+            slot.set_doing(Doing::Working);
             std::mem::forget(slot);
         }
         assert_eq!(sent_away(&mut taken), [2, 3, 4]);
-        assert!(!taken[2].0.note(Doing::Working), "it is too late");
+        assert!(!taken[2].0.set_doing(Doing::Working), "it is too late");
         // A front end that lost its slot can't give it back.
         drop(taken.remove(2));
         assert_eq!(slots.lock().front_ends.len(), SLOTS);
@@ -189,7 +189,7 @@ mod tests {
     async fn a_process_crowds_out_none_but_itself() {
         let (slots, mut taken) = filled(|number| if number < 20 { own(number) } else { 7 }).await;
         for (slot, _) in &taken[20..] {
-            slot.note(Doing::Waiting);
+            slot.set_doing(Doing::Waiting);
         }
         for _ in 0..100 {
             taken.push(slots.take(Some(7)).await);
@@ -201,7 +201,7 @@ mod tests {
     async fn some_may_watch_for_ever_and_crowd_out_none_but_those_who_watch() {
         let (slots, mut taken) = filled(own).await;
         for (slot, _) in &taken[..WATCHERS_MAX] {
-            assert!(slot.note(Doing::Watching));
+            assert!(slot.set_doing(Doing::Watching));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         tokio::time::advance(Duration::from_secs(3600)).await;
@@ -212,7 +212,7 @@ mod tests {
         let stay = taken.len();
         for _ in 0..3 {
             let (slot, sent_away) = slots.take(Some(1)).await;
-            assert!(slot.note(Doing::Watching));
+            assert!(slot.set_doing(Doing::Watching));
             taken.push((slot, sent_away));
         }
         // Each newcomer takes the place of the one that watched longest, until its own process has the most.
@@ -225,7 +225,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_just_came_stays_although_all_others_wait_for_somebody() {
         let (slots, mut taken) = filled(own).await;
-        taken.iter().for_each(|(slot, _)| assert!(slot.note(Doing::Waiting)));
+        taken.iter().for_each(|(slot, _)| assert!(slot.set_doing(Doing::Waiting)));
         tokio::time::advance(IDLE_AFTER / 2).await;
         let mut newcomer = slots.take(Some(1)).await;
         let _another = slots.take(Some(2)).await;
@@ -236,12 +236,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_loses_its_slot_in_the_middle_of_work() {
         let (slots, mut taken) = filled(own).await;
-        taken.iter().for_each(|(slot, _)| assert!(slot.note(Doing::Working)));
+        taken.iter().for_each(|(slot, _)| assert!(slot.set_doing(Doing::Working)));
         assert!(slots.try_take(Some(1)).is_none());
         let waiting = tokio::spawn(async move { slots.take(Some(1)).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished() && sent_away(&mut taken).is_empty());
-        taken[5].0.note(Doing::Nothing);
+        taken[5].0.set_doing(Doing::Nothing);
         waiting.await.unwrap();
         assert_eq!(sent_away(&mut taken), [5]);
     }

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, RwLock};
 use tokio::time::Instant;
 
-use super::connection::{self, Connection};
+use super::connection::{self, ServerConnection};
 use super::front_end::FrontEnd;
 use super::login_questions::People;
 use super::options::{drive_options, mount_options};
@@ -143,7 +143,7 @@ pub(super) struct Daemon {
 pub(super) struct Standing {
     pub(super) drive: Arc<Drive>,
     /// `None` where no connection is needed: for a directory of this machine.
-    pub(super) connection: Option<Arc<dyn Connection>>,
+    pub(super) connection: Option<Arc<dyn ServerConnection>>,
     /// What later logins ask with.
     pub(super) login_prompts: Arc<Prompts>,
     pub(super) mount: Mutex<Mount>,
@@ -186,8 +186,8 @@ impl Daemon {
         )?;
         let drive = Drive::new(Arc::clone(&connected.remote), drive_options(request));
         // Events during mounting are received as well.
-        let (memory, vault_events) = (self.target.memory(), drive.vault_events());
-        let expected = vaults::expect(&drive, request, &memory)?;
+        let (remembered, vault_events) = (self.target.remembered_vaults(), drive.vault_events());
+        let expected = vaults::expect(&drive, request, &remembered)?;
         let unlocking = async {
             // No person is asked for the password of a vault in a directory that may not exist.
             if password.is_none() && !request.settings.vaults.is_empty() {
@@ -195,11 +195,11 @@ impl Daemon {
             }
             let prompts = &self.prompts;
             let unlocked =
-                vaults::unlock_at_mount(&drive, request, password, &memory, prompts, front_end).await;
+                vaults::unlock_at_mount(&drive, request, password, &remembered, prompts, front_end).await;
             // If the directory is missing, that is reported, and not the failure that follows from it.
             connected.ready(&request.login).await?;
             unlocked?;
-            vaults::look_for_expected(&drive, request, &expected, &memory, prompts, front_end).await
+            vaults::look_for_expected(&drive, request, &expected, &remembered, prompts, front_end).await
         };
         let looking = async {
             drive.look_at_root().await;
@@ -223,7 +223,7 @@ impl Daemon {
             }
             Err(error) => return Err(Failure::new(FailureKind::Fuse, error)),
         };
-        tokio::spawn(vaults::follow(vault_events, memory, request.name.clone()));
+        tokio::spawn(vaults::follow(vault_events, remembered, request.name.clone()));
         drive.set_mountpoint(request.mountpoint.clone());
         if let Some(invalidator) = mount.invalidator() {
             drive.set_invalidator(invalidator);
@@ -289,7 +289,7 @@ impl Daemon {
             standing.drive.forget_unfinished();
             return 0;
         }
-        let lost = format!("lost: {}{}", saving::shown(unsaved), saving::named(&standing.drive));
+        let lost = format!("lost: {}{}", saving::count_and_size(unsaved), saving::named(&standing.drive));
         front_end.tell(Event::Progress(lost));
         let _ = front_end.flush().await;
         tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");

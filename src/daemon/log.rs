@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_file::{self, LogFile};
-use super::log_lines::Lines;
+use super::log_lines::LogLines;
 use crate::config::paths;
 
 /// The filter unless `SCAUP_LOG` says otherwise.
@@ -32,7 +32,7 @@ static NAMES: AtomicBool = AtomicBool::new(false);
 pub fn begin() {
     let wanted = EnvFilter::try_from_env("SCAUP_LOG").unwrap_or_else(|_| DEFAULT.into());
     let allowed = dynamic_filter_fn(|line, _| is_allowed(line, NAMES.load(Ordering::Relaxed)));
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(LogFile)).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LogLines(LogFile)).with_ansi(false);
     tracing_subscriber::registry().with(lines.with_filter(wanted.and(allowed))).init();
     std::panic::set_hook(Box::new(log_panic));
 }

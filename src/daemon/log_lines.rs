@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use scaup_sftp::text::visible;
 
 /// Writes each event, which comes in one piece, as one line: a name or a server's message in it can't begin another.
-pub(crate) struct Lines<W>(pub(crate) W);
+pub(crate) struct LogLines<W>(pub(crate) W);
 
-impl<W: Write> Write for Lines<W> {
+impl<W: Write> Write for LogLines<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         self.0.write_all(format!("{}\n", visible(text.trim_end_matches('\n'))).as_bytes())?;
@@ -44,7 +44,7 @@ mod tests {
         let kept = Kept::default();
         let writer = kept.clone();
         let log =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(writer.clone())).finish();
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || LogLines(writer.clone())).finish();
         tracing::subscriber::with_default(log, || {
             let why = "gone\n2026-01-01T00:00:00Z  WARN scaup: forged \u{9b}31m \u{202e}";
             tracing::warn!(%why, message = format!("lost: {why}"));

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::codes::{self, CodeLedger};
 use super::protocol::{PromptKind, UserQuestion};
 use crate::config::settings::LoginSettings;
-use crate::remote::sftp::Allowance;
+use crate::remote::sftp::LoginAllowance;
 
 /// How often a command may give a code that was already sent.
 const BY_COMMAND_MAX: u32 = 2;
@@ -97,13 +97,13 @@ impl Asker {
     }
 
     /// Returns what the current login, or the last one, needed.
-    pub(super) fn needed(&self) -> Allowance {
+    pub(super) fn needed(&self) -> LoginAllowance {
         if self.has_asked_person.load(Ordering::Relaxed) {
-            Allowance::OfPerson
+            LoginAllowance::OfPerson
         } else if self.has_used_command.load(Ordering::Relaxed) {
-            Allowance::OfCommand
+            LoginAllowance::OfCommand
         } else {
-            Allowance::Unlimited
+            LoginAllowance::Unlimited
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Expected {
 
 /// Why the remembered vaults can't be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum MemoryError {
+pub enum RememberedError {
     /// The file system refused.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -71,21 +71,21 @@ pub enum MemoryError {
 
 /// The vaults below one directory of one server.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub struct RememberedVaults {
     server: String,
     /// The mounted directory, without empty and `.` parts.
     directory: Vec<u8>,
 }
 
-impl Memory {
-    /// Returns the memory for a directory of a server.
+impl RememberedVaults {
+    /// Returns the vaults below a directory of a server.
     #[must_use]
     pub fn of_server(destination: &Destination, directory: &str) -> Self {
         let server = format!("{}@{}:{}", destination.user, destination.host, destination.port);
         Self { server, directory: plain(directory.as_bytes()) }
     }
 
-    /// Returns the memory for a directory of this machine.
+    /// Returns the vaults below a directory of this machine.
     #[must_use]
     pub fn of_local(directory: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt;
@@ -93,7 +93,7 @@ impl Memory {
     }
 
     /// Returns the vaults that were unlocked in this directory or below it.
-    pub(super) fn expected(&self) -> Result<Vec<Expected>, MemoryError> {
+    pub(super) fn expected(&self) -> Result<Vec<Expected>, RememberedError> {
         let records = records()?.into_iter().map(|(_, record)| record);
         let expected = records.filter_map(|record| {
             let path = self.path_below(&record)?;
@@ -103,11 +103,11 @@ impl Memory {
     }
 
     /// Remembers a vault.
-    pub(super) fn remember(&self, path: &RemotePath, id: Option<String>) -> Result<(), MemoryError> {
+    pub(super) fn remember(&self, path: &RemotePath, id: Option<String>) -> Result<(), RememberedError> {
         let path = percent_encode(&self.full(path), ENCODED).to_string();
         let record = Record { server: self.server.clone(), path, id };
         let directory = directory();
-        let failed = |source| MemoryError::Io { path: directory.clone(), source };
+        let failed = |source| RememberedError::Io { path: directory.clone(), source };
         paths::make_private(&directory).map_err(failed)?;
         let file = record.file();
         let text = toml::to_string(&record).map_err(io::Error::other).map_err(failed)?;
@@ -117,12 +117,12 @@ impl Memory {
         let mut written = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
         written.write_all(text.as_bytes()).map_err(failed)?;
         written.as_file().sync_all().map_err(failed)?;
-        written.persist(&file).map_err(|error| MemoryError::Io { path: file, source: error.error })?;
+        written.persist(&file).map_err(|error| RememberedError::Io { path: file, source: error.error })?;
         Ok(())
     }
 
     /// Forgets a vault.
-    pub(super) fn forget(&self, path: &RemotePath) -> Result<(), MemoryError> {
+    pub(super) fn forget(&self, path: &RemotePath) -> Result<(), RememberedError> {
         let path = percent_encode(&self.full(path), ENCODED).to_string();
         remove(&Record { server: self.server.clone(), path, id: None }.file())
     }
@@ -132,7 +132,7 @@ impl Memory {
     /// # Errors
     ///
     /// If the files can't be read or removed.
-    pub fn forget_below(&self) -> Result<Vec<String>, MemoryError> {
+    pub fn forget_below(&self) -> Result<Vec<String>, RememberedError> {
         forget(|record| self.path_below(record).is_some())
     }
 
@@ -178,17 +178,17 @@ impl Record {
 /// # Errors
 ///
 /// If the files can't be read or removed.
-pub fn forget_all() -> Result<Vec<String>, MemoryError> {
+pub fn forget_all() -> Result<Vec<String>, RememberedError> {
     // Files that can't be read are removed, too.
     for file in files()? {
-        if matches!(read(&file), Err(MemoryError::Damaged { .. })) {
+        if matches!(read(&file), Err(RememberedError::Damaged { .. })) {
             remove(&file)?;
         }
     }
     forget(|_| true)
 }
 
-fn forget(is_meant: impl Fn(&Record) -> bool) -> Result<Vec<String>, MemoryError> {
+fn forget(is_meant: impl Fn(&Record) -> bool) -> Result<Vec<String>, RememberedError> {
     let mut forgotten = Vec::new();
     for (file, record) in records()?.into_iter().filter(|(_, record)| is_meant(record)) {
         remove(&file)?;
@@ -202,13 +202,13 @@ fn directory() -> PathBuf {
     paths::state().join("vaults")
 }
 
-fn records() -> Result<Vec<(PathBuf, Record)>, MemoryError> {
+fn records() -> Result<Vec<(PathBuf, Record)>, RememberedError> {
     files()?.into_iter().map(|file| read(&file).map(|record| (file, record))).collect()
 }
 
-fn files() -> Result<Vec<PathBuf>, MemoryError> {
+fn files() -> Result<Vec<PathBuf>, RememberedError> {
     let path = directory();
-    let failed = |source| MemoryError::Io { path: path.clone(), source };
+    let failed = |source| RememberedError::Io { path: path.clone(), source };
     let entries = match fs::read_dir(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
@@ -223,16 +223,16 @@ fn files() -> Result<Vec<PathBuf>, MemoryError> {
     Ok(files)
 }
 
-fn read(file: &Path) -> Result<Record, MemoryError> {
+fn read(file: &Path) -> Result<Record, RememberedError> {
     let text =
-        fs::read_to_string(file).map_err(|source| MemoryError::Io { path: file.to_owned(), source })?;
-    toml::from_str(&text).map_err(|source| MemoryError::Damaged { path: file.to_owned(), source })
+        fs::read_to_string(file).map_err(|source| RememberedError::Io { path: file.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| RememberedError::Damaged { path: file.to_owned(), source })
 }
 
-fn remove(file: &Path) -> Result<(), MemoryError> {
+fn remove(file: &Path) -> Result<(), RememberedError> {
     match fs::remove_file(file) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(MemoryError::Io { path: file.to_owned(), source })
+            Err(RememberedError::Io { path: file.to_owned(), source })
         }
         _ => Ok(()),
     }
@@ -250,8 +250,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn memory(directory: &str) -> Memory {
-        Memory { server: "alice@hq:22".to_owned(), directory: plain(directory.as_bytes()) }
+    fn vaults_in(directory: &str) -> RememberedVaults {
+        RememberedVaults { server: "alice@hq:22".to_owned(), directory: plain(directory.as_bytes()) }
     }
 
     fn path(path: &str) -> RemotePath {
@@ -259,9 +259,9 @@ mod tests {
     }
 
     fn record(directory: &str, vault: &str) -> Record {
-        let memory = memory(directory);
-        let path = percent_encode(&memory.full(&path(vault)), ENCODED).to_string();
-        Record { server: memory.server, path, id: None }
+        let vaults = vaults_in(directory);
+        let path = percent_encode(&vaults.full(&path(vault)), ENCODED).to_string();
+        Record { server: vaults.server, path, id: None }
     }
 
     #[test]
@@ -277,22 +277,22 @@ mod tests {
             ("srv/nextcloud", None),
             ("", None),
         ] {
-            assert_eq!(memory(directory).path_below(&vault), below.map(path), "{directory}");
+            assert_eq!(vaults_in(directory).path_below(&vault), below.map(path), "{directory}");
         }
     }
 
     #[test]
     fn what_lies_in_the_login_directory_is_expected_there() {
-        assert_eq!(memory("").path_below(&record("", "Vault")), Some(path("Vault")));
-        assert_eq!(memory("files").path_below(&record("", "files/Vault")), Some(path("Vault")));
-        assert_eq!(memory("").path_below(&record("files", "Vault")), Some(path("files/Vault")));
-        assert_eq!(memory("").path_below(&record("", "")), Some(RemotePath::root()));
+        assert_eq!(vaults_in("").path_below(&record("", "Vault")), Some(path("Vault")));
+        assert_eq!(vaults_in("files").path_below(&record("", "files/Vault")), Some(path("Vault")));
+        assert_eq!(vaults_in("").path_below(&record("files", "Vault")), Some(path("files/Vault")));
+        assert_eq!(vaults_in("").path_below(&record("", "")), Some(RemotePath::root()));
     }
 
     #[test]
     fn another_user_or_server_has_other_vaults() {
         let mut vault = record("/srv", "Vault");
         vault.server = "bob@hq:22".to_owned();
-        assert_eq!(memory("/srv").path_below(&vault), None);
+        assert_eq!(vaults_in("/srv").path_below(&vault), None);
     }
 }

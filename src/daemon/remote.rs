@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 
 use super::answer_programs::{AnswerCommand, BATCH_MODE};
 use super::codes::CodeLedger;
-use super::connection::Connection;
+use super::connection::ServerConnection;
 use super::login_questions::{Asker, People};
 use super::protocol::{Failure, FailureKind, LoginRequest, UserQuestion};
-use super::remembered::Memory;
+use super::remembered::RememberedVaults;
 use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::remote::local::LocalRemote;
-use crate::remote::sftp::{Allowance, ConnectFailure, Connector, SftpRemote};
+use crate::remote::sftp::{ConnectFailure, Connector, LoginAllowance, SftpRemote};
 use crate::remote::{Reachability, Remote, RemoteError};
 
 /// The target of a login, by the user's configuration.
@@ -42,10 +42,10 @@ impl ResolvedTarget {
     }
 
     /// Returns the vaults that were unlocked there before.
-    pub(super) fn memory(&self) -> Memory {
+    pub(super) fn remembered_vaults(&self) -> RememberedVaults {
         match self {
-            Self::Local(path) => Memory::of_local(path),
-            Self::Server { destination, directory } => Memory::of_server(destination, directory),
+            Self::Local(path) => RememberedVaults::of_local(path),
+            Self::Server { destination, directory } => RememberedVaults::of_server(destination, directory),
         }
     }
 
@@ -65,8 +65,8 @@ impl ResolvedTarget {
 /// # Errors
 ///
 /// If the configuration does not give the target.
-pub fn memory_of(request: &LoginRequest) -> Result<Memory, Failure> {
-    Ok(ResolvedTarget::of(request)?.memory())
+pub fn remembered_vaults_of(request: &LoginRequest) -> Result<RememberedVaults, Failure> {
+    Ok(ResolvedTarget::of(request)?.remembered_vaults())
 }
 
 /// Connects, and logs in where that is needed. [`Connected::ready`] tells whether the directory exists.
@@ -90,7 +90,7 @@ pub(super) async fn connect(
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let remote = SftpRemote::open(session, directory.as_bytes(), login, request.settings.patience()).await;
     let remote = Arc::new(remote.map_err(|error| not_open(request, &error))?);
-    let connection = Arc::clone(&remote) as Arc<dyn Connection>;
+    let connection = Arc::clone(&remote) as Arc<dyn ServerConnection>;
     Ok(Connected { remote, connection: Some(connection) })
 }
 
@@ -107,7 +107,7 @@ fn not_open(request: &LoginRequest, error: &RemoteError) -> Failure {
 pub(super) struct Connected {
     pub(super) remote: Arc<dyn Remote>,
     /// `None` where no connection is needed: for a directory of this machine.
-    pub(super) connection: Option<Arc<dyn Connection>>,
+    pub(super) connection: Option<Arc<dyn ServerConnection>>,
 }
 
 impl Connected {
@@ -121,7 +121,7 @@ impl Connected {
 }
 
 #[async_trait]
-impl Connection for SftpRemote {
+impl ServerConnection for SftpRemote {
     async fn ready(&self) -> Result<(), RemoteError> {
         self.ready().await
     }
@@ -169,7 +169,7 @@ impl Connector for Login {
                 }
                 // Either the person was too slow, or the road is gone: the person is not asked again without their
                 // request.
-                ConnectError::CutOff { .. } if self.asker.needed() == Allowance::OfPerson => {
+                ConnectError::CutOff { .. } if self.asker.needed() == LoginAllowance::OfPerson => {
                     ConnectFailure::Refused(why)
                 }
                 ConnectError::CutOff { .. } => ConnectFailure::CutOff(why),
@@ -180,7 +180,7 @@ impl Connector for Login {
         })
     }
 
-    fn allowance(&self) -> Allowance {
+    fn allowance(&self) -> LoginAllowance {
         self.asker.needed()
     }
 }

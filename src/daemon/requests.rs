@@ -42,9 +42,9 @@ impl Daemon {
                 if !prompts.has_vault_password() {
                     standing.logged_in(self.request.login.settings.patience()).await?;
                 }
-                let memory = self.target.memory();
+                let remembered = self.target.remembered_vaults();
                 let unlocked =
-                    vaults::unlock(&standing.drive, vault.as_deref(), &memory, &prompts, front_end).await;
+                    vaults::unlock(&standing.drive, vault.as_deref(), &remembered, &prompts, front_end).await;
                 unlocked.map(|()| Event::Done)
             }
             Request::Lock { vault } => {
@@ -98,7 +98,7 @@ impl Daemon {
         // Nothing is waited for any more: the server may stay silent for ever.
         standing.given_up.fetch_or(force, Ordering::AcqRel);
         if unsaved.files > 0 {
-            let (lost, named) = (saving::shown(unsaved), saving::named(&standing.drive));
+            let (lost, named) = (saving::count_and_size(unsaved), saving::named(&standing.drive));
             if !force {
                 let text = format!("{lost} can't be saved on the server; --force discards them:{named}");
                 return Err(Failure::new(FailureKind::Unsaved, text));

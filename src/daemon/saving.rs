@@ -83,7 +83,7 @@ pub(super) async fn tell_what_is_missing(
     let tell = |why: &str| {
         let unsaved = drive.unsaved();
         if unsaved.files > 0 {
-            let (unsaved, named) = (shown(unsaved), named(drive));
+            let (unsaved, named) = (count_and_size(unsaved), named(drive));
             front_end.tell(Event::Progress(format!(
                 "not saved yet: {unsaved}; {why}; waiting (after Ctrl-C it stays mounted){named}"
             )));
@@ -125,7 +125,7 @@ pub(super) async fn save_until(deadline: Instant, drive: &Drive, front_end: &Fro
 }
 
 /// Describes what is not saved, for people.
-pub(super) fn shown(unsaved: Unsaved) -> String {
+pub(super) fn count_and_size(unsaved: Unsaved) -> String {
     let files = if unsaved.files == 1 { "file" } else { "files" };
     format!("{} {files}, {}", unsaved.files, size::show(unsaved.bytes))
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::ServerConnection;
 use super::network::NetworkChanges;
 use super::sleep::{Logind, Sleep, follow_clocks, time_asleep};
 use crate::drive::Drive;
@@ -16,12 +16,12 @@ const AFTER_CHANGE: Duration = Duration::from_secs(5);
 const AFTER_SLEEP: Duration = Duration::from_secs(10);
 
 /// Runs along with a mount, for ever.
-pub(super) async fn accompany(drive: &Drive, connection: &dyn Connection) {
+pub(super) async fn accompany(drive: &Drive, connection: &dyn ServerConnection) {
     let clocks = follow_clocks(time_asleep, || woke(connection));
     tokio::join!(through_networks(connection), through_sleeps(drive, connection), clocks);
 }
 
-async fn through_networks(connection: &dyn Connection) {
+async fn through_networks(connection: &dyn ServerConnection) {
     let follow = async {
         let changes = NetworkChanges::listen()?;
         loop {
@@ -34,7 +34,7 @@ async fn through_networks(connection: &dyn Connection) {
     tracing::warn!(%error, "changes of the network are not noticed");
 }
 
-async fn through_sleeps(drive: &Drive, connection: &dyn Connection) {
+async fn through_sleeps(drive: &Drive, connection: &dyn ServerConnection) {
     let follow = async {
         let mut logind = Logind::find().await?;
         while let Some(sleep) = logind.next().await? {
@@ -55,7 +55,7 @@ async fn through_sleeps(drive: &Drive, connection: &dyn Connection) {
     }
 }
 
-fn woke(connection: &dyn Connection) {
+fn woke(connection: &dyn ServerConnection) {
     tracing::info!("the machine woke up");
     connection.doubt(AFTER_SLEEP);
 }

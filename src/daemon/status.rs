@@ -28,7 +28,7 @@ struct Layers {
 }
 
 impl Layers {
-    fn shown(&self) -> &Now {
+    fn current(&self) -> &Now {
         self.meanwhile.last().map_or(&self.server, |(_, now)| now)
     }
 }
@@ -76,7 +76,7 @@ impl Activity {
         let mut layers = self.lock();
         let number = layers.next;
         layers.next += 1;
-        let shown = layers.shown();
+        let shown = layers.current();
         let since = if shown.state == state { shown.since } else { Timestamp::now() };
         layers.meanwhile.push((number, Now { state, since, reason }));
         Meanwhile { activity: self, number }
@@ -94,7 +94,7 @@ impl Activity {
 
     /// Shows that the current activity is delayed for this reason.
     pub(super) fn waits_for(&self, reason: String) -> Meanwhile<'_> {
-        let state = self.lock().shown().state;
+        let state = self.lock().current().state;
         self.meanwhile(state, Some(reason))
     }
 
@@ -105,7 +105,7 @@ impl Activity {
         drive: Option<&Drive>,
         asked: Option<&Requests>,
     ) -> MountStatus {
-        let Now { state, since, reason } = self.lock().shown().clone();
+        let Now { state, since, reason } = self.lock().current().clone();
         let DriveCounters { remote, chunks_decrypted, chunks_encrypted, cache_hits } =
             drive.map(Drive::counters).unwrap_or_default();
         MountStatus {
@@ -185,7 +185,7 @@ pub(super) fn exact(path: &RemotePath) -> String {
 }
 
 /// Returns a vault's path for people to read.
-pub(super) fn shown(path: &RemotePath) -> Line {
+pub(super) fn legible(path: &RemotePath) -> Line {
     Line::of(&exact(path))
 }
 

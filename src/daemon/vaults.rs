@@ -11,8 +11,8 @@ use super::front_end::FrontEnd;
 use super::notification;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
-use super::remembered::{Expected, Memory, MemoryError};
-use super::status::{exact, shown};
+use super::remembered::{Expected, RememberedError, RememberedVaults};
+use super::status::{exact, legible};
 use crate::config::target::Target;
 use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
@@ -43,7 +43,7 @@ pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) ->
     Some(prompts.vault_password(&exact(&path), 1).await)
 }
 
-fn not_remembered(error: MemoryError) -> Failure {
+fn not_remembered(error: RememberedError) -> Failure {
     Failure::new(FailureKind::Vault, error)
 }
 
@@ -51,16 +51,16 @@ fn not_remembered(error: MemoryError) -> Failure {
 pub(super) fn expect(
     drive: &Drive,
     request: &MountRequest,
-    memory: &Memory,
+    remembered: &RememberedVaults,
 ) -> Result<Vec<Expected>, Failure> {
     if request.settings.no_vaults {
         return Ok(Vec::new());
     }
-    let expected = memory.expected().map_err(not_remembered)?;
+    let expected = remembered.expected().map_err(not_remembered)?;
     for vault in &expected {
         let bound = drive.expect_vault(&vault.path, vault.id.clone());
         bound.map_err(|error| {
-            Failure::new(FailureKind::Vault, format!("vault {}: {error}", shown(&vault.path)))
+            Failure::new(FailureKind::Vault, format!("vault {}: {error}", legible(&vault.path)))
         })?;
     }
     Ok(expected)
@@ -72,7 +72,7 @@ pub(super) async fn look_for_expected(
     drive: &Drive,
     request: &MountRequest,
     expected: &[Expected],
-    memory: &Memory,
+    remembered: &RememberedVaults,
     prompts: &Prompts,
     front_end: &FrontEnd,
 ) -> Result<(), Failure> {
@@ -85,12 +85,12 @@ pub(super) async fn look_for_expected(
     });
     for (vault, displaced) in futures::future::try_join_all(looks).await? {
         let Some(displaced) = displaced else { continue };
-        let path = shown(&vault.path);
+        let path = legible(&vault.path);
         front_end.tell(Event::Progress(format!("vault {path}, which was unlocked here before: {displaced}")));
         let why = "without the vault, everything saved there can be read on the server";
         front_end.tell(Event::Progress(why.to_owned()));
         if request.terminal && is_given_up(&vault.path, prompts).await {
-            memory.forget(&vault.path).map_err(not_remembered)?;
+            remembered.forget(&vault.path).map_err(not_remembered)?;
             drive.stop_expecting(&vault.path);
         } else {
             front_end.tell(Event::Progress(stays_closed(&vault.path, &request.login.target)));
@@ -103,33 +103,33 @@ pub(super) async fn look_for_expected(
 async fn is_given_up(path: &RemotePath, prompts: &Prompts) -> bool {
     let text = format!(
         "Continue without vault {}? Type yes, or press Enter to keep its path blocked: ",
-        shown(path)
+        legible(path)
     );
     prompts.confirm(&exact(path), text).await.is_ok_and(|answer| answer.trim().eq_ignore_ascii_case("yes"))
 }
 
 fn stays_closed(path: &RemotePath, target: &Target) -> String {
-    let path = shown(path);
+    let path = legible(path);
     format!(
         "reads and writes at {path} fail until the vault is back; if it was removed on purpose, run `scaup forget {target}` and mount again"
     )
 }
 
-/// Keeps the memory of vaults up to date while the mount lives, and notifies the user when one of them is no longer in
+/// Keeps the remembered vaults up to date while the mount lives, and notifies the user when one of them is no longer in
 /// its place.
 pub(super) async fn follow(
     mut events: tokio::sync::mpsc::UnboundedReceiver<VaultEvent>,
-    memory: Memory,
+    remembered: RememberedVaults,
     name: String,
 ) {
     while let Some(event) = events.recv().await {
         match event {
             VaultEvent::Displaced { path, .. } => {
-                tokio::spawn(notification::vault_displaced(name.clone(), shown(&path).into()));
+                tokio::spawn(notification::vault_displaced(name.clone(), legible(&path).into()));
             }
             VaultEvent::Returned { .. } => {}
             VaultEvent::Moved { from, to, id } => {
-                let moved = memory.remember(&to, id).and_then(|()| memory.forget(&from));
+                let moved = remembered.remember(&to, id).and_then(|()| remembered.forget(&from));
                 if let Err(error) = moved {
                     tracing::warn!(%error, "the new place of a vault could not be remembered");
                 }
@@ -143,7 +143,7 @@ pub(super) async fn unlock_at_mount(
     drive: &Arc<Drive>,
     request: &MountRequest,
     mut first_password: Option<Answer>,
-    memory: &Memory,
+    remembered: &RememberedVaults,
     prompts: &Prompts,
     front_end: &FrontEnd,
 ) -> Result<(), Failure> {
@@ -157,7 +157,7 @@ pub(super) async fn unlock_at_mount(
             check_openable(drive, &path).await?;
         }
         if let Outcome::NoPassword(reason) =
-            unlock_asking(drive, &path, first_password.take(), memory, prompts, front_end).await?
+            unlock_asking(drive, &path, first_password.take(), remembered, prompts, front_end).await?
         {
             let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
             return Err(Failure::new(FailureKind::Vault, text));
@@ -177,7 +177,7 @@ pub(super) async fn unlock_at_mount(
         Err(error) => return Err(failure(error)),
     };
     for vault in found {
-        let path = shown(&vault.path);
+        let path = legible(&vault.path);
         match vault.state {
             _ if vault.displaced.is_some() => {}
             VaultState::Locked => {
@@ -186,7 +186,7 @@ pub(super) async fn unlock_at_mount(
                     continue;
                 }
                 if let Outcome::NoPassword(reason) =
-                    unlock_asking(drive, &vault.path, None, memory, prompts, front_end).await?
+                    unlock_asking(drive, &vault.path, None, remembered, prompts, front_end).await?
                 {
                     front_end.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
                 }
@@ -214,7 +214,7 @@ async fn unlock_asking(
     drive: &Arc<Drive>,
     path: &RemotePath,
     mut known: Option<Answer>,
-    memory: &Memory,
+    remembered: &RememberedVaults,
     prompts: &Prompts,
     front_end: &FrontEnd,
 ) -> Result<Outcome, Failure> {
@@ -245,16 +245,16 @@ async fn unlock_asking(
             Ok(()) => {
                 let id =
                     drive.vaults().into_iter().find(|vault| vault.path == *path).and_then(|vault| vault.id);
-                if let Err(error) = memory.remember(path, id) {
+                if let Err(error) = remembered.remember(path, id) {
                     let text =
-                        format!("vault {} can't be remembered for the next mount: {error}", shown(path));
+                        format!("vault {} can't be remembered for the next mount: {error}", legible(path));
                     front_end.tell(Event::Progress(text));
                 }
-                front_end.tell(Event::Progress(format!("vault {} unlocked", shown(path))));
+                front_end.tell(Event::Progress(format!("vault {} unlocked", legible(path))));
                 return Ok(Outcome::Unlocked);
             }
             Err(VaultError::Open(OpenError::WrongPassword(_))) if attempt < ATTEMPTS => {
-                front_end.tell(Event::Progress(format!("wrong password for vault {}", shown(path))));
+                front_end.tell(Event::Progress(format!("wrong password for vault {}", legible(path))));
                 attempt += 1;
             }
             Err(error) => return Err(failure(error)),
@@ -288,7 +288,7 @@ fn closed(error: AcquireError) -> Failure {
 pub(super) async fn unlock(
     drive: &Arc<Drive>,
     vault: Option<&str>,
-    memory: &Memory,
+    remembered: &RememberedVaults,
     prompts: &Prompts,
     front_end: &FrontEnd,
 ) -> Result<(), Failure> {
@@ -297,10 +297,10 @@ pub(super) async fn unlock(
         // No person is asked, and no command run, for a path that a front end made up.
         check_openable(drive, &path).await?;
     }
-    match unlock_asking(drive, &path, None, memory, prompts, front_end).await? {
+    match unlock_asking(drive, &path, None, remembered, prompts, front_end).await? {
         Outcome::Unlocked => Ok(()),
         Outcome::NoPassword(reason) => {
-            let text = format!("vault {}: no password was given ({reason})", shown(&path));
+            let text = format!("vault {}: no password was given ({reason})", legible(&path));
             Err(Failure::new(FailureKind::Vault, text))
         }
     }
@@ -327,7 +327,7 @@ fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<Remo
             format!("there is no {word} vault; `scaup status` shows all vaults"),
         )),
         Err(several) => {
-            let names: Vec<String> = several.iter().map(|path| shown(path).into()).collect();
+            let names: Vec<String> = several.iter().map(|path| legible(path).into()).collect();
             let text = format!("there are several {word} vaults; name one of: {}", names.join(", "));
             Err(Failure::new(FailureKind::Vault, text))
         }
@@ -345,28 +345,28 @@ pub(super) fn failure(error: VaultError) -> Failure {
     let (kind, text) = match error {
         VaultError::Open(OpenError::WrongPassword(path)) => (
             FailureKind::Vault,
-            format!("wrong password for vault {}: check Caps Lock and the keyboard layout", shown(&path)),
+            format!("wrong password for vault {}: check Caps Lock and the keyboard layout", legible(&path)),
         ),
         VaultError::Open(OpenError::NotAVault(path)) => (
             FailureKind::Vault,
             format!(
                 "no vault at {}: a vault is a directory with vault.cryptomator (or masterkey.cryptomator) and d in it",
-                shown(&path)
+                legible(&path)
             ),
         ),
         VaultError::Open(OpenError::Refused { path, reason }) => {
-            (FailureKind::Vault, format!("vault {}: {reason}", shown(&path)))
+            (FailureKind::Vault, format!("vault {}: {reason}", legible(&path)))
         }
         VaultError::Displaced { path, shown: displaced } => (
             FailureKind::Vault,
             format!(
                 "vault {}: {displaced}. Reads and writes there fail until the vault is back; if it was removed on purpose, run \
                  `scaup forget` and mount again",
-                shown(&path)
+                legible(&path)
             ),
         ),
         VaultError::Open(OpenError::Remote { path, source }) => {
-            (FailureKind::Other, format!("vault {}: {source}", shown(&path)))
+            (FailureKind::Other, format!("vault {}: {source}", legible(&path)))
         }
         VaultError::Unsaved(unsaved) => (
             FailureKind::Unsaved,

@@ -81,9 +81,9 @@ pub enum DriveError {
 }
 
 /// The kind of an error, and of its cause.
-pub(super) struct Kind<'a>(&'static str, Option<&'a Displacement>);
+pub(super) struct DriveErrorKind<'a>(&'static str, Option<&'a Displacement>);
 
-impl fmt::Display for Kind<'_> {
+impl fmt::Display for DriveErrorKind<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(kind, cause) = *self;
         formatter.write_str(kind)?;
@@ -106,9 +106,9 @@ impl DriveError {
     }
 
     /// Returns the kind of the error and of its cause, without a word of its text.
-    pub(super) fn kind(&self) -> Kind<'_> {
+    pub(super) fn kind(&self) -> DriveErrorKind<'_> {
         let (kind, cause) = match self {
-            Self::Remote(error) => return Kind(error.kind(), None),
+            Self::Remote(error) => return DriveErrorKind(error.kind(), None),
             Self::NotFound => ("NotFound", None),
             Self::Stale => ("Stale", None),
             Self::Exists => ("Exists", None),
@@ -131,7 +131,7 @@ impl DriveError {
             Self::Locked => ("Locked", None),
             Self::Random(_) => ("Random", None),
         };
-        Kind(kind, cause)
+        DriveErrorKind(kind, cause)
     }
 
     /// Whether no reply came: the outcome of the request is unknown.

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use scaup_crypto::CleartextLen;
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
-    Caller, DirectoryEntry, Entry, FileKind, FilesystemStatistics, Handle, Inode, OpenFlags, Opened,
+    Caller, DirectoryEntry, FileKind, FilesystemStatistics, Handle, Inode, LookupReply, OpenFlags, Opened,
     RenameMode, SetAttributes, SetTime, TimedAttributes,
 };
 
@@ -24,7 +24,7 @@ use super::places::place::Place;
 use super::saving::GROWS_FOR;
 use super::tree::forms::may_keep;
 use super::tree::paths::PathHold;
-use crate::config::parts::Part;
+use crate::config::parts::OptionalPart;
 use crate::remote::{RemoteError, RemoteKind, RemoteSetAttributes, RemoteStatistics};
 use crate::vault::VaultNode;
 
@@ -97,7 +97,7 @@ impl Drive {
             let nodes = self.tree.lock();
             let node = nodes.get(inode)?;
             let has_lost_name = node.has_lost_name();
-            let shown = self.shown(inode, node).attributes;
+            let shown = self.visible_attributes(inode, node).attributes;
             (node.is_in_vault(), node.file().cloned(), shown, node.attributes.current().mode, has_lost_name)
         };
         let mode = set.mode.map(|mode| self.mode_to_keep(is_in_vault, kept_mode, mode));
@@ -320,7 +320,7 @@ impl Drive {
         let mut nodes = self.tree.lock();
         nodes.count_lookup(inode)?;
         nodes.record_asked_form(parent, asked);
-        let shown = self.shown(inode, nodes.get(inode)?);
+        let shown = self.visible_attributes(inode, nodes.get(inode)?);
         Ok(TimedAttributes { name_ttl: if keeps { shown.ttl } else { Duration::ZERO }, ..shown })
     }
 }
@@ -328,7 +328,7 @@ impl Drive {
 impl Filesystem for Drive {
     type Error = DriveError;
 
-    async fn lookup(&self, parent: Inode, name: &OsStr) -> Result<Entry, DriveError> {
+    async fn lookup(&self, parent: Inode, name: &OsStr) -> Result<LookupReply, DriveError> {
         if name.len() > crate::remote::RemoteName::MAX_LEN {
             return Err(DriveError::NameTooLong);
         }
@@ -343,8 +343,8 @@ impl Filesystem for Drive {
             Err(error) => Err(error),
         };
         match self.reported(parent, found).await? {
-            Some(inode) => self.counted(inode, parent, name).map(Entry::Found),
-            None => Ok(Entry::Missing(self.missing_for(parent, name, looked))),
+            Some(inode) => self.counted(inode, parent, name).map(LookupReply::Found),
+            None => Ok(LookupReply::Missing(self.missing_for(parent, name, looked))),
         }
     }
 
@@ -472,7 +472,7 @@ impl Filesystem for Drive {
             self.check_writable(inode)?;
         }
         if let Some((file, unchanged)) = self.open_shared(inode, flags.write) {
-            let keep_cache = unchanged && self.options.has(Part::KernelCache);
+            let keep_cache = unchanged && self.options.has(OptionalPart::KernelCache);
             return Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache });
         }
         let _paths = self.hold_paths([inode]).await;
@@ -489,7 +489,7 @@ impl Filesystem for Drive {
             opened => opened,
         };
         let (file, unchanged) = self.reported(inode, opened).await?;
-        let keep_cache = unchanged && self.options.has(Part::KernelCache);
+        let keep_cache = unchanged && self.options.has(OptionalPart::KernelCache);
         Ok(Opened { handle: self.handles.add_file(file, flags), keep_cache })
     }
 
@@ -526,7 +526,7 @@ impl Filesystem for Drive {
             self.read_ahead_max(),
         );
         if begins {
-            let goes_last = self.options.has(Part::Priorities);
+            let goes_last = self.options.has(OptionalPart::Priorities);
             tokio::spawn(read_ahead(Arc::clone(&self.content), Arc::downgrade(&open), goes_last));
         }
         let read = open.file.read(self, offset, length).await;
@@ -561,7 +561,7 @@ impl Filesystem for Drive {
         }
         open.file.mark_closed();
         // The release that follows saves the file, while the program goes on.
-        let may_wait = self.options.has(Part::SaveBehind) && self.may_put_off();
+        let may_wait = self.options.has(OptionalPart::SaveBehind) && self.may_put_off();
         if may_wait && (open.file.has_nothing_to_tell() || open.file.may_be_saved_later(self).await) {
             return Ok(());
         }
@@ -641,7 +641,7 @@ impl Filesystem for Drive {
                     nodes.get_mut(child)?.attributes.ask_again();
                 }
                 nodes.count_lookup(child)?;
-                let shown = self.shown(child, nodes.get(child)?);
+                let shown = self.visible_attributes(child, nodes.get(child)?);
                 let keeps = open.vault.is_none() || may_keep(&name);
                 TimedAttributes { name_ttl: if keeps { shown.ttl } else { Duration::ZERO }, ..shown }
             } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use scaup_fuse::filesystem::{Inode, RequestError as _};
 
 use super::Drive;
-use super::ahead::streak::Key;
+use super::ahead::streak::NameInDirectory;
 use super::content::chunks::ContentId;
 use super::content::content_at_open::ContentAtOpen;
 use super::content::file::File;
@@ -14,7 +14,7 @@ use super::content::location::Location;
 use super::content::state::{Backing, Base, Stored};
 use super::error::DriveError;
 use super::places::place::Place;
-use crate::config::parts::Part;
+use crate::config::parts::OptionalPart;
 use crate::remote::RemoteKind;
 
 impl Drive {
@@ -181,7 +181,7 @@ impl Drive {
             .is_some_and(|state| matches!(state.backing, Backing::Stored(Stored { writable: false, .. })));
         let Ok(key) = self.key_of(file.inode) else { return };
         // A program that reads a whole directory opens the other files.
-        if self.options.has(Part::KeepOpen)
+        if self.options.has(OptionalPart::KeepOpen)
             && is_only_read
             && !file.is_unlinked()
             && !self.open_ahead.is_gone_through(key.parent)
@@ -191,10 +191,10 @@ impl Drive {
         }
     }
 
-    fn key_of(&self, inode: Inode) -> Result<Key, DriveError> {
+    fn key_of(&self, inode: Inode) -> Result<NameInDirectory, DriveError> {
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
-        Ok(Key { parent: node.parent(), name: node.name().to_owned() })
+        Ok(NameInDirectory { parent: node.parent(), name: node.name().to_owned() })
     }
 
     /// Saves a file of which one handle is gone, and closes it with the last handle.

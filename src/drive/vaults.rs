@@ -6,6 +6,7 @@
 //! [`marker_files`] warns when the files that unlock the vault change, [`tidying`] removes the debris of dead
 //! processes.
 
+mod error;
 pub(super) mod expected;
 pub(super) mod locking;
 pub(super) mod marker_files;
@@ -23,13 +24,13 @@ use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::displacement::Displacement;
 use crate::drive::places::place::Place;
-use crate::drive::status::Unsaved;
 use crate::drive::{Drive, DriveError};
 use crate::remote::{RemoteError, RemoteKind, RemotePath};
 use crate::vault::unfinished::Unfinished;
 use crate::vault::{
     MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, cryptor_of, inspect_vault, open_files,
 };
+pub use error::VaultError;
 use locking::nobody_has;
 
 /// How long locking and unlocking wait until the kernel has dropped what it holds.
@@ -61,26 +62,6 @@ pub struct VaultStatus {
     pub id: Option<String>,
     /// What the server shows in its place, if that is something else.
     pub displaced: Option<Displacement>,
-}
-
-/// Why a vault of a mount can't be unlocked or locked.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// It can't be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A vault is expected there, and the server shows something else.
-    #[error("vault {path:?}: {shown}")]
-    Displaced {
-        /// Its directory.
-        path: RemotePath,
-        /// What the server shows.
-        #[source]
-        shown: Displacement,
-    },
-    /// Some content is not on the server yet.
-    #[error("{} files are not saved on the server yet", .0.files)]
-    Unsaved(Unsaved),
 }
 
 /// A vault that this drive found.
@@ -290,7 +271,7 @@ impl Drive {
         let (looked, root) =
             futures::join!(MarkerFiles::look(self.remote.as_ref(), path), self.remote.stat(&content));
         if let Ok(looked) = looked {
-            vault.note_marker_files(looked);
+            vault.record_marker_files(looked);
         }
         let reason = match root {
             Ok(attributes) if attributes.kind == RemoteKind::Directory => return Ok(()),

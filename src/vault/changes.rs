@@ -3,16 +3,17 @@
 //! Each change is prepared under a temporary name and appears, or goes, in one step. So a cut at any point leaves the
 //! old state or the new one, and at most debris that nobody sees.
 
-use bytes::Bytes;
 use scaup_crypto::{CleartextName, DirectoryId};
 
-use super::directory::SYMLINK_FILE_MAX;
+use super::directory::{SYMLINK_FILE_MAX, VaultDirectory};
 use super::error::NodeError;
-use super::removal::{Fate, discard_directory};
-use super::temporary;
+use super::format::{DIRECTORY_ID_MAX, part};
+use super::node::{Entry, FoundNode, VaultNode};
+use super::removal::discard_directory;
+use super::small_file::write_small;
+use super::temporary::{self, Fate};
 use super::unfinished::Begun;
-use super::{DIRECTORY_ID_MAX, Entry, FoundNode, VaultDirectory, VaultNode, part};
-use crate::remote::{Remote, RemoteError, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow};
+use crate::remote::{Remote, RemoteError, RemotePath, RemoteSetAttributes, RenameHow};
 
 impl VaultDirectory {
     /// Makes a directory: its content first, then the node that names it, which appears at once and whole. A cut in
@@ -311,7 +312,7 @@ impl VaultDirectory {
                 if matches!(node, VaultNode::Directory(id) if *content != *id.as_bytes()) {
                     return Err(NodeError::Stale);
                 }
-                self.vault.unfinished.note(Begun::Move {
+                self.vault.unfinished.record(Begun::Move {
                     from: (from.id.clone(), source.name.clone()),
                     to: (self.id.clone(), target.name.clone()),
                 });
@@ -418,16 +419,6 @@ async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> R
         Err(RemoteError::NotFound) => remote.mkdir(content, mode).await,
         made => made,
     }
-}
-
-/// Writes a whole small new file and makes it durable.
-pub(crate) async fn write_small(
-    remote: &dyn Remote,
-    path: &RemotePath,
-    content: &[u8],
-) -> Result<(), RemoteError> {
-    let file = remote.open(path, RemoteOpen::CreateByUmask).await?;
-    file.write_whole(Bytes::copy_from_slice(content), RemoteSetAttributes::default()).await.map(drop)
 }
 
 /// Writes a node's long name, and replaces what an earlier attempt left there.

@@ -2,10 +2,10 @@
 
 use scaup_crypto::{CipherCombo, Cryptor, DirectoryId, Masterkey, MasterkeyFile, VaultConfig};
 
-use super::changes::write_small;
 use super::error::OpenError;
+use super::format::{content_path, part};
 use super::opening::Markers;
-use super::{content_path, part};
+use super::small_file::write_small;
 use crate::remote::{Remote, RemoteError, RemotePath};
 
 /// Checks that a vault can be made at `path`: nothing is there, or an empty directory. Returns whether the directory

@@ -8,11 +8,12 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{CiphertextLen, CleartextName, Cryptor, DirectoryId, Listed, NameError};
 
 use super::error::NodeError;
+use super::format::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part};
 use super::listing::VaultListing;
-use super::removal::Fate;
+use super::node::{Entry, FoundNode, VaultNode};
+use super::temporary::{self, Fate};
 use super::unfinished::Begun;
 use super::unlocked::UnlockedVault;
-use super::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part, temporary};
 use crate::remote::{
     NamesBudget, Remote, RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath,
 };
@@ -24,37 +25,6 @@ pub(crate) const BELOW_MAX: usize = 4096;
 /// Nodes whose kind is looked up at the same time.
 const PARALLEL: usize = 128;
 
-/// The kind of a node inside a vault.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum VaultNode {
-    /// A regular file.
-    File,
-    /// A directory with its id.
-    Directory(DirectoryId),
-    /// A directory whose id or content can't be read, and why.
-    BrokenDirectory(String),
-    /// A symbolic link.
-    Symlink,
-    /// A node of no known kind, and why.
-    Unknown(String),
-}
-
-/// The entry of a node: its name among the encrypted ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// `X.c9r` or `H.c9s`.
-    pub(crate) name: RemoteName,
-    /// Whether it is the shortened form, a directory even for files.
-    pub(crate) shortened: bool,
-}
-
-impl Entry {
-    pub(crate) fn new(name: RemoteName) -> Self {
-        let shortened = name.as_bytes().ends_with(b".c9s");
-        Self { name, shortened }
-    }
-}
-
 /// One directory inside an unlocked vault.
 #[derive(Clone)]
 pub(crate) struct VaultDirectory {
@@ -65,19 +35,6 @@ pub(crate) struct VaultDirectory {
     pub(crate) id: DirectoryId,
 }
 
-/// A node that was found, under the name that a mount shows.
-#[derive(Debug, Clone)]
-pub(crate) struct FoundNode {
-    /// Its cleartext name.
-    pub(crate) name: OsString,
-    /// Its attributes, with cleartext length.
-    pub(crate) attributes: RemoteAttributes,
-    /// Its entry on the server.
-    pub(crate) entry: Entry,
-    /// Its kind.
-    pub(crate) node: VaultNode,
-}
-
 impl VaultDirectory {
     /// Returns the path of this directory's content on the server.
     pub(crate) fn content(&self) -> RemotePath {
@@ -86,13 +43,13 @@ impl VaultDirectory {
 
     /// Returns a fresh temporary path for unfinished content in this directory.
     pub(crate) fn temporary(&self) -> Result<RemotePath, NodeError> {
-        self.vault.unfinished.note(Begun::In(self.id.clone()));
+        self.vault.unfinished.record(Begun::In(self.id.clone()));
         Ok(self.content().join(&temporary::name()?))
     }
 
     /// Returns a fresh temporary path for the node of a directory.
     pub(super) fn temporary_of(&self, id: &DirectoryId, fate: Fate) -> Result<RemotePath, NodeError> {
-        self.vault.unfinished.note(Begun::In(self.id.clone()));
+        self.vault.unfinished.record(Begun::In(self.id.clone()));
         Ok(self.content().join(&temporary::directory_name(id, fate)?))
     }
 

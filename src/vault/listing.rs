@@ -5,8 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use scaup_crypto::DirectoryId;
 
-use super::directory::{Entry, FoundNode, VaultNode};
 use super::error::NodeError;
+use super::node::{Entry, FoundNode, VaultNode};
 use crate::remote::{NamesBudget, Record, RemoteAttributes, RemoteError, RemoteListing, RemoteName};
 
 /// The listing of a vault's directory: nodes by their cleartext names.

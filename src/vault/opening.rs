@@ -4,7 +4,7 @@ use bytes::Bytes;
 use scaup_crypto::{ConfigError, Cryptor, MasterkeyFile, UnlockError, UnverifiedConfig, VaultConfig};
 
 use super::error::OpenError;
-use super::part;
+use super::format::part;
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 
 /// Longest config or masterkey file that is read, bytes: Cryptomator's are below 1 KiB.

@@ -8,21 +8,14 @@ use std::ffi::OsStr;
 
 use scaup_crypto::{CleartextName, DirectoryId, Listed};
 
-use super::changes::write_small;
-use super::conflict_names;
+use super::conflict_names::conflict_names;
+use super::directory::VaultDirectory;
 use super::error::NodeError;
-use super::temporary;
-use super::{DIRECTORY_ID_MAX, Entry, VaultDirectory, VaultNode, cleartext_name, part};
+use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
+use super::node::{Entry, VaultNode};
+use super::small_file::write_small;
+use super::temporary::{self, Fate};
 use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
-
-/// What happens to a node that is hidden.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// The node is removed. The content of a directory has another name, and stays.
-    Alone,
-    /// The node is removed, and with it the content of a directory.
-    WithContent,
-}
 
 impl VaultDirectory {
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.

@@ -5,10 +5,12 @@
 
 use scaup_crypto::{CleartextName, DirectoryId};
 
+use super::directory::VaultDirectory;
 use super::error::NodeError;
-use super::removal::{Fate, HiddenNode, discard_directory};
-use super::temporary;
-use super::{DIRECTORY_ID_MAX, Entry, VaultDirectory, cleartext_name, part};
+use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
+use super::node::Entry;
+use super::removal::{HiddenNode, discard_directory};
+use super::temporary::{self, Fate};
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 
 /// The name for a directory in which somebody made something while it was removed, and whose own name was lost with the
@@ -183,7 +185,7 @@ mod tests {
 
     use scaup_crypto::CipherCombo;
 
-    use super::super::changes::write_small;
+    use super::super::small_file::write_small;
     use super::super::unfinished::Unfinished;
     use super::super::{UnlockedVault, create_vault, open_vault};
     use super::*;

@@ -18,7 +18,6 @@ use scaup_crypto::DirectoryId;
 use sha2::{Digest, Sha256};
 
 use super::error::NodeError;
-use super::removal::Fate;
 use crate::remote::{RemoteListing, RemoteName, RemotePath};
 
 const PREFIX: &str = ".scaup-";
@@ -29,6 +28,15 @@ const ABANDONED_MAX: usize = 10_000;
 
 /// Longest directory id that fits into a name, bytes. Cryptomator's and ours have 36.
 const ID_MAX: usize = 64;
+
+/// What happens to a node that is hidden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The node is removed. The content of a directory has another name, and stays.
+    Alone,
+    /// The node is removed, and with it the content of a directory.
+    WithContent,
+}
 
 /// Returns a fresh temporary name.
 pub(crate) fn name() -> Result<RemoteName, NodeError> {

@@ -101,10 +101,10 @@ impl Unfinished {
     }
 
     /// Records an operation. Has to be called before the server is asked for it.
-    pub(crate) fn note(&self, begun: Begun) {
+    pub(crate) fn record(&self, begun: Begun) {
         let Some(journal) = &self.journal else { return };
-        let noted = journal.lock().unwrap_or_else(PoisonError::into_inner).note(begun);
-        if let Err(error) = noted {
+        let recorded = journal.lock().unwrap_or_else(PoisonError::into_inner).record(begun);
+        if let Err(error) = recorded {
             // Debris that a kill leaves then is found when its directory is listed.
             tracing::warn!(%error, "what is begun could not be kept on this machine");
         }
@@ -122,7 +122,7 @@ impl Unfinished {
 }
 
 impl Journal {
-    fn note(&mut self, begun: Begun) -> io::Result<()> {
+    fn record(&mut self, begun: Begun) -> io::Result<()> {
         let line = begun.line();
         if self.kept.put(begun, ()).is_some() && self.file.is_some() {
             return Ok(());
@@ -226,9 +226,9 @@ mod tests {
             Journal { directory: Arc::clone(&directory), name: name.clone(), file: None, kept, lines: 0 };
         let begun = |number: usize| Begun::In(id(number.to_string().as_bytes()).unwrap());
         for number in 1..3 * LINES_MAX {
-            journal.note(begun(number)).unwrap();
+            journal.record(begun(number)).unwrap();
             // An operation that is begun again and again takes no line of its own, and stays.
-            journal.note(begun(1)).unwrap();
+            journal.record(begun(1)).unwrap();
             let lines = std::fs::read_to_string(home.path().join("unfinished").join(&name)).unwrap();
             assert!(lines.lines().count() <= LINES_MAX, "{number}");
         }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use scaup_crypto::Cryptor;
 
 use super::error::NodeError;
+use super::format::part;
 use super::opening::Markers;
-use super::part;
 use super::unfinished::Unfinished;
 use crate::remote::{Remote, RemoteError, RemotePath};
 
@@ -29,7 +29,7 @@ impl UnlockedVault {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_marker_files(&self, looked: MarkerFiles) {
+    pub(crate) fn record_marker_files(&self, looked: MarkerFiles) {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
     }
 

@@ -20,7 +20,8 @@ use scaup_crypto::CipherCombo;
 use scaup_fakes::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{
-    Attributes, Caller, Entry, Errno, FileKind, Handle, Inode, OpenFlags, RenameMode, SetAttributes, SetTime,
+    Attributes, Caller, Errno, FileKind, Handle, Inode, LookupReply, OpenFlags, RenameMode, SetAttributes,
+    SetTime,
 };
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
@@ -130,7 +131,7 @@ fn make_cheap(server: &MemoryServer, root: &RemotePath) {
 pub async fn findings(server: &MemoryServer, place: Place) -> Vec<Finding> {
     let remote = MemoryRemote::connect(server);
     let cryptor = Arc::new(open_vault(remote.as_ref(), &place.root(), PASSWORD).await.unwrap());
-    let (options, progress) = (check::Options { content: true }, check::Progress::default());
+    let (options, progress) = (check::CheckOptions { content: true }, check::CheckProgress::default());
     check::run(remote.as_ref(), &place.root(), &cryptor, options, &progress).await.unwrap().findings
 }
 
@@ -217,11 +218,11 @@ impl Kernel {
 
     pub async fn lookup_in(&self, parent: Inode, name: &str) -> Result<Attributes> {
         match self.drive.lookup(parent, OsStr::new(name)).await.map_err(errno)? {
-            Entry::Found(found) => {
+            LookupReply::Found(found) => {
                 self.count(found.attributes.inode);
                 Ok(found.attributes)
             }
-            Entry::Missing(_) => Err(ENOENT),
+            LookupReply::Missing(_) => Err(ENOENT),
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deeds::{DEEDS, Deed, prepare};
 use rustix::process::Signal;
-use scaup::check::{self, FindingKind, Options, Progress, Severity};
+use scaup::check::{self, CheckOptions, CheckProgress, FindingKind, Severity};
 use scaup::remote::RemotePath;
 use scaup::remote::local::LocalRemote;
 use scaup_crypto::Cryptor;
@@ -253,8 +253,8 @@ impl Stage {
 
     fn is_healthy(&self, what: &str, but: &[FindingKind]) {
         let remote = LocalRemote::open(&self.sshd.home().join("Vault")).unwrap();
-        let (root, progress) = (RemotePath::root(), Progress::default());
-        let checked = check::run(&remote, &root, &self.cryptor, Options { content: true }, &progress);
+        let (root, progress) = (RemotePath::root(), CheckProgress::default());
+        let checked = check::run(&remote, &root, &self.cryptor, CheckOptions { content: true }, &progress);
         let report = self.runtime.block_on(checked).unwrap();
         let found: Vec<_> = report
             .findings

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scaup::config::parts::Part;
+use scaup::config::parts::OptionalPart;
 use scaup::drive::DriveOptions;
 use scaup::remote::RemoteError;
 use scaup_fakes::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
@@ -78,7 +78,7 @@ async fn prepared(place: Place) -> MemoryServer {
 
 impl Scene {
     async fn make(server: &MemoryServer, place: Place) -> Arc<Self> {
-        let without = BTreeSet::from([Part::ListAhead, Part::OpenAhead]);
+        let without = BTreeSet::from([OptionalPart::ListAhead, OptionalPart::OpenAhead]);
         let options = DriveOptions { memory: 64 << 20, without, ..options() };
         let kernel = Kernel::mount(MemoryRemote::connect(server), place, options).await;
         let root = kernel.root().await.unwrap();

@@ -10,7 +10,7 @@ use scaup_sftp::client::{Lane, LaneCounters, Road, SftpError};
 use scaup_sftp::ssh::Session;
 use tokio::sync::OnceCell;
 
-use super::reasons::{from_wire, plain};
+use super::conversions::{from_wire, plain};
 use crate::{NamesBudget, RemoteError, RemoteKind, RemotePath};
 
 /// Lanes for uploads beside the one for content. With the two others they stay within OpenSSH's `MaxSessions 10`.
@@ -24,7 +24,7 @@ pub(super) const SSH_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The mounted directory and its settings, for any connection.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct MountedDirectory {
     /// The mounted directory as the user named it; empty: the login directory.
     pub(super) directory: Bytes,
     /// How long each request waits for its reply.
@@ -39,7 +39,7 @@ pub(super) struct Connection {
     pub(super) generation: u64,
     pub(super) names: Lane,
     pub(super) content: Lane,
-    place: Place,
+    mounted: MountedDirectory,
     /// The directory's absolute path, without a trailing slash, once the server has told it.
     root: OnceLock<Bytes>,
     road: Arc<Road>,
@@ -54,10 +54,14 @@ fn no_channel(error: impl std::fmt::Display) -> RemoteError {
 }
 
 impl Connection {
-    /// Opens the lanes on a server with this login, for the directory in `place`. Requests may be sent at once,
+    /// Opens the lanes on a server with this login, for the directory `mounted`. Requests may be sent at once,
     /// together with the greeting; [`Self::ready`] tells whether the connection works.
-    pub(super) async fn open(session: Session, place: Place, generation: u64) -> Result<Self, RemoteError> {
-        let (road, timeout) = (Arc::new(Road::new(place.names.clone(), session.pace())), place.timeout);
+    pub(super) async fn open(
+        session: Session,
+        mounted: MountedDirectory,
+        generation: u64,
+    ) -> Result<Self, RemoteError> {
+        let (road, timeout) = (Arc::new(Road::new(mounted.names.clone(), session.pace())), mounted.timeout);
         let lane = async || {
             let channel = session.open_sftp_channel().await.map_err(no_channel)?;
             Ok::<_, RemoteError>(Lane::on_channel(channel, Arc::clone(&road), timeout))
@@ -73,7 +77,7 @@ impl Connection {
             generation,
             names,
             content,
-            place,
+            mounted,
             root: OnceLock::new(),
             road,
             uploads: OnceCell::new(),
@@ -94,7 +98,7 @@ impl Connection {
             Ok(_) => return Err(RemoteError::NotADirectory),
             Err(error) => {
                 // A file can't be looked into: each server has its own error for that.
-                let is_there = names.lstat(&self.place.directory).await.is_ok();
+                let is_there = names.lstat(&self.mounted.directory).await.is_ok();
                 return Err(if is_there { RemoteError::NotADirectory } else { plain(error) });
             }
         }
@@ -107,7 +111,8 @@ impl Connection {
     /// path.
     pub(super) fn whole_path(&self, path: &RemotePath) -> Vec<u8> {
         let Some(root) = self.root.get() else {
-            let directory = if self.place.directory.is_empty() { &b"."[..] } else { &self.place.directory };
+            let directory =
+                if self.mounted.directory.is_empty() { &b"."[..] } else { &self.mounted.directory };
             // The directory's content is wanted, so a link in the last place is followed.
             let inside = if path.is_root() { &b"."[..] } else { path.as_bytes() };
             return [directory, b"/", inside].concat();
@@ -127,7 +132,7 @@ impl Connection {
     }
 
     /// Records that a directory created with the bits `asked` has the bits `found`.
-    pub(super) fn note_kept_bits(&self, asked: u16, found: u16) {
+    pub(super) fn record_kept_bits(&self, asked: u16, found: u16) {
         self.kept_bits.fetch_or(asked & found, Ordering::Relaxed);
     }
 
@@ -189,7 +194,7 @@ impl Connection {
         let open = || async {
             let lanes = (0..UPLOAD_LANES_MAX).map(|_| async {
                 let channel = self.session.open_sftp_channel().await.map_err(no_channel)?;
-                let lane = Lane::on_channel(channel, Arc::clone(&self.road), self.place.timeout);
+                let lane = Lane::on_channel(channel, Arc::clone(&self.road), self.mounted.timeout);
                 lane.greeted().await.map_err(plain)?;
                 Ok::<_, RemoteError>(lane)
             });

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup_sftp::client::{self, FileHandle, Lane, OpenFlags, SetAttributes, SftpError};
+use scaup_sftp::client::{self, FileHandle, Lane, OpenMode, SftpError, SftpSetAttributes};
 
 use super::connection::Connection;
-use super::identity::Identity;
+use super::conversions::{from_wire, plain, to_wire, with_mode};
+use super::identity::FileIdentity;
 use super::link::Link;
-use super::reasons::{from_wire, plain, to_wire, why_not_made, why_not_opened, why_not_written, with_mode};
+use super::reasons::{why_not_made, why_not_opened, why_not_written};
 use super::retry::retry;
 use crate::{
     RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
@@ -55,7 +56,7 @@ pub(super) struct SftpFile {
     /// Its path; `None` once its name was removed.
     path: Mutex<Option<RemotePath>>,
     opened: tokio::sync::Mutex<Option<Arc<Opened>>>,
-    identity: Identity,
+    identity: FileIdentity,
     /// Whether its writes may be carried out in any order: no program sees a new file before it is whole.
     striped: AtomicBool,
 }
@@ -100,12 +101,12 @@ impl OpenFiles {
     }
 }
 
-fn flags_of(how: RemoteOpen) -> (OpenFlags, SetAttributes) {
+fn flags_of(how: RemoteOpen) -> (OpenMode, SftpSetAttributes) {
     match how {
-        RemoteOpen::Read => (OpenFlags::Read, SetAttributes::default()),
-        RemoteOpen::ReadWrite => (OpenFlags::ReadWrite, SetAttributes::default()),
-        RemoteOpen::CreateNew(mode) => (OpenFlags::CreateNew, with_mode(mode)),
-        RemoteOpen::CreateByUmask => (OpenFlags::CreateNew, SetAttributes::default()),
+        RemoteOpen::Read => (OpenMode::Read, SftpSetAttributes::default()),
+        RemoteOpen::ReadWrite => (OpenMode::ReadWrite, SftpSetAttributes::default()),
+        RemoteOpen::CreateNew(mode) => (OpenMode::CreateNew, with_mode(mode)),
+        RemoteOpen::CreateByUmask => (OpenMode::CreateNew, SftpSetAttributes::default()),
     }
 }
 
@@ -125,7 +126,7 @@ pub(super) async fn open(
         how,
         path: Mutex::new(Some(path.clone())),
         opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
-        identity: Identity::default(),
+        identity: FileIdentity::default(),
         striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask)),
     });
     files.add(&file);
@@ -144,7 +145,7 @@ async fn open_on(
     let handle = match connection.content.open_file(&whole, flags, &attributes).await {
         Ok(handle) => handle,
         // New names are made up here: one that exists after a cut was created by the interrupted attempt.
-        Err(error) if flags == OpenFlags::CreateNew => {
+        Err(error) if flags == OpenMode::CreateNew => {
             let why = why_not_made(link, &whole, error).await;
             if !(again && why == RemoteError::Exists) {
                 return Err(why);
@@ -165,14 +166,14 @@ pub(super) async fn read_small(
 ) -> Result<Bytes, RemoteError> {
     let (names, whole) = (&connection.names, connection.whole_path(path));
     let read = async {
-        let handle = names.open_file(&whole, OpenFlags::Read, &SetAttributes::default()).await?;
+        let handle = names.open_file(&whole, OpenMode::Read, &SftpSetAttributes::default()).await?;
         names.read_start(&handle, limit + 1, None).await
     };
     match read.await {
         Ok((_, content)) if content.len() > limit => Err(RemoteError::TooLong { limit }),
         Ok((_, content)) => Ok(content),
         // OpenSSH opens directories, too.
-        Err(error) => Err(why_not_opened(link, &whole, OpenFlags::Read, error).await),
+        Err(error) => Err(why_not_opened(link, &whole, OpenMode::Read, error).await),
     }
 }
 
@@ -180,8 +181,9 @@ pub(super) async fn read_small(
 /// that by now, though not to a process that has it open: the mode is changed for a moment.
 async fn open_again(connection: &Connection, whole: &[u8]) -> Result<FileHandle, RemoteError> {
     const OWNER_MAY: u16 = 0o600;
-    let open =
-        async || connection.content.open_file(whole, OpenFlags::ReadWrite, &SetAttributes::default()).await;
+    let open = async || {
+        connection.content.open_file(whole, OpenMode::ReadWrite, &SftpSetAttributes::default()).await
+    };
     let refused = match open().await.map_err(plain) {
         Err(refused @ RemoteError::PermissionDenied) => refused,
         opened => return opened,
@@ -231,7 +233,7 @@ impl SftpFile {
         &self,
         offset: u64,
         length: usize,
-        room: Option<Arc<client::Room>>,
+        room: Option<Arc<client::ReservedRoom>>,
     ) -> Result<Bytes, RemoteError> {
         let asked = self.identity.now();
         let read = self
@@ -246,7 +248,7 @@ impl SftpFile {
             })
             .await?;
         if offset == 0 {
-            self.identity.note_start(asked, &read);
+            self.identity.record_start(asked, &read);
         }
         Ok(read)
     }
@@ -326,7 +328,7 @@ impl Opened {
 async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: RemotePath) {
     let whole = connection.whole_path(&path);
     let opens = connection.upload_lanes().await.iter().map(|lane| async {
-        match lane.open_file(&whole, OpenFlags::ReadWrite, &SetAttributes::default()).await {
+        match lane.open_file(&whole, OpenMode::ReadWrite, &SftpSetAttributes::default()).await {
             Ok(handle) => opened.lock_more().push(Arc::new(Open { lane: lane.clone(), handle })),
             // The file may have its final name already. The existing handles are enough.
             Err(error) => tracing::debug!(error = plain(error).kind(), "no further lane for a file"),
@@ -350,7 +352,7 @@ impl RemoteFile for SftpFile {
         length: usize,
         room: Option<Room>,
     ) -> Result<(RemoteAttributes, Bytes), RemoteError> {
-        let room: Option<Arc<client::Room>> = room.and_then(Room::held);
+        let room: Option<Arc<client::ReservedRoom>> = room.and_then(Room::held);
         let asked = self.identity.now();
         let (attributes, start) = self
             .retry("read_start", move |_, opened| {
@@ -359,14 +361,14 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         let attributes = from_wire(&attributes);
-        self.identity.note_attributes(asked, attributes);
-        self.identity.note_start(asked, &start);
+        self.identity.record_attributes(asked, attributes);
+        self.identity.record_start(asked, &start);
         Ok((attributes, start))
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
         let seen = !self.striped.load(Ordering::Acquire);
-        let writing = self.identity.note_writing(offset, &data, seen);
+        let writing = self.identity.record_writing(offset, &data, seen);
         retry(&self.link, "write_at", |connection, _| {
             let data = data.clone();
             Box::pin(async move {
@@ -379,7 +381,7 @@ impl RemoteFile for SftpFile {
             })
         })
         .await?;
-        writing.note_acknowledged();
+        writing.record_acknowledged();
         Ok(())
     }
 
@@ -388,7 +390,7 @@ impl RemoteFile for SftpFile {
         data: Bytes,
         set: RemoteSetAttributes,
     ) -> Result<RemoteAttributes, RemoteError> {
-        self.identity.note_setting(0);
+        self.identity.record_setting(0);
         self.striped.store(false, Ordering::Release);
         let (set, asked) = (to_wire(&set), self.identity.now());
         let attributes = self
@@ -399,7 +401,7 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         let attributes = from_wire(&attributes);
-        self.identity.note_attributes(asked, attributes);
+        self.identity.record_attributes(asked, attributes);
         Ok(attributes)
     }
 
@@ -412,12 +414,12 @@ impl RemoteFile for SftpFile {
             })
             .await?;
         let attributes = from_wire(&attributes);
-        self.identity.note_attributes(asked, attributes);
+        self.identity.record_attributes(asked, attributes);
         Ok(attributes)
     }
 
     async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
-        self.identity.note_setting(set.size.unwrap_or(u64::MAX));
+        self.identity.record_setting(set.size.unwrap_or(u64::MAX));
         let set = to_wire(&set);
         self.retry("set_attributes", move |_, opened| {
             let open = Arc::clone(&opened.first);

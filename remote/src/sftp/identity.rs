@@ -8,7 +8,7 @@ use bytes::Bytes;
 use scaup_sftp::client::{FileHandle, Lane};
 use siphasher::sip::SipHasher13;
 
-use super::reasons::{from_wire, plain};
+use super::conversions::{from_wire, plain};
 use crate::{RemoteAttributes, RemoteError};
 
 /// Bytes from the beginning that distinguish a file from another that took its place: the header of a vault file, whose
@@ -17,7 +17,7 @@ const HEAD_LEN: usize = 64;
 
 /// The facts known of one file.
 #[derive(Default)]
-pub(super) struct Identity(Mutex<Known>);
+pub(super) struct FileIdentity(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -37,11 +37,11 @@ struct Known {
 
 /// The time of a request, as the number of changes before it. Its reply says nothing of later changes.
 #[derive(Clone, Copy)]
-pub(super) struct Moment(u64);
+pub(super) struct ChangeCount(u64);
 
 impl Known {
     /// Returns whether there was no change since, and none is under way.
-    fn is_still_as(&self, asked: Moment) -> bool {
+    fn is_still_as(&self, asked: ChangeCount) -> bool {
         self.changes == asked.0 && self.under_way == 0
     }
 }
@@ -77,12 +77,12 @@ fn hash(data: &[u8]) -> u64 {
 
 /// A write that is under way. Whatever its outcome, it may have arrived.
 pub(super) struct Writing<'a> {
-    identity: &'a Identity,
+    identity: &'a FileIdentity,
     number: u64,
 }
 
 impl Writing<'_> {
-    pub(super) fn note_acknowledged(&self) {
+    pub(super) fn record_acknowledged(&self) {
         let mut known = self.identity.lock();
         if let Some(written) = known.unsure.remove(&self.number) {
             known.written = Some(written);
@@ -96,18 +96,18 @@ impl Drop for Writing<'_> {
     }
 }
 
-impl Identity {
+impl FileIdentity {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the current moment, before a request is sent.
-    pub(super) fn now(&self) -> Moment {
-        Moment(self.lock().changes)
+    pub(super) fn now(&self) -> ChangeCount {
+        ChangeCount(self.lock().changes)
     }
 
     /// Records the file's attributes.
-    pub(super) fn note_attributes(&self, asked: Moment, attributes: RemoteAttributes) {
+    pub(super) fn record_attributes(&self, asked: ChangeCount, attributes: RemoteAttributes) {
         let mut known = self.lock();
         if known.is_still_as(asked) {
             (known.attributes, known.written) = (Some(attributes), None);
@@ -116,7 +116,7 @@ impl Identity {
     }
 
     /// Records the file's first bytes.
-    pub(super) fn note_start(&self, asked: Moment, start: &Bytes) {
+    pub(super) fn record_start(&self, asked: ChangeCount, start: &Bytes) {
         let mut known = self.lock();
         if known.is_still_as(asked) {
             known.head = Some(Bytes::copy_from_slice(start.get(..HEAD_LEN).unwrap_or(start)));
@@ -125,7 +125,7 @@ impl Identity {
 
     /// Records a write that is about to be sent, to a file that others may have `seen`: under a temporary name nobody
     /// else writes.
-    pub(super) fn note_writing(&self, offset: u64, data: &[u8], seen: bool) -> Writing<'_> {
+    pub(super) fn record_writing(&self, offset: u64, data: &[u8], seen: bool) -> Writing<'_> {
         let mut known = self.lock();
         known.changes += 1;
         known.under_way += 1;
@@ -143,7 +143,7 @@ impl Identity {
 
     /// Records that attributes are about to be set, or the file is about to be cut to `kept` bytes: the known
     /// attributes, and writes behind that point, are then no longer valid.
-    pub(super) fn note_setting(&self, kept: u64) {
+    pub(super) fn record_setting(&self, kept: u64) {
         let mut known = self.lock();
         known.changes += 1;
         known.attributes = None;

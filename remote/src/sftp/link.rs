@@ -16,8 +16,8 @@ use scaup_sftp::ssh::Session;
 use scaup_sftp::text::Line;
 use tokio::sync::{Notify, watch};
 
-use super::connection::{Connection, PastTraffic, Place, SSH_ANSWERS_WITHIN};
-use super::logins::{Allowance, InVain};
+use super::connection::{Connection, MountedDirectory, PastTraffic, SSH_ANSWERS_WITHIN};
+use super::logins::{InVain, LoginAllowance};
 use crate::{Reachability, RemoteError};
 
 /// Pauses between attempts to connect: the first attempt comes at once, then each pause is twice as long as the one
@@ -53,7 +53,7 @@ pub trait Connector: Send + Sync + 'static {
     /// Establishes a new connection.
     async fn connect(&self) -> Result<Session, ConnectFailure>;
     /// Returns how many logins of the last one's kind may lead to no connection.
-    fn allowance(&self) -> Allowance;
+    fn allowance(&self) -> LoginAllowance;
 }
 
 #[derive(Clone)]
@@ -83,7 +83,7 @@ impl Link {
     pub(super) fn start(
         first: Connection,
         session: Session,
-        place: Place,
+        mounted: MountedDirectory,
         connector: Arc<dyn Connector>,
     ) -> Arc<Self> {
         let link = Arc::new(Self {
@@ -92,12 +92,12 @@ impl Link {
             hurry: Notify::new(),
             doubts: watch::Sender::new(Duration::ZERO),
             ready: watch::Sender::new(None),
-            timeout: place.timeout,
+            timeout: mounted.timeout,
             past: PastTraffic::default(),
             reconnects: AtomicU64::new(0),
         });
         let (doubts, weak) = (link.doubts.subscribe(), Arc::downgrade(&link));
-        let keeper = Keeper { link: weak, doubts, session, place, connector };
+        let keeper = Keeper { link: weak, doubts, session, mounted, connector };
         tokio::spawn(keeper.keep());
         link
     }
@@ -183,7 +183,7 @@ struct Keeper {
     link: Weak<Link>,
     doubts: watch::Receiver<Duration>,
     session: Session,
-    place: Place,
+    mounted: MountedDirectory,
     connector: Arc<dyn Connector>,
 }
 
@@ -236,7 +236,8 @@ impl Keeper {
         generation: u64,
     ) -> Result<Connection, RemoteError> {
         let connection =
-            Connection::open(session, Place { timeout, ..self.place.clone() }, generation).await?;
+            Connection::open(session, MountedDirectory { timeout, ..self.mounted.clone() }, generation)
+                .await?;
         connection.ready().await?;
         Ok(connection)
     }
@@ -293,8 +294,8 @@ impl Keeper {
                     match self.connector.connect().await {
                         Ok(session) => {
                             self.session = session;
-                            lanes_within = self.place.timeout;
-                            in_vain.note();
+                            lanes_within = self.mounted.timeout;
+                            in_vain.record();
                             match self.open_on_login(lanes_within, generation).await {
                                 Ok(connection) => return Some(connection),
                                 Err(error) => ConnectFailure::Unreachable(
@@ -366,7 +367,7 @@ impl Keeper {
 
     /// Describes what is missing behind a successful login.
     fn behind_login(&self, error: Option<&RemoteError>, login_in: Duration) -> String {
-        let directory = match self.place.directory.as_ref() {
+        let directory = match self.mounted.directory.as_ref() {
             [] => "the login directory".to_owned(),
             directory => format!("the directory {}", Line::of(&String::from_utf8_lossy(directory))),
         };

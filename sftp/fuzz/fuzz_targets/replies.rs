@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use scaup_sftp::client::{Lane, OpenFlags, SetAttributes, SftpError};
+use scaup_sftp::client::{Lane, OpenMode, SftpSetAttributes, SftpError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
@@ -76,13 +76,13 @@ async fn converse(input: &[u8]) {
     tokio::spawn(serve(theirs, input.to_vec()));
     let started = Instant::now();
     let Some(lane) = in_time(1, Lane::open(ours, DEADLINE)).await else { return };
-    let nothing = SetAttributes::default();
+    let nothing = SftpSetAttributes::default();
     in_time(1, lane.lstat(b"file")).await;
     if let Some(names) = in_time(answers, lane.list(b"directory")).await {
         let bytes: usize = names.iter().map(|entry| entry.name.len()).sum();
         assert!(bytes <= input.len() && names.len() <= input.len() / 12);
     }
-    if let Some(handle) = in_time(1, lane.open_file(b"file", OpenFlags::ReadWrite, &nothing)).await {
+    if let Some(handle) = in_time(1, lane.open_file(b"file", OpenMode::ReadWrite, &nothing)).await {
         for length in [10, 100_000] {
             let read = in_time(answers, lane.read_at(&handle, 0, length)).await;
             assert!(read.is_none_or(|data| data.len() <= length));

@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, SetOnce, mpsc, oneshot, watch};
 
 use super::error::{SftpError, StatusCode};
 use super::names::NamesBudget;
-use super::packet::{self, Reply, Request, kind};
-use super::road::{Budget, Priority, Road, Room};
+use super::packet::{self, Reply, RequestPacket, kind};
+use super::road::{Budget, Priority, ReservedRoom, Road};
 use super::wire::{self, Heard, Outgoing, Packets};
 use crate::pace::SHORT;
 
@@ -53,25 +53,25 @@ pub(super) struct Sent {
     /// Bytes of its packet.
     length: usize,
     at: Instant,
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<ReplyOnItsWay>,
 }
 
 /// A reply on its way to the caller. If the caller goes away before or after the reply was handed over, a handle in it
 /// is closed.
-pub(super) struct Answer {
+pub(super) struct ReplyOnItsWay {
     outcome: Option<Outcome>,
     /// Bytes of its packet.
     length: usize,
     lane: Weak<Shared>,
 }
 
-impl Answer {
+impl ReplyOnItsWay {
     fn take(mut self) -> Outcome {
         self.outcome.take().unwrap_or_else(|| Err(closed()))
     }
 }
 
-impl Drop for Answer {
+impl Drop for ReplyOnItsWay {
     fn drop(&mut self) {
         if let (Some(Ok(Reply::Handle(handle))), Some(lane)) = (&self.outcome, self.lane.upgrade()) {
             lane.close(handle);
@@ -87,7 +87,7 @@ struct Pending {
 /// A caller that waits for a reply, or waited.
 struct Waiting {
     since: Instant,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<ReplyOnItsWay>,
 }
 
 fn closed() -> SftpError {
@@ -306,7 +306,7 @@ impl Lane {
     pub(super) async fn request(
         &self,
         kind: u8,
-        build: impl FnOnce(Request) -> Request,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
     ) -> Result<Reply, SftpError> {
         let _permit = self.in_time(async { Ok(self.shared.requests.acquire().await) }).await?;
         self.timed(kind, build).await
@@ -347,7 +347,7 @@ impl Lane {
 
     /// Waits for room on the road. On a slow road that may take long; if nothing arrives for a whole deadline, the wait
     /// is given up.
-    async fn room(&self, budget: &Arc<Budget>, length: usize) -> Result<Room, SftpError> {
+    async fn room(&self, budget: &Arc<Budget>, length: usize) -> Result<ReservedRoom, SftpError> {
         let room = self.while_open(async { Ok(budget.acquire(length as u64, Priority::Demand).await) });
         tokio::pin!(room);
         loop {
@@ -365,7 +365,7 @@ impl Lane {
     /// # Errors
     ///
     /// The reason why the lane is gone.
-    pub async fn room_ahead(&self, length: usize) -> Result<Room, SftpError> {
+    pub async fn room_ahead(&self, length: usize) -> Result<ReservedRoom, SftpError> {
         self.while_open(async { Ok(self.shared.road.down.acquire(length as u64, Priority::Ahead).await) })
             .await
     }
@@ -373,7 +373,7 @@ impl Lane {
     /// Requests content that already has its room on the road. A refusal is returned as an error.
     pub(super) async fn request_ahead(
         &self,
-        build: impl FnOnce(Request) -> Request,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
     ) -> Result<Reply, SftpError> {
         self.timed(kind::READ, build).await
     }
@@ -382,7 +382,7 @@ impl Lane {
     pub(super) async fn request_content(
         &self,
         length: usize,
-        build: impl FnOnce(Request) -> Request,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
     ) -> Result<Reply, SftpError> {
         self.with_content(&self.shared.road.down, length, kind::READ, build).await
     }
@@ -391,7 +391,7 @@ impl Lane {
     pub(super) async fn send_content(
         &self,
         length: usize,
-        build: impl FnOnce(Request) -> Request,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
     ) -> Result<Reply, SftpError> {
         let _unacknowledged = Unacknowledged::count(&self.shared, length as u64);
         self.with_content(&self.shared.road.up, length, kind::WRITE, build).await
@@ -402,7 +402,7 @@ impl Lane {
         budget: &Arc<Budget>,
         length: usize,
         kind: u8,
-        build: impl FnOnce(Request) -> Request,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
     ) -> Result<Reply, SftpError> {
         let room = self.room(budget, length).await?;
         let reply = self.timed(kind, build).await;
@@ -413,11 +413,15 @@ impl Lane {
     }
 
     /// Sends a request and records how long its reply took.
-    async fn timed(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
+    async fn timed(
+        &self,
+        kind: u8,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
+    ) -> Result<Reply, SftpError> {
         let sent = Instant::now();
         let reply = self.shared.exchange(kind, build).await;
         if is_answer(&reply) {
-            self.shared.road.note_round_trip(sent.elapsed());
+            self.shared.road.record_round_trip(sent.elapsed());
         }
         reply
     }
@@ -465,7 +469,7 @@ impl Drop for Unacknowledged<'_> {
 pub(super) struct Row<'a> {
     lane: &'a Lane,
     _unacknowledged: Unacknowledged<'a>,
-    room: Room,
+    room: ReservedRoom,
     length: usize,
     sent: Instant,
     answers: Vec<Result<Sent, SftpError>>,
@@ -482,7 +486,7 @@ impl Lane {
 
 impl Row<'_> {
     /// Sends one more request.
-    pub(super) fn send(&mut self, kind: u8, build: impl FnOnce(Request) -> Request) {
+    pub(super) fn send(&mut self, kind: u8, build: impl FnOnce(RequestPacket) -> RequestPacket) {
         self.answers.push(self.lane.shared.send(kind, build));
     }
 
@@ -498,7 +502,7 @@ impl Row<'_> {
         });
         let replies = futures::future::join_all(replies).await;
         if replies.iter().all(Result::is_ok) {
-            self.lane.shared.road.note_round_trip(self.sent.elapsed());
+            self.lane.shared.road.record_round_trip(self.sent.elapsed());
             self.room.arrived(self.length);
         }
         replies
@@ -513,7 +517,7 @@ impl Shared {
         tokio::spawn(async move {
             // Without a reply the lane is dead, and every waiting caller gets the reason.
             let Ok(answer) = answer else { return };
-            let Ok(Ok(reply)) = answer.answer.await.map(Answer::take) else { return };
+            let Ok(Ok(reply)) = answer.answer.await.map(ReplyOnItsWay::take) else { return };
             let Some(shared) = shared.upgrade().filter(|shared| !shared.limits.initialized()) else { return };
             match Limits::from_reply(reply) {
                 Ok(limits) => {
@@ -524,7 +528,11 @@ impl Shared {
         });
     }
 
-    async fn exchange(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Reply, SftpError> {
+    async fn exchange(
+        &self,
+        kind: u8,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
+    ) -> Result<Reply, SftpError> {
         let answer = self.send(kind, build)?;
         self.outcome(answer).await
     }
@@ -578,7 +586,11 @@ impl Shared {
     }
 
     /// Sends a request; the receiver returns its reply. The receiver may be dropped.
-    pub(super) fn send(&self, kind: u8, build: impl FnOnce(Request) -> Request) -> Result<Sent, SftpError> {
+    pub(super) fn send(
+        &self,
+        kind: u8,
+        build: impl FnOnce(RequestPacket) -> RequestPacket,
+    ) -> Result<Sent, SftpError> {
         let (answer, receiver) = oneshot::channel();
         let mut pending = self.lock();
         if let Some(why) = &*self.dead.borrow() {
@@ -593,7 +605,7 @@ impl Shared {
         let at = Instant::now();
         pending.waiting.insert(id, Waiting { since: at, answer });
         // The packet is handed over under the lock: requests leave in the order of the calls.
-        let packet = build(Request::new(kind, id)).finish();
+        let packet = build(RequestPacket::new(kind, id)).finish();
         let length = packet.len();
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         if self.outgoing.send(packet).is_err() {
@@ -619,7 +631,7 @@ impl Shared {
         let mut pending = self.lock();
         self.dead.send_if_modified(|dead| dead.is_none() && dead.replace(why).is_none());
         for (_, waiting) in pending.waiting.drain() {
-            let _ = waiting.answer.send(Answer {
+            let _ = waiting.answer.send(ReplyOnItsWay {
                 outcome: Some(Err(self.why_dead())),
                 length: 0,
                 lane: Weak::new(),
@@ -658,7 +670,8 @@ impl Shared {
             return Err(SftpError::Protocol(format!("a reply to request {id}, which was not sent")));
         };
         // The caller may have gone away; then the reply is dropped here.
-        let _ = waiting.answer.send(Answer { outcome: Some(outcome), length, lane: Arc::downgrade(self) });
+        let _ =
+            waiting.answer.send(ReplyOnItsWay { outcome: Some(outcome), length, lane: Arc::downgrade(self) });
         Ok(())
     }
 
@@ -679,7 +692,7 @@ async fn send(outgoing: &mut Outgoing, mut packet: Bytes, road: &Road) -> Result
         } else if pace.is_fast() {
             let began = Instant::now();
             outgoing.send(packet.split_to(packet.len().min(window))).await?;
-            pace.note_whole(began.elapsed());
+            pace.record_whole(began.elapsed());
         } else {
             let turn = pace.turn(packet.len().min(window)).await;
             outgoing.send(packet.split_to(turn.length())).await?;

@@ -80,7 +80,7 @@ mod attribute {
 
 /// Attributes as a server sends them; missing ones are `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Attributes {
+pub struct SftpAttributes {
     /// Length, bytes.
     pub size: Option<u64>,
     /// Owner and group.
@@ -92,7 +92,7 @@ pub struct Attributes {
 }
 
 /// Attributes to set; `None` leaves one as it is.
-pub type SetAttributes = Attributes;
+pub type SftpSetAttributes = SftpAttributes;
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub struct NameEntry {
     /// The name, byte for byte: a slice of the packet that it came in. A caller that keeps it copies it.
     pub name: Bytes,
     /// Its attributes; links are not followed.
-    pub attributes: Attributes,
+    pub attributes: SftpAttributes,
 }
 
 impl NameEntry {
@@ -118,26 +118,26 @@ pub(super) enum Reply {
     Status { code: StatusCode, message: String },
     Handle(Bytes),
     Data(Bytes),
-    Name(Names),
-    Attributes(Attributes),
+    Name(NamesReply),
+    Attributes(SftpAttributes),
     Extended(Bytes),
 }
 
 /// The names in a reply, undecoded: decoded, short names would take ten times as much memory.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct NamesReply {
     count: u32,
     packet: Bytes,
     held: Option<HeldNames>,
 }
 
-impl PartialEq for Names {
+impl PartialEq for NamesReply {
     fn eq(&self, other: &Self) -> bool {
         (self.count, &self.packet) == (other.count, &other.packet)
     }
 }
 
-impl Names {
+impl NamesReply {
     /// Checks that all of the names are there.
     fn take(packet: &mut Bytes) -> Result<Self, SftpError> {
         let count = take_u32(packet, "names")?;
@@ -165,7 +165,7 @@ impl Names {
     }
 }
 
-impl Iterator for Names {
+impl Iterator for NamesReply {
     type Item = NameEntry;
 
     fn next(&mut self) -> Option<NameEntry> {
@@ -175,9 +175,9 @@ impl Iterator for Names {
 }
 
 /// A request under construction. It begins with space for its length.
-pub(super) struct Request(BytesMut);
+pub(super) struct RequestPacket(BytesMut);
 
-impl Request {
+impl RequestPacket {
     /// Begins a request of a type, with its id.
     pub(super) fn new(kind: u8, id: u32) -> Self {
         let mut bytes = BytesMut::with_capacity(64);
@@ -204,7 +204,7 @@ impl Request {
         self
     }
 
-    pub(super) fn attributes(mut self, set: &SetAttributes) -> Self {
+    pub(super) fn attributes(mut self, set: &SftpSetAttributes) -> Self {
         let flag = |present: bool, flag: u32| if present { flag } else { 0 };
         self.0.put_u32(
             flag(set.size.is_some(), attribute::SIZE)
@@ -268,7 +268,7 @@ fn take_string(bytes: &mut Bytes, what: &str) -> Result<Bytes, SftpError> {
     Ok(bytes.split_to(length))
 }
 
-fn take_attributes(bytes: &mut Bytes) -> Result<Attributes, SftpError> {
+fn take_attributes(bytes: &mut Bytes) -> Result<SftpAttributes, SftpError> {
     const WHAT: &str = "attributes";
     let flags = take_u32(bytes, WHAT)?;
     let has = |flag| flags & flag != 0;
@@ -284,7 +284,7 @@ fn take_attributes(bytes: &mut Bytes) -> Result<Attributes, SftpError> {
             take_string(bytes, WHAT)?;
         }
     }
-    Ok(Attributes { size, owner, permissions, times })
+    Ok(SftpAttributes { size, owner, permissions, times })
 }
 
 /// Decodes the reply to [`init`]: the extensions that the server announces, by name.
@@ -325,7 +325,7 @@ pub(super) fn decode(mut packet: Bytes) -> Result<(u32, Reply), SftpError> {
             Reply::Handle(handle)
         }
         kind::DATA => Reply::Data(take_string(&mut packet, "data")?),
-        kind::NAME => Reply::Name(Names::take(&mut packet)?),
+        kind::NAME => Reply::Name(NamesReply::take(&mut packet)?),
         kind::ATTRS => Reply::Attributes(take_attributes(&mut packet)?),
         kind::EXTENDED_REPLY => Reply::Extended(packet),
         other => return Err(SftpError::Protocol(format!("unknown packet type {other}"))),

@@ -12,8 +12,10 @@ use futures::stream::FuturesOrdered;
 use super::error::{SftpError, StatusCode};
 use super::lane::{Lane, Shared};
 use super::names::NoRoom;
-use super::packet::{Attributes, NameEntry, Names, Reply, Request, SetAttributes, decode_numbers, kind};
-use super::road::Room;
+use super::packet::{
+    NameEntry, NamesReply, Reply, RequestPacket, SftpAttributes, SftpSetAttributes, decode_numbers, kind,
+};
+use super::road::ReservedRoom;
 
 /// The file-type bits of a mode, and their value for a symbolic link (inode(7)).
 const FILE_TYPE: u32 = 0o170_000;
@@ -36,7 +38,7 @@ const NAMES_UNDER_WAY: usize = 2 * 1024 * 1024;
 
 /// How to open a file (section 6.3 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenFlags {
+pub enum OpenMode {
     /// An existing file, for reading.
     Read,
     /// An existing file, for reading and writing.
@@ -45,7 +47,7 @@ pub enum OpenFlags {
     CreateNew,
 }
 
-impl OpenFlags {
+impl OpenMode {
     fn bits(self) -> u32 {
         const READ: u32 = 1;
         const WRITE: u32 = 2;
@@ -123,8 +125,8 @@ impl Lane {
     pub async fn open_file(
         &self,
         path: &[u8],
-        flags: OpenFlags,
-        attributes: &SetAttributes,
+        flags: OpenMode,
+        attributes: &SftpSetAttributes,
     ) -> Result<FileHandle, SftpError> {
         let reply = self
             .request(kind::OPEN, |request| request.string(path).u32(flags.bits()).attributes(attributes))
@@ -167,7 +169,7 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        room: &Room,
+        room: &ReservedRoom,
     ) -> Result<Bytes, SftpError> {
         let read = self.read_pieces(handle, offset, length, Some(room)).await?;
         room.arrived(read.len());
@@ -179,7 +181,7 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        room: Option<&Room>,
+        room: Option<&ReservedRoom>,
     ) -> Result<Bytes, SftpError> {
         let piece = self.limits().read_len as usize;
         if length <= piece {
@@ -212,8 +214,8 @@ impl Lane {
         &self,
         handle: &FileHandle,
         length: usize,
-        room: Option<&Room>,
-    ) -> Result<(Attributes, Bytes), SftpError> {
+        room: Option<&ReservedRoom>,
+    ) -> Result<(SftpAttributes, Bytes), SftpError> {
         let piece = length.min(self.limits().read_len as usize);
         let (attributes, start) = futures::join!(self.fstat(handle), self.read_once(handle, 0, piece, room));
         let (attributes, start) = (attributes?, start?.unwrap_or_default());
@@ -235,7 +237,7 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        room: Option<&Room>,
+        room: Option<&ReservedRoom>,
     ) -> Result<Bytes, SftpError> {
         let first = match self.read_once(handle, offset, length, room).await? {
             Some(data) if data.len() < length => data,
@@ -260,10 +262,10 @@ impl Lane {
         handle: &FileHandle,
         offset: u64,
         length: usize,
-        room: Option<&Room>,
+        room: Option<&ReservedRoom>,
     ) -> Result<Option<Bytes>, SftpError> {
         let asked = u32::try_from(length).unwrap_or(u32::MAX);
-        let build = |request: Request| request.string(&handle.bytes).u64(offset).u32(asked);
+        let build = |request: RequestPacket| request.string(&handle.bytes).u64(offset).u32(asked);
         let reply = match room {
             Some(_) => self.request_ahead(build).await,
             None => self.request_content(length, build).await,
@@ -311,15 +313,15 @@ impl Lane {
         &self,
         handle: &FileHandle,
         data: &Bytes,
-        set: &SetAttributes,
-    ) -> Result<Attributes, SftpError> {
+        set: &SftpSetAttributes,
+    ) -> Result<SftpAttributes, SftpError> {
         let piece = self.limits().write_len as usize;
         let mut row = self.row(data.len()).await?;
         for start in (0..data.len()).step_by(piece) {
             let piece = data.slice(start..data.len().min(start + piece));
             row.send(kind::WRITE, |request| request.string(&handle.bytes).u64(start as u64).string(&piece));
         }
-        if *set != SetAttributes::default() {
+        if *set != SftpSetAttributes::default() {
             row.send(kind::FSETSTAT, |request| request.string(&handle.bytes).attributes(set));
         }
         if self.offers(b"fsync@openssh.com") {
@@ -338,7 +340,7 @@ impl Lane {
         }
     }
 
-    async fn attributes(&self, kind: u8, what: &[u8], name: &str) -> Result<Attributes, SftpError> {
+    async fn attributes(&self, kind: u8, what: &[u8], name: &str) -> Result<SftpAttributes, SftpError> {
         match self.request(kind, |request| request.string(what)).await? {
             Reply::Attributes(attributes) => Ok(attributes),
             _ => Err(self.unexpected(name)),
@@ -350,7 +352,7 @@ impl Lane {
     /// # Errors
     ///
     /// As all requests.
-    pub async fn lstat(&self, path: &[u8]) -> Result<Attributes, SftpError> {
+    pub async fn lstat(&self, path: &[u8]) -> Result<SftpAttributes, SftpError> {
         self.attributes(kind::LSTAT, path, "LSTAT").await
     }
 
@@ -359,7 +361,7 @@ impl Lane {
     /// # Errors
     ///
     /// As all requests.
-    pub async fn fstat(&self, handle: &FileHandle) -> Result<Attributes, SftpError> {
+    pub async fn fstat(&self, handle: &FileHandle) -> Result<SftpAttributes, SftpError> {
         self.attributes(kind::FSTAT, &handle.bytes, "FSTAT").await
     }
 
@@ -368,7 +370,7 @@ impl Lane {
     /// # Errors
     ///
     /// As all requests.
-    pub async fn set_attributes(&self, path: &[u8], set: &SetAttributes) -> Result<(), SftpError> {
+    pub async fn set_attributes(&self, path: &[u8], set: &SftpSetAttributes) -> Result<(), SftpError> {
         // The extension does not take a size.
         if set.size.is_none() && self.offers(b"lsetstat@openssh.com") {
             let reply = self
@@ -400,7 +402,7 @@ impl Lane {
     pub async fn set_open_attributes(
         &self,
         handle: &FileHandle,
-        set: &SetAttributes,
+        set: &SftpSetAttributes,
     ) -> Result<(), SftpError> {
         let reply =
             self.request(kind::FSETSTAT, |request| request.string(&handle.bytes).attributes(set)).await?;
@@ -491,7 +493,7 @@ impl Lane {
         Ok(())
     }
 
-    async fn read_directory(&self, handle: &FileHandle) -> Result<Option<Names>, SftpError> {
+    async fn read_directory(&self, handle: &FileHandle) -> Result<Option<NamesReply>, SftpError> {
         match self.request(kind::READDIR, |request| request.string(&handle.bytes)).await {
             // Replies without names and without an end would go on for ever.
             Ok(Reply::Name(names)) if names.len() == 0 => Ok(None),
@@ -516,7 +518,7 @@ impl Lane {
     /// # Errors
     ///
     /// As all requests.
-    pub async fn mkdir(&self, path: &[u8], attributes: &SetAttributes) -> Result<(), SftpError> {
+    pub async fn mkdir(&self, path: &[u8], attributes: &SftpSetAttributes) -> Result<(), SftpError> {
         let reply = self.request(kind::MKDIR, |request| request.string(path).attributes(attributes)).await?;
         self.done(&reply, "MKDIR")
     }

@@ -84,7 +84,7 @@ impl<T> Default for Recent<T> {
 
 impl<T: Copy> Recent<T> {
     /// Keeps the better of `value` and this epoch's value; returns whether a new epoch began.
-    fn note(&mut self, at: Instant, value: T, better: fn(T, T) -> T) -> bool {
+    fn record(&mut self, at: Instant, value: T, better: fn(T, T) -> T) -> bool {
         let begins = self.since.is_none_or(|since| at.duration_since(since) > EPOCH);
         if begins {
             self.since = Some(at);
@@ -110,14 +110,14 @@ impl Road {
     }
 
     /// Records a request's round trip.
-    pub(super) fn note_round_trip(&self, took: Duration) {
+    pub(super) fn record_round_trip(&self, took: Duration) {
         let (begins, shortest) = {
             let mut round_trip = self.lock();
-            let begins = round_trip.note(Instant::now(), took, Duration::min);
+            let begins = round_trip.record(Instant::now(), took, Duration::min);
             (begins, round_trip.best(Duration::min).unwrap_or(took))
         };
-        self.down.note_round_trip(shortest, begins);
-        self.up.note_round_trip(shortest, begins);
+        self.down.record_round_trip(shortest, begins);
+        self.up.record_round_trip(shortest, begins);
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent<Duration>> {
@@ -167,12 +167,12 @@ impl Default for State {
 #[derive(Debug)]
 struct Waiter {
     bytes: u64,
-    grant: oneshot::Sender<Room>,
+    grant: oneshot::Sender<ReservedRoom>,
 }
 
 /// Reserved room for some bytes on the road. They count as under way until it is dropped.
 #[derive(Debug)]
-pub struct Room {
+pub struct ReservedRoom {
     budget: Arc<Budget>,
     bytes: u64,
     sent: Instant,
@@ -186,7 +186,7 @@ impl Budget {
 
     /// Waits until `bytes` more may be under way. [`Priority::Demand`] goes first; dropping the future gives up its
     /// place in the queue.
-    pub(super) async fn acquire(self: &Arc<Self>, bytes: u64, priority: Priority) -> Room {
+    pub(super) async fn acquire(self: &Arc<Self>, bytes: u64, priority: Priority) -> ReservedRoom {
         let waits = {
             let mut state = self.lock();
             let ahead_of_it =
@@ -209,9 +209,9 @@ impl Budget {
         }
     }
 
-    fn room(self: &Arc<Self>, state: &mut State, bytes: u64) -> Room {
+    fn room(self: &Arc<Self>, state: &mut State, bytes: u64) -> ReservedRoom {
         state.in_flight += bytes;
-        Room { budget: Arc::clone(self), bytes, sent: Instant::now(), arrived_before: state.arrived }
+        ReservedRoom { budget: Arc::clone(self), bytes, sent: Instant::now(), arrived_before: state.arrived }
     }
 
     /// Grants the room that has become free.
@@ -231,7 +231,7 @@ impl Budget {
         }
     }
 
-    fn note_round_trip(&self, shortest: Duration, begins: bool) {
+    fn record_round_trip(&self, shortest: Duration, begins: bool) {
         let mut state = self.lock();
         state.round_trip = shortest;
         state.draining |= begins && state.in_flight > state.limit / 2;
@@ -262,7 +262,7 @@ impl State {
     }
 
     /// Updates the rate with bytes that arrived.
-    fn note_arrival(&mut self, room: &Room, bytes: u64, now: Instant) {
+    fn record_arrival(&mut self, room: &ReservedRoom, bytes: u64, now: Instant) {
         self.arrived += bytes;
         let took = now.duration_since(room.sent).max(Duration::from_micros(50)).as_secs_f64();
         let rate = (self.arrived - room.arrived_before) as f64 / took;
@@ -270,7 +270,7 @@ impl State {
         let is_full = !self.demand.is_empty() || !self.ahead.is_empty();
         let known = self.rate.best(f64::max);
         if is_full || known.is_none_or(|known| rate > known) {
-            self.rate.note(now, rate, f64::max);
+            self.rate.record(now, rate, f64::max);
         }
         let Some(rate) = self.rate.best(f64::max) else { return };
         let rises = match self.risen {
@@ -288,14 +288,14 @@ impl State {
     }
 }
 
-impl Room {
+impl ReservedRoom {
     /// Counts this many of the bytes as arrived.
     pub(super) fn arrived(&self, bytes: usize) {
-        self.budget.lock().note_arrival(self, bytes as u64, Instant::now());
+        self.budget.lock().record_arrival(self, bytes as u64, Instant::now());
     }
 }
 
-impl Drop for Room {
+impl Drop for ReservedRoom {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.give_back(self.bytes);
@@ -359,7 +359,7 @@ mod tests {
         let start = Instant::now();
         let mut line_free = 0.0_f64;
         let mut now = 0.0_f64;
-        let mut under_way: VecDeque<(f64, Room)> = VecDeque::new();
+        let mut under_way: VecDeque<(f64, ReservedRoom)> = VecDeque::new();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
         // There is always more demand.
         let (grant, _wants) = oneshot::channel();
@@ -369,14 +369,18 @@ mod tests {
                 let sent = at(now);
                 state.in_flight += 229_572;
                 line_free = line_free.max(now) + 229_572.0 / rate;
-                let room =
-                    Room { budget: Arc::clone(&budget), bytes: 229_572, sent, arrived_before: state.arrived };
+                let room = ReservedRoom {
+                    budget: Arc::clone(&budget),
+                    bytes: 229_572,
+                    sent,
+                    arrived_before: state.arrived,
+                };
                 under_way.push_back((line_free + round_trip.as_secs_f64(), room));
             }
             let Some((arrival, room)) = under_way.pop_front() else { break };
             now = arrival;
             state.give_back(room.bytes);
-            state.note_arrival(&room, room.bytes, at(now));
+            state.record_arrival(&room, room.bytes, at(now));
             std::mem::forget(room);
         }
         state.limit

@@ -112,7 +112,7 @@ impl Heard {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self) {
+    fn record_now(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
@@ -154,7 +154,7 @@ impl Packets {
             let Some(mut piece) = self.incoming.next().await? else {
                 return Err(SftpError::Disconnected(otherwise.to_owned()));
             };
-            self.heard.note();
+            self.heard.record_now();
             let missing = length - whole.len();
             if piece.len() >= missing {
                 whole.extend_from_slice(&piece.split_to(missing));

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use russh::keys::{Algorithm, HashAlg};
 use russh::{cipher, kex, mac};
 
-use super::known_hosts::matches_pattern;
+use super::pattern::matches_pattern;
 
 /// A kind of algorithm, of which one is agreed on.
-pub trait Kind {
+pub trait AlgorithmKind {
     /// The names offered unless a list says otherwise, the preferred first.
     const USUAL: &'static [&'static str];
     /// The names that are offered only if a list contains them.
@@ -53,13 +53,13 @@ impl<K> Offer<K> {
     }
 }
 
-impl<K: Kind> Default for Offer<K> {
+impl<K: AlgorithmKind> Default for Offer<K> {
     fn default() -> Self {
         Self { names: K::USUAL.to_vec(), in_users_order: false, kind: PhantomData }
     }
 }
 
-impl<K: Kind> FromStr for Offer<K> {
+impl<K: AlgorithmKind> FromStr for Offer<K> {
     type Err = NoneKnown;
 
     /// `+` in front adds to the offered algorithms, `-` removes from them, `^` prefers; unknown names are skipped, so
@@ -98,7 +98,7 @@ macro_rules! kinds {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $kind {}
 
-        impl Kind for $kind {
+        impl AlgorithmKind for $kind {
             const USUAL: &'static [&'static str] = &$usual;
             $(const ON_REQUEST: &'static [&'static str] = &$on_request;)?
         }
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_library_knows_every_name() {
-        fn all<K: Kind>() -> Offer<K> {
+        fn all<K: AlgorithmKind>() -> Offer<K> {
             let all: Vec<_> = K::USUAL.iter().chain(K::ON_REQUEST).copied().collect();
             all.join(",").parse().unwrap()
         }

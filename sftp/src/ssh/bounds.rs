@@ -117,7 +117,7 @@ impl Allowance {
         } else {
             return None;
         };
-        Some(ConnectError::Protocol { destination: destination.shown(), reason: reason.to_owned() })
+        Some(ConnectError::Protocol { destination: destination.user_at_host(), reason: reason.to_owned() })
     }
 
     /// Counts received bytes. The first bytes show what kind of server it is. One that is not an SSH server may go on
@@ -180,7 +180,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let (Poll::Ready(Ok(bytes)), Some(pace)) = (&written, &self.pace) {
-            pace.note_written(*bytes);
+            pace.record_written(*bytes);
         }
         written
     }

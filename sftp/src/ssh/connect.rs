@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, ChannelOpenHandle, Config, Handle, Handler, Msg};
-use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, Limits, Preferred, compression};
+use russh::client::{self, Config, Handle};
+use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::{Limits, Preferred, compression};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,17 +18,16 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::bounds::Allowance;
 use super::destination::{AddressFamily, Destination, Rekeying, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
+use super::handler::{Client, Seen};
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
-use super::keys::is_too_short;
-use super::known_hosts::{CertificateVerdict, KnownHost, Verdict, record};
+use super::known_hosts::{KnownHost, record};
 use super::login::log_in;
 use super::patience::Words;
 use super::revoked::RevokedKeys;
 use super::segments;
-use super::session::{Session, Way};
+use super::session::{Session, Transport};
 use crate::pace::Pace;
-use crate::text::Line;
 
 /// The channel window: the library tops it up when half is used, so an 80 ms road carries 400 MB/s.
 const WINDOW: u32 = 64 * 1024 * 1024;
@@ -40,8 +39,6 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(12);
 const KEY_EXCHANGE_MAX: Duration = Duration::from_secs(30);
 /// The same where large packets are known to vanish: the server's packets may still vanish.
 const KEY_EXCHANGE_MAX_IN_DOUBT: Duration = Duration::from_secs(8);
-/// Most banners of a server that are shown in one login: a server may send any number (RFC 4252, section 5.4).
-const BANNERS_MAX: usize = 5;
 /// Bytes that are read from the socket at a time: the library asks for four, then for the rest of a packet.
 const READ_BUFFER: usize = 256 * 1024;
 
@@ -69,7 +66,7 @@ async fn connect_one(
     held: Option<&HeldKeys>,
     through: Option<Arc<Session>>,
 ) -> Result<Session, ConnectError> {
-    interaction.progress(Progress::Connecting(destination.shown()));
+    interaction.progress(Progress::Connecting(destination.user_at_host()));
     let mut confirmed: Option<PublicKey> = None;
     let revoked = RevokedKeys::load(destination)
         .map_err(|problem| ConnectError::HostKey { host: destination.known_host_name(), problem })?;
@@ -90,7 +87,7 @@ async fn connect_one(
         let config = Arc::new(config(destination, &known));
         let segment_max = segments::segment_max(destination);
         let allowance = Allowance::default();
-        let (connected, way, pace) = match &through {
+        let (connected, transport, pace) = match &through {
             None => {
                 let (stream, socket) = tcp(destination).await?;
                 let socket = Arc::new(socket);
@@ -104,13 +101,13 @@ async fn connect_one(
                 if segment_max.is_some() && matches!(connected, Err(russh::Error::ConnectionTimeout)) {
                     segments::shorten_further(destination);
                 }
-                (connected, Way::Socket(socket), pace)
+                (connected, Transport::Socket(socket), pace)
             }
             Some(session) => {
                 // The tunnel's traffic goes over the first server's socket, and is paced there.
                 let stream = allowance.bounds(session.tunnel(destination).await?, None);
-                let way = Way::Through(Arc::clone(session));
-                (key_exchange(config, stream, client, KEY_EXCHANGE_MAX).await, way, session.pace())
+                let transport = Transport::Through(Arc::clone(session));
+                (key_exchange(config, stream, client, KEY_EXCHANGE_MAX).await, transport, session.pace())
             }
         };
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -122,17 +119,17 @@ async fn connect_one(
                     interaction.progress(Progress::HostKeyRecorded { host, file });
                 }
                 let logged_in =
-                    log_in(&mut handle, &way, destination, interaction.as_ref(), &words, held).await;
+                    log_in(&mut handle, &transport, destination, interaction.as_ref(), &words, held).await;
                 if let Err(error) = logged_in {
                     // The library goes on reading for as long as the server sends.
-                    way.abort();
+                    transport.abort();
                     return Err(allowance.refused(destination).unwrap_or(error));
                 }
                 allowance.lift();
-                return Ok(Session::new(handle, way, pace));
+                return Ok(Session::new(handle, transport, pace));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
-                way.abort();
+                transport.abort();
                 return Err(ConnectError::HostKey { host: destination.known_host_name(), problem });
             }
             // No connection is open while the person decides; then Scaup connects again, with exactly this key.
@@ -142,12 +139,14 @@ async fn connect_one(
             }
             // The connection was closed because of long segments. They can become shorter only a few times.
             (Err(_), _) if through.is_none() && segments::segment_max(destination) != segment_max => {
-                way.abort();
+                transport.abort();
             }
             (Err(error), _) => {
-                way.abort();
-                let protocol =
-                    ConnectError::Protocol { destination: destination.shown(), reason: error.to_string() };
+                transport.abort();
+                let protocol = ConnectError::Protocol {
+                    destination: destination.user_at_host(),
+                    reason: error.to_string(),
+                };
                 return Err(allowance.refused(destination).unwrap_or(protocol));
             }
         }
@@ -262,180 +261,6 @@ fn limits(rekeying: Rekeying) -> Limits {
     Limits::new(bytes, bytes, rekeying.time.unwrap_or(usual.rekey_time_limit))
 }
 
-/// The problem found with the server's key when it was not accepted.
-pub(super) enum Seen {
-    Unknown(Box<PublicKey>),
-    Refused(HostKeyProblem),
-}
-
-/// The library's callbacks for one connection.
-pub(super) struct Client {
-    pub(super) destination: Destination,
-    pub(super) known: KnownHost,
-    pub(super) revoked: RevokedKeys,
-    pub(super) confirmed: Option<PublicKey>,
-    pub(super) seen: Arc<Mutex<Option<Seen>>>,
-    pub(super) words: Arc<Words>,
-    pub(super) interaction: Arc<dyn Interaction>,
-    /// Number of banners shown.
-    pub(super) banners: usize,
-}
-
-impl Client {
-    pub(super) fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), Seen> {
-        let (key, authority) = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => (key.key_data(), None),
-            PublicKeyOrCertificate::Certificate(shown) => (shown.public_key(), Some(shown.signature_key())),
-        };
-        if let Some(bits) = is_too_short(key, self.destination.rsa_bits_min) {
-            let bits_min = self.destination.rsa_bits_min;
-            return Err(Seen::Refused(HostKeyProblem::ShortRsaKey { bits, bits_min }));
-        }
-        if let Some(problem) = self.revoked.problem(std::iter::once(key).chain(authority)) {
-            return Err(Seen::Refused(problem));
-        }
-        let key = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => key,
-            PublicKeyOrCertificate::Certificate(certificate) => {
-                let signatures = &self.destination.algorithms.authority_signatures;
-                let name = self.destination.host_key_alias.as_ref().unwrap_or(&self.destination.host);
-                match self.known.judge_certificate(certificate, &name.to_lowercase(), signatures) {
-                    CertificateVerdict::Valid => return Ok(()),
-                    CertificateVerdict::Invalid(reason) => {
-                        return Err(Seen::Refused(HostKeyProblem::Certificate(reason)));
-                    }
-                    // The authority is not trusted: the certificate counts as the plain key in it (as for OpenSSH).
-                    CertificateVerdict::Untrusted => &PublicKey::from(certificate.public_key().clone()),
-                }
-            }
-        };
-        let fingerprint = || key.fingerprint(HashAlg::Sha256).to_string();
-        match self.known.judge(key) {
-            Verdict::Known => Ok(()),
-            Verdict::Revoked { file, line } => Err(Seen::Refused(HostKeyProblem::Revoked { file, line })),
-            Verdict::Changed { file, line } => {
-                Err(Seen::Refused(HostKeyProblem::Changed { fingerprint: fingerprint(), file, line }))
-            }
-            Verdict::Unknown if self.confirmed.as_ref().is_some_and(|ok| ok.key_data() == key.key_data()) => {
-                Ok(())
-            }
-            Verdict::Unknown => Err(Seen::Unknown(Box::new(key.clone()))),
-        }
-    }
-}
-
-impl Handler for Client {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        match self.judge(shown) {
-            Ok(()) => Ok(true),
-            Err(seen) => {
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-                Ok(false)
-            }
-        }
-    }
-
-    async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Self::Error> {
-        // Endless banners would keep a connection alive in which nothing happens.
-        if self.words.said(banner.len()).is_err() {
-            return Err(russh::Error::Disconnect);
-        }
-        if self.banners < BANNERS_MAX {
-            self.banners += 1;
-            for line in Line::each_of(banner) {
-                self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
-            }
-        }
-        Ok(())
-    }
-
-    // A server has no reason to open a channel: nothing is ever forwarded from it. The library would accept any channel
-    // that is not refused here; it refuses unknown kinds by itself.
-
-    async fn server_channel_open_session(
-        &mut self,
-        _channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _channel: Channel<Msg>,
-        _connected_address: &str,
-        _connected_port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _channel: Channel<Msg>,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _channel: Channel<Msg>,
-        _host_to_connect: &str,
-        _port_to_connect: u32,
-        _originator_address: &str,
-        _originator_port: u32,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
-        reply: ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        refuse(reply)
-    }
-}
-
-/// Refuses a channel that a server opens: dropping the unanswered request makes the library refuse.
-fn refuse(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
-    drop(reply);
-    Ok(())
-}
-
 /// Decides about an unknown key.
 async fn confirm(
     destination: &Destination,
@@ -473,43 +298,4 @@ fn keep(destination: &Destination, key: &PublicKey) -> Result<Option<PathBuf>, C
         host: destination.known_host_name(),
         problem: HostKeyProblem::NotRecorded { file, reason },
     })
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::ssh::{Agent, Algorithms, Method};
-
-    /// Returns a destination with only a host and a port.
-    pub(crate) fn destination(host: &str, port: u16) -> Destination {
-        Destination {
-            host: host.to_owned(),
-            port,
-            address_family: AddressFamily::Any,
-            user: "alice".to_owned(),
-            host_key_alias: None,
-            user_known_hosts: Vec::new(),
-            global_known_hosts: Vec::new(),
-            revoked_host_keys: None,
-            rsa_bits_min: 1024,
-            strict_host_key_checking: StrictHostKeyChecking::Ask,
-            hash_known_hosts: false,
-            methods: Method::ALL.to_vec(),
-            attempts: 3,
-            batch_mode: false,
-            unattended_codes: true,
-            kbd_interactive_devices: None,
-            algorithms: Algorithms::default(),
-            rekeying: Rekeying::default(),
-            identities: Vec::new(),
-            default_identities: Vec::new(),
-            certificates: Vec::new(),
-            identities_only: false,
-            agent: Agent::None,
-            server_alive_interval: Duration::from_secs(15),
-            server_alive_count_max: 3,
-            connect_timeout: Some(Duration::from_secs(5)),
-            jumps: Vec::new(),
-        }
-    }
 }

@@ -129,7 +129,7 @@ pub struct Destination {
 impl Destination {
     /// Returns `user@host`, as prompts name it.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn user_at_host(&self) -> String {
         Line::of(&format!("{}@{}", self.user, self.host)).into()
     }
 
@@ -146,6 +146,44 @@ impl Destination {
             name
         } else {
             format!("[{name}]:{}", self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Returns a destination with only a host and a port.
+    pub(crate) fn destination(host: &str, port: u16) -> Destination {
+        Destination {
+            host: host.to_owned(),
+            port,
+            address_family: AddressFamily::Any,
+            user: "alice".to_owned(),
+            host_key_alias: None,
+            user_known_hosts: Vec::new(),
+            global_known_hosts: Vec::new(),
+            revoked_host_keys: None,
+            rsa_bits_min: 1024,
+            strict_host_key_checking: StrictHostKeyChecking::Ask,
+            hash_known_hosts: false,
+            methods: Method::ALL.to_vec(),
+            attempts: 3,
+            batch_mode: false,
+            unattended_codes: true,
+            kbd_interactive_devices: None,
+            algorithms: Algorithms::default(),
+            rekeying: Rekeying::default(),
+            identities: Vec::new(),
+            default_identities: Vec::new(),
+            certificates: Vec::new(),
+            identities_only: false,
+            agent: Agent::None,
+            server_alive_interval: Duration::from_secs(15),
+            server_alive_count_max: 3,
+            connect_timeout: Some(Duration::from_secs(5)),
+            jumps: Vec::new(),
         }
     }
 }

@@ -8,8 +8,8 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, PublicKey, PublicKeyOrCertificate};
 use zeroize::Zeroizing;
 
-use super::connect::{Client, Seen};
 use super::destination::Destination;
+use super::handler::{Client, Seen};
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::KnownHost;
 use super::patience::Words;

@@ -12,9 +12,10 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use super::credential::Credential;
 use super::destination::{Agent, Destination};
 use super::error::ConnectError;
-use super::interaction::{Cancelled, Credential, Interaction, Progress, Question};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::secret_key::{SecretKey, wiped_after};
 
 /// The agent's protocol over any stream that leads to it.
@@ -205,9 +206,12 @@ pub(super) async fn unlock(
     for attempt in 1..=destination.attempts {
         let question = Question::Passphrase { path: path.to_owned() };
         let text_of_question = question.text();
-        let passphrase = interaction.ask(question).await.map_err(|Cancelled(reason)| {
-            ConnectError::Cancelled { destination: destination.shown(), question: text_of_question, reason }
-        })?;
+        let passphrase =
+            interaction.ask(question).await.map_err(|Cancelled(reason)| ConnectError::Cancelled {
+                destination: destination.user_at_host(),
+                question: text_of_question,
+                reason,
+            })?;
         // Deriving the key takes a moment of CPU.
         let text = text.clone();
         let decoded = tokio::task::spawn_blocking(move || SecretKey::decode(&text, Some(&passphrase))).await;
@@ -220,5 +224,5 @@ pub(super) async fn unlock(
         }
     }
     let reason = format!("wrong passphrase for key {}{}", path.display(), destination.times());
-    Err(ConnectError::Refused { destination: destination.shown(), reason })
+    Err(ConnectError::Refused { destination: destination.user_at_host(), reason })
 }

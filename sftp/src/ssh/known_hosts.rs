@@ -12,6 +12,7 @@ use sha1::Sha1;
 
 use super::algorithms::{AuthoritySignature, Offer};
 use super::destination::Destination;
+use super::pattern::matches_pattern;
 
 /// The marker of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ enum Marker {
 
 /// A line about the host.
 #[derive(Debug, Clone)]
-struct Line {
+struct HostLine {
     file: PathBuf,
     number: usize,
     marker: Marker,
@@ -33,12 +34,12 @@ struct Line {
 /// Everything known of one host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownHost {
-    lines: Vec<Line>,
+    lines: Vec<HostLine>,
 }
 
 /// The verdict on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum KeyVerdict {
     /// It is the host's key.
     Known,
     /// The host is not known at all.
@@ -95,18 +96,18 @@ impl KnownHost {
     }
 
     /// Judges a plain key.
-    pub(super) fn judge(&self, key: &PublicKey) -> Verdict {
-        let same = |line: &&Line| line.key.key_data() == key.key_data();
+    pub(super) fn judge(&self, key: &PublicKey) -> KeyVerdict {
+        let same = |line: &&HostLine| line.key.key_data() == key.key_data();
         let of = |marker| self.lines.iter().filter(move |line| line.marker == marker);
         if let Some(line) = of(Marker::Revoked).find(same) {
-            return Verdict::Revoked { file: line.file.clone(), line: line.number };
+            return KeyVerdict::Revoked { file: line.file.clone(), line: line.number };
         }
         if of(Marker::None).any(|line| same(&line)) {
-            return Verdict::Known;
+            return KeyVerdict::Known;
         }
         match of(Marker::None).next() {
-            Some(line) => Verdict::Changed { file: line.file.clone(), line: line.number },
-            None => Verdict::Unknown,
+            Some(line) => KeyVerdict::Changed { file: line.file.clone(), line: line.number },
+            None => KeyVerdict::Unknown,
         }
     }
 
@@ -156,10 +157,10 @@ impl KnownHost {
 }
 
 /// Returns the lines of a file about the host called `name`.
-fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = Line> {
+fn lines_of(file: &Path, text: &str, name: &str) -> impl Iterator<Item = HostLine> {
     text.lines().enumerate().filter_map(move |(index, line)| {
         let (marker, key) = parse(line, name)?;
-        Some(Line { file: file.to_owned(), number: index + 1, marker, key })
+        Some(HostLine { file: file.to_owned(), number: index + 1, marker, key })
     })
 }
 
@@ -209,34 +210,6 @@ fn hash_name(name: &str, salt: &[u8]) -> Option<Vec<u8>> {
     let mut mac = <Hmac<Sha1> as hmac::KeyInit>::new_from_slice(salt).ok()?;
     mac.update(name.as_bytes());
     Some(mac.finalize().into_bytes().to_vec())
-}
-
-/// Returns whether a name matches a pattern of `ssh`: `*` is any text, `?` any character.
-#[must_use]
-pub fn matches_pattern(text: &str, pattern: &str) -> bool {
-    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
-    // The place to backtrack to: behind the last star, and how much of the text it took.
-    let (mut at, mut of, mut star) = (0, 0, None);
-    while at < text.len() {
-        match pattern.get(of) {
-            Some('*') => {
-                star = Some((of + 1, at));
-                of += 1;
-            }
-            Some(&c) if c == '?' || text.get(at) == Some(&c) => {
-                at += 1;
-                of += 1;
-            }
-            _ => match star {
-                Some((behind, taken)) => {
-                    star = Some((behind, taken + 1));
-                    (of, at) = (behind, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(of).all(|&c| c == '*')
 }
 
 /// Records a key in the user's first file, and returns its path; `None` if the user wants none.
@@ -303,17 +276,17 @@ mod tests {
             ("|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=", "host", false),
         ] {
             let known = KnownHost::of_text(&format!("{field}\t {ONE} a comment"), name);
-            assert_eq!(known.judge(&key(ONE)) == Verdict::Known, found, "{field} {name}");
+            assert_eq!(known.judge(&key(ONE)) == KeyVerdict::Known, found, "{field} {name}");
         }
     }
 
     #[test]
     fn a_hashed_name_that_was_recorded_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
-        let mut destination = crate::ssh::connect::tests::destination("Host", 2222);
+        let mut destination = crate::ssh::destination::tests::destination("Host", 2222);
         destination.user_known_hosts = vec![directory.path().join("new/known_hosts")];
         destination.hash_known_hosts = true;
-        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), KeyVerdict::Unknown);
         record(&destination, &key(ONE)).unwrap();
         assert!(
             !std::fs::read_to_string(&destination.user_known_hosts[0])
@@ -321,16 +294,19 @@ mod tests {
                 .to_lowercase()
                 .contains("host")
         );
-        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Known);
-        assert!(matches!(KnownHost::load(&destination).judge(&key(TWO)), Verdict::Changed { line: 1, .. }));
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), KeyVerdict::Known);
+        assert!(matches!(
+            KnownHost::load(&destination).judge(&key(TWO)),
+            KeyVerdict::Changed { line: 1, .. }
+        ));
         destination.host = "other".to_owned();
-        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), Verdict::Unknown);
+        assert_eq!(KnownHost::load(&destination).judge(&key(ONE)), KeyVerdict::Unknown);
     }
 
     #[test]
     fn a_revoked_key_is_refused_even_where_it_is_known() {
         let known = KnownHost::of_text(&format!("host {ONE}\n@revoked * {ONE}"), "host");
-        assert!(matches!(known.judge(&key(ONE)), Verdict::Revoked { line: 2, .. }));
+        assert!(matches!(known.judge(&key(ONE)), KeyVerdict::Revoked { line: 2, .. }));
     }
 
     #[test]
@@ -339,13 +315,13 @@ mod tests {
             &format!("host garbage\n|1|x|y {ONE}\n\n# {ONE}\nhost {TWO}\nhost {ONE}"),
             "host",
         );
-        assert_eq!(known.judge(&key(ONE)), Verdict::Known);
+        assert_eq!(known.judge(&key(ONE)), KeyVerdict::Known);
     }
 
     #[test]
     fn authorities_are_no_host_keys() {
         let known = KnownHost::of_text(&format!("@cert-authority host {ONE}"), "host");
-        assert_eq!(known.judge(&key(ONE)), Verdict::Unknown);
+        assert_eq!(known.judge(&key(ONE)), KeyVerdict::Unknown);
         assert!(known.has_authorities());
     }
 }

@@ -13,15 +13,16 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::{AgentAuthError, MethodKind, MethodSet};
 
 use super::bounds::{ANSWER_MAX, APPROVAL_MAX, Signing, Silent, answered, answered_unless};
-use super::connect::Client;
+use super::credential::{Credential, listed};
 use super::destination::{Destination, Method};
 use super::error::ConnectError;
+use super::handler::Client;
 use super::held_keys::HeldKeys;
-use super::interaction::{Cancelled, Credential, Interaction, Progress, Question, listed};
+use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::keys::{self, AnyAgent, Identity, KeyFile};
 use super::patience::{Exhausted, Patience, Words};
 use super::secret_key::KeySigner;
-use super::session::Way;
+use super::session::Transport;
 use super::wanted::wanted;
 use crate::text::Line;
 
@@ -53,7 +54,7 @@ impl From<AuthResult> for Step {
 /// One login under way.
 struct Login<'a> {
     handle: &'a mut Handle<Client>,
-    way: &'a Way,
+    transport: &'a Transport,
     destination: &'a Destination,
     interaction: &'a dyn Interaction,
     held: Option<&'a HeldKeys>,
@@ -74,7 +75,7 @@ struct Login<'a> {
 /// Logs in.
 pub(super) async fn log_in(
     handle: &mut Handle<Client>,
-    way: &Way,
+    transport: &Transport,
     destination: &Destination,
     interaction: &dyn Interaction,
     words: &Words,
@@ -85,7 +86,7 @@ pub(super) async fn log_in(
     let agent = agent.map(Mutex::new);
     let login = Login {
         handle,
-        way,
+        transport,
         destination,
         interaction,
         held,
@@ -173,7 +174,7 @@ impl Login<'_> {
     /// worthwhile.
     fn gives_up(&self, silent: Silent) -> ConnectError {
         let reason = format!("during the login, {silent}");
-        ConnectError::Protocol { destination: self.destination.shown(), reason }
+        ConnectError::Protocol { destination: self.destination.user_at_host(), reason }
     }
 
     /// Returns the error for a broken connection. If a credential was refused, there may have been too many attempts:
@@ -182,7 +183,7 @@ impl Login<'_> {
         if self.words.are_exhausted() {
             return self.without_end(Exhausted);
         }
-        let destination = self.destination.shown();
+        let destination = self.destination.user_at_host();
         let was_asked = self.asked.load(Ordering::Relaxed);
         let reason = match error {
             russh::Error::Disconnect
@@ -222,27 +223,27 @@ impl Login<'_> {
         };
         let unusable: String = self.unusable.iter().map(|reason| format!("; {reason}")).collect();
         let reason = format!("login refused: {tried}{unusable} (the server accepts: {})", wanted.join(", "));
-        ConnectError::Refused { destination: self.destination.shown(), reason }
+        ConnectError::Refused { destination: self.destination.user_at_host(), reason }
     }
 
     /// Returns the error for a server that goes on without end: a refused login is not retried automatically.
     fn without_end(&self, Exhausted: Exhausted) -> ConnectError {
         let reason = "login given up: the server sends questions or messages without end".to_owned();
-        ConnectError::Refused { destination: self.destination.shown(), reason }
+        ConnectError::Refused { destination: self.destination.user_at_host(), reason }
     }
 
     /// Returns the error after the last permitted wrong answer.
     fn wrong(&self, credentials: &[Credential]) -> ConnectError {
         let (what, times) = (listed(credentials, " or "), self.destination.times());
         let reason = format!("login refused: wrong {what}{times}");
-        ConnectError::Refused { destination: self.destination.shown(), reason }
+        ConnectError::Refused { destination: self.destination.user_at_host(), reason }
     }
 
     async fn ask(&self, question: Question) -> Result<zeroize::Zeroizing<String>, ConnectError> {
         self.asked.store(true, Ordering::Relaxed);
         let text = question.text();
         let cancelled = |Cancelled(reason)| ConnectError::Cancelled {
-            destination: self.destination.shown(),
+            destination: self.destination.user_at_host(),
             question: text,
             reason,
         };
@@ -259,7 +260,7 @@ impl Login<'_> {
     ) -> Result<T, ConnectError> {
         const LOOK_EVERY: Duration = Duration::from_millis(500);
         let hung_up = async {
-            while !self.way.is_hung_up() {
+            while !self.transport.is_hung_up() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
@@ -277,7 +278,7 @@ impl Login<'_> {
             None => None,
         };
         match step {
-            Some(Step::Refused(_)) => self.note("key"),
+            Some(Step::Refused(_)) => self.record_tried("key"),
             Some(_) => self.interaction.progress(Progress::Accepted(vec![Credential::Key])),
             None => {}
         }
@@ -458,14 +459,14 @@ impl Login<'_> {
                 Step::Refused(methods)
                     if methods.contains(&MethodKind::KeyboardInteractive) && asked.is_empty() =>
                 {
-                    self.note("keyboard-interactive");
+                    self.record_tried("keyboard-interactive");
                     return Err(self.refused(&methods));
                 }
                 Step::Refused(methods) if methods.contains(&MethodKind::KeyboardInteractive) => {
                     self.interaction.progress(Progress::Wrong(asked));
                 }
                 Step::Refused(methods) => {
-                    self.note("keyboard-interactive");
+                    self.record_tried("keyboard-interactive");
                     return Ok(Some(Step::Refused(methods)));
                 }
                 step => {
@@ -509,7 +510,8 @@ impl Login<'_> {
                 self.words.said(words.len()).map_err(|exhausted| self.without_end(exhausted))?;
             }
             for line in words.iter().flat_map(|words| Line::each_of(words)) {
-                self.interaction.progress(Progress::Said { destination: self.destination.shown(), line });
+                self.interaction
+                    .progress(Progress::Said { destination: self.destination.user_at_host(), line });
             }
             self.patience.asked(prompts.len()).map_err(|exhausted| self.without_end(exhausted))?;
             // A command can't answer more than one code prompt at a time.
@@ -522,7 +524,7 @@ impl Login<'_> {
                     && wanted(&prompt.prompt) == Credential::Code
                     && self.patience.may_have_code();
                 let question = Question::Prompt {
-                    destination: self.destination.shown(),
+                    destination: self.destination.user_at_host(),
                     prompt: Line::of(&prompt.prompt),
                     echo: prompt.echo,
                     unattended,
@@ -542,7 +544,7 @@ impl Login<'_> {
     async fn give_password(&mut self) -> Result<Option<Step>, ConnectError> {
         loop {
             self.patience.asked(1).map_err(|exhausted| self.without_end(exhausted))?;
-            let question = Question::Password { destination: self.destination.shown() };
+            let question = Question::Password { destination: self.destination.user_at_host() };
             let password = self.ask(question).await?;
             let user = self.destination.user.clone();
             let given = self.handle.authenticate_password(user, password.as_str());
@@ -553,7 +555,7 @@ impl Login<'_> {
                     self.patience.was_wrong().map_err(|Exhausted| self.wrong(&[Credential::Password]))?;
                 }
                 if !methods.contains(&MethodKind::Password) {
-                    self.note("password");
+                    self.record_tried("password");
                     return Ok(Some(Step::Refused(methods)));
                 }
                 self.interaction.progress(Progress::Wrong(vec![Credential::Password]));
@@ -567,7 +569,7 @@ impl Login<'_> {
         }
     }
 
-    fn note(&mut self, what: &'static str) {
+    fn record_tried(&mut self, what: &'static str) {
         if !self.tried.contains(&what) {
             self.tried.push(what);
         }

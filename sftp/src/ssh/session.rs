@@ -10,29 +10,29 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
 use super::bounds::{ANSWER_MAX, answered};
-use super::connect::Client;
 use super::destination::Destination;
 use super::error::ConnectError;
+use super::handler::Client;
 use crate::pace::Pace;
 
 /// A connection on which the user is logged in. Clones share it; it ends with the last.
 #[derive(Clone)]
 pub struct Session {
     handle: Arc<Handle<Client>>,
-    way: Way,
+    transport: Transport,
     pace: Arc<Pace>,
 }
 
 /// The transport of a session's bytes.
 #[derive(Clone)]
-pub(super) enum Way {
+pub(super) enum Transport {
     /// A socket of this machine.
     Socket(Arc<Socket>),
     /// Another session.
     Through(Arc<Session>),
 }
 
-impl Way {
+impl Transport {
     /// Returns whether the other side has ended it, even if that was not read yet.
     pub(super) fn is_hung_up(&self) -> bool {
         match self {
@@ -42,7 +42,7 @@ impl Way {
                 poll(&mut asked, Some(&Timespec::default())).is_ok()
                     && asked.iter().any(|asked| asked.revents().intersects(ended))
             }
-            Self::Through(session) => session.way.is_hung_up(),
+            Self::Through(session) => session.transport.is_hung_up(),
         }
     }
 
@@ -62,8 +62,8 @@ impl Way {
 pub struct ChannelError(String);
 
 impl Session {
-    pub(super) fn new(handle: Handle<Client>, way: Way, pace: Arc<Pace>) -> Self {
-        Self { handle: Arc::new(handle), way, pace }
+    pub(super) fn new(handle: Handle<Client>, transport: Transport, pace: Arc<Pace>) -> Self {
+        Self { handle: Arc::new(handle), transport, pace }
     }
 
     /// Returns the pace at which content may be handed over.
@@ -81,7 +81,7 @@ impl Session {
     /// Closes the connection at once, without telling the server: callers that wait for a reply fail now, and not when
     /// the system gives up a dead road.
     pub fn abort(&self) {
-        self.way.abort();
+        self.transport.abort();
     }
 
     /// Returns whether the server replies to a request of SSH itself within `patience`: then the connection lives,

@@ -1,6 +1,6 @@
 //! Determines from its words what a server's own prompt asks for.
 
-use super::interaction::Credential;
+use super::credential::Credential;
 
 /// Names of one-time passwords that contain the word password. They are looked for first, and removed before the rest
 /// is checked.

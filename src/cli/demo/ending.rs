@@ -15,7 +15,7 @@ use crate::cli::exit::CliError;
 use crate::cli::screen;
 use crate::daemon::client;
 use crate::daemon::protocol::FailureKind;
-use crate::daemon::remembered::Memory;
+use crate::daemon::remembered::RememberedVaults;
 
 /// How long the mount's process may take to end when the demo failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ impl Interrupts {
         if count == 1 {
             self.0.late.store(self.0.expected.load(Ordering::Acquire), Ordering::Release);
             // The terminal shows ^C at the cursor.
-            let _ = super::say("\nsaving and unmounting; press Ctrl-C again to end at once");
+            let _ = super::said::say("\nsaving and unmounting; press Ctrl-C again to end at once");
         }
         self.pass_on(count);
     }
@@ -98,24 +98,24 @@ impl Interrupts {
 }
 
 /// The mount's process. Dropping it ends it, and leaves nothing of the mount.
-pub(super) struct Daemon {
+pub(super) struct MountProcess {
     child: Child,
     name: String,
     /// The directories created only for the mount, innermost first.
     made: Vec<PathBuf>,
     mountpoint: PathBuf,
     /// The vault is forgotten: it is removed with the demo.
-    memory: Memory,
+    remembered: RememberedVaults,
     interrupts: Interrupts,
 }
 
-impl Daemon {
+impl MountProcess {
     /// Creates it before the daemon is told to mount.
     pub(super) fn new(
         child: Child,
         name: &str,
         mountpoint: &Path,
-        memory: Memory,
+        remembered: RememberedVaults,
         interrupts: &Interrupts,
     ) -> Self {
         interrupts.set_daemon(Some(Pid::from_child(&child)));
@@ -128,7 +128,7 @@ impl Daemon {
             name: name.to_owned(),
             made: mountpoint.ancestors().take_while(missing).map(Path::to_owned).collect(),
             mountpoint: mountpoint.to_owned(),
-            memory,
+            remembered,
             interrupts: interrupts.clone(),
         }
     }
@@ -169,7 +169,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for MountProcess {
     fn drop(&mut self) {
         self.end();
         self.interrupts.set_daemon(None);
@@ -183,7 +183,7 @@ impl Drop for Daemon {
                 Err(error) => screen::fail(&format!("left {}: {error}", directory.display())),
             }
         }
-        if let Err(error) = self.memory.forget_below() {
+        if let Err(error) = self.remembered.forget_below() {
             screen::fail(&error.to_string());
         }
         // A killed process leaves its socket; connecting removes it.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use scaup_fuse::MountError;
 
-use super::say;
+use super::said::say;
 use crate::cli::exit::CliError;
 use crate::cli::prompt;
 use crate::daemon::protocol::FailureKind;

@@ -70,7 +70,7 @@ fn fit(text: &str, width: usize) -> String {
 }
 
 impl Line {
-    fn shown(&self, width: usize) -> String {
+    fn fitted(&self, width: usize) -> String {
         let size = self.size.map(human).unwrap_or_default();
         format!("{}{size:>SIZE_WIDTH$}", fit(&self.name, width - SIZE_WIDTH))
     }
@@ -84,7 +84,7 @@ pub(super) fn trees(left: (&str, &Path), right: (&str, &Path)) -> io::Result<Str
         walk(root, 0, &mut lines)?;
         let head = [fit(title, half), fit(&root.display().to_string(), half), "─".repeat(half)];
         Ok::<_, io::Error>(
-            head.into_iter().chain(lines.iter().map(|line| line.shown(half))).collect::<Vec<_>>(),
+            head.into_iter().chain(lines.iter().map(|line| line.fitted(half))).collect::<Vec<_>>(),
         )
     };
     let (left, right) = (side(left)?, side(right)?);

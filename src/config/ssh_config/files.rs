@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::SshConfigError;
+use super::error::SshConfigError;
 
 /// The longest file that is read, bytes.
 const FILE_MAX: u64 = 1024 * 1024;

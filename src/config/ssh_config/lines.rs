@@ -2,7 +2,7 @@
 
 /// A line that is neither empty nor a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line<'text> {
+pub(super) struct ConfigLine<'text> {
     /// Its number, from 1.
     pub(super) number: usize,
     /// The keyword, as written.
@@ -12,7 +12,7 @@ pub(super) struct Line<'text> {
 }
 
 /// Returns the lines of a file that are neither empty nor comments.
-pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = ConfigLine<'_>> {
     text.lines().enumerate().filter_map(|(index, line)| {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -23,7 +23,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
         let (keyword, rest) = line.split_at(end);
         let rest = rest.trim_start();
         let value = rest.strip_prefix('=').unwrap_or(rest).trim();
-        Some(Line { number: index + 1, keyword, value })
+        Some(ConfigLine { number: index + 1, keyword, value })
     })
 }
 
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_keyword_stands_before_blanks_or_an_equals_sign() {
         let found: Vec<_> = lines("# x\n\n Port=22\r\nUser  =  a b \nHost\n").collect();
-        let line = |number, keyword, value| Line { number, keyword, value };
+        let line = |number, keyword, value| ConfigLine { number, keyword, value };
         assert_eq!(found, [line(3, "Port", "22"), line(4, "User", "a b"), line(5, "Host", "")]);
     }
 }

@@ -2,16 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::{Origin, SshConfigError};
 use super::files::Files;
 use super::keywords::{self, Treatment};
-use super::lines::{Line, lines, words};
-use super::values::{Origin, Values};
-use super::{Context, SshConfigError, host_name};
+use super::lines::{ConfigLine, lines, words};
+use super::values::Values;
 
 /// Deepest chain of Include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// Most files that are read for one host: they could include each other many times over.
 const FILES_MAX: usize = 4096;
+
+/// The facts that patterns are matched against.
+pub(super) struct Context<'a> {
+    pub(super) original_host: &'a str,
+    pub(super) user: String,
+    pub(super) local_user: String,
+    pub(super) home: PathBuf,
+}
 
 /// Reads files, one after the other, for one host.
 pub(super) struct Reader<'a> {
@@ -106,7 +114,7 @@ impl<'a> Reader<'a> {
     /// Returns the words of a line that needs at least one.
     fn words(
         &self,
-        line: &Line<'_>,
+        line: &ConfigLine<'_>,
         origin: &Origin,
         keyword: &'static str,
     ) -> Result<Vec<String>, SshConfigError> {
@@ -129,7 +137,7 @@ impl<'a> Reader<'a> {
     fn matches(
         &mut self,
         conditions: &[String],
-        line: &Line<'_>,
+        line: &ConfigLine<'_>,
         origin: &Origin,
     ) -> Result<bool, SshConfigError> {
         let invalid = || SshConfigError::Value {
@@ -160,7 +168,7 @@ impl<'a> Reader<'a> {
                 _ => {}
             }
             let patterns = behind.or_else(|| words.next().map(String::as_str)).ok_or_else(invalid)?;
-            let host = host_name(self.values, self.context.original_host);
+            let host = self.values.host_name(self.context.original_host);
             let found = match criterion.as_str() {
                 "host" => matches_hosts(&host, patterns.split(',')),
                 "originalhost" => matches_hosts(self.context.original_host, patterns.split(',')),
@@ -219,6 +227,11 @@ fn include_pattern(pattern: &str, base: &Path, home: &Path) -> String {
     pattern
 }
 
+/// Returns the user's own directory of `ssh`.
+pub(super) fn user_directory(home: &Path) -> PathBuf {
+    home.join(".ssh")
+}
+
 /// Returns the hosts that a file, and those that it includes, name without patterns.
 pub(super) fn host_names(files: &dyn Files, file: &Path, home: &Path) -> Result<Vec<String>, SshConfigError> {
     match files.read(file, false)? {
@@ -242,8 +255,7 @@ fn host_names_in(files: &dyn Files, text: &str, home: &Path, depth: usize) -> Ve
             }
             "match" => about = vec!["*".to_owned()],
             "include" if depth < INCLUDE_DEPTH_MAX => {
-                let patterns =
-                    words.iter().map(|word| include_pattern(word, &super::user_directory(home), home));
+                let patterns = words.iter().map(|word| include_pattern(word, &user_directory(home), home));
                 let included: Vec<PathBuf> = patterns.flat_map(|pattern| files.matching(&pattern)).collect();
                 for file in included {
                     // A file that is missing or not readable counts as empty.

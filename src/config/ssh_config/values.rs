@@ -1,36 +1,16 @@
 //! The values that hold for one host, and their parsing.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use scaup_sftp::ssh::{AddressFamily, Rekeying, StrictHostKeyChecking};
 
-use super::SshConfigError;
+use super::error::{Origin, SshConfigError};
 use super::keywords::{Form, Keyword, Treatment};
 use super::lines::words;
 
 /// The names of ports: services(5).
 const SERVICES: &str = "/etc/services";
-
-/// The source of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The command line.
-    CommandLine,
-    /// This line of a file.
-    Line(PathBuf, usize),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CommandLine => formatter.write_str("option"),
-            Self::Line(file, line) => write!(formatter, "{}:{line}:", file.display()),
-        }
-    }
-}
 
 /// A value of an option.
 #[derive(Debug, Clone)]
@@ -104,6 +84,15 @@ impl Values {
     /// Returns the first word of an option's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.value(name)?.words.first().map(String::as_str)
+    }
+
+    /// Returns the name to connect to: `HostName`, in which `%h` is the host as the user wrote it, or that itself.
+    pub(super) fn host_name(&self, original: &str) -> String {
+        let expand = |part: &str| part.replace("%h", original);
+        self.get("HostName").map_or_else(
+            || original.to_owned(),
+            |name| name.split("%%").map(expand).collect::<Vec<_>>().join("%"),
+        )
     }
 
     /// Parses an option's value.

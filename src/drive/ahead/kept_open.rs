@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use scaup_fuse::filesystem::Inode;
 
-use super::streak::Key;
+use super::streak::NameInDirectory;
 use crate::drive::content::file::File;
 use crate::drive::moment::Moment;
 use crate::remote::RemotePath;
@@ -21,7 +21,7 @@ const FILES_MAX: usize = 32;
 const KEPT: Duration = Duration::from_secs(10);
 
 struct Kept {
-    key: Key,
+    key: NameInDirectory,
     path: RemotePath,
     file: Arc<File>,
     since: Moment,
@@ -37,7 +37,7 @@ impl KeptOpen {
     }
 
     /// Keeps a closed file that lies at `path`. If there are too many, the one that was kept the longest is closed.
-    pub(in crate::drive) fn keep(&self, key: Key, path: RemotePath, file: Arc<File>) {
+    pub(in crate::drive) fn keep(&self, key: NameInDirectory, path: RemotePath, file: Arc<File>) {
         let mut kept = self.lock();
         kept.retain(|kept| kept.key != key);
         if kept.len() >= FILES_MAX {
@@ -49,7 +49,12 @@ impl KeptOpen {
     /// Returns the kept file that is opened again at `path`; the server has to be asked whether it is still the same. A
     /// renamed file has another `inode` once the kernel has forgotten it; a file kept for the old inode is not returned
     /// for it.
-    pub(in crate::drive) fn take(&self, inode: Inode, key: &Key, path: &RemotePath) -> Option<Arc<File>> {
+    pub(in crate::drive) fn take(
+        &self,
+        inode: Inode,
+        key: &NameInDirectory,
+        path: &RemotePath,
+    ) -> Option<Arc<File>> {
         let mut kept = self.lock();
         let at = kept.iter().position(|kept| kept.key == *key)?;
         kept.remove(at).filter(|kept| kept.path == *path && kept.file.inode == inode).map(|kept| kept.file)

@@ -48,7 +48,7 @@ pub(in crate::drive) enum Purpose {
 }
 
 /// A directory's names as the server had them.
-pub(in crate::drive) struct Listed {
+pub(in crate::drive) struct ListedDirectory {
     /// When it was asked for.
     pub(in crate::drive) asked: Moment,
     pub(in crate::drive) names: Names,
@@ -56,7 +56,7 @@ pub(in crate::drive) struct Listed {
     pub(in crate::drive) debris: Vec<RemoteName>,
 }
 
-type Pending = Shared<BoxFuture<'static, Result<Arc<Listed>, DriveError>>>;
+type Pending = Shared<BoxFuture<'static, Result<Arc<ListedDirectory>, DriveError>>>;
 /// The directories in a directory, known before all of its names are.
 type Below = Shared<oneshot::Receiver<Arc<Vec<Directory>>>>;
 
@@ -125,7 +125,7 @@ impl Known {
             let all = remote.names_budget();
             let budget = if is_bounded { all.for_guesses() } else { all.clone() };
             let (names, debris) = directory.list(remote.as_ref(), (most, &budget), met).await?;
-            Ok(Arc::new(Listed { asked, names, debris }))
+            Ok(Arc::new(ListedDirectory { asked, names, debris }))
         }
         .boxed()
         .shared();
@@ -170,7 +170,7 @@ impl Listings {
     }
 
     /// Returns the finished listing of a directory that waits to be used.
-    pub(super) fn waiting(&self, directory: &RemotePath) -> Option<Arc<Listed>> {
+    pub(super) fn waiting(&self, directory: &RemotePath) -> Option<Arc<ListedDirectory>> {
         let known = self.lock();
         let known = known.get(directory).filter(|known| known.is_of_use(self.believed))?;
         known.pending.peek()?.as_ref().ok().cloned()
@@ -182,7 +182,7 @@ impl Listings {
         remote: &Arc<dyn Remote>,
         directory: &Directory,
         purpose: Purpose,
-    ) -> Result<Arc<Listed>, DriveError> {
+    ) -> Result<Arc<ListedDirectory>, DriveError> {
         let mut has_stopped_others = false;
         loop {
             let (pending, is_bounded) = self.take_up(remote, directory, purpose)?;

@@ -15,8 +15,8 @@ use std::time::Duration;
 use scaup_crypto::CleartextLen;
 use scaup_fuse::filesystem::Inode;
 
-use super::streak::{Key, Level, Order, Streak, WINDOW_MAX, is_first};
-use crate::config::parts::Part;
+use super::streak::{Level, NameInDirectory, Order, Streak, WINDOW_MAX, is_first};
+use crate::config::parts::OptionalPart;
 use crate::drive::Drive;
 use crate::drive::content::first_read::Fetching;
 use crate::drive::content::location::Location;
@@ -56,9 +56,9 @@ struct Waiting {
 
 #[derive(Default)]
 struct Inner {
-    first_reads: HashMap<Key, Waiting>,
+    first_reads: HashMap<NameInDirectory, Waiting>,
     /// The files that were opened last, the latest at the end.
-    opened: VecDeque<(Key, Moment)>,
+    opened: VecDeque<(NameInDirectory, Moment)>,
     /// The streaks, the latest at the end.
     streaks: VecDeque<Streak>,
     sweeping: bool,
@@ -84,7 +84,7 @@ impl OpenAhead {
 
     /// Forgets the first read of a file: this mount changed what has that name.
     pub(in crate::drive) fn forget(&self, parent: Inode, name: &OsStr) {
-        self.lock().first_reads.remove(&Key { parent, name: name.to_owned() });
+        self.lock().first_reads.remove(&NameInDirectory { parent, name: name.to_owned() });
     }
 
     /// Whether a program is opening the files of a directory one after the other.
@@ -132,7 +132,7 @@ impl Inner {
     /// `life`, and if nothing newer is `known` of the file by now.
     fn take(
         &mut self,
-        key: &Key,
+        key: &NameInDirectory,
         path: &RemotePath,
         known: Option<Moment>,
         life: Duration,
@@ -152,7 +152,7 @@ impl Inner {
         &mut self,
         drive: &Drive,
         nodes: &Nodes<'_>,
-        key: &Key,
+        key: &NameInDirectory,
         waits: bool,
     ) -> Option<Streak> {
         self.opened.retain(|(_, at)| at.elapsed() < PAUSE_MAX);
@@ -170,7 +170,7 @@ impl Inner {
     }
 
     /// Returns a new streak that `key` is the second file of, or the first one in a directory.
-    fn begin(&self, drive: &Drive, nodes: &Nodes<'_>, key: &Key) -> Option<Streak> {
+    fn begin(&self, drive: &Drive, nodes: &Nodes<'_>, key: &NameInDirectory) -> Option<Streak> {
         let (_, names) = nodes.get(key.parent).ok()?.names.listing()?;
         if names.len() > NAMES_MAX {
             return None;
@@ -207,7 +207,7 @@ impl Inner {
             if at.parent == Inode::ROOT {
                 break;
             }
-            at = Key { parent: node.parent(), name: node.name().to_owned() };
+            at = NameInDirectory { parent: node.parent(), name: node.name().to_owned() };
         }
         let beside = nodes.get(from.last().0).ok()?.parent() == nodes.get(key.parent).ok()?.parent();
         Some(from.descending(levels.into(), key.parent, beside))
@@ -226,14 +226,14 @@ impl Drive {
         let mut nodes = self.tree.lock();
         nodes.record_opening(inode).ok()?;
         let node = nodes.get(inode).ok()?;
-        let key = Key { parent: node.parent(), name: node.name().to_owned() };
+        let key = NameInDirectory { parent: node.parent(), name: node.name().to_owned() };
         let life = self.open_ahead.life;
         let mut ahead = self.open_ahead.lock();
         let first_read = ahead.take(&key, &location.file_path(), node.attributes.fetched(), life);
         if writable {
             return None;
         }
-        if life.is_zero() || !self.options.has(Part::OpenAhead) || !self.remote.is_reachable() {
+        if life.is_zero() || !self.options.has(OptionalPart::OpenAhead) || !self.remote.is_reachable() {
             return first_read;
         }
         let waits = first_read.as_ref().is_none_or(|first_read| !first_read.is_done());
@@ -261,7 +261,7 @@ impl Drive {
                 self.level_below(nodes, level, found, order)
             });
             let Some((level, found)) = next else { return };
-            let key = Key { parent: level.inode, name: found.name.clone() };
+            let key = NameInDirectory { parent: level.inode, name: found.name.clone() };
             let Some((location, known)) = unopened(nodes, level, found) else { continue };
             if ahead.first_reads.contains_key(&key) {
                 streak.add_coming(key);
@@ -274,7 +274,7 @@ impl Drive {
             }
             bytes += length.0;
             let (path, asked) = (location.file_path(), Moment::now());
-            let goes_last = self.options.has(Part::Priorities);
+            let goes_last = self.options.has(OptionalPart::Priorities);
             let fetching = Fetching::begin(Arc::clone(&self.remote), path.clone(), length, goes_last);
             ahead.first_reads.insert(key.clone(), Waiting { path, known, asked, bytes: length.0, fetching });
             streak.add_coming(key);
@@ -282,7 +282,7 @@ impl Drive {
     }
 
     /// Returns the directory around `key`, from behind it on; `None` if its names are not known.
-    fn level_behind(&self, nodes: &Nodes<'_>, key: &Key, order: Order) -> Option<Level> {
+    fn level_behind(&self, nodes: &Nodes<'_>, key: &NameInDirectory, order: Order) -> Option<Level> {
         let mut level = self.level(nodes, key.parent, nodes.directory(key.parent).ok()?, order)?;
         level.go_behind(&key.name);
         Some(level)

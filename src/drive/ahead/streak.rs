@@ -28,7 +28,7 @@ pub(super) const WINDOW_MAX: usize = 64;
 
 /// One name in a directory: the file or directory that a program may open there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::drive) struct Key {
+pub(in crate::drive) struct NameInDirectory {
     pub(in crate::drive) parent: Inode,
     pub(in crate::drive) name: OsString,
 }
@@ -132,7 +132,7 @@ pub(super) struct Streak {
     /// Whether it enters the directories that it meets.
     descends: bool,
     /// The files that were opened ahead for it.
-    coming: VecDeque<Key>,
+    coming: VecDeque<NameInDirectory>,
     /// How many opened files were predicted.
     hits: u32,
     /// How long the program works on a file.
@@ -187,7 +187,7 @@ impl Streak {
     }
 
     /// Whether this streak opens `key` now; `waits` if the file is not in memory yet. Then the streak continues.
-    pub(super) fn continues_with(&mut self, key: &Key, waits: bool) -> bool {
+    pub(super) fn continues_with(&mut self, key: &NameInDirectory, waits: bool) -> bool {
         if let Some(at) = self.coming.iter().position(|coming| coming == key) {
             self.coming.remove(at);
             self.hits = self.hits.saturating_add(1);
@@ -212,7 +212,7 @@ impl Streak {
 
     /// Returns how many more files to open ahead, each of them usable for `life`. `is_here` tells which of the files
     /// opened ahead are left.
-    pub(super) fn wanted(&mut self, life: Duration, is_here: impl Fn(&Key) -> bool) -> usize {
+    pub(super) fn wanted(&mut self, life: Duration, is_here: impl Fn(&NameInDirectory) -> bool) -> usize {
         self.coming.retain(is_here);
         let ramp = WINDOW_FIRST << self.hits.min(8);
         // Files that the program will not open in time would be opened without use.
@@ -265,7 +265,7 @@ impl Streak {
     }
 
     /// Adds a file that was opened ahead for it.
-    pub(super) fn add_coming(&mut self, key: Key) {
+    pub(super) fn add_coming(&mut self, key: NameInDirectory) {
         self.coming.push_back(key);
     }
 }
@@ -302,8 +302,8 @@ mod tests {
         Inode(1000 - name.to_str().unwrap()[..2].parse::<u64>().unwrap())
     }
 
-    fn key(name: &str) -> Key {
-        Key { parent: HERE, name: name.into() }
+    fn key(name: &str) -> NameInDirectory {
+        NameInDirectory { parent: HERE, name: name.into() }
     }
 
     fn streak() -> Streak {

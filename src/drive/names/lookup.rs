@@ -26,14 +26,14 @@ use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemoteName, Remot
 use crate::vault::{Markers, VaultNode, content_path, temporary};
 
 /// A node that a name stands for, as the operations here need it.
-pub(super) struct Target {
+pub(super) struct NamedNode {
     pub(super) inode: Inode,
     pub(super) kind: RemoteKind,
     pub(super) place: Place,
     pub(super) file: Option<Arc<File>>,
 }
 
-impl Target {
+impl NamedNode {
     /// Locks the content, so that nothing is saved while its name is being removed. Also returns whether the server has
     /// the file under its name: a new file that was never saved is not there.
     pub(super) async fn hold(&self, drive: &Drive) -> Result<(Option<StateGuard<'_>>, bool), DriveError> {
@@ -141,11 +141,16 @@ impl Drive {
     }
 
     /// Returns what `name` in `parent` stands for; `None` if there is no such name. In a vault `name` is in NFC.
-    pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<Target>, DriveError> {
+    pub(super) async fn target(&self, parent: Inode, name: &OsStr) -> Result<Option<NamedNode>, DriveError> {
         let Some(inode) = self.find(parent, name).await? else { return Ok(None) };
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
-        Ok(Some(Target { inode, kind: node.kind(), place: node.place().clone(), file: node.file().cloned() }))
+        Ok(Some(NamedNode {
+            inode,
+            kind: node.kind(),
+            place: node.place().clone(),
+            file: node.file().cloned(),
+        }))
     }
 
     /// Returns what is known of a name without asking the server: `None` if the server has to be asked.
@@ -347,7 +352,7 @@ impl Drive {
         match fetched {
             // The node may have got another name while the server was asked about the old one.
             Err(error) if error.is_not_found() && nodes.get(inode)?.attributes.know_better_than(asked) => {
-                Ok(self.shown(inode, nodes.get(inode)?))
+                Ok(self.visible_attributes(inode, nodes.get(inode)?))
             }
             Ok(attributes) => {
                 if attributes.kind != nodes.get(inode)?.kind() {
@@ -358,7 +363,7 @@ impl Drive {
                     return Err(DriveError::Stale);
                 }
                 nodes.believe_attributes(inode, attributes, asked)?;
-                Ok(self.shown(inode, nodes.get(inode)?))
+                Ok(self.visible_attributes(inode, nodes.get(inode)?))
             }
             Err(error) => {
                 // The listing may be older than this request.
@@ -372,7 +377,7 @@ impl Drive {
                     if let Ok(node) = nodes.get(inode)
                         && node.is_missing()
                     {
-                        return Ok(self.shown(inode, node));
+                        return Ok(self.visible_attributes(inode, node));
                     }
                 }
                 Err(error)
@@ -395,7 +400,7 @@ impl Drive {
         let nodes = self.tree.lock();
         let node = nodes.get(inode)?;
         let known = node.is_unsaved() || self.is_believed(node.attributes.fetched());
-        Ok(known.then(|| self.shown(inode, node)))
+        Ok(known.then(|| self.visible_attributes(inode, node)))
     }
 
     /// Asks the server for a node's attributes; the length is the cleartext's.
@@ -457,7 +462,7 @@ impl Drive {
     }
 
     /// Returns a node's attributes as programs see them: with what they wrote, saved or not.
-    pub(in crate::drive) fn shown(&self, inode: Inode, node: &Node) -> TimedAttributes {
+    pub(in crate::drive) fn visible_attributes(&self, inode: Inode, node: &Node) -> TimedAttributes {
         let unsaved = node.file().and_then(|file| file.unsaved());
         let RemoteAttributes { kind, size, mode, uid, gid, accessed, modified } = node.attributes.current();
         let (uid, gid) = match self.options.owner {

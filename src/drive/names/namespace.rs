@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use scaup_fuse::filesystem::{Inode, RenameMode, RequestError as _};
 
-use super::lookup::Target;
+use super::lookup::NamedNode;
 use super::modes;
 use super::moves::Moved;
 use crate::drive::Drive;
@@ -349,7 +349,7 @@ impl Drive {
                 if Arc::ptr_eq(vault, &to.vault) =>
             {
                 let replaced = match &replaced {
-                    Some(replaced @ Target { place: Place::Vault { entry, node, .. }, .. })
+                    Some(replaced @ NamedNode { place: Place::Vault { entry, node, .. }, .. })
                         if is_replaced_there =>
                     {
                         Some((entry, node))
@@ -386,7 +386,7 @@ impl Drive {
         drop(shown_source);
         drop(held);
         drop(shown_replaced);
-        if let (Some(Target { inode, file: Some(file), .. }), Some(state)) = (&replaced, replaced_state) {
+        if let (Some(NamedNode { inode, file: Some(file), .. }), Some(state)) = (&replaced, replaced_state) {
             file.unlink(&state).await;
             drop(state);
             self.close_if_unused(*inode);
@@ -401,7 +401,7 @@ impl Drive {
     /// Handles a name that `source` was to get and that somebody else took unseen: their file stays.
     async fn rename_beside(
         &self,
-        source: &Target,
+        source: &NamedNode,
         to: Directory,
         (new_parent, new_name): (Inode, &OsStr),
         mode: RenameMode,
@@ -429,7 +429,11 @@ impl Drive {
 
     /// Whether somebody else changed a file since programs here last had its content: what replaces it was made from
     /// that content.
-    async fn is_changed_since_opened(&self, target: &Target, source: &Target) -> Result<bool, DriveError> {
+    async fn is_changed_since_opened(
+        &self,
+        target: &NamedNode,
+        source: &NamedNode,
+    ) -> Result<bool, DriveError> {
         let opened = match &target.file {
             Some(file) if file.unsaved().is_some() => None,
             Some(file) => file.state().await.stored_base(),
@@ -465,10 +469,10 @@ impl Drive {
     /// Moves a node in the tree after the server has renamed it.
     fn move_node(
         &self,
-        source: &Target,
+        source: &NamedNode,
         (parent, name): (Inode, &OsStr),
         (new_parent, new_name): (Inode, &OsStr),
-        replaced: Option<&Target>,
+        replaced: Option<&NamedNode>,
         place: Place,
     ) -> Result<(), DriveError> {
         let mut nodes = self.tree.lock();

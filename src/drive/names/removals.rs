@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use scaup_fuse::filesystem::Inode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::lookup::Target;
-use crate::config::parts::Part;
+use super::lookup::NamedNode;
+use crate::config::parts::OptionalPart;
 use crate::drive::Drive;
 use crate::drive::error::DriveError;
 use crate::drive::places::directory::Directory;
@@ -149,7 +149,8 @@ impl Drive {
             (node.name().to_owned(), node.place().clone())
         };
         if is_there {
-            let target = Target { place, file: target.file.clone(), inode: target.inode, kind: target.kind };
+            let target =
+                NamedNode { place, file: target.file.clone(), inode: target.inode, kind: target.kind };
             let directory = self.directory(parent).await?;
             if target.file.is_none() && self.may_remove_behind(parent)? {
                 drop(shown);
@@ -214,7 +215,7 @@ impl Drive {
         &self,
         directory: &Directory,
         name: &OsStr,
-        target: &Target,
+        target: &NamedNode,
     ) -> Result<Option<HiddenNode>, DriveError> {
         let is_directory = target.kind == RemoteKind::Directory;
         if is_directory {
@@ -244,7 +245,8 @@ impl Drive {
 
     /// Whether a removal from a directory may be answered before it is done: one has just succeeded there.
     fn may_remove_behind(&self, parent: Inode) -> Result<bool, DriveError> {
-        let may = self.options.has(Part::RemoveBehind) && self.may_put_off() && self.remote.is_reachable();
+        let may =
+            self.options.has(OptionalPart::RemoveBehind) && self.may_put_off() && self.remote.is_reachable();
         Ok(may && self.tree.lock().get(parent)?.is_removable_from())
     }
 
@@ -262,7 +264,7 @@ impl Drive {
         parent: Inode,
         name: &OsStr,
         directory: Directory,
-        target: Target,
+        target: NamedNode,
     ) -> Result<(), DriveError> {
         let drive = self.me.upgrade().ok_or(DriveError::Stale)?;
         let removal = self.removals.begin(parent, name).await.ok_or(DriveError::Stale)?;

@@ -15,7 +15,7 @@ const CHANGE: u64 = 320;
 /// The names in a directory. Clones share the server's listing.
 #[derive(Clone)]
 pub(in crate::drive) struct Names {
-    listed: Arc<Listed>,
+    listed: Arc<SortedListing>,
     /// The names whose state differs from the listing; `None` for a name that is gone.
     changed: HashMap<OsString, Option<Found>>,
     length: usize,
@@ -24,7 +24,7 @@ pub(in crate::drive) struct Names {
 }
 
 /// The server's listing, in order.
-pub(in crate::drive) struct Listed {
+pub(in crate::drive) struct SortedListing {
     records: RemoteListing,
     /// The vault that it lies in.
     vault: Option<Arc<UnlockedVault>>,
@@ -52,7 +52,7 @@ impl Names {
     fn of(mut records: RemoteListing, vault: Option<Arc<UnlockedVault>>) -> Self {
         records.sort();
         let (length, held) = (records.len(), records.budget().nothing());
-        Self { listed: Arc::new(Listed { records, vault }), changed: HashMap::new(), length, held }
+        Self { listed: Arc::new(SortedListing { records, vault }), changed: HashMap::new(), length, held }
     }
 
     /// Returns how many names there are.
@@ -147,7 +147,7 @@ fn name_of(record: Record<'_>) -> &OsStr {
     OsStr::from_bytes(record.name)
 }
 
-impl Listed {
+impl SortedListing {
     fn get(&self, number: usize) -> Option<Found> {
         let record = self.records.get(number)?;
         match &self.vault {

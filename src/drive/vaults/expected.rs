@@ -8,7 +8,7 @@ use std::time::Duration;
 use scaup_fuse::filesystem::Inode;
 use tokio::sync::{Notify, mpsc};
 
-use super::VaultError;
+use super::error::VaultError;
 use crate::drive::Drive;
 use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use scaup_crypto::Cryptor;
 use scaup_fuse::filesystem::Inode;
 
-use super::VaultError;
+use super::error::VaultError;
 use crate::drive::Drive;
 use crate::drive::content::file::File;
 use crate::drive::error::DriveError;

@@ -32,7 +32,7 @@ impl Drive {
             Err(OpenError::Refused { reason, .. }) => Some(reason),
             Err(error) => Some(error.to_string()),
         };
-        vault.note_marker_files(now);
+        vault.record_marker_files(now);
         if let Some(reason) = &broken {
             let path = String::from_utf8_lossy(path.as_bytes());
             self.record(

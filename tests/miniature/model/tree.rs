@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
-use scaup::config::parts::Part;
+use scaup::config::parts::OptionalPart;
 use scaup_fuse::filesystem::RenameMode;
 use unicode_normalization::UnicodeNormalization;
 
@@ -49,7 +49,7 @@ pub(crate) struct Model {
     pub(crate) look_inside: bool,
     pub(crate) memory: u64,
     pub(crate) attr_timeout: Duration,
-    pub(crate) without: Vec<Part>,
+    pub(crate) without: Vec<OptionalPart>,
     pub(crate) delay: Option<(u64, u64)>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) handles: Vec<Open>,
@@ -499,8 +499,7 @@ impl Model {
 /// How a drive may be set up.
 pub(crate) fn setups(place: Place) -> BoxedStrategy<Model> {
     let delay = prop_oneof![2 => Just(None), 1 => any::<u64>().prop_map(|seed| Some((0, seed))), 2 => any::<u64>().prop_map(|seed| Some((40, seed)))];
-    let without =
-        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(Part::ALL.to_vec(), 1..=Part::ALL.len())];
+    let without = prop_oneof![1 => Just(Vec::new()), 1 => subsequence(OptionalPart::ALL.to_vec(), 1..=OptionalPart::ALL.len())];
     (any::<bool>(), prop_oneof![Just(8u64 << 20), Just(256 << 10)], any::<bool>(), without, delay)
         .prop_map(move |(look_inside, memory, believing, without, delay)| Model {
             place,

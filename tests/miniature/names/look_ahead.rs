@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scaup_fakes::MemoryRemote;
 use scaup_fuse::Filesystem;
-use scaup_fuse::filesystem::Entry;
+use scaup_fuse::filesystem::LookupReply;
 
 use crate::kernel::{ENOENT, Kernel, Place, ROUND_TRIP, options, round_trips, runtime};
 
@@ -160,8 +160,8 @@ fn a_missing_name_is_believed_no_longer_than_the_listing_that_lacks_it() {
             let kernel = mounted(place).await;
             let top = kernel.lookup("top").await.unwrap().inode;
             let missing = async || match kernel.drive.lookup(top, OsStr::new("nothing")).await.unwrap() {
-                Entry::Missing(believed) => believed,
-                Entry::Found(_) => panic!("{place:?}: there is none"),
+                LookupReply::Missing(believed) => believed,
+                LookupReply::Found(_) => panic!("{place:?}: there is none"),
             };
             assert!(missing().await > Duration::ZERO, "{place:?}");
             kernel.list(top).await.unwrap();

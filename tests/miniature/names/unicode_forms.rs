@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use scaup_fuse::Filesystem as _;
-use scaup_fuse::filesystem::{Entry, Inode, Invalidate, RenameMode};
+use scaup_fuse::filesystem::{Inode, Invalidate, LookupReply, RenameMode};
 use tokio::time::Instant;
 
 use crate::kernel::{FORMS, Kernel, in_every_vault, mount};
@@ -32,8 +32,8 @@ impl<'a> Remembering<'a> {
             return *known;
         }
         let (found, ttl) = match self.kernel.drive.lookup(self.root, OsStr::new(name)).await.unwrap() {
-            Entry::Found(found) => (Some(found.attributes.inode), found.name_ttl),
-            Entry::Missing(ttl) => (None, ttl),
+            LookupReply::Found(found) => (Some(found.attributes.inode), found.name_ttl),
+            LookupReply::Missing(ttl) => (None, ttl),
         };
         self.names.insert(name.to_owned(), (found, Instant::now() + ttl));
         found
@@ -186,7 +186,7 @@ fn the_kernel_is_not_kept_from_remembering_names_of_one_form() {
             kernel.write(open, 0, b"content").await.unwrap();
             kernel.close(open).await.unwrap();
             kernel.drive.save_all().await;
-            let Entry::Found(found) = kernel.drive.lookup(root, OsStr::new(name)).await.unwrap() else {
+            let LookupReply::Found(found) = kernel.drive.lookup(root, OsStr::new(name)).await.unwrap() else {
                 panic!("{name} is missing")
             };
             assert!(found.name_ttl > Duration::ZERO, "{name}");

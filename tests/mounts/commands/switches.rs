@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
-use scaup::config::parts::Part;
+use scaup::config::parts::OptionalPart;
 use scaup_rig::need;
 
 use crate::support::{Drive, fsx, noise, sha256, shell, tree};
@@ -136,7 +136,7 @@ macro_rules! works_with {
         #[test]
         fn every_part_is_left_out_once() {
             let tried = [$($arguments.join(" ")),*];
-            for part in Part::ALL {
+            for part in OptionalPart::ALL {
                 assert!(tried.iter().any(|arguments| *arguments == format!("-o without={part}")), "{part}");
             }
         }
@@ -160,7 +160,7 @@ works_with! {
 }
 
 /// A mount without a part, which believes attributes for longer than a test takes.
-fn mounted_without(part: Part) -> Drive {
+fn mounted_without(part: OptionalPart) -> Drive {
     Drive::mounted_with(&["--attr-timeout", "600", "-o", &format!("without={part}")])
 }
 
@@ -178,7 +178,7 @@ fn gained(drive: &Drive, counter: &str, work: impl FnOnce()) -> u64 {
 
 #[test]
 fn without_read_ahead_hardly_more_is_fetched_than_is_read() {
-    let drive = mounted_without(Part::ReadAhead);
+    let drive = mounted_without(OptionalPart::ReadAhead);
     fs::write(drive.on_server("plain/large"), noise(1, 8_000_000)).unwrap();
     let file = File::open(drive.plain().join("large")).unwrap();
     let received = gained(&drive, "bytes_received", || {
@@ -194,7 +194,7 @@ fn without_read_ahead_hardly_more_is_fetched_than_is_read() {
 
 #[test]
 fn without_list_ahead_a_directory_is_listed_when_it_is_asked_for() {
-    let drive = mounted_without(Part::ListAhead);
+    let drive = mounted_without(OptionalPart::ListAhead);
     fs::create_dir_all(drive.on_server("plain/above/below")).unwrap();
     gained(&drive, "sftp_requests", || assert_eq!(names_in(&drive.plain().join("above")), names(&["below"])));
     let requests = gained(&drive, "sftp_requests", || {
@@ -206,7 +206,7 @@ fn without_list_ahead_a_directory_is_listed_when_it_is_asked_for() {
 
 #[test]
 fn without_chunk_cache_what_the_kernel_forgot_is_decrypted_again() {
-    let drive = mounted_without(Part::ChunkCache);
+    let drive = mounted_without(OptionalPart::ChunkCache);
     durably(&drive.vault().join("file"), &noise(1, 100_000));
     let file = File::open(drive.vault().join("file")).unwrap();
     for _ in 0..2 {
@@ -221,7 +221,7 @@ fn without_chunk_cache_what_the_kernel_forgot_is_decrypted_again() {
 
 #[test]
 fn without_attribute_cache_each_look_asks_the_server() {
-    let drive = mounted_without(Part::AttributeCache);
+    let drive = mounted_without(OptionalPart::AttributeCache);
     fs::write(drive.on_server("plain/file"), "content").unwrap();
     for name in ["file", "missing"] {
         for _ in 0..2 {
@@ -234,7 +234,7 @@ fn without_attribute_cache_each_look_asks_the_server() {
 
 #[test]
 fn without_kernel_cache_each_opening_reads_from_the_drive() {
-    let drive = mounted_without(Part::KernelCache);
+    let drive = mounted_without(OptionalPart::KernelCache);
     durably(&drive.vault().join("file"), b"content");
     for _ in 0..2 {
         let read = || assert_eq!(fs::read(drive.vault().join("file")).unwrap(), b"content");
@@ -245,7 +245,7 @@ fn without_kernel_cache_each_opening_reads_from_the_drive() {
 
 #[test]
 fn without_write_behind_what_is_written_is_with_the_server() {
-    let drive = mounted_without(Part::WriteBehind);
+    let drive = mounted_without(OptionalPart::WriteBehind);
     let mut file = File::create(drive.vault().join("file")).unwrap();
     let encrypted = gained(&drive, "chunks_encrypted", || file.write_all(&[1; 40_000]).unwrap());
     assert!(encrypted > 0);
@@ -255,7 +255,7 @@ fn without_write_behind_what_is_written_is_with_the_server() {
 
 #[test]
 fn without_save_behind_a_closed_file_is_on_the_server() {
-    let drive = mounted_without(Part::SaveBehind);
+    let drive = mounted_without(OptionalPart::SaveBehind);
     for number in 0..20 {
         let name = format!("plain/{number}");
         fs::write(drive.mount.join(&name), "small").unwrap();
@@ -266,7 +266,7 @@ fn without_save_behind_a_closed_file_is_on_the_server() {
 
 #[test]
 fn without_remove_behind_what_is_removed_is_gone_from_the_server() {
-    let drive = mounted_without(Part::RemoveBehind);
+    let drive = mounted_without(OptionalPart::RemoveBehind);
     let files: Vec<String> = (0..20).map(|number| format!("plain/{number}")).collect();
     for file in &files {
         fs::write(drive.on_server(file), "small").unwrap();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use made::{Made, name};
 use rustix::process::Signal;
-use scaup::check::{CheckError, FindingKind, Options, Report, Severity};
+use scaup::check::{CheckError, CheckOptions, FindingKind, Report, Severity};
 use scaup::remote::local::LocalRemote;
 use scaup::remote::{Remote, RemoteError};
 use scaup_crypto::{CLEARTEXT_CHUNK_LEN, CipherCombo, DirectoryId};
@@ -449,7 +449,7 @@ fn kinds(report: &Report) -> Vec<(FindingKind, Option<&str>)> {
     report.findings.iter().map(|finding| (finding.kind, finding.cleartext.as_deref())).collect()
 }
 
-const CONTENT_TOO: Options = Options { content: true };
+const CONTENT_TOO: CheckOptions = CheckOptions { content: true };
 
 #[test]
 fn a_flipped_bit_is_found_in_the_chunk_where_it_is() {
@@ -475,7 +475,7 @@ fn a_flipped_bit_is_found_in_the_chunk_where_it_is() {
             flip("two", 1);
             flip("hundred", 57);
             flip("hundred", 99);
-            assert_eq!(made.check(Options::default()).await.unwrap().severity(), Severity::Good);
+            assert_eq!(made.check(CheckOptions::default()).await.unwrap().severity(), Severity::Good);
             let report = made.check(CONTENT_TOO).await.unwrap();
             let mut found: Vec<(FindingKind, &str, &str)> = report
                 .findings
@@ -598,7 +598,7 @@ fn a_tree_of_any_depth_is_walked_without_recursion() {
             at = id;
         };
         made.write(&made.entry(&deep, "nothing"), b"").await;
-        let report = made.check(Options::default()).await.unwrap();
+        let report = made.check(CheckOptions::default()).await.unwrap();
         let [finding] = report.findings.as_slice() else { panic!("{:?}", report.findings) };
         let cleartext = finding.cleartext.as_deref().unwrap();
         assert!(cleartext.starts_with("…/") && cleartext.ends_with("directory 1499/nothing"), "{cleartext}");
@@ -627,7 +627,7 @@ fn cost(depth: usize) -> (u64, u64) {
         made.chain(depth).await;
         remote.set_delay(Some(Delay { least: ROUND_TRIP, most: ROUND_TRIP, seed: 0 }));
         let (before, messages) = (tokio::time::Instant::now(), remote.messages().len());
-        let report = made.check(Options::default()).await.unwrap();
+        let report = made.check(CheckOptions::default()).await.unwrap();
         assert_eq!(report.severity(), Severity::Good, "{:?}", report.findings);
         assert_eq!(report.summary.directories, depth as u64 + 1);
         let sent = remote.messages().split_off(messages);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use scaup::config::parts::Part;
+use scaup::config::parts::OptionalPart;
 use scaup::drive::{DriveOptions, VaultError, VaultState};
 use scaup::remote::RemoteError;
 use scaup_fakes::{Delay, Fault, MemoryRemote, MemoryServer};
@@ -127,7 +127,7 @@ impl Game {
         let options = DriveOptions {
             attr_timeout: dice.pick(&[Duration::ZERO, Duration::ZERO, A_MOMENT, Duration::from_secs(3600)]),
             sync_on_close: dice.one_in(2),
-            without: Part::ALL.into_iter().filter(|_| dice.one_in(5)).collect(),
+            without: OptionalPart::ALL.into_iter().filter(|_| dice.one_in(5)).collect(),
             ..kernel::options()
         };
         let delay = [None, Some(0), Some(80)].map(|spread| {

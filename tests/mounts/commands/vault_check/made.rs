@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scaup::check::{self, CheckError, Options, Progress, Report};
+use scaup::check::{self, CheckError, CheckOptions, CheckProgress, Report};
 use scaup::remote::{Remote, RemoteName, RemoteOpen, RemotePath};
 use scaup::vault::{create_vault, open_vault};
 use scaup_crypto::{CipherCombo, CleartextName, Cryptor, DirectoryId};
@@ -81,7 +81,7 @@ impl Made {
         }
     }
 
-    pub(crate) async fn check(&self, options: Options) -> Result<Report, CheckError> {
-        check::run(self.remote.as_ref(), &self.vault, &self.cryptor, options, &Progress::default()).await
+    pub(crate) async fn check(&self, options: CheckOptions) -> Result<Report, CheckError> {
+        check::run(self.remote.as_ref(), &self.vault, &self.cryptor, options, &CheckProgress::default()).await
     }
 }

@@ -1,0 +1,68 @@
+//! Access to a vault without a mount: its location, and its password.
+
+use std::sync::Arc;
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::exit::CliError;
+use super::prompt;
+use crate::config::settings::LoginSettings;
+use crate::config::target::{ServerTarget, Target};
+use crate::daemon::answer_programs::AnswerCommand;
+use crate::daemon::protocol::{FailureKind, LoginRequest, password_question};
+use crate::remote::{Remote, RemotePath};
+
+/// Where a vault is, and how to get there.
+#[derive(Args)]
+pub(super) struct VaultLocation {
+    /// The vault's directory, written like a target of mount
+    pub(super) path: String,
+    #[command(flatten)]
+    login: LoginSettings,
+}
+
+impl VaultLocation {
+    /// Opens the directory around the vault; returns it with the vault's name in it.
+    pub(super) async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
+        let mut target = Target::parse(&self.path).map_err(CliError::usage)?;
+        let last = match &mut target {
+            Target::Local(path) => {
+                let last = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                path.pop();
+                last
+            }
+            Target::Server(ServerTarget { directory, .. }) => {
+                let trimmed = directory.trim_end_matches('/').to_owned();
+                let (parent, last) = match trimmed.rsplit_once('/') {
+                    Some(("", last)) => ("/".to_owned(), last.to_owned()),
+                    Some((parent, last)) => (parent.to_owned(), last.to_owned()),
+                    None => (String::new(), trimmed.clone()),
+                };
+                *directory = parent;
+                Some(last).filter(|last| !last.is_empty())
+            }
+        };
+        let last = last.ok_or_else(|| {
+            CliError::usage(format!(
+                "{}: name the vault's directory, as HOST:DIRECTORY or ./DIRECTORY",
+                self.path
+            ))
+        })?;
+        let path = RemotePath::parse(last.as_bytes())
+            .ok_or_else(|| CliError::usage(format!("{last:?} can't be a vault's name")))?;
+        let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        let request = LoginRequest { target, directory, settings: self.login.clone() };
+        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
+        Ok((remote, path))
+    }
+}
+
+/// Returns a vault's password: the first line that a command prints.
+pub(super) fn password_from(command: &str, path: &str) -> Result<Zeroizing<String>, CliError> {
+    let (directory, prompt) = (std::env::current_dir()?, password_question(path));
+    let command = AnswerCommand { command, directory: &directory, prompt: &prompt, vault: Some(path) };
+    command
+        .run_at_terminal()
+        .map_err(|reason| CliError::new(FailureKind::Vault, format!("no password was given: {reason}")))
+}
