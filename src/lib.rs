@@ -120,7 +120,8 @@ mod tests {
     }
 
     /// Returns the files of a folder that import from each other in a circle, and those that need them, each with what
-    /// it imports from. What a file imports from the folder's head counts as the head's, even if that only passes it on.
+    /// it imports from. What a file imports from the folder's head counts as the head's, even where the head only
+    /// passes it on.
     fn circles(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
         let at = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let (_, below) = folder.split_once("src").unwrap();

@@ -3,10 +3,10 @@
 //! `destination` says where to log in and as which user, `interaction` asks the person, mostly for a `credential`,
 //! `handler` judges the key that the server shows, `known_hosts` holds the trusted keys, `keys` loads identities,
 //! `algorithms` says which are offered, `pattern` matches names as `ssh_config` does, `secret_key` signs with the keys,
-//! `revoked` holds servers' keys revoked by a list, `held_keys` those kept for the next login, `login` tries the methods
-//! of authentication, `wanted` recognizes the request in a server's prompt, `patience` limits the number of prompts,
-//! `bounds` limits what a server may take besides until the user is logged in, `segments` limits the length of packets,
-//! `session` is the connection afterwards.
+//! `revoked` holds servers' keys revoked by a list, `held_keys` those kept for the next login, `login` tries the
+//! methods of authentication, `wanted` recognizes the request in a server's prompt, `patience` limits the number of
+//! prompts, `bounds` limits what a server may take besides until the user is logged in, `segments` limits the length of
+//! packets, `session` is the connection afterwards.
 
 mod algorithms;
 mod bounds;
