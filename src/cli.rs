@@ -9,7 +9,7 @@ mod check;
 mod converse;
 #[cfg(feature = "demo")]
 mod demo;
-mod exit;
+mod error;
 mod forget;
 mod login;
 mod man;
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use exit::{CliError, code};
+use error::CliError;
 
 /// Mounts encrypted vaults that live on an SSH server as an ordinary folder.
 #[derive(Parser)]
@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(CliError { kind, message }) => {
             screen::fail(&message);
-            ExitCode::from(code(kind))
+            ExitCode::from(kind.exit_code())
         }
     }
 }

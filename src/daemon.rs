@@ -4,7 +4,7 @@
 //! (`front_end`), after the commands the user named had their turn (`prompts`, `answer_programs`).
 //!
 //! `life` is its life: it reads one `MountRequest` (`protocol`), connects (`remote`, `login_questions`, `codes`),
-//! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`); `saving` is
+//! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`); `last_saving` is
 //! what it does last. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`,
 //! `requests`), says how it is (`status`), follows the connection to the server (`connection`), notifies its user of a
 //! login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`). `client` is
@@ -25,6 +25,7 @@ mod connection;
 mod conversations;
 mod front_end;
 mod front_end_slots;
+mod last_saving;
 mod life;
 pub mod log;
 pub mod log_file;
@@ -39,7 +40,6 @@ pub mod protocol;
 pub mod remembered;
 mod remote;
 mod requests;
-mod saving;
 mod signals;
 mod sleep;
 mod sleep_and_roaming;

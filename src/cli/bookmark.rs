@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::exit::CliError;
+use super::error::CliError;
 use super::screen;
 use crate::config::bookmark::{self, Bookmark, BookmarkError, Key};
 use crate::config::settings::{LoginSettings, MountSettings};

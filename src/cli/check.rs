@@ -9,7 +9,7 @@ use scaup_crypto::Cryptor;
 use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
-use super::exit::CliError;
+use super::error::CliError;
 use super::progress::ProgressLine;
 use super::prompt;
 use super::screen;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::exit::CliError;
+use super::error::CliError;
 use super::progress::DaemonProgress;
 use super::prompt;
 use super::vault_access::password_from;

@@ -17,7 +17,7 @@ use scaup_crypto::CipherCombo;
 use scaup_demo::{Credentials, Server, content, random_password};
 use zeroize::Zeroizing;
 
-use super::exit::CliError;
+use super::error::CliError;
 use super::mount;
 use crate::daemon::client::Conversation;
 use crate::daemon::protocol::{Event, FailureKind, Prompt, PromptKind, Request, Secret};

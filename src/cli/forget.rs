@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::exit::CliError;
+use super::error::CliError;
 use super::mount::looked_up;
 use super::screen;
 use crate::config::mount_options::Options;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::converse;
-use super::exit::CliError;
+use super::error::CliError;
 use crate::daemon::protocol::Request;
 
 /// Log in again after the connection was lost.

@@ -7,7 +7,7 @@ use clap::{Args, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use super::exit::CliError;
+use super::error::CliError;
 use crate::config::bookmark::{self, Key};
 
 /// Write the manual pages into a directory, for a package.

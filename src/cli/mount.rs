@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use scaup_fuse::is_mounted;
 
 use super::converse::{self, DaemonReply};
-use super::exit::CliError;
+use super::error::CliError;
 use super::prompt;
 use super::screen;
 use crate::config::bookmark::{self, Bookmark};
@@ -107,7 +107,9 @@ pub(super) fn run(arguments: MountArguments) -> Result<(), CliError> {
     converse::until_the_end(&mut conversation);
     match daemon.wait()?.code() {
         Some(0) => Ok(()),
-        Some(8) => Err(CliError::new(FailureKind::Unsaved, "content that could not be saved is lost")),
+        code if code == Some(FailureKind::Unsaved.exit_code().into()) => {
+            Err(CliError::new(FailureKind::Unsaved, "content that could not be saved is lost"))
+        }
         _ => Err(CliError::other(format!(
             "the mount's process failed; its log is {}",
             logs.path().join(log).display()

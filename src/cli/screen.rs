@@ -14,7 +14,7 @@ use scaup_sftp::text::{is_visible, visible};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::exit::CliError;
+use super::error::CliError;
 
 /// Marks a line that continues the one before it.
 const GOES_ON: &str = "  > ";

@@ -4,7 +4,7 @@ use clap::Args;
 use scaup_sftp::text::Line;
 
 use super::converse::{self, Mounts};
-use super::exit::CliError;
+use super::error::CliError;
 use super::screen;
 use crate::config::size;
 use crate::daemon::protocol::{CounterEntry, InFlightEntry, LatencyEntry, MountStatus, UnsavedEntry};

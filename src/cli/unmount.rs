@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::converse::{self, Mounts};
-use super::exit::{CliError, code};
+use super::error::CliError;
 use super::screen;
 use crate::daemon::client::Conversation;
 use crate::daemon::protocol::{FailureKind, Request};
@@ -77,7 +77,7 @@ fn leave_on_interrupt() -> Result<tokio::runtime::Runtime, CliError> {
         if interrupt.recv().await.is_some() {
             screen::end_line();
             screen::tell("cancelled: the mount stays, and saving goes on; `scaup status` shows what is left");
-            std::process::exit(i32::from(code(FailureKind::Unsaved)));
+            std::process::exit(FailureKind::Unsaved.exit_code().into());
         }
     });
     Ok(runtime)

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::check;
 use super::converse;
-use super::exit::CliError;
+use super::error::CliError;
 use super::prompt;
 use super::screen;
 use super::vault_access::{VaultLocation, password_from};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::exit::CliError;
+use super::error::CliError;
 use super::prompt;
 use crate::config::settings::LoginSettings;
 use crate::config::target::{ServerTarget, Target};

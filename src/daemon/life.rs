@@ -24,7 +24,7 @@ use super::remote::{ResolvedTarget, connect};
 use super::signals::Signals;
 use super::socket::{self, SocketFile};
 use super::status::Activity;
-use super::{log, mountpoint, saving, sleep_and_roaming, vaults};
+use super::{last_saving, log, mountpoint, sleep_and_roaming, vaults};
 use crate::config::paths;
 use crate::drive::Drive;
 
@@ -259,12 +259,12 @@ impl Daemon {
         };
         let _unmounting = self.activity.unmounts();
         standing.drive.begin_to_end();
-        let deadline = Instant::now() + saving::LAST_TRIES;
+        let deadline = Instant::now() + last_saving::LAST_TRIES;
         let save = async || {
             if standing.given_up.load(Ordering::Acquire) {
                 standing.drive.unsaved()
             } else {
-                saving::save_until(deadline, &standing.drive, front_end).await
+                last_saving::save_until(deadline, &standing.drive, front_end).await
             }
         };
         let (mut unsaved, insisted) = tokio::select! {
@@ -289,10 +289,11 @@ impl Daemon {
             standing.drive.forget_unfinished();
             return 0;
         }
-        let lost = format!("lost: {}{}", saving::count_and_size(unsaved), saving::named(&standing.drive));
+        let lost =
+            format!("lost: {}{}", last_saving::count_and_size(unsaved), last_saving::named(&standing.drive));
         front_end.tell(Event::Progress(lost));
         let _ = front_end.flush().await;
         tracing::error!(files = unsaved.files, bytes = unsaved.bytes, "content was lost");
-        8
+        FailureKind::Unsaved.exit_code()
     }
 }

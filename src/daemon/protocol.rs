@@ -220,6 +220,22 @@ pub enum FailureKind {
     Unsaved,
 }
 
+impl FailureKind {
+    /// Returns the exit code of commands and of a mount's process, on which scripts rely.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::Login => 3,
+            Self::HostKey => 4,
+            Self::Vault => 5,
+            Self::Unreachable => 6,
+            Self::Fuse => 7,
+            Self::Unsaved => 8,
+        }
+    }
+}
+
 /// Everything that is needed to reach a target. It holds no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginRequest {

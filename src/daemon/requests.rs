@@ -10,7 +10,7 @@ use super::front_end::FrontEnd;
 use super::life::{Daemon, Standing};
 use super::protocol::{Event, Failure, FailureKind, MountStatus, Request};
 use super::users::users_of;
-use super::{saving, vaults};
+use super::{last_saving, vaults};
 use crate::remote::Reachability;
 
 impl Daemon {
@@ -74,18 +74,19 @@ impl Daemon {
     ) -> Result<(), Failure> {
         let _unmounting = self.activity.unmounts();
         let unsaved = if force {
-            saving::save_at_once(&standing.drive, front_end).await
+            last_saving::save_at_once(&standing.drive, front_end).await
         } else {
             let reachability = standing.connection.as_ref().map(|connection| connection.reachability());
-            let told = saving::tell_what_is_missing(&standing.drive, reachability, front_end);
+            let told = last_saving::tell_what_is_missing(&standing.drive, reachability, front_end);
             let saving = async {
                 let drive = Arc::clone(&standing.drive);
                 match wait.map(Duration::from_secs) {
                     // A server that refuses does so at once, and is not asked again.
                     None => {
-                        saving::save_within(self.request.login.settings.patience(), drive, front_end).await
+                        last_saving::save_within(self.request.login.settings.patience(), drive, front_end)
+                            .await
                     }
-                    Some(wait) => saving::save_again_within(wait, drive, front_end).await,
+                    Some(wait) => last_saving::save_again_within(wait, drive, front_end).await,
                 }
             };
             tokio::select! {
@@ -98,7 +99,7 @@ impl Daemon {
         // Nothing is waited for any more: the server may stay silent for ever.
         standing.given_up.fetch_or(force, Ordering::AcqRel);
         if unsaved.files > 0 {
-            let (lost, named) = (saving::count_and_size(unsaved), saving::named(&standing.drive));
+            let (lost, named) = (last_saving::count_and_size(unsaved), last_saving::named(&standing.drive));
             if !force {
                 let text = format!("{lost} can't be saved on the server; --force discards them:{named}");
                 return Err(Failure::new(FailureKind::Unsaved, text));

@@ -9,8 +9,8 @@ use scaup_crypto::{CiphertextLen, CleartextName, Cryptor, DirectoryId, Listed, N
 
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part};
-use super::listing::VaultListing;
 use super::node::{Entry, FoundNode, VaultNode};
+use super::packed_nodes::VaultListing;
 use super::temporary::{self, Fate};
 use super::unfinished::Begun;
 use super::unlocked::UnlockedVault;

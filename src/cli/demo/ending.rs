@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::exit::CliError;
+use crate::cli::error::CliError;
 use crate::cli::screen;
 use crate::daemon::client;
 use crate::daemon::protocol::FailureKind;
@@ -139,7 +139,7 @@ impl MountProcess {
         self.interrupts.set_daemon(None);
         match status.code() {
             Some(0) => Ok(()),
-            Some(8) => Err(CliError::new(
+            code if code == Some(FailureKind::Unsaved.exit_code().into()) => Err(CliError::new(
                 FailureKind::Unsaved,
                 "some content was not saved; all of it is removed anyway",
             )),

@@ -9,7 +9,7 @@ use std::process::Command;
 use scaup_fuse::MountError;
 
 use super::said::say;
-use crate::cli::exit::CliError;
+use crate::cli::error::CliError;
 use crate::cli::prompt;
 use crate::daemon::protocol::FailureKind;
 

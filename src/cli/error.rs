@@ -1,4 +1,4 @@
-//! The failures of commands, and the exit code of each kind of failure.
+//! The failures of commands.
 
 use crate::config::bookmark::BookmarkError;
 use crate::daemon::protocol::{Failure, FailureKind};
@@ -8,20 +8,6 @@ use crate::daemon::protocol::{Failure, FailureKind};
 pub(super) struct CliError {
     pub(super) kind: FailureKind,
     pub(super) message: String,
-}
-
-/// Returns the exit code, on which scripts rely.
-pub(super) fn code(kind: FailureKind) -> u8 {
-    match kind {
-        FailureKind::Other => 1,
-        FailureKind::Usage => 2,
-        FailureKind::Login => 3,
-        FailureKind::HostKey => 4,
-        FailureKind::Vault => 5,
-        FailureKind::Unreachable => 6,
-        FailureKind::Fuse => 7,
-        FailureKind::Unsaved => 8,
-    }
 }
 
 impl CliError {
