@@ -4,11 +4,11 @@
 //! (`front_end`), after the commands the user named had their turn (`prompts`, `answer_programs`).
 //!
 //! `life` is its life: it reads one `MountRequest` (`protocol`), connects (`remote`, `login_questions`, `codes`),
-//! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`); `last_saving` is
-//! what it does last. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`,
-//! `requests`), says how it is (`status`), follows the connection to the server (`connection`), notifies its user of a
-//! login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`). `client` is
-//! the other side of the socket. The log is `log`, `log_lines` and `log_file`.
+//! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`);
+//! `last_saving` is what it does last. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`,
+//! `front_end`, `requests`), says how it is (`status`), follows the connection to the server (`connection`), notifies
+//! its user of a login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`,
+//! `network`). `client` is the other side of the socket. The log is `log`, `log_lines` and `log_file`.
 //!
 //! Who waits for whom: a front end waits for the reply to each request it made, one at a time. A login waits for a
 //! person only if a front end is attached or the desktop can ask, and programs on the mount never wait for a person

@@ -12,8 +12,8 @@
 //! - `names`: look up, list, make, rename, remove.
 //! - `vaults`: find, unlock, lock, watch, tidy.
 //!
-//! Beside them: `handles` and `opening` (what programs have open), `saving` (when content is saved unasked), `home`
-//! (what content asks and tells the drive), `status`, `error`, `moment`.
+//! Beside them: `handles` and `opening` (what programs have open), `saving` (when content is saved unasked),
+//! `content_home` (what content asks and tells the drive), `status`, `error`, `moment`.
 //!
 //! Who acts: each request of the kernel is a task of its own. Beside these run one task that every second saves what
 //! has waited five, one that asks for vaults that are not in their places, one that forgets names beyond the budget,

@@ -219,13 +219,17 @@ impl File {
         }
         let mut state = self.settled(home).await?;
         let _shown = self.show(&state);
-        if length == CleartextLen::ZERO {
-            self.drop_content(home, &mut state, named).await?;
+        let changed = if length == CleartextLen::ZERO {
+            self.drop_content(home, &mut state, named).await
         } else if length < state.length {
-            self.cut(home, &mut state, named, length).await?;
+            self.cut(home, &mut state, named, length).await
         } else if length > state.length {
-            self.grow(home, &mut state, length).await?;
-        }
+            self.grow(home, &mut state, length).await
+        } else {
+            Ok(())
+        };
+        self.note_if_unanswered(&changed);
+        changed?;
         state.times = None;
         self.update_snapshot_after_write(&state);
         Ok(())
@@ -243,10 +247,20 @@ impl File {
         let mut state = self.settled(home).await?;
         let _shown = self.show(&state);
         if length > state.length {
-            self.grow(home, &mut state, length).await?;
+            let grown = self.grow(home, &mut state, length).await;
+            self.note_if_unanswered(&grown);
+            grown?;
             self.update_snapshot_after_write(&state);
         }
         Ok(())
+    }
+
+    /// Notes that a request to change the length of the server's file got no reply. If it was carried out nevertheless,
+    /// the next try finds nothing to do, but the length is not on the server's disk yet.
+    fn note_if_unanswered(&self, changed: &Result<(), DriveError>) {
+        if changed.as_ref().is_err_and(DriveError::is_unanswered) {
+            self.count_acknowledged();
+        }
     }
 
     /// Sets times to be applied when everything unsaved has been sent; returns whether anything is unsaved.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use scaup::drive::DriveOptions;
-use scaup_fakes::{Delay, MemoryRemote, MemoryServer, MessageKind};
+use scaup_fakes::{Delay, Fault, MemoryRemote, MemoryServer, MessageKind};
 use scaup_fuse::Filesystem;
 use scaup_fuse::filesystem::{Handle, Inode, RenameMode};
 
@@ -310,12 +310,39 @@ fn a_server_that_could_not_put_it_on_its_disk_keeps_the_mount() {
         let open = Deed::ChangeInside("file").begin(&kernel).await.unwrap();
         kernel.flush(open).await.unwrap();
         let refused = scaup::remote::RemoteError::Failure("Failure".to_owned());
-        let fault = scaup_fakes::Fault::Answer { error: refused, applied: false };
+        let fault = Fault::Answer { error: refused, applied: false };
         kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::Fsync);
         assert!(!kernel.drive.save_all().await.is_none(), "{place:?}");
         assert!(kernel.drive.save_all().await.is_none(), "{place:?}");
         check(Deed::ChangeInside("file"), "the second try", &server, place).await;
     });
+}
+
+/// A program that is told of an error tries again, and then nothing may be left to do: the first try did it.
+#[test]
+fn a_length_that_was_set_when_the_connection_broke_is_on_the_disk_with_the_next_try() {
+    for length in [0, 2 * CHUNK as u64 - 40, 5 * CHUNK as u64 + 1] {
+        in_every_place(async |place| {
+            for n in 0..20 {
+                let server = prepared(place).await;
+                let kernel = mount_lazily(&server, place).await;
+                kernel.remote.fault_at(n, Fault::Cut { applied: true });
+                if kernel.truncate("file", length).await.is_ok() {
+                    break;
+                }
+                kernel.remote.reconnect();
+                // A failure that a program was not told of yet is reported first.
+                while kernel.truncate("file", length).await.is_err() {}
+                // The first of them may report what failed before.
+                kernel.drive.save_all().await;
+                let unsaved = kernel.drive.save_all().await;
+                assert!(unsaved.is_none(), "{place:?}: {unsaved:?}");
+                let after = after_power_loss(&server, place).await;
+                let content = after.content("file").await.unwrap();
+                assert_eq!(content.len() as u64, length, "{place:?}, cut at {n}");
+            }
+        });
+    }
 }
 
 #[test]
