@@ -10,7 +10,7 @@
 //! - `tree`: the nodes, and what is believed of them.
 //! - `ahead`: what is fetched before a program asks for it.
 //! - `names`: look up, list, make, rename, remove.
-//! - `vaults`: find, unlock, lock, watch, tidy.
+//! - `vaults`: unlock, lock, watch, tidy.
 //!
 //! Beside them: `handles` and `opening` (what programs have open), `saving` (when content is saved unasked),
 //! `content_home` (what content asks and tells the drive), `status`, `error`, `moment`.

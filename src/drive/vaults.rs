@@ -1,15 +1,15 @@
-//! The vaults of a mount: detected by their marker files, unlocked, locked.
+//! The vaults of a mount: found, unlocked, locked. `names` notices that a directory is one when it lists it.
 //!
 //! A directory that holds the marker files of a vault is shown encrypted and read-only until it is unlocked; then a
 //! binding in the tree holds the keys, and the directory shows cleartext. The path stays bound until the mount ends:
 //! [`expected`] checks whether the server still shows this vault there. [`locking`] forgets keys, names and content.
-//! [`marker_files`] warns when the files that unlock the vault change, [`tidying`] removes the debris of dead
+//! [`marker_watch`] warns when the files that unlock the vault change, [`tidying`] removes the debris of dead
 //! processes.
 
 mod error;
 pub(super) mod expected;
 pub(super) mod locking;
-pub(super) mod marker_files;
+pub(super) mod marker_watch;
 pub(super) mod tidying;
 
 use std::sync::{Arc, MutexGuard, PoisonError};

@@ -473,8 +473,10 @@ impl Drive {
         let accessed = unsaved.and_then(|unsaved| unsaved.accessed).unwrap_or(accessed);
         let modified = unsaved.map_or(modified, |unsaved| unsaved.modified);
         // An open file is read as it was opened, and the kernel cuts reads at the length that it is told: content that
-        // somebody else has meanwhile put in its place is seen when the file is opened again.
-        let size = node.file().map_or(size, |file| file.length().0);
+        // somebody else has meanwhile put in its place is seen when the file is opened again. A file that is only kept
+        // until the server has it on its disk is not open.
+        let is_open = node.kernel.handles() > 0 || unsaved.is_some();
+        let size = node.file().filter(|_| is_open).map_or(size, |file| file.length().0);
         let is_shown_as_open = size != node.attributes.current().size;
         let attributes = Attributes {
             inode,
