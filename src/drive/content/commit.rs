@@ -96,7 +96,7 @@ impl File {
             }
             Backing::Stored(_) => match self.send_stored(home, state, &location).await? {
                 Some(attributes) => {
-                    self.count_acknowledged();
+                    self.count_made_there();
                     attributes
                 }
                 // The content becomes a conflicting copy.

@@ -43,9 +43,9 @@ pub(in crate::drive) struct File {
     /// Whether its name is gone. It is set by a task that holds `state`, but asked by tasks that hold the tree's lock
     /// and must not wait for `state`.
     unlinked: AtomicBool,
-    /// How often the server has acknowledged changes inside its file, and how many of these it has put on its disk
-    /// since.
-    acknowledged: AtomicU64,
+    /// How many changes the server has made inside its file, or may have made where no reply came, and how many of
+    /// these it has put on its disk since.
+    made_there: AtomicU64,
     on_disk: AtomicU64,
     /// The cleartext length as programs see it, readable without taking `state`.
     length: AtomicU64,
@@ -70,7 +70,7 @@ impl File {
             unsent: Arc::clone(&home.resources().unsent),
             held: AtomicU64::new(0),
             unlinked: AtomicBool::new(false),
-            acknowledged: AtomicU64::new(0),
+            made_there: AtomicU64::new(0),
             on_disk: AtomicU64::new(0),
         };
         Arc::new(file)
@@ -133,23 +133,22 @@ impl File {
         self.unsaved().is_some_and(|unsaved| unsaved.is_closed)
     }
 
-    /// Notes that the server has acknowledged changes inside its file. New content is on its disk before it gets its
-    /// name.
-    pub(super) fn count_acknowledged(&self) {
-        self.acknowledged.fetch_add(1, Ordering::AcqRel);
+    /// Notes that the server has made changes inside its file, or may have made them. New content is on its disk before
+    /// it gets its name.
+    pub(super) fn count_made_there(&self) {
+        self.made_there.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the server has acknowledged changes that may be only in its memory.
+    /// Whether the server may have changes in its memory only.
     pub(in crate::drive) fn is_off_disk(&self) -> bool {
-        !self.is_unlinked()
-            && self.on_disk.load(Ordering::Acquire) < self.acknowledged.load(Ordering::Acquire)
+        !self.is_unlinked() && self.on_disk.load(Ordering::Acquire) < self.made_there.load(Ordering::Acquire)
     }
 
-    /// Waits until the server has on its disk what it has acknowledged so far, where it supports fsync.
+    /// Waits until the server has on its disk what it has changed so far, where it supports fsync.
     pub(in crate::drive) async fn put_on_disk(&self) -> Result<(), DriveError> {
-        let (file, acknowledged) = {
+        let (file, made_there) = {
             let state = self.state.read().await;
-            (state.backing.file(), self.acknowledged.load(Ordering::Acquire))
+            (state.backing.file(), self.made_there.load(Ordering::Acquire))
         };
         if !self.is_off_disk() {
             return Ok(());
@@ -161,7 +160,7 @@ impl File {
         // If somebody else's file has the name after a reconnection, there is nothing left to put on the disk, and
         // programs are told.
         if matches!(synced, Ok(()) | Err(RemoteError::Replaced)) {
-            self.on_disk.fetch_max(acknowledged, Ordering::AcqRel);
+            self.on_disk.fetch_max(made_there, Ordering::AcqRel);
         }
         Ok(synced?)
     }

@@ -259,7 +259,7 @@ impl File {
     /// the next try finds nothing to do, but the length is not on the server's disk yet.
     fn note_if_unanswered(&self, changed: &Result<(), DriveError>) {
         if changed.as_ref().is_err_and(DriveError::is_unanswered) {
-            self.count_acknowledged();
+            self.count_made_there();
         }
     }
 

@@ -346,6 +346,23 @@ fn a_length_that_was_set_when_the_connection_broke_is_on_the_disk_with_the_next_
 }
 
 #[test]
+fn a_closed_file_that_waits_for_the_disk_is_shown_as_the_server_has_it() {
+    in_every_place(async |place| {
+        let server = prepared(place).await;
+        let options = DriveOptions { attr_timeout: Duration::ZERO, ..options() };
+        let kernel = Kernel::mount(MemoryRemote::connect(&server), place, options).await;
+        let refused = scaup::remote::RemoteError::Failure("Failure".to_owned());
+        let fault = Fault::Answer { error: refused, applied: false };
+        kernel.remote.fault_at_one(0, fault, |kind, _| kind == MessageKind::Fsync);
+        let open = Deed::ChangeInside("file").begin(&kernel).await.unwrap();
+        kernel.close(open).await.unwrap();
+        server.pass(Duration::from_secs(3));
+        mount(&server, place).await.save("file", b"theirs").await.unwrap();
+        assert_eq!(kernel.lookup("file").await.unwrap().size, 6, "{place:?}");
+    });
+}
+
+#[test]
 fn of_two_that_sync_a_directory_at_once_none_returns_before_it_is_on_the_disk() {
     in_every_place(async |place| {
         let server = prepared(place).await;
