@@ -28,6 +28,7 @@ mod facts;
 mod finding;
 mod link;
 mod node;
+mod strays;
 mod tree;
 
 use std::collections::HashMap;
@@ -44,10 +45,11 @@ use base::{Check, DIRECTORIES_MAX, PARALLEL};
 use budget::ContentBudget;
 use facts::ContentDirectory;
 use finding::{Findings, Spot};
+use strays::is_hash;
 use tree::DirectoryTree;
 
 pub use base::{CheckError, CheckOptions, CheckProgress};
-pub use finding::{Finding, FindingKind, Report, Severity, Summary};
+pub use finding::{Conflict, Finding, FindingKind, Report, Severity, Summary};
 
 /// Checks the vault in the directory `vault`, whose keys are `cryptor`. Nothing is written.
 ///
@@ -83,7 +85,10 @@ pub async fn run(
         summary.directories = directories.len() as u64;
         summary.content = options.content;
     });
-    Ok(check.findings.report(|directory, node| tree.cleartext(directory, node)))
+    let combo = cryptor.config().cipher_combo;
+    Ok(check
+        .findings
+        .report(|directory, node| tree.cleartext(directory, node), |len| combo.cleartext_len(len).ok()))
 }
 
 impl Check<'_> {
@@ -116,7 +121,7 @@ impl Check<'_> {
         let data = RemotePath::root().join(&part(Markers::DATA));
         let entries = self.remote.list(&self.on_server(&data)).await;
         let entries = entries.map_err(|source| CheckError::Remote { path: data.clone(), source })?;
-        let fan_outs = self.take_hashes(&data, entries, 2);
+        let fan_outs = self.take_hashes(&data, entries, 2).await?;
         let mut lists = stream::iter(fan_outs.iter())
             .map(async |path| {
                 Ok::<_, CheckError>((path, self.list(path, || Spot::outside(path.clone())).await?))
@@ -125,7 +130,7 @@ impl Check<'_> {
         let mut found = Vec::new();
         while let Some(list) = lists.next().await {
             let (path, entries) = list?;
-            found.extend(self.take_hashes(path, entries, 30));
+            found.extend(self.take_hashes(path, entries, 30).await?);
             if found.len() > DIRECTORIES_MAX {
                 return Err(CheckError::TooManyDirectories);
             }
@@ -136,23 +141,22 @@ impl Check<'_> {
 
     /// The directories among `entries` whose names are the part of a base32 hash that is `len` characters long. All
     /// else is a stray.
-    fn take_hashes(&self, parent: &RemotePath, entries: Vec<RemoteEntry>, len: usize) -> Vec<RemotePath> {
-        let is_hash = |entry: &RemoteEntry| {
-            entry.attributes.kind == RemoteKind::Directory
-                && entry.name.as_bytes().len() == len
-                && entry.name.as_bytes().iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
-        };
-        let (hashes, strays): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_hash);
-        for stray in strays {
-            let name = stray.name.as_bytes();
-            let kind = match name {
-                b"dir.c9r" => FindingKind::LooseDirectoryFile,
-                name if is_temporary(name) => FindingKind::Leftover,
-                _ => FindingKind::Stray,
-            };
-            self.findings.add(kind, Spot::outside(parent.join(&stray.name)), "");
+    async fn take_hashes(
+        &self,
+        parent: &RemotePath,
+        entries: Vec<RemoteEntry>,
+        len: usize,
+    ) -> Result<Vec<RemotePath>, CheckError> {
+        let mut hashes = Vec::new();
+        for entry in entries {
+            let name = entry.name.as_bytes();
+            if entry.attributes.kind == RemoteKind::Directory && name.len() == len && is_hash(name) {
+                hashes.push(parent.join(&entry.name));
+            } else {
+                self.note_outside(parent, &entry, len).await?;
+            }
         }
-        hashes.iter().map(|entry| parent.join(&entry.name)).collect()
+        Ok(hashes)
     }
 
     /// Reads all content directories; the answer is in the order of `paths`.

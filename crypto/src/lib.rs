@@ -19,17 +19,19 @@ mod masterkey_file;
 mod name;
 mod name_cipher;
 mod stack;
+mod sync_clients;
 
 pub use combo::{CLEARTEXT_CHUNK_LEN, CipherCombo, LengthError, UnknownCipherCombo};
 pub use config::{ConfigError, UnverifiedConfig, VaultConfig};
 pub use content::{ContentError, FileHeader};
 pub use directory_id::{DirectoryId, DirectoryIdError};
 pub use length::{ChunkNumber, ChunkPart, ChunkRange, CiphertextLen, CleartextLen, chunk_parts};
-pub use listing::Listed;
+pub use listing::{Listed, addition_of, find_ending};
 pub use masterkey::Masterkey;
 pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};
 pub use name::{CleartextName, NameError, copy_name};
 pub use name_cipher::EncryptedName;
+pub use sync_clients::{ClientMark, conflict_mark, is_litter, unfinished};
 
 /// The keys of one unlocked vault: encrypts and decrypts its names and content.
 ///

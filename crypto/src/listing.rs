@@ -11,19 +11,19 @@ const ENTRY_LEN_MIN: usize = 28;
 /// What an entry's name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
-    /// No node: the directory's own `dirid.c9r`, in-use marks, temporary files, strays. Never shown.
+    /// No node: the directory's own `dirid.c9r`, in-use marks, temporary files, strays.
     NotAnEntry,
     /// A node of that name. Its entry may differ from what [`Cryptor::encrypt_name`] gives, if a foreign client wrote
     /// it.
     Name(CleartextName),
-    /// A shortened node: its `name.c9s` says its name.
+    /// A shortened node, or a sync client's copy of one: its `name.c9s` says its name.
     Shortened,
     /// A copy that a sync client made of a node when two versions met.
     Conflict {
         /// The name of the node.
         original: CleartextName,
-        /// What the sync client put behind the encrypted name, such as ` (conflicted copy 2024-01-02 123456)`.
-        suffix: String,
+        /// What the sync client added to the entry, such as ` (conflicted copy 2024-01-02 123456)` or `..path1`.
+        addition: String,
     },
     /// It looks like a node, but does not decrypt in this directory, or to a name that can't be shown.
     Undecryptable,
@@ -37,46 +37,71 @@ impl Cryptor {
         if entry.len() < ENTRY_LEN_MIN || entry.starts_with('.') {
             return Listed::NotAnEntry;
         }
-        if entry.ends_with(SHORTENED) {
-            return Listed::Shortened;
-        }
-        let Some(stem) = entry.strip_suffix(REGULAR) else { return Listed::NotAnEntry };
         match self.decrypt_name(entry, parent) {
             Ok(name) => return Listed::Name(name),
             // Authentic, but no name that can be shown: no conflict either.
             Err(NameError::Unsafe | NameError::TooLong) => return Listed::Undecryptable,
             Err(_) => {}
         }
+        if find_ending(entry, SHORTENED).is_some() {
+            return Listed::Shortened;
+        }
+        if find_ending(entry, REGULAR).is_none() {
+            return Listed::NotAnEntry;
+        }
         // No sync client's file system has longer names, and the search takes the square of the length.
         if entry.len() > CleartextName::MAX_LEN {
             return Listed::Undecryptable;
         }
         let mut siv = self.siv();
-        for (encrypted, suffix) in candidates(stem) {
+        for (encrypted, before, behind) in candidates(entry) {
             let Ok(name) = siv.decrypt([parent.as_bytes()], &encrypted) else { continue };
             let Ok(original) = CleartextName::parse(&name) else { continue };
-            return Listed::Conflict { original, suffix: suffix.to_owned() };
+            return Listed::Conflict { original, addition: addition_of(before, behind, REGULAR) };
         }
         Listed::Undecryptable
     }
 }
 
 impl CleartextName {
-    /// Names under which a sync client's copy of the node of this name can be shown, best first: with the sync client's
-    /// `suffix` if there is one, then with numbers.
-    pub fn for_sync_copy(&self, suffix: &str) -> impl Iterator<Item = Self> {
-        let given = (!suffix.is_empty()).then(|| suffix.to_owned());
-        let suffixes = given.into_iter().chain((1..).map(|number| format!(" ({number})")));
-        suffixes.filter_map(|suffix| Self::parse(&copy_name(self.as_str().as_bytes(), &suffix)).ok())
+    /// The name under which a sync client's copy of the node of this name is shown: with the client's `addition` before
+    /// the extension.
+    #[must_use]
+    pub fn with_addition(&self, addition: &str) -> Self {
+        // What is added may hold anything but what a name may not: it stood in one.
+        Self::parse(&copy_name(self.as_str().as_bytes(), addition)).unwrap_or_else(|_| self.clone())
     }
 }
 
-/// The parts of an entry's stem that could be the encrypted name which a sync client wrapped, decoded, each with what
-/// stands behind it. The encrypted name is base64url, and of at least the 24 characters that one byte of name gives.
-/// What stands before or behind may be of the same characters, but is then set off by `-` or `_`.
-fn candidates(stem: &str) -> impl Iterator<Item = (Vec<u8>, &str)> {
+/// What stands beside a name, `before` and `behind` it, without the ending that the format gives: that is what a sync
+/// client has added. A word that stands before the name, such as `Copy of `, is put in brackets.
+#[must_use]
+pub fn addition_of(before: &str, behind: &str, ending: &str) -> String {
+    let behind = match find_ending(behind, ending) {
+        Some(at) => {
+            let (left, right) = behind.split_at(at);
+            format!("{left}{}", right.get(ending.len()..).unwrap_or_default())
+        }
+        None => behind.to_owned(),
+    };
+    let before = before.trim();
+    if before.is_empty() { behind } else { format!(" ({before}){behind}") }
+}
+
+/// Where `ending` stands in `text`, in upper or lower case: sync clients put their words behind it, too, and file
+/// systems without case change it.
+#[must_use]
+pub fn find_ending(text: &str, ending: &str) -> Option<usize> {
+    let is_ending = |window: &[u8]| window.eq_ignore_ascii_case(ending.as_bytes());
+    text.as_bytes().windows(ending.len()).rposition(is_ending)
+}
+
+/// The parts of an entry that could be the encrypted name which a sync client wrapped, decoded, each with what stands
+/// before and behind it. The encrypted name is base64url, and of at least the 24 characters that one byte of name
+/// gives. What stands before or behind may be of the same characters, but is then set off by `-` or `_`.
+fn candidates(entry: &str) -> impl Iterator<Item = (Vec<u8>, &str, &str)> {
     const LEN_MIN: usize = 24;
-    let bytes = stem.as_bytes();
+    let bytes = entry.as_bytes();
     let is = |at: usize, what: fn(u8) -> bool| bytes.get(at).is_some_and(|&byte| what(byte));
     let separator = |byte| matches!(byte, b'-' | b'_');
     let text = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -92,7 +117,7 @@ fn candidates(stem: &str) -> impl Iterator<Item = (Vec<u8>, &str)> {
             .filter(move |end| end.saturating_sub(start) >= LEN_MIN)
             .filter_map(move |end| {
                 let encrypted = BASE64URL.decode(bytes.get(start..end)?).ok()?;
-                Some((encrypted, stem.get(end..)?))
+                Some((encrypted, entry.get(..start)?, entry.get(end..)?))
             })
     })
 }
@@ -116,7 +141,7 @@ mod tests {
         let root = DirectoryId::root();
         let entry = cryptor.encrypt_name(&name("report.odt"), &root).entry;
         let stem = entry.strip_suffix(".c9r").unwrap();
-        for (copy, suffix) in [
+        for (copy, addition) in [
             (
                 format!("{stem} (conflicted copy 2024-01-02 123456).c9r"),
                 " (conflicted copy 2024-01-02 123456)",
@@ -126,11 +151,17 @@ mod tests {
                 ".sync-conflict-20240102-123456-ABCDEFG",
             ),
             (format!("{stem}-LAPTOP-ABC.c9r"), "-LAPTOP-ABC"),
-            (format!("Copy of {stem}.c9r"), ""),
-            (format!("_{stem}.c9r"), ""),
-            (format!("a_b-{stem}-c_d.c9r"), "-c_d"),
+            (format!("Copy of {stem}.c9r"), " (Copy of)"),
+            (format!("_{stem}.c9r"), " (_)"),
+            (format!("a_b-{stem}-c_d.c9r"), " (a_b-)-c_d"),
+            (format!("{stem}.c9r..path1"), "..path1"),
+            (format!("{stem}.c9r.conflict1"), ".conflict1"),
+            (format!("{stem}.c9r (1)"), " (1)"),
+            (format!("{stem}.C9R"), ""),
+            (format!("{stem} (1).C9R"), " (1)"),
+            (format!("{stem} (1).c9r (2)"), " (1) (2)"),
         ] {
-            let expected = Listed::Conflict { original: name("report.odt"), suffix: suffix.to_owned() };
+            let expected = Listed::Conflict { original: name("report.odt"), addition: addition.to_owned() };
             assert_eq!(cryptor.identify(copy.as_bytes(), &root), expected, "{copy}");
         }
         assert_eq!(cryptor.identify(format!(".{stem}.swp (1).c9r").as_bytes(), &root), Listed::NotAnEntry);
@@ -160,7 +191,8 @@ mod tests {
             let stem = entry.strip_suffix(".c9r").unwrap();
             for suffix in ["-LAPTOP", "_2", " (1)", ".sync-conflict-1"] {
                 let listed = cryptor.identify(format!("a-{stem}{suffix}.c9r").as_bytes(), &root);
-                let expected = Listed::Conflict { original: original.clone(), suffix: suffix.to_owned() };
+                let addition = format!(" (a-){suffix}");
+                let expected = Listed::Conflict { original: original.clone(), addition };
                 assert_eq!(listed, expected, "{stem}{suffix}");
             }
         }
@@ -177,17 +209,16 @@ mod tests {
 
     #[test]
     fn copies_get_names_of_their_own_that_fit() {
-        let names = |original: &str, suffix: &str| {
-            name(original).for_sync_copy(suffix).take(3).map(|n| n.as_str().to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(names("a.txt", " (x)"), ["a (x).txt", "a (1).txt", "a (2).txt"]);
-        assert_eq!(names("noext", ""), ["noext (1)", "noext (2)", "noext (3)"]);
-        assert!(names(&"ä".repeat(127), &"z".repeat(300)).iter().all(|name| name.len() <= 255));
-        // However much of the name stands behind its last dot, there is room for the number.
+        let copy =
+            |original: &str, addition: &str| name(original).with_addition(addition).as_str().to_owned();
+        assert_eq!(copy("a.txt", " (x)"), "a (x).txt");
+        assert_eq!(copy("noext", "..path1"), "noext..path1");
+        assert!(copy(&"ä".repeat(127), &"z".repeat(300)).len() <= 255);
+        // However much of the name stands behind its last dot, there is room for what tells copies apart.
         for extension in [1, 126, 127, 128, 253] {
-            let original = name(&format!("{}.{}", "a".repeat(254 - extension), "x".repeat(extension)));
+            let original = format!("{}.{}", "a".repeat(254 - extension), "x".repeat(extension));
             let copies: std::collections::HashSet<_> =
-                original.for_sync_copy("").take(1000).chain([original.clone()]).collect();
+                (0..1000).map(|number| copy(&original, &format!(" ({number})"))).chain([original]).collect();
             assert_eq!(copies.len(), 1001, "{extension}");
         }
     }

@@ -3,16 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use scaup_crypto::{DirectoryId, Listed};
+use scaup_crypto::DirectoryId;
 
 use super::base::{Check, CheckError, PARALLEL};
 use super::facts::{Child, ContentDirectory, Parent};
 use super::finding::{FindingKind, Spot};
 use crate::remote::{RemoteEntry, RemoteError, RemoteKind, RemotePath};
-use crate::vault::{DIRECTORY_ID_MAX, content_path, part};
+use crate::vault::entry_kinds::ContentEntry;
+use crate::vault::inside::Inside;
+use crate::vault::{DIRECTORY_ID_MAX, NodePart, content_path, part};
 
 /// Longest `dirid.c9r`, bytes: the longest id, a header, and a chunk's overhead and an empty chunk of either combo.
-const BACKUP_MAX: usize = DIRECTORY_ID_MAX + 200;
+pub(super) const BACKUP_MAX: usize = DIRECTORY_ID_MAX + 200;
 
 /// A format that had no `dirid.c9r` yet.
 const FORMAT_WITHOUT_BACKUPS: u32 = 7;
@@ -39,32 +41,46 @@ impl Check<'_> {
             return self.read_entries(number, path, entries, id).await;
         }
         let nodes = entries.iter().filter(|entry| {
-            entry.attributes.kind == RemoteKind::Directory
-                && self.cryptor.identify(entry.name.as_bytes(), &DirectoryId::root()) != Listed::NotAnEntry
+            let kind = ContentEntry::of(self.cryptor, entry.name.as_bytes(), &DirectoryId::root());
+            entry.attributes.kind == RemoteKind::Directory && !matches!(kind, ContentEntry::Stray(_))
         });
-        let children = stream::iter(nodes)
-            .map(async |entry| {
-                let path = path.join(&entry.name);
-                let id_path = self.on_server(&path.join(&part("dir.c9r")));
-                match self.remote.read_small(&id_path, DIRECTORY_ID_MAX).await {
-                    Ok(id) => Ok(DirectoryId::parse(&id).ok().map(|id| Child {
-                        id,
-                        path,
-                        name: None,
-                        is_copy: false,
-                    })),
-                    Err(source @ (RemoteError::Timeout(_) | RemoteError::Disconnected(_))) => {
-                        Err(CheckError::Remote { path, source })
-                    }
-                    // The problem is reported when the whole directory is checked.
-                    Err(_) => Ok(None),
-                }
-            })
+        let children: Vec<Vec<Child>> = stream::iter(nodes)
+            .map(|entry| self.ids_in(path.join(&entry.name)))
             .buffer_unordered(PARALLEL)
-            .try_filter_map(async |child| self.remember(usize::from(child.is_some())).map(|()| child))
+            .and_then(async |children| self.remember(children.len()).map(|()| children))
             .try_collect()
             .await?;
+        let children = children.into_iter().flatten().collect();
         Ok((number, ContentDirectory { children, ..ContentDirectory::new(path.clone()) }))
+    }
+
+    /// Returns the directories that a node names, whatever it is called. A problem with them is reported when the whole
+    /// directory is checked.
+    async fn ids_in(&self, path: RemotePath) -> Result<Vec<Child>, CheckError> {
+        let inside = Inside::read(self.remote, &self.on_server(&path), false).await;
+        let mut ids = vec![inside.id.clone()];
+        for part in inside.parts() {
+            if part.of == NodePart::Directory && part.name.as_bytes() != b"dir.c9r" {
+                let path = self.on_server(&path.join(&part.name));
+                ids.push(self.remote.read_small(&path, DIRECTORY_ID_MAX).await);
+            }
+        }
+        let mut children = Vec::new();
+        for id in ids {
+            match id {
+                Ok(id) => children.extend(DirectoryId::parse(&id).ok().map(|id| Child {
+                    id,
+                    path: path.clone(),
+                    name: None,
+                    is_copy: false,
+                })),
+                Err(source @ (RemoteError::Timeout(_) | RemoteError::Disconnected(_))) => {
+                    return Err(CheckError::Remote { path, source });
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(children)
     }
 
     /// Checks a directory whose id is known by now, or is known nowhere.
@@ -90,10 +106,10 @@ impl Check<'_> {
             stream::iter(entries).map(|entry| self.check_entry(&parent, entry)).buffer_unordered(PARALLEL);
         let mut directory = ContentDirectory::new(path.clone());
         while let Some(found) = checks.try_next().await? {
-            self.remember(usize::from(found.child.is_some()) + usize::from(found.link.is_some()))?;
+            self.remember(found.children.len() + found.links.len())?;
             directory.nodes += u64::from(found.is_node);
-            directory.children.extend(found.child);
-            directory.links.extend(found.link);
+            directory.children.extend(found.children);
+            directory.links.extend(found.links);
         }
         drop(checks);
         // The order of replies must not matter; a copy comes after its original.

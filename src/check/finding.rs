@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
+use scaup_crypto::{CiphertextLen, CleartextLen, ClientMark, conflict_mark};
 use serde::Serialize;
 
-use crate::remote::RemotePath;
+use crate::remote::{RemoteAttributes, RemoteKind, RemotePath};
 
 /// Most findings of one severity that are kept; more are only counted.
 const KEPT_MAX: usize = 10_000;
@@ -63,22 +65,16 @@ kinds! {
         "restore dir.c9r from a backup; its content is likely one of the orphans";
     ObeseDirectoryId: Critical, "dir.c9r is longer than the 36 bytes of a directory id",
         "restore dir.c9r from a backup; its content is likely one of the orphans";
-    DirectoryIdCollision: Critical, "two directories have the same id, and so the same content",
-        "move what is in it to a new directory, then remove both on the server; removing one of them through a mount empties the other";
     DirectoryLoop: Critical, "the directory contains itself",
         "make a backup, then remove this node on the server; its content can still be reached from above";
     DirectoryCircle: Critical, "these directories hold each other, and nothing of the vault leads to them",
         "nothing in them is lost: make a backup, then remove the node named here on the server; Cryptomator's health check then brings the rest back as LOST+FOUND";
-    UnknownNodeType: Critical, "nothing says whether this is a file, a directory or a link",
+    UnknownNodeType: Critical, "this can't be a file, a directory or a link of the vault",
         "restore it from a backup, or remove it";
-    AmbiguousNodeType: Critical, "it is marked as more than one of file, directory and link",
-        "find out which is right, and remove the others on the server";
-    MissingLongName: Critical, "name.c9s is missing, so the name is lost",
-        "restore name.c9s from a backup";
-    UndecodableLongName: Critical, "name.c9s holds no encrypted name",
-        "restore name.c9s from a backup";
-    ObeseLongName: Critical, "name.c9s is longer than any name",
-        "restore name.c9s from a backup";
+    UndecodableLongName: Critical, "name.c9s holds no encrypted name, so the name is lost",
+        "give it a name in a mount, which shows it as \"unnamed\", or restore name.c9s from a backup";
+    ObeseLongName: Critical, "name.c9s is longer than any name, so the name is lost",
+        "give it a name in a mount, which shows it as \"unnamed\", or restore name.c9s from a backup";
     IllegalSize: Critical, "no content has this length: something was cut off or added",
         "restore it from a backup";
     DamagedHeader: Critical, "the file header does not authenticate, so none of it can be read",
@@ -87,6 +83,18 @@ kinds! {
         "restore it from a backup; what is whole can still be read";
     Unreadable: Critical, "it can't be read from the server",
         "check the permissions and the disk on the server";
+    DirectoryIdCollision: Warning, "two names lead to the same directory: it was renamed on two machines",
+        "take one of the names away with rmdir in a mount; removing what is in it (rm -r) removes it under both names";
+    AmbiguousNodeType: Warning, "a file, a directory or a link lies in the node of another: two machines made them under one name",
+        "a mount shows both; rename or remove one there";
+    MissingLongName: Warning, "name.c9s is missing, so the name is lost",
+        "give it a name in a mount, which shows it as \"unnamed\", or restore name.c9s from a backup";
+    ConflictCopy: Warning, "a sync client kept a second version here",
+        "compare both in a mount, and remove the one that is not needed";
+    ConflictedContent: Warning, "a sync client kept what is in a directory that was removed on another machine; mounts do not show it",
+        "to have it back, rename it on the server to what stands before the client's words; Cryptomator's health check then brings it back as LOST+FOUND";
+    UnknownEntry: Warning, "it is not part of the vault, but may be somebody's; mounts do not show it",
+        "look at it on the server; the directory that it lies in can't be removed before it is gone";
     MissingContentDirectory: Warning, "the directory's content is missing on the server",
         "restore it from a backup, or remove the directory";
     OrphanDirectory: Warning, "no directory of the vault leads to this content",
@@ -96,7 +104,7 @@ kinds! {
     TrailingBytesInLongName: Warning, "name.c9s has bytes after the name, and Cryptomator hides it",
         "Cryptomator's health check can repair it, or rename it in a mount";
     LongNameMismatch: Warning, "name.c9s holds the name of another entry, so it is ignored",
-        "Cryptomator's health check can repair it";
+        "give it a name in a mount, which shows it as \"unnamed\"; Cryptomator's health check can repair it, too";
     UndecryptableName: Warning, "the name does not decrypt in this directory, so it is not shown",
         "move it back to the directory that it comes from, or restore it from a backup";
     UnshowableName: Warning, "the name decrypts to one that no directory can hold, so it is not shown",
@@ -115,8 +123,10 @@ kinds! {
         "it may be removed on the server";
     MissingDirectoryIdBackup: Info, "dirid.c9r is missing or empty, so the directory's name is harder to bring back if it is ever lost",
         "Cryptomator's health check writes it";
-    ConflictCopy: Info, "a sync client kept a second version here",
-        "compare both in a mount, and remove the one that is not needed";
+    EmptyNode: Info, "a sync client left this when it removed a file, a directory or a link; mounts do not show it",
+        "nothing has to be done: it is used again when something of that name is saved";
+    Unfinished: Info, "a sync client has not finished this file; mounts do not show it",
+        "wait until it has; if the client does not run any more, it may be removed on the server";
     ConflictCopyOfConfig: Info, "another version of the vault's config or masterkey file",
         "it may be removed on the server, once the vault opens with the password that is wanted";
     Backup: Info, "a backup of the vault's config or masterkey file",
@@ -180,6 +190,54 @@ pub struct Report {
     pub summary: Summary,
     /// The findings, the worst first, and by place.
     pub findings: Vec<Finding>,
+    /// The versions that a person has to choose between, by place.
+    #[serde(skip)]
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A version of something that a sync client kept beside another, or something that it left where no mount shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// What it is.
+    pub kind: FindingKind,
+    /// Its path in the decrypted vault as a mount shows it, beginning with `/`, where that is known.
+    pub cleartext: Option<String>,
+    /// The path of the version that it lies beside, where that is known.
+    pub beside: Option<String>,
+    /// Its path on the server, relative to the vault's directory. Bytes that are not UTF-8 are replaced.
+    pub path: String,
+    /// Its cleartext length, bytes; `None` for what has none.
+    pub size: Option<u64>,
+    /// When it was last changed, in seconds since 1970.
+    pub modified: u64,
+    /// What the client's name for it tells, if that is the name of a known client.
+    pub made_by: Option<ClientMark>,
+    /// A sentence about it.
+    pub what: String,
+}
+
+/// What is known of a version that a person has to choose or not.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    /// The name of what it lies beside.
+    pub(super) original: Option<String>,
+    /// What a sync client added to the name.
+    pub(super) addition: String,
+    /// Its length on the server.
+    pub(super) stored: Option<CiphertextLen>,
+    pub(super) modified: SystemTime,
+}
+
+impl Version {
+    /// Creates the version with these attributes on the server.
+    pub(super) fn of(attributes: &RemoteAttributes) -> Self {
+        Self {
+            original: None,
+            addition: String::new(),
+            stored: (attributes.kind == RemoteKind::File).then_some(CiphertextLen(attributes.size)),
+            modified: attributes.modified,
+        }
+    }
 }
 
 impl Report {
@@ -227,6 +285,7 @@ struct Noted {
     kind: FindingKind,
     spot: Spot,
     detail: String,
+    version: Option<Version>,
 }
 
 /// Collects findings and counts from all parts of a check.
@@ -242,6 +301,16 @@ struct Collected {
 impl Findings {
     /// Records a finding; `detail` is added to the description of its kind.
     pub(super) fn add(&self, kind: FindingKind, spot: Spot, detail: impl ToString) {
+        self.collect(Noted { kind, spot, detail: detail.to_string(), version: None });
+    }
+
+    /// Records a finding that a person has to decide about.
+    pub(super) fn add_version(&self, kind: FindingKind, spot: Spot, detail: impl ToString, version: Version) {
+        self.collect(Noted { kind, spot, detail: detail.to_string(), version: Some(version) });
+    }
+
+    fn collect(&self, found: Noted) {
+        let kind = found.kind;
         let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let summary = &mut collected.summary;
         match kind.severity() {
@@ -252,7 +321,7 @@ impl Findings {
         }
         let noted = collected.noted.entry(kind.severity()).or_default();
         if noted.len() < KEPT_MAX {
-            noted.push(Noted { kind, spot, detail: detail.to_string() });
+            noted.push(found);
         } else {
             collected.summary.left_out += 1;
         }
@@ -263,31 +332,48 @@ impl Findings {
         count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).summary);
     }
 
-    /// Builds the report. `cleartext` returns the cleartext path of a content directory, or of a node in it.
+    /// Builds the report. `cleartext` returns the cleartext path of a content directory, or of a node in it; `len` the
+    /// cleartext length of content.
     pub(super) fn report(
         self,
         cleartext: impl Fn(usize, Option<&Option<String>>) -> Option<String>,
+        len: impl Fn(CiphertextLen) -> Option<CleartextLen>,
     ) -> Report {
         let Collected { noted, summary } = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut findings: Vec<Finding> = noted
-            .into_values()
-            .flatten()
-            .map(|Noted { kind, spot, detail }| Finding {
+        let (mut findings, mut conflicts) = (Vec::new(), Vec::new());
+        for Noted { kind, spot, detail, version } in noted.into_values().flatten() {
+            let path = String::from_utf8_lossy(spot.path.as_bytes()).into_owned();
+            let shown = |node: Option<&Option<String>>| {
+                spot.directory.and_then(|directory| cleartext(directory, node))
+            };
+            let what =
+                if detail.is_empty() { kind.what().to_owned() } else { format!("{}: {detail}", kind.what()) };
+            if let Some(version) = version {
+                let since_1970 = version.modified.duration_since(SystemTime::UNIX_EPOCH);
+                conflicts.push(Conflict {
+                    kind,
+                    cleartext: shown(spot.node.as_ref()),
+                    beside: version.original.and_then(|original| shown(Some(&Some(original)))),
+                    path: path.clone(),
+                    size: version.stored.and_then(&len).map(|len| len.0),
+                    modified: since_1970.map(|since| since.as_secs()).unwrap_or_default(),
+                    made_by: conflict_mark(&version.addition),
+                    what: what.clone(),
+                });
+            }
+            findings.push(Finding {
                 severity: kind.severity(),
                 kind,
-                path: String::from_utf8_lossy(spot.path.as_bytes()).into_owned(),
-                cleartext: spot.directory.and_then(|directory| cleartext(directory, spot.node.as_ref())),
-                what: if detail.is_empty() {
-                    kind.what().to_owned()
-                } else {
-                    format!("{}: {detail}", kind.what())
-                },
+                path,
+                cleartext: shown(spot.node.as_ref()),
+                what,
                 advice: kind.advice(),
-            })
-            .collect();
+            });
+        }
         findings.sort_by(|a, b| {
             b.severity.cmp(&a.severity).then_with(|| (&a.path, a.kind).cmp(&(&b.path, b.kind)))
         });
-        Report { summary, findings }
+        conflicts.sort_by(|a, b| (&a.cleartext, &a.path).cmp(&(&b.cleartext, &b.path)));
+        Report { summary, findings, conflicts }
     }
 }

@@ -4,14 +4,15 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use scaup_crypto::{CiphertextLen, CleartextLen, CleartextName, DirectoryId, Listed, NameError};
+use scaup_crypto::{CiphertextLen, CleartextLen, CleartextName, DirectoryId, NameError};
 
 use super::base::{Check, CheckError};
 use super::facts::{Child, ClimbingLink, Parent};
-use super::finding::{FindingKind, Spot};
+use super::finding::{FindingKind, Spot, Version};
 use crate::remote::{RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
-use crate::vault::temporary::is_temporary;
-use crate::vault::{DIRECTORY_ID_MAX, LONG_NAME_MAX, part};
+use crate::vault::entry_kinds::{ContentEntry, InsideEntry, Stray};
+use crate::vault::inside::Inside;
+use crate::vault::{DIRECTORY_ID_MAX, NodePart, addition_to};
 
 /// Longest directory id that Cryptomator writes, bytes.
 const DIRECTORY_ID_LEN: usize = 36;
@@ -20,29 +21,25 @@ const DIRECTORY_ID_LEN: usize = 36;
 #[derive(Default)]
 pub(super) struct Checked {
     pub(super) is_node: bool,
-    pub(super) child: Option<Child>,
-    pub(super) link: Option<ClimbingLink>,
+    pub(super) children: Vec<Child>,
+    pub(super) links: Vec<ClimbingLink>,
 }
 
-/// The name of a node, as far as known.
-#[derive(Default)]
+/// The name of a node, as far as known, and what a sync client added to it.
+#[derive(Default, Clone)]
 struct Named {
-    name: Option<String>,
-    is_copy: bool,
+    name: Option<CleartextName>,
+    addition: Option<String>,
 }
 
-/// The entries of a node that is a directory on the server.
-struct Inside {
-    entries: Vec<RemoteEntry>,
-    id: Result<Bytes, RemoteError>,
-    long_name: Result<Bytes, RemoteError>,
-}
-
-impl Inside {
-    /// Returns the attributes of a part, which has to be a regular file.
-    fn part(&self, name: &str) -> Option<&RemoteAttributes> {
-        let entry = self.entries.iter().find(|entry| entry.name.as_bytes() == name.as_bytes())?;
-        Some(&entry.attributes).filter(|attributes| attributes.kind == RemoteKind::File)
+impl Named {
+    /// Returns the name as a mount shows it.
+    fn shown(&self) -> Option<String> {
+        let name = self.name.as_ref()?;
+        Some(match &self.addition {
+            Some(addition) => name.with_addition(addition).as_str().to_owned(),
+            None => name.as_str().to_owned(),
+        })
     }
 }
 
@@ -54,145 +51,203 @@ impl Check<'_> {
         entry: RemoteEntry,
     ) -> Result<Checked, CheckError> {
         let root = DirectoryId::root();
-        let name = entry.name.as_bytes();
         let path = parent.path.join(&entry.name);
-        let listed = self.cryptor.identify(name, parent.id.unwrap_or(&root));
-        if listed == Listed::NotAnEntry {
-            if name != b"dirid.c9r" {
-                self.findings.add(stray(name), Spot::node(parent.number, path, None), "");
+        let spot = || Spot::node(parent.number, path.clone(), None);
+        let kind = entry.attributes.kind;
+        let node = Checked { is_node: true, ..Checked::default() };
+        let named = match ContentEntry::of(self.cryptor, entry.name.as_bytes(), parent.id.unwrap_or(&root)) {
+            ContentEntry::Stray(stray) => {
+                self.note_stray(stray, &entry, spot());
+                return Ok(Checked::default());
             }
-            return Ok(Checked::default());
-        }
-        match (entry.attributes.kind, &listed) {
-            (RemoteKind::Directory, _) => {
-                return self.check_directory(parent, &entry.name, path, listed).await;
+            ContentEntry::Shortened if kind == RemoteKind::Directory => {
+                return self.check_directory(parent, &entry, path, None).await;
             }
-            (RemoteKind::File, Listed::Shortened) => {
-                let spot = Spot::node(parent.number, path, None);
-                self.findings.add(
-                    FindingKind::UnknownNodeType,
-                    spot,
-                    "a shortened node has to be a directory",
-                );
+            ContentEntry::Shortened => {
+                let detail = "a shortened node has to be a directory";
+                self.findings.add(FindingKind::UnknownNodeType, spot(), detail);
+                return Ok(node);
             }
-            (RemoteKind::File, _) => {
-                let named = self.name(parent, &entry.name, &path, &listed);
+            ContentEntry::Undecryptable => {
+                self.note_undecryptable(parent, &entry, spot());
+                Named::default()
+            }
+            ContentEntry::Named { name, addition } => self.name(parent, &entry, &path, name, addition),
+        };
+        match kind {
+            RemoteKind::Directory => self.check_directory(parent, &entry, path, Some(named)).await,
+            RemoteKind::File => {
                 // A file that does not belong to this vault is not read.
                 if named.name.is_some() || parent.id.is_none() {
-                    self.check_file(parent, path, named.name, &entry.attributes).await?;
+                    self.check_file(parent, path, named.shown(), &entry.attributes).await?;
                 }
+                Ok(node)
             }
-            (other, _) => {
-                let spot = Spot::node(parent.number, path, None);
-                self.findings.add(
-                    FindingKind::UnknownNodeType,
-                    spot,
-                    format_args!("on the server it is a {}", word(other)),
-                );
+            other => {
+                let detail = format_args!("on the server it is a {}", word(other));
+                self.findings.add(FindingKind::UnknownNodeType, spot(), detail);
+                Ok(node)
             }
         }
-        Ok(Checked { is_node: true, ..Checked::default() })
+    }
+
+    /// Records an entry that is no node and no part of one.
+    pub(super) fn note_stray(&self, stray: Stray, entry: &RemoteEntry, spot: Spot) {
+        let name = entry.name.as_bytes();
+        let kind = match stray {
+            Stray::IdBackup if name == b"dirid.c9r" => return,
+            Stray::IdBackup | Stray::Litter => FindingKind::Stray,
+            Stray::InUse => FindingKind::InUseMarker,
+            Stray::Temporary => FindingKind::Leftover,
+            Stray::Unfinished(client) => {
+                return self.findings.add(FindingKind::Unfinished, spot, format_args!("made by {client}"));
+            }
+            Stray::Unknown if name == b"dir.c9r" => FindingKind::LooseDirectoryFile,
+            Stray::Unknown => {
+                let version = Version::of(&entry.attributes);
+                return self.findings.add_version(FindingKind::UnknownEntry, spot, "", version);
+            }
+        };
+        self.findings.add(kind, spot, "");
+    }
+
+    fn note_undecryptable(&self, parent: &Parent<'_>, entry: &RemoteEntry, spot: Spot) {
+        // Without its directory's id, no name decrypts.
+        let Some(id) = parent.id else { return };
+        let name = std::str::from_utf8(entry.name.as_bytes()).map(|name| self.cryptor.decrypt_name(name, id));
+        let kind = match name {
+            Ok(Err(NameError::Unsafe | NameError::TooLong)) => FindingKind::UnshowableName,
+            _ => FindingKind::UndecryptableName,
+        };
+        self.findings.add_version(kind, spot, "", Version::of(&entry.attributes));
     }
 
     /// Returns the name of an entry that is not shortened.
-    fn name(&self, parent: &Parent<'_>, entry: &RemoteName, path: &RemotePath, listed: &Listed) -> Named {
-        let Some(id) = parent.id else { return Named::default() };
-        let note = |kind, name: Option<&CleartextName>, detail: &str| {
-            let name = name.map(|name| name.as_str().to_owned());
-            self.findings.add(kind, Spot::node(parent.number, path.clone(), name), detail);
-        };
-        match listed {
-            Listed::Name(name) => {
-                if self.cryptor.encrypt_name(name, id).entry.as_bytes() != entry.as_bytes() {
-                    note(FindingKind::UncanonicalName, Some(name), "");
-                }
-                Named { name: Some(name.as_str().to_owned()), is_copy: false }
-            }
-            Listed::Conflict { original, suffix } => {
-                note(FindingKind::ConflictCopy, Some(original), suffix.trim());
-                Named { name: Some(original.as_str().to_owned()), is_copy: true }
-            }
-            Listed::Undecryptable => {
-                let name =
-                    std::str::from_utf8(entry.as_bytes()).map(|entry| self.cryptor.decrypt_name(entry, id));
-                let kind = match name {
-                    Ok(Err(NameError::Unsafe | NameError::TooLong)) => FindingKind::UnshowableName,
-                    _ => FindingKind::UndecryptableName,
-                };
-                note(kind, None, "");
-                Named::default()
-            }
-            Listed::NotAnEntry | Listed::Shortened => Named::default(),
-        }
-    }
-
-    /// Checks a node that is a directory on the server.
-    async fn check_directory(
+    fn name(
         &self,
         parent: &Parent<'_>,
-        entry: &RemoteName,
-        path: RemotePath,
-        listed: Listed,
-    ) -> Result<Checked, CheckError> {
-        let mut checked = Checked { is_node: true, ..Checked::default() };
-        let shortened = listed == Listed::Shortened;
-        let inside = self.look_inside(parent, &path, shortened).await?;
-        let named = if shortened {
-            self.long_name(parent, entry, &path, &inside)?
-        } else {
-            self.name(parent, entry, &path, &listed)
+        entry: &RemoteEntry,
+        path: &RemotePath,
+        name: CleartextName,
+        addition: Option<String>,
+    ) -> Named {
+        let is_canonical = || {
+            let id = parent.id?;
+            Some(self.cryptor.encrypt_name(&name, id).entry.as_bytes() == entry.name.as_bytes())
         };
-        let spot = |path: &RemotePath| Spot::node(parent.number, path.clone(), named.name.clone());
-        for stray in
-            inside.entries.iter().filter_map(|entry| stray_inside(entry, shortened).map(|kind| (kind, entry)))
-        {
-            self.findings.add(stray.0, spot(&path.join(&stray.1.name)), "");
+        let is_uncanonical = addition.is_none() && is_canonical() == Some(false);
+        let named = Named { name: Some(name), addition };
+        if is_uncanonical {
+            let spot = Spot::node(parent.number, path.clone(), named.shown());
+            self.findings.add(FindingKind::UncanonicalName, spot, "");
         }
-        let (directory, link) = (inside.part("dir.c9r"), inside.part("symlink.c9r"));
-        let contents = inside.part("contents.c9r").filter(|_| shortened);
-        let kinds = [(directory, "directory"), (link, "link"), (contents, "file")];
-        let kinds: Vec<&str> =
-            kinds.iter().filter(|(part, _)| part.is_some()).map(|(_, word)| *word).collect();
-        match kinds.as_slice() {
-            [] => self.findings.add(FindingKind::UnknownNodeType, spot(&path), ""),
-            [_] => {}
-            several => self.findings.add(FindingKind::AmbiguousNodeType, spot(&path), several.join(" and ")),
+        // Copies of directories on the server are recorded with what is in them.
+        if entry.attributes.kind == RemoteKind::File {
+            self.note_copy(parent, path, &named, &entry.attributes);
         }
-        // If there are several, the order is Cryptomator's (section 7).
-        if let Some(attributes) = directory {
-            let id_path = path.join(&part("dir.c9r"));
-            let id = self.directory_id(&id_path, attributes, &inside.id, spot(&id_path))?;
-            checked.child = id.map(|id| Child { id, path, name: named.name, is_copy: named.is_copy });
-        } else if let Some(attributes) = link {
-            let path = path.join(&part("symlink.c9r"));
-            checked.link = self.check_link(parent, path, named.name, attributes).await?;
-        } else if let Some(attributes) = contents {
-            self.check_file(parent, path.join(&part("contents.c9r")), named.name, attributes).await?;
-        }
-        Ok(checked)
+        named
     }
 
-    /// Lists a node and reads its small files, all at once.
-    async fn look_inside(
+    /// Records a node if a sync client made it beside another.
+    fn note_copy(
         &self,
         parent: &Parent<'_>,
         path: &RemotePath,
-        shortened: bool,
-    ) -> Result<Inside, CheckError> {
-        let id_path = self.on_server(&path.join(&part("dir.c9r")));
-        let long_name_path = self.on_server(&path.join(&part("name.c9s")));
-        let long_name = async {
-            if !shortened {
-                return Err(RemoteError::NotFound);
+        named: &Named,
+        attributes: &RemoteAttributes,
+    ) {
+        let Some(addition) = &named.addition else { return };
+        let original = named.name.as_ref().map(|name| name.as_str().to_owned());
+        let spot = Spot::node(parent.number, path.clone(), named.shown());
+        let version = Version { original, addition: addition.clone(), ..Version::of(attributes) };
+        self.findings.add_version(FindingKind::ConflictCopy, spot, addition.trim(), version);
+    }
+
+    /// Checks a node that is a directory on the server; `named` is its name unless that is shortened.
+    async fn check_directory(
+        &self,
+        parent: &Parent<'_>,
+        entry: &RemoteEntry,
+        path: RemotePath,
+        named: Option<Named>,
+    ) -> Result<Checked, CheckError> {
+        let mut checked = Checked { is_node: true, ..Checked::default() };
+        let is_shortened = named.is_none();
+        let inside = Inside::read(self.remote, &self.on_server(&path), is_shortened).await;
+        let entries = match &inside.entries {
+            Ok(entries) => entries,
+            Err(error) => {
+                let spot = Spot::node(parent.number, path.clone(), named.and_then(|named| named.shown()));
+                return self.unreadable(&path, spot, error.clone()).map(|()| checked);
             }
-            self.remote.read_small(&long_name_path, LONG_NAME_MAX).await
         };
-        let (entries, id, long_name) = futures::join!(
-            self.list(path, || Spot::node(parent.number, path.clone(), None)),
-            self.remote.read_small(&id_path, DIRECTORY_ID_MAX),
-            long_name
-        );
-        Ok(Inside { entries: entries?, id, long_name })
+        let parts = inside.parts();
+        let is_empty = parts.is_empty() && !inside.holds_unshown();
+        let named = match named {
+            Some(named) => named,
+            None if is_empty => Named::default(),
+            None => self.long_name(parent, &entry.name, &path, &inside)?,
+        };
+        for entry in entries {
+            let spot = || Spot::node(parent.number, path.join(&entry.name), named.shown());
+            match InsideEntry::of(entry.name.as_bytes()) {
+                InsideEntry::Stray(stray) => self.note_stray(stray, entry, spot()),
+                InsideEntry::LongName if entry.name.as_bytes() == b"name.c9s" && is_shortened => {}
+                InsideEntry::LongName => self.findings.add(FindingKind::Stray, spot(), ""),
+                InsideEntry::Part(_) | InsideEntry::Copy(..) => {
+                    if entry.attributes.kind != RemoteKind::File {
+                        let detail = format_args!("on the server it is a {}", word(entry.attributes.kind));
+                        self.findings.add(FindingKind::UnknownEntry, spot(), detail);
+                    }
+                }
+            }
+        }
+        if is_empty {
+            let spot = Spot::node(parent.number, path, named.shown());
+            self.findings.add(FindingKind::EmptyNode, spot, "");
+            return Ok(Checked::default());
+        }
+        for part in parts {
+            let part_path = path.join(&part.name);
+            let addition = part.addition.filter(|added| !added.is_empty()).or(named.addition.clone());
+            let is_second = matches!(InsideEntry::of(part.name.as_bytes()), InsideEntry::Part(_))
+                && part.name.as_bytes() != first_part(&inside);
+            let named = Named { name: named.name.clone(), addition };
+            if is_second {
+                let spot = Spot::node(parent.number, part_path.clone(), named.shown());
+                let version = Version::of(&part.attributes);
+                self.findings.add_version(FindingKind::AmbiguousNodeType, spot, "", version);
+            } else {
+                self.note_copy(parent, &part_path, &named, &part.attributes);
+            }
+            match part.of {
+                NodePart::Directory => {
+                    let id = match part.name.as_bytes() {
+                        b"dir.c9r" => inside.id.clone(),
+                        _ => self.remote.read_small(&self.on_server(&part_path), DIRECTORY_ID_MAX).await,
+                    };
+                    let spot = Spot::node(parent.number, part_path.clone(), named.shown());
+                    let id = self.directory_id(&part_path, &part.attributes, &id, spot)?;
+                    let is_copy = named.addition.is_some() || is_second;
+                    // The node of a directory is named by its entry.
+                    let at = if is_copy { part_path } else { path.clone() };
+                    checked.children.extend(id.map(|id| Child {
+                        id,
+                        path: at,
+                        name: named.shown(),
+                        is_copy,
+                    }));
+                }
+                NodePart::Symlink => {
+                    let link = self.check_link(parent, part_path, named.shown(), &part.attributes).await?;
+                    checked.links.extend(link);
+                }
+                NodePart::Contents => {
+                    self.check_file(parent, part_path, named.shown(), &part.attributes).await?;
+                }
+            }
+        }
+        Ok(checked)
     }
 
     /// Returns the name of a shortened node.
@@ -207,17 +262,17 @@ impl Check<'_> {
             let name = name.map(|name| name.as_str().to_owned());
             self.findings.add(kind, Spot::node(parent.number, path.clone(), name), "");
         };
-        let long_name = match (inside.part("name.c9s"), &inside.long_name) {
-            (None, _) => {
+        let long_name = match &inside.long_name {
+            Ok(long_name) => long_name,
+            Err(RemoteError::NotFound) => {
                 note(FindingKind::MissingLongName, None);
                 return Ok(Named::default());
             }
-            (Some(attributes), _) if attributes.size > LONG_NAME_MAX as u64 => {
+            Err(RemoteError::TooLong { .. }) => {
                 note(FindingKind::ObeseLongName, None);
                 return Ok(Named::default());
             }
-            (Some(_), Ok(long_name)) => long_name,
-            (Some(_), Err(error)) => {
+            Err(error) => {
                 let spot = Spot::node(parent.number, path.clone(), None);
                 return self.unreadable(path, spot, error.clone()).map(|()| Named::default());
             }
@@ -230,23 +285,20 @@ impl Check<'_> {
             }
             return Ok(Named::default());
         };
-        let named = |name: &CleartextName, is_copy| Named { name: Some(name.as_str().to_owned()), is_copy };
         let found = match self.cryptor.expand_shortened(entry.as_bytes(), long_name, id) {
             Ok(name) => {
                 if self.cryptor.encrypt_name(&name, id).entry.as_bytes() != entry.as_bytes() {
                     note(FindingKind::UncanonicalName, Some(&name));
                 }
-                named(&name, false)
+                Named { name: Some(name), addition: None }
             }
-            Err(NameError::HashMismatch { name }) => {
-                let canonical = self.cryptor.encrypt_name(&name, id).entry;
-                let stem = canonical.strip_suffix(".c9s");
-                let is_copy =
-                    stem.is_some_and(|stem| String::from_utf8_lossy(entry.as_bytes()).contains(stem));
-                let kind = if is_copy { FindingKind::ConflictCopy } else { FindingKind::LongNameMismatch };
-                note(kind, Some(&name));
-                named(&name, is_copy)
-            }
+            Err(NameError::HashMismatch { name }) => match addition_to(self.cryptor, id, entry, &name) {
+                Some(addition) => Named { name: Some(name), addition: Some(addition) },
+                None => {
+                    note(FindingKind::LongNameMismatch, Some(&name));
+                    Named { name: Some(name), addition: None }
+                }
+            },
             Err(error) => {
                 note(
                     match error {
@@ -262,7 +314,7 @@ impl Check<'_> {
         if has_more {
             self.findings.add(
                 FindingKind::TrailingBytesInLongName,
-                Spot::node(parent.number, path.clone(), found.name.clone()),
+                Spot::node(parent.number, path.clone(), found.shown()),
                 "",
             );
         }
@@ -339,29 +391,9 @@ impl Check<'_> {
     }
 }
 
-/// Returns the kind of finding for an entry that is not a node.
-fn stray(name: &[u8]) -> FindingKind {
-    match name {
-        b"dir.c9r" => FindingKind::LooseDirectoryFile,
-        name if is_temporary(name) => FindingKind::Leftover,
-        name if name.ends_with(b".c9u") => FindingKind::InUseMarker,
-        _ => FindingKind::Stray,
-    }
-}
-
-/// Returns the kind of finding for an entry in a node that is not one of its parts.
-fn stray_inside(entry: &RemoteEntry, shortened: bool) -> Option<FindingKind> {
-    match entry.name.as_bytes() {
-        b"dir.c9r" | b"symlink.c9r" => None,
-        b"contents.c9r" | b"name.c9s" if shortened => None,
-        b"contents.c9r" | b"name.c9s" => Some(FindingKind::Stray),
-        name if [&b"dir"[..], b"symlink", b"contents", b"name"].iter().any(|part| name.starts_with(part))
-            && (name.ends_with(b".c9r") || name.ends_with(b".c9s")) =>
-        {
-            Some(FindingKind::ConflictCopy)
-        }
-        name => Some(stray(name)),
-    }
+/// Returns the file that has the name of a node.
+fn first_part(inside: &Inside) -> Vec<u8> {
+    inside.parts().first().map(|part| part.name.as_bytes().to_vec()).unwrap_or_default()
 }
 
 fn word(kind: RemoteKind) -> &'static str {

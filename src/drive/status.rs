@@ -10,11 +10,15 @@ use scaup_fuse::filesystem::Inode;
 
 use super::content::file::File;
 use super::{Drive, DriveError};
+use crate::drive::places::place::Place;
 use crate::remote::RemoteCounters;
-use crate::vault::UnlockedVault;
+use crate::vault::{Undecided, UnlockedVault, VaultNode};
 
 /// The kind of an error that kept a file from being saved.
 const UNSAVED: &str = "unsaved";
+
+/// The kind of an error about what the server holds.
+const DAMAGED: &str = "damaged";
 
 /// How many errors are remembered.
 const ERRORS_MAX: usize = 100;
@@ -56,7 +60,7 @@ pub struct ErrorRecord {
     /// When it happened.
     pub time: SystemTime,
     /// A short word for its kind: `conflict`, `damaged`, `link`, `made_again`, `not_moved`, `not_removed`, `server`,
-    /// `unsaved`, `vault`.
+    /// `undecided`, `unsaved`, `vault`.
     pub kind: &'static str,
     /// One sentence, with names: it is kept in memory only, shown to the mount's user only, and forgotten when the
     /// vault of these names is locked.
@@ -70,6 +74,8 @@ pub(super) struct Recorded {
     why: Option<String>,
     /// The node that it is about, or the directory of it.
     inode: Inode,
+    /// For a node that lacked a part of it: the directory that it is in, and its name there.
+    broken: Option<(Inode, OsString)>,
     vault: Option<Arc<UnlockedVault>>,
 }
 
@@ -115,7 +121,14 @@ impl Drive {
     /// Returns the last errors, newest first, at most 100.
     #[must_use]
     pub fn errors(&self) -> Vec<ErrorRecord> {
-        self.lock_errors().iter().map(|recorded| recorded.record.clone()).collect()
+        let nodes = self.tree.lock();
+        let is_there = |recorded: &&Recorded| {
+            // A sync client brings a node in parts: what was broken until the last one came is right now.
+            let Some((parent, name)) = &recorded.broken else { return true };
+            let node = nodes.child(*parent, name).and_then(|inode| nodes.get(inode).ok());
+            node.is_some_and(|node| is_broken(node.place()))
+        };
+        self.lock_errors().iter().filter(is_there).map(|recorded| recorded.record.clone()).collect()
     }
 
     /// Returns the counters of the work done so far.
@@ -140,7 +153,11 @@ impl Drive {
     }
 
     fn remember(&self, inode: Inode, kind: &'static str, mut message: String, mut why: Option<String>) {
-        let vault = self.tree.lock().vault_around(inode);
+        let (vault, broken) = {
+            let nodes = self.tree.lock();
+            let node = nodes.get(inode).ok().filter(|node| kind == DAMAGED && is_broken(node.place()));
+            (nodes.vault_around(inode), node.map(|node| node.parent_and_name()))
+        };
         let mut errors = self.lock_errors();
         // Checked with the errors locked: `forget_errors_of` comes after the keys are gone.
         if vault.as_ref().is_some_and(|vault| vault.cryptor().is_err()) {
@@ -157,6 +174,7 @@ impl Drive {
             record: ErrorRecord { time: SystemTime::now(), kind, message },
             why,
             inode,
+            broken,
             vault,
         });
         errors.truncate(ERRORS_MAX);
@@ -182,6 +200,31 @@ impl Drive {
         self.lock_errors().retain(|recorded| recorded.inode != inode || recorded.record.kind != UNSAVED);
     }
 
+    /// Tells, once for each vault and session, that sync clients left something in it for a person to decide.
+    pub(super) fn tell_undecided(&self, inode: Inode, vault: &UnlockedVault, undecided: Undecided) {
+        let Undecided { copies, twins, unshown } = undecided;
+        if undecided == Undecided::default() || !vault.is_told_first() {
+            return;
+        }
+        let some = |count: usize, what: &str| (count > 0).then(|| what.to_owned());
+        let found = [
+            some(copies, "more than one version of something (a conflict)"),
+            some(twins, "two names for the same directory"),
+            some(unshown, "something that may be somebody's and is not shown"),
+        ];
+        let found: Vec<String> = found.into_iter().flatten().collect();
+        let shown = self.tree.lock().shown_path(inode);
+        self.record(
+            inode,
+            "undecided",
+            format!(
+                "{}: a sync client left {} here; `scaup vault conflicts` lists all that waits for a decision in this vault",
+                shown.display(),
+                found.join(", and ")
+            ),
+        );
+    }
+
     /// Remembers an error of one node.
     pub(super) fn report(&self, inode: Inode, kind: &'static str, error: &DriveError) {
         let shown = self.tree.lock().shown_path(inode);
@@ -200,7 +243,7 @@ impl Drive {
             Err(error) => Err(self.cause(inode, error).await),
         };
         match &result {
-            Err(error @ DriveError::Damaged(_)) => self.report(inode, "damaged", error),
+            Err(error @ DriveError::Damaged(_)) => self.report(inode, DAMAGED, error),
             Err(error @ DriveError::LeadsOutOfVault) => self.report(inode, "link", error),
             Err(error @ DriveError::Remote(remote)) if remote.is_failure() => {
                 self.report(inode, "server", error);
@@ -209,4 +252,8 @@ impl Drive {
         }
         result
     }
+}
+
+fn is_broken(place: &Place) -> bool {
+    matches!(place, Place::Vault { node: VaultNode::BrokenDirectory(_) | VaultNode::Unknown(_), .. })
 }

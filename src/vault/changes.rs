@@ -6,10 +6,11 @@
 use scaup_crypto::{CleartextName, DirectoryId};
 
 use super::directory::{SYMLINK_FILE_MAX, VaultDirectory};
+use super::empty_entry::clear_entry;
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, part};
-use super::node::{Entry, FoundNode, VaultNode};
-use super::removal::discard_directory;
+use super::node::{Entry, FoundNode, NodePart, VaultNode};
+use super::removal::{NotMoved, discard_directory};
 use super::small_file::write_small;
 use super::temporary::{self, Fate};
 use super::unfinished::Begun;
@@ -63,7 +64,7 @@ impl VaultDirectory {
             // Requested first, so that no content exists without the node; the node gets its own name when the content
             // is whole.
             let (prepared, content) = futures::join!(
-                self.prepare_node(remote, name, "dir.c9r", id.as_bytes(), temporary),
+                self.prepare_node(remote, name, NodePart::Directory, id.as_bytes(), temporary),
                 self.make_content_of(remote, id, mode)
             );
             content?;
@@ -121,8 +122,8 @@ impl VaultDirectory {
         target: &[u8],
     ) -> Result<FoundNode, NodeError> {
         let stored = self.cryptor.encrypt_small(target).map_err(NodeError::random)?;
-        let entry = self.make_node(remote, name, "symlink.c9r", &stored).await?;
-        let attributes = remote.stat(&self.symlink_path(&entry)).await?;
+        let entry = self.make_node(remote, name, NodePart::Symlink, &stored).await?;
+        let attributes = remote.stat(&self.path_of(&entry)).await?;
         let attributes = self.shown_attributes(&VaultNode::Symlink, attributes);
         Ok(FoundNode { name: name.as_str().into(), attributes, entry, node: VaultNode::Symlink })
     }
@@ -133,11 +134,11 @@ impl VaultDirectory {
         &self,
         remote: &dyn Remote,
         name: &CleartextName,
-        inside: &'static str,
+        inside: NodePart,
         content: &[u8],
     ) -> Result<Entry, NodeError> {
         let temporary = match DirectoryId::parse(content) {
-            Ok(id) if inside == "dir.c9r" => self.temporary_of(&id, Fate::Alone)?,
+            Ok(id) if inside == NodePart::Directory => self.temporary_of(&id, Fate::Alone)?,
             _ => self.temporary()?,
         };
         let made = async {
@@ -156,21 +157,22 @@ impl VaultDirectory {
         &self,
         remote: &dyn Remote,
         name: &CleartextName,
-        inside: &'static str,
+        inside: NodePart,
         content: &[u8],
         temporary: &RemotePath,
     ) -> Result<Entry, NodeError> {
-        let (entry, long_name) = self.entry(name)?;
-        let target = self.content().join(&entry.name);
+        let (entry, long_name) = self.entry_name(name)?;
+        let target = self.content().join(&entry);
         let (made, taken) = futures::join!(remote.mkdir_by_umask(temporary), remote.stat(&target));
         made?;
-        // rename(2) would replace an empty directory, so debris of others counts as taken too.
         match taken {
+            Ok(_) if self.make_way(remote, &entry).await? => {}
             Ok(_) => return Err(NodeError::Remote(RemoteError::Exists)),
             Err(RemoteError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        let (inside, long) = (temporary.join(&part(inside)), temporary.join(&part("name.c9s")));
+        let entry = Entry::inside(entry, inside);
+        let (inside, long) = (temporary.join(&part(inside.file_name())), temporary.join(&part("name.c9s")));
         let write_long = async {
             match &long_name {
                 Some(long_name) => write_small(remote, &long, long_name.as_bytes()).await,
@@ -197,8 +199,8 @@ impl VaultDirectory {
         }
     }
 
-    /// Gives finished content, which has a temporary name in this directory, its final name. A shortened node that does
-    /// not exist yet needs its long name.
+    /// Gives finished content, which has a temporary name in this directory, its final name. `long_name` is what
+    /// `name.c9s` has to hold, if the entry is a shortened one of that name: it may be missing there.
     pub(crate) async fn publish_as(
         &self,
         remote: &dyn Remote,
@@ -207,16 +209,29 @@ impl VaultDirectory {
         long_name: Option<&str>,
         how: RenameHow,
     ) -> Result<(), NodeError> {
-        if !entry.shortened {
-            return Ok(remote.rename(temporary, &self.content().join(&entry.name), how).await?);
-        }
-        match remote.rename(temporary, &self.file_path(entry), how).await {
-            Err(RemoteError::NotFound) => {}
-            done => return Ok(done?),
+        let target = self.path_of(entry);
+        let Some(long_name) = long_name else {
+            let renamed = match remote.rename(temporary, &target, how).await {
+                Err(RemoteError::Exists) if self.make_way(remote, &entry.name).await? => {
+                    remote.rename(temporary, &target, how).await
+                }
+                renamed => renamed,
+            };
+            return Ok(renamed?);
+        };
+        let node = self.content().join(&entry.name);
+        let name_path = node.join(&part("name.c9s"));
+        let (renamed, named) =
+            futures::join!(remote.rename(temporary, &target, how), remote.stat(&name_path));
+        match (renamed, named) {
+            (Ok(()), Ok(_)) => return Ok(()),
+            (Ok(()), Err(_)) => return Ok(write_long_name_if_missing(remote, &node, long_name).await?),
+            (Err(RemoteError::NotFound), _) => {}
+            (Err(RemoteError::Exists), _) if self.make_way(remote, &entry.name).await? => {}
+            (Err(error), _) => return Err(error.into()),
         }
         // The shortened node does not exist yet: it is built beside and appears whole. The place where it is built
         // follows from the temporary name, so that an attempt with an unknown outcome is resumed.
-        let long_name = long_name.ok_or(NodeError::Remote(RemoteError::NotFound))?;
         let node = temporary::beside(temporary).ok_or(NodeError::InvalidName)?;
         let moved = node.join(&part("contents.c9r"));
         match remote.mkdir_by_umask(&node).await {
@@ -259,24 +274,41 @@ impl VaultDirectory {
         name: &CleartextName,
         how: RenameHow,
     ) -> Result<Entry, NodeError> {
-        let (target, long_name) = self.entry(name)?;
-        let source_path = from.content().join(&source.name);
-        if !source.shortened && !target.shortened {
-            let target_path = self.content().join(&target.name);
-            if self.id == from.id {
-                remote.rename(&source_path, &target_path, how).await?;
-            } else {
-                // A directory that was taken for something else could end up inside itself.
-                from.rename_node(remote, &source_path, &target_path, node, how).await?;
-            }
-            return Ok(target);
+        let (target, long_name) = self.entry_name(name)?;
+        let source_path = from.path_of(source);
+        let moves_whole = long_name.is_none()
+            && match &source.part {
+                None => true,
+                // What else lies in the entry stays where it is.
+                Some(_) => {
+                    !source.name.as_bytes().ends_with(b".c9s")
+                        && !from.has_company(remote, &source.name).await?
+                }
+            };
+        if moves_whole {
+            let target = Entry { name: target, part: source.part.clone() };
+            let moved = match from.move_whole(remote, source, (self, &target), node, how).await {
+                Err(error) if error.is_exists() && self.make_way(remote, &target.name).await? => {
+                    from.move_whole(remote, source, (self, &target), node, how).await
+                }
+                moved => moved,
+            };
+            return moved.map(|()| target);
         }
-        // A long name on either side takes more than one step. The node appears under its new name whole, then is
+        let target = match node {
+            VaultNode::File if long_name.is_none() => Entry::whole(target),
+            VaultNode::File | VaultNode::Unknown(_) => Entry::inside(target, NodePart::Contents),
+            VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
+                Entry::inside(target, NodePart::Directory)
+            }
+            VaultNode::Symlink => Entry::inside(target, NodePart::Symlink),
+        };
+        // A move into or out of an entry takes more than one step. The node appears under its new name whole, then is
         // removed from the old one: a cut in between leaves both names for one content, never none.
         match node {
             VaultNode::File => {
                 let twin = self.temporary()?;
-                match remote.hard_link(&from.file_path(source), &twin).await {
+                match remote.hard_link(&source_path, &twin).await {
                     Ok(()) => {
                         let published =
                             self.publish_as(remote, &twin, &target, long_name.as_deref(), how).await;
@@ -287,7 +319,7 @@ impl VaultDirectory {
                             }
                         };
                         if published.is_ok() {
-                            futures::join!(discarded, from.remove_after_move(remote, source, node)).1?;
+                            futures::join!(discarded, from.remove_after_move(remote, source)).1?;
                         } else {
                             discarded.await;
                         }
@@ -296,27 +328,25 @@ impl VaultDirectory {
                     Err(
                         RemoteError::Unsupported(_) | RemoteError::PermissionDenied | RemoteError::Failure(_),
                     ) => {
-                        let path = from.file_path(source);
-                        self.move_content(remote, &path, &target, long_name.as_deref(), how).await?;
-                        if source.shortened {
-                            from.remove_after_move(remote, source, node).await?;
+                        self.move_content(remote, &source_path, &target, long_name.as_deref(), how).await?;
+                        if source.part.is_some() {
+                            clear_entry(remote, &from.content().join(&source.name)).await?;
                         }
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
             VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => {
-                let content =
-                    remote.read_small(&source_path.join(&part("dir.c9r")), DIRECTORY_ID_MAX).await?;
+                let content = remote.read_small(&source_path, DIRECTORY_ID_MAX).await?;
                 // Somebody else may have given the name to another directory since it was looked at.
                 if matches!(node, VaultNode::Directory(id) if *content != *id.as_bytes()) {
                     return Err(NodeError::Stale);
                 }
                 self.vault.unfinished.record(Begun::Move {
-                    from: (from.id.clone(), source.name.clone()),
-                    to: (self.id.clone(), target.name.clone()),
+                    from: (from.id.clone(), source.clone()),
+                    to: (self.id.clone(), target.clone()),
                 });
-                self.make_node(remote, name, "dir.c9r", &content).await?;
+                self.make_node(remote, name, NodePart::Directory, &content).await?;
                 match from.hide(remote, source, node, Fate::Alone).await {
                     Ok(hidden) => hidden.discard(remote).await,
                     Err(error) => {
@@ -332,14 +362,40 @@ impl VaultDirectory {
                 }
             }
             VaultNode::Symlink => {
-                let content =
-                    remote.read_small(&source_path.join(&part("symlink.c9r")), SYMLINK_FILE_MAX).await?;
-                self.make_node(remote, name, "symlink.c9r", &content).await?;
-                from.hide(remote, source, node, Fate::Alone).await?.discard(remote).await;
+                let content = remote.read_small(&source_path, SYMLINK_FILE_MAX).await?;
+                self.make_node(remote, name, NodePart::Symlink, &content).await?;
+                from.remove_node(remote, source).await?;
             }
             VaultNode::Unknown(why) => return Err(NodeError::damaged(why)),
         }
         Ok(target)
+    }
+
+    /// Moves a node with the entry that it lies in to the directory `to`.
+    async fn move_whole(
+        &self,
+        remote: &dyn Remote,
+        source: &Entry,
+        (to, target): (&Self, &Entry),
+        node: &VaultNode,
+        how: RenameHow,
+    ) -> Result<(), NodeError> {
+        let (from_path, to_path) = (self.content().join(&source.name), to.content().join(&target.name));
+        if self.id == to.id {
+            return Ok(remote.rename(&from_path, &to_path, how).await?);
+        }
+        // A directory that was taken for something else could end up inside itself.
+        match self.rename_node(remote, &from_path, &to_path, node, how).await {
+            Ok(()) => Ok(()),
+            Err(NotMoved::Refused(error) | NotMoved::Unanswered(error)) => Err(error),
+            Err(NotMoved::IsAnother(_)) => {
+                // If its name was taken meanwhile, it stays where it is shown now.
+                if let Err(error) = remote.rename(&to_path, &from_path, RenameHow::New).await {
+                    tracing::warn!(error = error.kind(), "a directory was moved in place of another");
+                }
+                Err(NodeError::Stale)
+            }
+        }
     }
 
     /// Moves a file's bytes to the place that `target` has for them, on a server without hard links. A cut leaves a
@@ -352,40 +408,44 @@ impl VaultDirectory {
         long_name: Option<&str>,
         how: RenameHow,
     ) -> Result<(), NodeError> {
-        match (remote.rename(source, &self.file_path(target), how).await, long_name) {
-            (Err(RemoteError::NotFound), Some(long_name)) if target.shortened => {
-                let node = self.content().join(&target.name);
-                let shell = self.temporary()?;
-                remote.mkdir_by_umask(&shell).await?;
-                let built = async {
-                    write_long_name(remote, &shell, long_name).await?;
-                    remote.rename(&shell, &node, RenameHow::New).await
-                };
-                if let Err(error) = built.await {
-                    discard_directory(remote, &shell).await;
-                    return Err(error.into());
+        let (node, path) = (self.content().join(&target.name), self.path_of(target));
+        let Some(long_name) = long_name else {
+            let moved = match remote.rename(source, &path, how).await {
+                Err(RemoteError::Exists) if self.make_way(remote, &target.name).await? => {
+                    remote.rename(source, &path, how).await
                 }
-                let moved = remote.rename(source, &self.file_path(target), RenameHow::New).await;
-                if let Err(error) = moved {
-                    if !error.is_unanswered() {
-                        discard_directory(remote, &node).await;
-                    }
-                    return Err(error.into());
-                }
-                Ok(())
-            }
-            (done, _) => Ok(done?),
+                moved => moved,
+            };
+            return Ok(moved?);
+        };
+        match remote.rename(source, &path, how).await {
+            Ok(()) => return Ok(write_long_name_if_missing(remote, &node, long_name).await?),
+            Err(RemoteError::NotFound) => {}
+            Err(RemoteError::Exists) if self.make_way(remote, &target.name).await? => {}
+            Err(error) => return Err(error.into()),
         }
+        let shell = self.temporary()?;
+        remote.mkdir_by_umask(&shell).await?;
+        let built = async {
+            write_long_name(remote, &shell, long_name).await?;
+            remote.rename(&shell, &node, RenameHow::New).await
+        };
+        if let Err(error) = built.await {
+            discard_directory(remote, &shell).await;
+            return Err(error.into());
+        }
+        if let Err(error) = remote.rename(source, &path, RenameHow::New).await {
+            if !error.is_unanswered() {
+                clear_entry(remote, &node).await?;
+            }
+            return Err(error.into());
+        }
+        Ok(())
     }
 
-    async fn remove_after_move(
-        &self,
-        remote: &dyn Remote,
-        source: &Entry,
-        node: &VaultNode,
-    ) -> Result<(), NodeError> {
-        match self.remove_node(remote, source, node).await {
-            Err(error) if error.is_not_found() && !source.shortened => Ok(()),
+    async fn remove_after_move(&self, remote: &dyn Remote, source: &Entry) -> Result<(), NodeError> {
+        match self.remove_node(remote, source).await {
+            Err(error) if error.is_not_found() && source.part.is_none() => Ok(()),
             done => done,
         }
     }
@@ -430,5 +490,17 @@ async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str
             write_small(remote, &path, long_name.as_bytes()).await
         }
         done => done,
+    }
+}
+
+/// Writes the long name of a node that was found, if a sync client took it away or has not brought it yet.
+async fn write_long_name_if_missing(
+    remote: &dyn Remote,
+    node: &RemotePath,
+    long_name: &str,
+) -> Result<(), RemoteError> {
+    match write_small(remote, &node.join(&part("name.c9s")), long_name.as_bytes()).await {
+        Ok(()) | Err(RemoteError::Exists) => Ok(()),
+        Err(error) => Err(error),
     }
 }

@@ -4,12 +4,17 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use scaup_crypto::{CiphertextLen, CleartextName, Cryptor, DirectoryId, Listed, NameError};
+use scaup_crypto::{CiphertextLen, CleartextName, Cryptor, DirectoryId, NameError, addition_of};
+use sha2::{Digest, Sha256};
 
+use super::entry_kinds::{ContentEntry, Stray};
 use super::error::NodeError;
-use super::format::{DIRECTORY_ID_MAX, LONG_NAME_MAX, content_path, part};
-use super::node::{Entry, FoundNode, VaultNode};
+use super::format::{DIRECTORY_ID_MAX, content_path, part};
+use super::inside::{Inside, NodeInside};
+use super::known_names::NamedAt;
+use super::node::{Entry, FoundNode, NodePart, VaultNode};
 use super::packed_nodes::VaultListing;
 use super::temporary::{self, Fate};
 use super::unfinished::Begun;
@@ -63,11 +68,26 @@ impl VaultDirectory {
         self.id == DirectoryId::root()
     }
 
-    /// Returns the entry of a cleartext name, and the content of `name.c9s` if it is shortened.
-    pub(crate) fn entry(&self, name: &CleartextName) -> Result<(Entry, Option<String>), NodeError> {
+    /// Returns the name of the entry that a cleartext name has, and the content of `name.c9s` if it is shortened.
+    pub(crate) fn entry_name(&self, name: &CleartextName) -> Result<(RemoteName, Option<String>), NodeError> {
         let encrypted = self.cryptor.encrypt_name(name, &self.id);
         let entry = RemoteName::parse(encrypted.entry.as_bytes()).ok_or(RemoteError::NameTooLong)?;
-        Ok((Entry::new(entry), encrypted.long_name))
+        Ok((entry, encrypted.long_name))
+    }
+
+    /// Returns where a file of that name lies, and the content of `name.c9s` if the name is shortened.
+    pub(crate) fn file_entry(&self, name: &CleartextName) -> Result<(Entry, Option<String>), NodeError> {
+        let (entry, long_name) = self.entry_name(name)?;
+        let entry = match &long_name {
+            Some(_) => Entry::inside(entry, NodePart::Contents),
+            None => Entry::whole(entry),
+        };
+        Ok((entry, long_name))
+    }
+
+    /// Returns where a node lies: the file that holds a file's content, a link's target, or a directory's id.
+    pub(crate) fn path_of(&self, entry: &Entry) -> RemotePath {
+        entry.path_in(&self.content())
     }
 
     /// Returns all nodes of this directory, unless there are more than `most`, conflicting copies under names of their
@@ -85,30 +105,68 @@ impl VaultDirectory {
         let (mut others, mut held) = (Vec::new(), budget.nothing());
         let mut identified =
             stream::iter(entries.into_entries()).map(|entry| self.identify(remote, entry)).buffered(PARALLEL);
-        while let Some(node) = identified.try_next().await? {
-            let Some(node) = node else { continue };
-            // Most nodes are files under their canonical names: nothing more has to be found out about them.
-            if matches!(node.node, VaultNode::Directory(_)) || !self.is_canonical(&node) {
-                held.grow(node.bytes()).map_err(RemoteError::from)?;
-                others.push(node);
-            } else {
-                self.push(&mut names, node.name.as_str().into(), node)?;
+        while let Some(found) = identified.try_next().await? {
+            names.undecided.unshown += usize::from(found.holds_unshown);
+            for node in found.nodes {
+                // Most nodes are files under their canonical names: nothing more has to be found out about them.
+                if matches!(node.node, VaultNode::Directory(_)) || !self.is_canonical(&node) {
+                    held.grow(node.bytes()).map_err(RemoteError::from)?;
+                    others.push(node);
+                } else {
+                    self.push(&mut names, node.name.as_str().into(), node)?;
+                }
             }
         }
         drop(identified);
         met(others.iter().filter_map(|node| self.below(&node.node)).take(BELOW_MAX).collect());
         let looked: Vec<Option<Identified>> =
-            stream::iter(others.into_iter().map(|node| self.look_inside(remote, node, None)))
+            stream::iter(others.into_iter().map(|node| self.look_at_content(remote, node, None)))
                 .buffered(PARALLEL)
                 .try_collect()
                 .await?;
-        Ok((self.name_all(names, looked.into_iter().flatten().collect())?, debris))
+        let nodes: Vec<Identified> = looked.into_iter().flatten().collect();
+        for node in &nodes {
+            if let VaultNode::Directory(id) = &node.node {
+                names.undecided.twins += usize::from(self.has_other_name(remote, id, &node.entry).await?);
+            }
+        }
+        Ok((self.name_all(names, nodes)?, debris))
+    }
+
+    /// Whether a directory, which `entry` of this one names, has another name besides.
+    async fn has_other_name(
+        &self,
+        remote: &dyn Remote,
+        id: &DirectoryId,
+        entry: &Entry,
+    ) -> Result<bool, NodeError> {
+        for other in self.vault.known_names.record(id, (self.id.clone(), entry.clone())) {
+            if self.is_named(remote, id, &other).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a directory still has a name that it had.
+    pub(super) async fn is_named(
+        &self,
+        remote: &dyn Remote,
+        id: &DirectoryId,
+        at: &NamedAt,
+    ) -> Result<bool, NodeError> {
+        let around = Self { id: at.0.clone(), ..self.clone() };
+        let is_named = around.id_of(remote, &at.1).await?.as_ref() == Some(id);
+        if !is_named {
+            self.vault.known_names.forget(id, at);
+        }
+        Ok(is_named)
     }
 
     /// Whether a node lies under the entry that its name has in this directory.
     fn is_canonical(&self, node: &Identified) -> bool {
-        node.conflict.is_none()
-            && self.entry(&node.name).is_ok_and(|(entry, _)| entry.name == node.entry.name)
+        node.addition.is_none()
+            && self.entry_name(&node.name).is_ok_and(|(entry, _)| entry == node.entry.name)
     }
 
     fn push(&self, names: &mut VaultListing, name: OsString, node: Identified) -> Result<(), NodeError> {
@@ -124,8 +182,8 @@ impl VaultDirectory {
         }
     }
 
-    /// Finds one name: under its canonical entry if there is one, else among all nodes, since conflicting copies
-    /// and names of foreign clients lie under other entries.
+    /// Finds one name under its canonical entry. All that is shown under a name of its own (sync clients' copies, names
+    /// of foreign clients) is only found by [`Self::list`].
     ///
     /// The files inside the entry are requested at the same time, in case it is a directory, and so are the attributes
     /// of the directory that was `known` there.
@@ -135,152 +193,133 @@ impl VaultDirectory {
         name: &CleartextName,
         known: Option<&DirectoryId>,
     ) -> Result<Option<FoundNode>, NodeError> {
-        let (entry, _) = self.entry(name)?;
-        let path = self.content().join(&entry.name);
+        let (entry, long_name) = self.entry_name(name)?;
+        let path = self.content().join(&entry);
         let known = async {
             let id = known?;
             Some((id, remote.stat(&self.content_of(id)).await))
         };
         let (attributes, inside, known) =
-            futures::join!(remote.stat(&path), self.ask_inside(remote, &entry), known);
-        match attributes {
-            Ok(attributes) => {
-                let inside = std::future::ready(inside);
-                let node = self.resolve_with(remote, entry, name.clone(), attributes, inside).await?;
-                let Some(node) = node else { return Ok(None) };
-                let node = self.look_inside(remote, node, known).await?;
-                Ok(node.map(|node| self.found(name.as_str().into(), node)))
-            }
-            Err(RemoteError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Decrypts the name of a listed entry and looks up its kind; `None` for an entry that is no node. It fails only if
-    /// no reply came: a damaged entry never hides its neighbours, but a lost connection must not make a node look
-    /// damaged or missing.
-    async fn identify(
-        &self,
-        remote: &dyn Remote,
-        entry: RemoteEntry,
-    ) -> Result<Option<Identified>, RemoteError> {
-        Ok(match self.cryptor.identify(entry.name.as_bytes(), &self.id) {
-            // An entry without a name cannot be shown. It stays in place, and keeps its directory from being removed.
-            Listed::NotAnEntry | Listed::Undecryptable => None,
-            Listed::Name(name) => self.resolve(remote, entry, name).await?,
-            Listed::Conflict { original, suffix } => {
-                let identified = self.resolve(remote, entry, original).await?;
-                identified.map(|identified| Identified { conflict: Some(suffix), ..identified })
-            }
-            Listed::Shortened => self.identify_shortened(remote, entry).await?,
-        })
-    }
-
-    async fn identify_shortened(
-        &self,
-        remote: &dyn Remote,
-        entry: RemoteEntry,
-    ) -> Result<Option<Identified>, RemoteError> {
-        let path = self.content().join(&entry.name);
-        let long_name = match remote.read_small(&path.join(&part("name.c9s")), LONG_NAME_MAX).await {
-            Ok(long_name) => long_name,
-            Err(error) if error.is_unanswered() => return Err(error),
-            Err(_) => return Ok(None),
+            futures::join!(remote.stat(&path), Known::ask(remote, &path, long_name.is_some()), known);
+        let attributes = match attributes {
+            Ok(attributes) => attributes,
+            Err(RemoteError::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        Ok(match self.cryptor.expand_shortened(entry.name.as_bytes(), &long_name, &self.id) {
-            Ok(name) => self.resolve(remote, entry, name).await?,
-            // Either a sync client's conflicting copy, whose name begins with the right hash, or a name that
-            // belongs to another node: shown, but not believed.
-            Err(NameError::HashMismatch { name }) => {
-                let Ok((canonical, _)) = self.entry(&name) else { return Ok(None) };
-                let stem = canonical.name.as_bytes().strip_suffix(b".c9s").unwrap_or_default();
-                let text = String::from_utf8_lossy(entry.name.as_bytes()).into_owned();
-                let copy = text.strip_suffix(".c9s").and_then(|text| {
-                    let (_, suffix) =
-                        text.split_once(std::str::from_utf8(stem).ok().filter(|stem| !stem.is_empty())?)?;
-                    Some(suffix.to_owned())
-                });
-                match copy {
-                    Some(suffix) => {
-                        let identified = self.resolve(remote, entry, name).await?;
-                        identified.map(|identified| Identified { conflict: Some(suffix), ..identified })
-                    }
-                    None => Some(Identified {
-                        name,
-                        entry: Entry::new(entry.name),
-                        conflict: None,
-                        node: VaultNode::Unknown("name.c9s belongs to another entry".to_owned()),
-                        attributes: entry.attributes,
-                    }),
+        let (entry, node, attributes) = match (attributes.kind, long_name.is_some()) {
+            (RemoteKind::File, false) => (Entry::whole(entry), VaultNode::File, attributes),
+            (RemoteKind::Directory, _) => match inside.judge(attributes)? {
+                Some((of, node, attributes)) => (Entry::inside(entry, of), node, attributes),
+                None => return Ok(None),
+            },
+            _ => match self.unknown(remote, entry).await? {
+                Some((entry, node)) => (entry, node, attributes),
+                None => return Ok(None),
+            },
+        };
+        let node = Identified { name: name.clone(), entry, addition: None, node, attributes };
+        let node = self.look_at_content(remote, node, known).await?;
+        Ok(node.map(|node| self.found(name.as_str().into(), node)))
+    }
+
+    /// Returns the nodes of a listed entry. It fails only if no reply came: a damaged entry never hides its neighbours,
+    /// but a lost connection must not make a node look damaged or missing.
+    async fn identify(&self, remote: &dyn Remote, entry: RemoteEntry) -> Result<Nodes, RemoteError> {
+        let RemoteEntry { name: entry, attributes } = entry;
+        let path = self.content().join(&entry);
+        let named = match ContentEntry::of(&self.cryptor, entry.as_bytes(), &self.id) {
+            ContentEntry::Stray(stray) => return Ok(Nodes::none(stray == Stray::Unknown)),
+            // An entry without a name cannot be shown. It stays in place, and keeps its directory from being removed.
+            ContentEntry::Undecryptable => return Ok(Nodes::none(true)),
+            ContentEntry::Shortened if attributes.kind != RemoteKind::Directory => {
+                return Ok(Nodes::none(true));
+            }
+            ContentEntry::Shortened => None,
+            ContentEntry::Named { name, addition } => Some((name, addition)),
+        };
+        let (name, addition, inside) = match named {
+            Some((name, addition)) if attributes.kind != RemoteKind::Directory => {
+                let (entry, node) = if attributes.kind == RemoteKind::File {
+                    (Entry::whole(entry), VaultNode::File)
+                } else {
+                    let Some(found) = self.unknown(remote, entry).await? else {
+                        return Ok(Nodes::none(false));
+                    };
+                    found
+                };
+                let nodes = vec![Identified { name, entry, addition, node, attributes }];
+                return Ok(Nodes { nodes, holds_unshown: false });
+            }
+            Some((name, addition)) => (name, addition, Inside::read(remote, &path, false).await),
+            None => {
+                let inside = Inside::read(remote, &path, true).await;
+                let long_name = self.read_long_name(remote, &path, &inside).await?;
+                let (name, addition) = self.long_named(&entry, long_name.as_deref());
+                (name, addition, inside)
+            }
+        };
+        let holds_unshown = inside.holds_unshown();
+        let nodes = self.nodes_inside(remote, &entry, attributes, inside).await?;
+        let nodes = nodes.into_iter().map(|NodeInside { entry, addition: added, node, attributes }| {
+            // What tells the parts of one node apart says more than what the entry around them is called.
+            let addition = added.filter(|added| !added.is_empty() || addition.is_none()).or(addition.clone());
+            Identified { name: name.clone(), entry, addition, node, attributes }
+        });
+        Ok(Nodes { nodes: nodes.collect(), holds_unshown })
+    }
+
+    /// Returns the name of a shortened entry, and what a sync client added to it. If nothing in it tells a name that
+    /// belongs there, a name stands in that is made from the entry's own.
+    fn long_named(&self, entry: &RemoteName, long_name: Option<&[u8]>) -> (CleartextName, Option<String>) {
+        let expanded =
+            long_name.map(|long_name| self.cryptor.expand_shortened(entry.as_bytes(), long_name, &self.id));
+        match expanded {
+            Some(Ok(name)) => (name, None),
+            Some(Err(NameError::HashMismatch { name })) => {
+                match addition_to(&self.cryptor, &self.id, entry, &name) {
+                    Some(addition) => (name, Some(addition)),
+                    // It is the name of another node: not believed.
+                    None => (self.stand_in(entry.as_bytes()), None),
                 }
             }
-            Err(_) => None,
-        })
-    }
-
-    /// Looks up the kind of an entry (section 7): `dir.c9r` before `symlink.c9r` before `contents.c9r`. `None` if it
-    /// has gone meanwhile.
-    async fn resolve(
-        &self,
-        remote: &dyn Remote,
-        entry: RemoteEntry,
-        name: CleartextName,
-    ) -> Result<Option<Identified>, RemoteError> {
-        let RemoteEntry { name: entry_name, attributes } = entry;
-        let entry = Entry::new(entry_name);
-        let inside = self.ask_inside(remote, &entry);
-        self.resolve_with(remote, entry.clone(), name, attributes, inside).await
-    }
-
-    /// Like [`Self::resolve`]; `inside` fetches the files inside if the entry is a directory on the server.
-    async fn resolve_with(
-        &self,
-        remote: &dyn Remote,
-        entry: Entry,
-        name: CleartextName,
-        attributes: RemoteAttributes,
-        inside: impl Future<Output = Inside>,
-    ) -> Result<Option<Identified>, RemoteError> {
-        let (node, attributes) = match (attributes.kind, entry.shortened) {
-            (RemoteKind::File, false) => (VaultNode::File, attributes),
-            (RemoteKind::Directory, _) => inside.await.judge(attributes)?,
-            _ => (VaultNode::Unknown("neither a file nor a directory on the server".to_owned()), attributes),
-        };
-        if matches!(node, VaultNode::Unknown(_)) && self.has_gone(remote, &entry).await? {
-            return Ok(None);
+            _ => (self.stand_in(entry.as_bytes()), None),
         }
-        Ok(Some(Identified { name, entry, conflict: None, node, attributes }))
     }
 
-    /// Whether an entry that was there a moment ago is gone: an entry that seems damaged may have been moved or removed
-    /// while it was looked at.
+    /// Returns the name that stands in for one that is lost: the same for an entry and for all copies of it.
+    fn stand_in(&self, entry: &[u8]) -> CleartextName {
+        const LEN: usize = 8;
+        let letters =
+            entry.iter().take(LEN).map(|&byte| if byte.is_ascii_graphic() { byte as char } else { '_' });
+        let name = format!("unnamed {}", letters.collect::<String>());
+        CleartextName::parse(name.as_bytes())
+            .unwrap_or_else(|_| unreachable!("letters and a space are a name"))
+    }
+
+    /// Returns what is neither a file nor a directory on the server as a node; `None` if it has gone meanwhile: it may
+    /// have been moved or removed while it was looked at.
+    async fn unknown(
+        &self,
+        remote: &dyn Remote,
+        entry: RemoteName,
+    ) -> Result<Option<(Entry, VaultNode)>, RemoteError> {
+        let entry = Entry::whole(entry);
+        let node = VaultNode::Unknown("neither a file nor a directory on the server".to_owned());
+        Ok((!self.has_gone(remote, &entry).await?).then_some((entry, node)))
+    }
+
+    /// Whether a node that was there a moment ago is gone.
     async fn has_gone(&self, remote: &dyn Remote, entry: &Entry) -> Result<bool, RemoteError> {
-        match remote.stat(&self.content().join(&entry.name)).await {
+        match remote.stat(&self.path_of(entry)).await {
             Err(RemoteError::NotFound) => Ok(true),
             Err(error) if error.is_unanswered() => Err(error),
             _ => Ok(false),
         }
     }
 
-    /// Requests at once all that tells the kind of an entry that is a directory on the server.
-    async fn ask_inside(&self, remote: &dyn Remote, entry: &Entry) -> Inside {
-        let path = self.content().join(&entry.name);
-        let (directory_path, symlink_path, contents_path) =
-            (path.join(&part("dir.c9r")), path.join(&part("symlink.c9r")), path.join(&part("contents.c9r")));
-        let contents = async {
-            if entry.shortened { remote.stat(&contents_path).await } else { Err(RemoteError::NotFound) }
-        };
-        let (id, symlink, contents) = futures::join!(
-            remote.read_small(&directory_path, DIRECTORY_ID_MAX),
-            remote.stat(&symlink_path),
-            contents
-        );
-        Inside { id, symlink, contents }
-    }
-
     /// Sets a directory's attributes to those of its content directory; the directory is broken without one. `None` if
     /// it has gone meanwhile. `known` holds attributes that were requested already.
-    async fn look_inside(
+    async fn look_at_content(
         &self,
         remote: &dyn Remote,
         mut node: Identified,
@@ -311,8 +350,9 @@ impl VaultDirectory {
         content_path(&self.root, &self.cryptor, id)
     }
 
-    /// Gives every node a name of its own. Canonical entries keep theirs; a conflicting copy is named after its
-    /// original, as Cryptomator would rename it (section 14), but nothing is renamed on the server.
+    /// Gives every node a name of its own. Canonical entries keep theirs. All others are named after themselves alone,
+    /// not after what lies beside them, so that a name stays that node's when a neighbour goes; nothing is renamed on
+    /// the server.
     fn name_all(&self, mut names: VaultListing, nodes: Vec<Identified>) -> Result<VaultListing, NodeError> {
         let mut waiting = Vec::new();
         for node in nodes {
@@ -323,25 +363,17 @@ impl VaultDirectory {
             }
         }
         names.records.sort();
-        waiting.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
+        waiting.sort_by(|a, b| a.entry.cmp(&b.entry));
         for node in waiting {
-            let own: OsString = node.name.as_str().into();
-            match names.get(&own) {
-                None => names.beside.push(self.found(own, node)),
-                // A sync client's second copy of the very same directory shows nothing new.
-                Some(VaultNode::Directory(id)) if node.node == VaultNode::Directory(id.clone()) => {}
-                Some(_) => {
-                    let suffix = node.conflict.clone().unwrap_or_default();
-                    let free = node
-                        .name
-                        .for_sync_copy(&suffix)
-                        .map(|name| OsString::from(name.as_str()))
-                        .take(10_000)
-                        .find(|name| names.get(name).is_none());
-                    if let Some(name) = free {
-                        names.beside.push(self.found(name, node));
-                    }
-                }
+            names.undecided.copies += 1;
+            let addition = node.addition.as_deref().unwrap_or_default();
+            let preferred = node.name.with_addition(addition);
+            let others = [4, 8, 16]
+                .map(|len| node.name.with_addition(&format!("{addition} ({})", mark(&node.entry, len))));
+            let mut tried =
+                std::iter::once(preferred).chain(others).map(|name| OsString::from(name.as_str()));
+            if let Some(name) = tried.find(|name| names.get(name).is_none()) {
+                names.beside.push(self.found(name, node));
             }
         }
         Ok(names)
@@ -385,7 +417,7 @@ impl VaultDirectory {
         remote: &dyn Remote,
         entry: &Entry,
     ) -> Result<Vec<u8>, NodeError> {
-        let path = self.symlink_path(entry);
+        let path = self.path_of(entry);
         let stored = remote.read_small(&path, SYMLINK_FILE_MAX).await.map_err(|error| match error {
             RemoteError::TooLong { .. } => NodeError::damaged("the link's target is too long"),
             error => error.into(),
@@ -397,54 +429,107 @@ impl VaultDirectory {
         }
         Ok(target)
     }
-
-    /// Returns the path of the target of a symbolic link.
-    pub(crate) fn symlink_path(&self, entry: &Entry) -> RemotePath {
-        self.content().join(&entry.name).join(&part("symlink.c9r"))
-    }
-
-    /// Returns the path of the bytes of a regular file.
-    pub(crate) fn file_path(&self, entry: &Entry) -> RemotePath {
-        let path = self.content().join(&entry.name);
-        if entry.shortened { path.join(&part("contents.c9r")) } else { path }
-    }
 }
 
-/// The files in an entry that is a directory on the server.
-struct Inside {
+/// What tells which node lies under a canonical entry, if that is a directory on the server.
+struct Known {
     /// `dir.c9r`.
     id: Result<Bytes, RemoteError>,
     /// `symlink.c9r`.
     symlink: Result<RemoteAttributes, RemoteError>,
-    /// `contents.c9r`, for a shortened name.
-    contents: Result<RemoteAttributes, RemoteError>,
+    /// For a shortened name: `contents.c9r`, and `name.c9s`.
+    shortened: Option<(Result<RemoteAttributes, RemoteError>, Result<RemoteAttributes, RemoteError>)>,
 }
 
-impl Inside {
-    /// Returns the node that an entry with these files is; `attributes` are the entry's own.
-    fn judge(self, attributes: RemoteAttributes) -> Result<(VaultNode, RemoteAttributes), RemoteError> {
-        let Self { id, symlink, contents } = self;
+impl Known {
+    /// Requests it all at once.
+    async fn ask(remote: &dyn Remote, path: &RemotePath, is_shortened: bool) -> Self {
+        let inside = |name| path.join(&part(name));
+        let (id, symlink) = (inside("dir.c9r"), inside("symlink.c9r"));
+        let shortened = async {
+            if !is_shortened {
+                return None;
+            }
+            let (contents, name) = (inside("contents.c9r"), inside("name.c9s"));
+            Some(futures::join!(remote.stat(&contents), remote.stat(&name)))
+        };
+        let (id, symlink, shortened) =
+            futures::join!(remote.read_small(&id, DIRECTORY_ID_MAX), remote.stat(&symlink), shortened);
+        Self { id, symlink, shortened }
+    }
+
+    /// Returns the node that has the entry's name, if one has it: a shortened name has to be told by `name.c9s`.
+    /// `attributes` are the entry's own.
+    fn judge(
+        self,
+        attributes: RemoteAttributes,
+    ) -> Result<Option<(NodePart, VaultNode, RemoteAttributes)>, RemoteError> {
+        let Self { id, symlink, shortened } = self;
+        let contents = match shortened {
+            None => Err(RemoteError::NotFound),
+            Some((_, Err(error))) if error.is_unanswered() => return Err(error),
+            Some((_, Err(_))) => return Ok(None),
+            Some((contents, Ok(_))) => contents,
+        };
+        let is_file = |there: &RemoteAttributes| there.kind == RemoteKind::File;
         Ok(match (id, symlink, contents) {
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) if error.is_unanswered() => {
                 return Err(error);
             }
-            (Ok(id), ..) => match DirectoryId::parse(&id) {
-                Ok(id) => (VaultNode::Directory(id), attributes),
-                Err(error) => (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
-            },
-            (Err(RemoteError::NotFound), Ok(symlink), _) if symlink.kind == RemoteKind::File => {
-                (VaultNode::Symlink, symlink)
+            (Ok(id), ..) => Some(match DirectoryId::parse(&id) {
+                Ok(id) => (NodePart::Directory, VaultNode::Directory(id), attributes),
+                Err(error) => {
+                    let node = VaultNode::BrokenDirectory(format!("dir.c9r: {error}"));
+                    (NodePart::Directory, node, attributes)
+                }
+            }),
+            (Err(RemoteError::NotFound), Ok(link), _) if is_file(&link) => {
+                Some((NodePart::Symlink, VaultNode::Symlink, link))
             }
-            (Err(RemoteError::NotFound), Err(RemoteError::NotFound), Ok(contents))
-                if contents.kind == RemoteKind::File =>
-            {
-                (VaultNode::File, contents)
+            (Err(RemoteError::NotFound), Err(RemoteError::NotFound), Ok(contents)) if is_file(&contents) => {
+                Some((NodePart::Contents, VaultNode::File, contents))
             }
-            (Err(RemoteError::NotFound), ..) => {
-                (VaultNode::Unknown("nothing inside says what it is".to_owned()), attributes)
+            (Err(RemoteError::NotFound), ..) => None,
+            (Err(error), ..) => {
+                let node = VaultNode::BrokenDirectory(format!("dir.c9r: {error}"));
+                Some((NodePart::Directory, node, attributes))
             }
-            (Err(error), ..) => (VaultNode::BrokenDirectory(format!("dir.c9r: {error}")), attributes),
         })
+    }
+}
+
+/// Returns what a sync client added to the shortened entry of `name` in the directory `parent`; `None` if the entry is not
+/// that name's.
+pub(crate) fn addition_to(
+    cryptor: &Cryptor,
+    parent: &DirectoryId,
+    entry: &RemoteName,
+    name: &CleartextName,
+) -> Option<String> {
+    let canonical = cryptor.encrypt_name(name, parent).entry;
+    let text = std::str::from_utf8(entry.as_bytes()).ok()?;
+    let (before, behind) = text.split_once(canonical.strip_suffix(".c9s")?)?;
+    Some(addition_of(before, behind, ".c9s"))
+}
+
+/// Returns `len` characters that tell an entry from others.
+fn mark(entry: &Entry, len: usize) -> String {
+    let part = entry.part.as_ref().map_or(&b""[..], RemoteName::as_bytes);
+    let digest = Sha256::digest([entry.name.as_bytes(), part].join(&b'/'));
+    let mark = HEXLOWER.encode(&digest);
+    mark.get(..len).unwrap_or_default().to_owned()
+}
+
+/// The nodes of one entry.
+struct Nodes {
+    nodes: Vec<Identified>,
+    /// Whether something lies there that may be somebody's and is not shown.
+    holds_unshown: bool,
+}
+
+impl Nodes {
+    fn none(holds_unshown: bool) -> Self {
+        Self { nodes: Vec::new(), holds_unshown }
     }
 }
 
@@ -464,8 +549,8 @@ impl Identified {
 struct Identified {
     name: CleartextName,
     entry: Entry,
-    /// For a conflicting copy: the suffix that the sync client added to the name.
-    conflict: Option<String>,
+    /// What is added to the name if the node does not have it itself: what a sync client added, or nothing.
+    addition: Option<String>,
     node: VaultNode,
     attributes: RemoteAttributes,
 }

@@ -15,11 +15,23 @@ pub(crate) struct VaultListing {
     pub(crate) records: RemoteListing,
     /// The nodes that got a name when all others were known.
     pub(crate) beside: Vec<FoundNode>,
+    pub(crate) undecided: Undecided,
+}
+
+/// What sync clients left in a directory for a person to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Undecided {
+    /// Nodes that are shown beside others, since they don't have a name of their own.
+    pub(crate) copies: usize,
+    /// Directories that have another name besides.
+    pub(crate) twins: usize,
+    /// Entries that may be somebody's and are not shown.
+    pub(crate) unshown: usize,
 }
 
 impl VaultListing {
     pub(super) fn new(budget: &NamesBudget) -> Self {
-        Self { records: RemoteListing::new(budget), beside: Vec::new() }
+        Self { records: RemoteListing::new(budget), beside: Vec::new(), undecided: Undecided::default() }
     }
 
     /// Adds a node.
@@ -30,10 +42,12 @@ impl VaultListing {
         entry: &Entry,
         node: &VaultNode,
     ) -> Result<(), NodeError> {
+        let part = entry.part.as_ref().map_or(&b""[..], RemoteName::as_bytes);
         let entry = entry.name.as_bytes();
-        let length = [u8::try_from(entry.len()).map_err(|_| RemoteError::NameTooLong)?];
+        let length = |name: &[u8]| u8::try_from(name.len()).map_err(|_| RemoteError::NameTooLong);
         let (tag, text) = pack(node);
-        let pushed = self.records.push(name.as_bytes(), attributes, &[&length, entry, &[tag], text]);
+        let lengths = [length(entry)?, length(part)?];
+        let pushed = self.records.push(name.as_bytes(), attributes, &[&lengths, entry, part, &[tag], text]);
         Ok(pushed.map_err(RemoteError::from)?)
     }
 
@@ -76,8 +90,9 @@ fn pack(node: &VaultNode) -> (u8, &[u8]) {
 
 /// Unpacks what [`VaultListing::push`] packed.
 fn unpack(bytes: &[u8]) -> Option<(Entry, VaultNode)> {
-    let (&length, bytes) = bytes.split_first()?;
-    let (entry, bytes) = bytes.split_at_checked(usize::from(length))?;
+    let (&[entry_len, part_len], bytes) = bytes.split_first_chunk()?;
+    let (entry, bytes) = bytes.split_at_checked(usize::from(entry_len))?;
+    let (part, bytes) = bytes.split_at_checked(usize::from(part_len))?;
     let (&tag, text) = bytes.split_first()?;
     let words = || String::from_utf8_lossy(text).into_owned();
     let node = match tag {
@@ -87,5 +102,6 @@ fn unpack(bytes: &[u8]) -> Option<(Entry, VaultNode)> {
         SYMLINK => VaultNode::Symlink,
         _ => VaultNode::Unknown(words()),
     };
-    Some((Entry::new(RemoteName::parse(entry)?), node))
+    // No part is the empty name, which is none.
+    Some((Entry { name: RemoteName::parse(entry)?, part: RemoteName::parse(part) }, node))
 }

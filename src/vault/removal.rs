@@ -1,66 +1,80 @@
 //! Removing nodes of a vault for good, and directories with their content.
 //!
-//! The node of a directory is hidden first, under a temporary name that tells which directory it is; then its content
-//! is removed, and the node last. If the removal is cut short, the temporary name leads to the rest
+//! Only the part of an entry that makes it the node in question is ever removed. What else lies there goes if nobody can
+//! want it ([`empty_entry`](super::empty_entry)), and stays otherwise.
+//!
+//! The part that names a directory is hidden first, under a temporary name that tells which directory it is; then its
+//! content is removed, and the part last. If the removal is cut short, the temporary name leads to the rest
 //! ([`sweep`](super::sweep)).
 
 use std::ffi::OsStr;
+use std::time::{Duration, SystemTime};
 
-use scaup_crypto::{CleartextName, DirectoryId, Listed};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use scaup_crypto::{CleartextName, DirectoryId};
 
 use super::conflict_names::conflict_names;
 use super::directory::VaultDirectory;
+use super::empty_entry::{clear_entry, is_empty_entry};
+use super::entry_kinds::{ContentEntry, InsideEntry, Stray};
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
-use super::node::{Entry, VaultNode};
+use super::node::{Entry, NodePart, VaultNode};
 use super::small_file::write_small;
 use super::temporary::{self, Fate};
 use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 
+/// How long after its node was last changed the content of a directory may still be on its way: sync clients bring the
+/// node first. The server's clock is compared with this machine's.
+const ARRIVES_WITHIN: Duration = Duration::from_hours(1);
+/// Entries that are looked into at the same time.
+const PARALLEL: usize = 16;
+
 impl VaultDirectory {
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
-    pub(crate) async fn remove_node(
-        &self,
-        remote: &dyn Remote,
-        entry: &Entry,
-        node: &VaultNode,
-    ) -> Result<(), NodeError> {
-        let path = self.content().join(&entry.name);
-        if matches!(node, VaultNode::File) && !entry.shortened {
-            return Ok(remote.remove(&path).await?);
+    pub(crate) async fn remove_node(&self, remote: &dyn Remote, entry: &Entry) -> Result<(), NodeError> {
+        remote.remove(&self.path_of(entry)).await?;
+        if entry.part.is_some() {
+            clear_entry(remote, &self.content().join(&entry.name)).await?;
         }
-        if matches!(node, VaultNode::Unknown(_))
-            && !matches!(remote.stat(&path).await?.kind, RemoteKind::Directory)
-        {
-            return Ok(remote.remove(&path).await?);
-        }
-        self.hide(remote, entry, node, Fate::Alone).await?.discard(remote).await;
         Ok(())
     }
 
-    /// Removes an empty directory. Returns the hidden rest of the node, to be discarded.
+    /// Removes an empty directory. Returns the hidden rest of the node, to be discarded. Of a directory that has another
+    /// name only this name is removed, whatever is in it.
     pub(crate) async fn remove_directory(
         &self,
         remote: &dyn Remote,
         name: &CleartextName,
         entry: &Entry,
         node: &VaultNode,
-    ) -> Result<HiddenNode, NodeError> {
+    ) -> Result<Option<HiddenNode>, NodeError> {
         let VaultNode::Directory(id) = node else {
+            self.check_not_arriving(remote, entry).await?;
             return match self.hide(remote, entry, node, Fate::Alone).await {
                 // The directory has content by now: another machine created it again.
                 Err(NodeError::Stale) => Err(NodeError::Remote(RemoteError::NotEmpty)),
-                hidden => hidden,
+                hidden => hidden.map(Some),
             };
         };
+        let at = (self.id.clone(), entry.clone());
+        for other in self.vault.known_names.others(id, &at) {
+            let around = Self { id: other.0.clone(), ..self.clone() };
+            if self.is_named(remote, id, &other).await?
+                && self.remove_first_name(remote, entry, id, (&around, &other.1)).await?
+            {
+                self.vault.known_names.forget(id, &at);
+                return Ok(None);
+            }
+        }
         let strays = self.strays_if_empty_by_now(remote, id).await?;
-        let hidden = self.hide(remote, entry, node, Fate::WithContent).await?;
+        let hidden = self.hide(remote, entry, node, Fate::Emptied).await?;
         match clear(remote, &self.content_of(id), strays).await {
             Ok(()) | Err(RemoteError::NotFound) => {}
             // Without a reply it may be gone: a stat tells. If the stat fails too, the directory stays removed.
             Err(error) if error.is_unanswered() => match remote.stat(&self.content_of(id)).await {
                 Ok(_) => {
-                    self.bring_back(remote, hidden, name, entry, node).await?;
+                    self.bring_back(remote, hidden, name, node).await?;
                     return Err(error.into());
                 }
                 Err(RemoteError::NotFound) => {}
@@ -71,11 +85,21 @@ impl VaultDirectory {
             },
             // Somebody made a file in it meanwhile: the directory comes back.
             Err(error) => {
-                self.bring_back(remote, hidden, name, entry, node).await?;
+                self.bring_back(remote, hidden, name, node).await?;
                 return Err(error.into());
             }
         }
-        Ok(hidden)
+        self.vault.known_names.forget(id, &at);
+        Ok(Some(hidden))
+    }
+
+    /// Fails while the content of a directory that has none may still be on its way.
+    async fn check_not_arriving(&self, remote: &dyn Remote, entry: &Entry) -> Result<(), NodeError> {
+        let (node, around) = (self.path_of(entry), self.content().join(&entry.name));
+        let (node, around) = futures::try_join!(remote.stat(&node), remote.stat(&around))?;
+        let changed = node.modified.max(around.modified);
+        let is_old = SystemTime::now().duration_since(changed).is_ok_and(|age| age > ARRIVES_WITHIN);
+        if is_old { Ok(()) } else { Err(NodeError::Remote(RemoteError::NotEmpty)) }
     }
 
     /// Returns the id that a node names by now; `None` if it names none.
@@ -84,34 +108,50 @@ impl VaultDirectory {
         remote: &dyn Remote,
         entry: &Entry,
     ) -> Result<Option<DirectoryId>, NodeError> {
-        let path = self.content().join(&entry.name).join(&part("dir.c9r"));
-        match remote.read_small(&path, DIRECTORY_ID_MAX).await {
+        match remote.read_small(&self.path_of(entry), DIRECTORY_ID_MAX).await {
             Ok(id) => Ok(DirectoryId::parse(&id).ok()),
             Err(error) if error.is_unanswered() => Err(error.into()),
             Err(_) => Ok(None),
         }
     }
 
-    /// Returns the entries in an empty directory's content, all of them to be removed with it. Nodes, and names that
-    /// look like nodes but do not decrypt, make the directory not empty: nothing that somebody may still want is wiped.
-    /// So do directories that a dead process has not removed with all their content.
+    /// Returns the entries in an empty directory's content, all of them to be removed with it. Whatever somebody may still
+    /// want makes the directory not empty. So do directories that a dead process has not removed with all their
+    /// content.
     async fn strays_if_empty(
         &self,
         remote: &dyn Remote,
         id: &DirectoryId,
     ) -> Result<Vec<RemoteEntry>, NodeError> {
-        let entries = remote.list_packed(&self.content_of(id), usize::MAX, remote.names_budget()).await?;
-        let holds_a_node = entries.records().any(|record| {
-            let name = record.name;
-            let is_left_alone = temporary::is_temporary(name)
-                && (!temporary::is_debris(name) || temporary::directory_of(name).is_some());
-            is_left_alone || !matches!(self.cryptor.identify(name, id), Listed::NotAnEntry)
-        });
-        if holds_a_node {
-            Err(NodeError::Remote(RemoteError::NotEmpty))
-        } else {
-            Ok(entries.into_entries().collect())
+        let content = self.content_of(id);
+        let entries = remote.list_packed(&content, usize::MAX, remote.names_budget()).await?;
+        let (mut strays, mut nodes) = (Vec::new(), Vec::new());
+        for entry in entries.into_entries() {
+            let (name, is_directory) =
+                (entry.name.as_bytes(), entry.attributes.kind == RemoteKind::Directory);
+            match ContentEntry::of(&self.cryptor, name, id) {
+                ContentEntry::Stray(stray)
+                    if !stray.is_kept(name) && (!is_directory || stray == Stray::Temporary) =>
+                {
+                    strays.push(entry);
+                }
+                ContentEntry::Named { .. } | ContentEntry::Shortened if is_directory => nodes.push(entry),
+                _ => return Err(NodeError::Remote(RemoteError::NotEmpty)),
+            }
         }
+        let content = &content;
+        let mut looks = stream::iter(nodes)
+            .map(|entry| async move {
+                is_empty_entry(remote, &content.join(&entry.name)).await.map(|is| (entry, is))
+            })
+            .buffer_unordered(PARALLEL);
+        while let Some((entry, is_empty)) = looks.try_next().await? {
+            if !is_empty {
+                return Err(NodeError::Remote(RemoteError::NotEmpty));
+            }
+            strays.push(entry);
+        }
+        Ok(strays)
     }
 
     /// Like [`Self::strays_if_empty`], after debris of dead processes in it was removed.
@@ -137,7 +177,7 @@ impl VaultDirectory {
         }
     }
 
-    /// Hides a node in one step, before it is removed or another takes its name.
+    /// Hides a node in one step, before it is removed or another takes its name. Other nodes in its entry stay.
     pub(crate) async fn hide(
         &self,
         remote: &dyn Remote,
@@ -149,19 +189,36 @@ impl VaultDirectory {
             VaultNode::Directory(id) => self.temporary_of(id, fate)?,
             _ => self.temporary()?,
         };
-        self.rename_node(remote, &self.content().join(&entry.name), &path, node, RenameHow::New).await?;
-        let inside = match node {
-            VaultNode::File => Some("contents.c9r"),
-            VaultNode::Directory(_) | VaultNode::BrokenDirectory(_) => Some("dir.c9r"),
-            VaultNode::Symlink => Some("symlink.c9r"),
-            VaultNode::Unknown(_) => None,
-        };
-        let parts = inside.into_iter().chain(entry.shortened.then_some("name.c9s")).map(part).collect();
-        Ok(HiddenNode { path, parts })
+        let shown = self.path_of(entry);
+        let around = entry.part.is_some().then(|| self.content().join(&entry.name));
+        let is_directory = matches!(node, VaultNode::Directory(_) | VaultNode::BrokenDirectory(_));
+        let hidden = HiddenNode { path, shown, around, is_directory };
+        let node_path = hidden.node_path();
+        if is_directory {
+            remote.mkdir_by_umask(&hidden.path).await?;
+        }
+        let moved = self.rename_node(remote, &hidden.shown, &node_path, node, RenameHow::New).await;
+        match moved {
+            Ok(()) => Ok(hidden),
+            Err(NotMoved::Refused(error)) => {
+                if is_directory {
+                    discard_directory(remote, &hidden.path).await;
+                }
+                Err(error)
+            }
+            Err(NotMoved::Unanswered(error)) => {
+                hidden.abandon(error.clone());
+                Err(error)
+            }
+            Err(NotMoved::IsAnother(id)) => {
+                self.put_back(remote, &hidden, &id).await?;
+                Err(NodeError::Stale)
+            }
+        }
     }
 
-    /// Renames a node of this directory to a temporary name, or to one in another directory. Somebody else may have
-    /// given the node's name to another directory since it was looked at: that directory stays.
+    /// Renames a node: the file that names a directory, or a whole entry. Somebody else may have given its name to
+    /// another directory since it was looked at: then that one was renamed.
     pub(super) async fn rename_node(
         &self,
         remote: &dyn Remote,
@@ -169,33 +226,34 @@ impl VaultDirectory {
         to: &RemotePath,
         node: &VaultNode,
         how: RenameHow,
-    ) -> Result<(), NodeError> {
-        let named = to.join(&part("dir.c9r"));
+    ) -> Result<(), NotMoved> {
+        let is_part = from.split().is_some_and(|(_, name)| InsideEntry::of(name.as_bytes()).is_part());
+        let named = if is_part { to.clone() } else { to.join(&part("dir.c9r")) };
         // Both requests are sent at once, in this order.
         let (renamed, id_there) =
             futures::join!(remote.rename(from, to, how), remote.read_small(&named, DIRECTORY_ID_MAX));
         if let Err(error) = renamed {
             // The rename may be done nevertheless.
-            if error.is_unanswered() {
-                temporary::abandon(to, error.clone());
-            }
-            return Err(error.into());
+            let is_unanswered = error.is_unanswered();
+            return Err(if is_unanswered { NotMoved::Unanswered } else { NotMoved::Refused }(error.into()));
         }
-        let is_none = matches!(node, VaultNode::File | VaultNode::Symlink);
+        let is_directory = matches!(node, VaultNode::Directory(_) | VaultNode::BrokenDirectory(_));
         let id_there = match id_there {
             // This server read before it renamed.
-            Err(RemoteError::NotFound) if !is_none => remote.read_small(&named, DIRECTORY_ID_MAX).await,
+            Err(RemoteError::NotFound) if is_directory => remote.read_small(&named, DIRECTORY_ID_MAX).await,
             there => there,
         };
         let id_there = match id_there {
+            // What was a file when it was looked at, and is one, has no id.
+            Ok(_) if is_part && !is_directory => None,
             Ok(there) => DirectoryId::parse(&there).ok(),
             // The id is unknown. A directory had better be shown; what was a file when it was looked at is as good as
             // removed.
-            Err(error) if error.is_unanswered() && !is_none => {
+            Err(error) if error.is_unanswered() && is_directory => {
                 if let Err(error) = remote.rename(to, from, RenameHow::New).await {
                     tracing::warn!(error = error.kind(), "a directory may stay where it was not to be moved");
                 }
-                return Err(error.into());
+                return Err(NotMoved::Unanswered(error.into()));
             }
             Err(_) => None,
         };
@@ -205,27 +263,24 @@ impl VaultDirectory {
             // A node that was no directory, or one without content, may be another directory with content by now.
             _ => !matches!(remote.stat(&self.content_of(&there)).await, Err(RemoteError::NotFound)),
         };
-        if !is_another {
-            return Ok(());
-        }
-        self.put_back(remote, to, from, &there).await?;
-        Err(NodeError::Stale)
+        if is_another { Err(NotMoved::IsAnother(there)) } else { Ok(()) }
     }
 
-    /// Gives a hidden directory its name back.
+    /// Gives a hidden directory, which is `id`, its name back.
     async fn put_back(
         &self,
         remote: &dyn Remote,
-        hidden: &RemotePath,
-        shown: &RemotePath,
+        hidden: &HiddenNode,
         id: &DirectoryId,
     ) -> Result<(), NodeError> {
-        if let Err(error) = remote.rename(hidden, shown, RenameHow::New).await {
+        if let Err(error) = remote.rename(&hidden.node_path(), &hidden.shown, RenameHow::New).await {
             // Something else has the name by now. The directory gets a temporary name that covers its content, so that
             // a sweep shows it again.
             let again = self.temporary_of(id, Fate::WithContent)?;
-            remote.rename(hidden, &again, RenameHow::New).await?;
+            remote.rename(&hidden.path, &again, RenameHow::New).await?;
             temporary::abandon(&again, error);
+        } else if hidden.is_directory {
+            discard_directory(remote, &hidden.path).await;
         }
         Ok(())
     }
@@ -239,7 +294,7 @@ impl VaultDirectory {
         id: &DirectoryId,
         (to, other): (&Self, &Entry),
     ) -> Result<bool, NodeError> {
-        if self.id == to.id && entry.name == other.name {
+        if self.id == to.id && entry == other {
             return Ok(false);
         }
         let hidden = self.hide(remote, entry, &VaultNode::Directory(id.clone()), Fate::Alone).await?;
@@ -250,7 +305,7 @@ impl VaultDirectory {
             hidden.discard(remote).await;
             return Ok(true);
         }
-        self.put_back(remote, &hidden.path, &self.content().join(&entry.name), id).await?;
+        self.put_back(remote, &hidden, id).await?;
         has_other.and(Err(NodeError::Stale))
     }
 
@@ -261,14 +316,20 @@ impl VaultDirectory {
         remote: &dyn Remote,
         hidden: HiddenNode,
         name: &CleartextName,
-        entry: &Entry,
         node: &VaultNode,
     ) -> Result<(), NodeError> {
-        let shown = remote.rename(&hidden.path, &self.content().join(&entry.name), RenameHow::New).await;
+        let shown = remote.rename(&hidden.node_path(), &hidden.shown, RenameHow::New).await;
         match (shown, node) {
-            (Ok(()), VaultNode::Directory(id)) => self.write_backup(remote, id).await,
+            (Ok(()), VaultNode::Directory(id)) => {
+                discard_directory(remote, &hidden.path).await;
+                self.write_backup(remote, id).await
+            }
             (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
                 self.discard_replaced(remote, hidden, name, node).await
+            }
+            // The entry around it is gone, and with it a name that was too long.
+            (Err(RemoteError::NotFound), VaultNode::Directory(id)) => {
+                self.show_hidden(remote, hidden, id, name).await.map(drop)
             }
             (Err(error), _) => {
                 hidden.abandon(error.clone());
@@ -344,7 +405,7 @@ impl VaultDirectory {
         self.write_backup(remote, id).await?;
         for copy in conflict_names(OsStr::new(name.as_str())) {
             let copy = cleartext_name(&copy)?;
-            match self.make_node(remote, &copy, "dir.c9r", id.as_bytes()).await {
+            match self.make_node(remote, &copy, NodePart::Directory, id.as_bytes()).await {
                 Ok(_) => return Ok(copy),
                 Err(error) if error.is_exists() => {}
                 Err(error) => return Err(error),
@@ -385,18 +446,33 @@ impl VaultDirectory {
     }
 }
 
+/// Why a node was not moved.
+pub(super) enum NotMoved {
+    /// The server refused.
+    Refused(NodeError),
+    /// No reply came: it may have been moved nevertheless.
+    Unanswered(NodeError),
+    /// This other directory was moved in its place.
+    IsAnother(DirectoryId),
+}
+
 /// A node that was hidden under a temporary name.
 #[must_use]
 pub(crate) struct HiddenNode {
+    /// The temporary name.
     path: RemotePath,
-    /// The files that a node of its kind has in its directory.
-    parts: Vec<RemoteName>,
+    /// Where it was shown.
+    shown: RemotePath,
+    /// The entry around that, which is left without it.
+    around: Option<RemotePath>,
+    /// Whether it is the node of a directory: then `dir.c9r` in a directory of the temporary name.
+    is_directory: bool,
 }
 
 impl HiddenNode {
     /// Describes the node of a directory that lies under a temporary name.
     pub(super) fn directory(path: RemotePath) -> Self {
-        Self { path, parts: vec![part("dir.c9r")] }
+        Self { shown: path.clone(), path, around: None, is_directory: true }
     }
 
     /// Returns its temporary name.
@@ -404,27 +480,30 @@ impl HiddenNode {
         self.path.split().map(|(_, name)| name)
     }
 
+    /// Returns where the node lies now.
+    fn node_path(&self) -> RemotePath {
+        if self.is_directory { self.path.join(&part("dir.c9r")) } else { self.path.clone() }
+    }
+
     /// Leaves it for now, as debris.
     pub(super) fn abandon(&self, error: impl Into<NodeError>) {
         temporary::abandon(&self.path, error);
     }
 
-    /// Removes it for good, as far as possible: the rest is debris under a temporary name.
+    /// Removes it for good, as far as possible: the rest is debris under a temporary name. The entry that it was in is
+    /// removed if nothing else lies there.
     pub(crate) async fn discard(&self, remote: &dyn Remote) {
-        if remove_with(remote, &self.path, &self.parts).await.is_ok() {
-            return;
+        if let Some(around) = &self.around
+            && let Err(error) = clear_entry(remote, around).await
+        {
+            tracing::debug!(error = error.kind(), "an empty node stays");
         }
-        // It holds something else, or is a mere file.
-        match remote.stat(&self.path).await {
-            Ok(attributes) if attributes.kind == RemoteKind::Directory => {
+        if self.is_directory {
+            if remove_with(remote, &self.path, &[part("dir.c9r")]).await.is_err() {
                 discard_directory(remote, &self.path).await;
             }
-            Ok(_) => {
-                if let Err(error) = remote.remove(&self.path).await {
-                    temporary::abandon(&self.path, error);
-                }
-            }
-            Err(error) => temporary::abandon(&self.path, error),
+        } else if let Err(error) = remote.remove(&self.path).await {
+            temporary::abandon(&self.path, error);
         }
     }
 }
@@ -432,7 +511,7 @@ impl HiddenNode {
 /// Removes a directory with the files of these names in it. All requests are sent at once, in this order. If they were
 /// done in another order (after a reconnection all are sent again), the directory was not empty, or is by now, and
 /// rmdir is tried again.
-async fn remove_with(
+pub(super) async fn remove_with(
     remote: &dyn Remote,
     directory: &RemotePath,
     names: &[RemoteName],
@@ -448,14 +527,21 @@ async fn remove_with(
 /// Most names in a directory of ours: one with more is not ours, whatever a server says.
 const DISCARDED_MAX: usize = 1000;
 
-/// Removes a directory of ours with the files in it, as far as possible: the rest is debris under a temporary name.
+/// Removes a directory of ours with what Scaup writes in it, as far as possible: the rest is debris under a temporary
+/// name. What Scaup has not written is never removed: a directory that an older Scaup hid may hold a sync client's copy.
 pub(crate) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
     let entries = match remote.list_packed(path, DISCARDED_MAX, remote.names_budget()).await {
         Ok(entries) => entries.into_entries(),
         Err(error) => return temporary::abandon(path, error),
     };
-    let (directories, files): (Vec<_>, Vec<_>) =
-        entries.partition(|entry| entry.attributes.kind == RemoteKind::Directory);
+    let is_ours = |name: &[u8]| match InsideEntry::of(name) {
+        InsideEntry::Part(_) | InsideEntry::LongName => true,
+        InsideEntry::Copy(..) => false,
+        InsideEntry::Stray(stray) => stray == Stray::Temporary || !stray.is_kept(name),
+    };
+    let (directories, files): (Vec<_>, Vec<_>) = entries
+        .filter(|entry| is_ours(entry.name.as_bytes()))
+        .partition(|entry| entry.attributes.kind == RemoteKind::Directory);
     let directories: Vec<_> = directories.iter().map(|entry| path.join(&entry.name)).collect();
     futures::future::join_all(directories.iter().map(|path| remote.rmdir(path))).await;
     let files: Vec<_> = files.into_iter().map(|entry| entry.name).collect();
@@ -464,7 +550,8 @@ pub(crate) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
     }
 }
 
-/// Removes a content directory with the entries seen in it that are no nodes.
+/// Removes a content directory with the entries seen in it that nobody wants: temporary directories of ours, empty
+/// nodes, and files.
 async fn clear(
     remote: &dyn Remote,
     content: &RemotePath,
@@ -472,8 +559,16 @@ async fn clear(
 ) -> Result<(), RemoteError> {
     let (directories, files): (Vec<_>, Vec<_>) =
         strays.into_iter().partition(|stray| stray.attributes.kind == RemoteKind::Directory);
-    let directories: Vec<_> = directories.iter().map(|stray| content.join(&stray.name)).collect();
-    futures::future::join_all(directories.iter().map(|path| discard_directory(remote, path))).await;
+    let directories = directories.iter().map(|stray| async {
+        let path = content.join(&stray.name);
+        if temporary::is_temporary(stray.name.as_bytes()) {
+            discard_directory(remote, &path).await;
+            Ok(())
+        } else {
+            clear_entry(remote, &path).await.map(drop)
+        }
+    });
+    futures::future::try_join_all(directories).await?;
     let files: Vec<_> = files.into_iter().map(|stray| stray.name).collect();
     remove_with(remote, content, &files).await
 }

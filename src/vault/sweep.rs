@@ -43,7 +43,9 @@ impl VaultDirectory {
         for name in debris {
             let path = self.content().join(name);
             let swept = match temporary::directory_of(name.as_bytes()) {
-                Some((id, Fate::WithContent)) => self.sweep_directory(remote, &path, id).await,
+                Some((id, fate @ (Fate::WithContent | Fate::Emptied))) => {
+                    self.sweep_directory(remote, &path, id, fate).await
+                }
                 Some((id, Fate::Alone)) => self.sweep_name(remote, &path, Some(id)).await,
                 None => self.sweep_name(remote, &path, None).await,
             };
@@ -65,8 +67,9 @@ impl VaultDirectory {
         remote: &dyn Remote,
         path: &RemotePath,
         id: DirectoryId,
+        fate: Fate,
     ) -> Result<Option<CleartextName>, NodeError> {
-        let own = self.temporary_of(&id, Fate::WithContent)?;
+        let own = self.temporary_of(&id, fate)?;
         if !takes(remote, path, &own).await? {
             return Ok(None);
         }
@@ -75,6 +78,11 @@ impl VaultDirectory {
         match named_by(remote, &own).await? {
             // Somebody had given its name to another directory, which was hidden in its place.
             Some(named) if named != id => self.show_hidden(remote, hidden, &named, &name).await.map(Some),
+            // The removal had not begun.
+            None if fate == Fate::Emptied => {
+                hidden.discard(remote).await;
+                Ok(None)
+            }
             _ => self.remove_content_or_show(remote, hidden, &id, &name).await,
         }
     }
@@ -121,14 +129,13 @@ impl VaultDirectory {
     pub(crate) async fn finish_move(
         &self,
         remote: &dyn Remote,
-        name: RemoteName,
-        (to, to_name): (&Self, RemoteName),
+        from: &Entry,
+        (to, to_entry): (&Self, &Entry),
     ) -> Result<bool, NodeError> {
-        let (from, to_entry) = (Entry::new(name), Entry::new(to_name));
-        let (old, new) = futures::try_join!(self.id_of(remote, &from), to.id_of(remote, &to_entry))?;
+        let (old, new) = futures::try_join!(self.id_of(remote, from), to.id_of(remote, to_entry))?;
         match (old, new) {
             (Some(old), Some(new)) if old == new => {
-                self.remove_first_name(remote, &from, &old, (to, &to_entry)).await
+                self.remove_first_name(remote, from, &old, (to, to_entry)).await
             }
             _ => Ok(false),
         }
@@ -226,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn a_directory_that_was_hidden_in_place_of_something_else_is_shown_again() {
         let (hidden, other) = (DirectoryId::random().unwrap(), DirectoryId::random().unwrap());
-        for known in [Some(Fate::Alone), Some(Fate::WithContent), None] {
+        for known in [Some(Fate::Alone), Some(Fate::WithContent), Some(Fate::Emptied), None] {
             let (remote, around) = vault().await;
             let debris = match known {
                 Some(fate) => around.temporary_of(&other, fate).unwrap(),

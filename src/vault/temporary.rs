@@ -4,9 +4,10 @@
 //! `.` and hold `.~`, so nobody sees or syncs half a file. Machine and process tell the owner: debris is what a process
 //! of this machine and user that is not alive any more has left, and what this process abandoned and could not remove.
 //!
-//! The node of a vault's directory that is being made or removed is called `.scaup-MACHINE-PID.~RANDOM-ID`, with the
-//! directory's id in hexadecimal digits: the content goes with it. If the directory keeps another name, as in a move,
-//! the node is called `.scaup-MACHINE-PID.~RANDOM=ID`. (The id is no secret of the vault: the server has it in
+//! The node of a vault's directory that is being made is called `.scaup-MACHINE-PID.~RANDOM-ID`, with the
+//! directory's id in hexadecimal digits: the content goes with it. The node of one that is being removed is called
+//! `.scaup-MACHINE-PID.~RANDOM~ID`: the content goes with it once the node lies there. If the directory keeps another
+//! name, as in a move, the node is called `.scaup-MACHINE-PID.~RANDOM=ID`. (The id is no secret of the vault: the server has it in
 //! `dir.c9r`.)
 
 use std::collections::BTreeSet;
@@ -36,6 +37,8 @@ pub(crate) enum Fate {
     Alone,
     /// The node is removed, and with it the content of a directory.
     WithContent,
+    /// The same once the node lies under the temporary name. Until then the directory has its own name.
+    Emptied,
 }
 
 /// Returns a fresh temporary name.
@@ -55,6 +58,7 @@ pub(crate) fn directory_name(id: &DirectoryId, fate: Fate) -> Result<RemoteName,
     }
     let mark = match fate {
         Fate::WithContent => '-',
+        Fate::Emptied => '~',
         Fate::Alone => '=',
     };
     name_of(&format!("{mark}{}", HEXLOWER.encode(id.as_bytes())))
@@ -70,8 +74,9 @@ fn name_of(suffix: &str) -> Result<RemoteName, NodeError> {
 /// Returns the directory whose node has this temporary name, and what becomes of its content.
 pub(crate) fn directory_of(name: &[u8]) -> Option<(DirectoryId, Fate)> {
     let (_, random) = std::str::from_utf8(name).ok()?.strip_prefix(PREFIX)?.split_once(".~")?;
-    let with_content = random.split_once('-').map(|(_, id)| (id, Fate::WithContent));
-    let (id, fate) = with_content.or_else(|| random.split_once('=').map(|(_, id)| (id, Fate::Alone)))?;
+    let fates = [('-', Fate::WithContent), ('~', Fate::Emptied), ('=', Fate::Alone)];
+    let (id, fate) =
+        fates.into_iter().find_map(|(mark, fate)| random.split_once(mark).map(|(_, id)| (id, fate)))?;
     let id = HEXLOWER.decode(id.as_bytes()).ok().filter(|id| id.len() <= ID_MAX)?;
     Some((DirectoryId::parse(&id).ok()?, fate))
 }
@@ -241,7 +246,7 @@ mod tests {
     #[test]
     fn the_name_of_a_directorys_node_tells_which_directory_it_is() {
         let id = DirectoryId::random().unwrap();
-        for fate in [Fate::WithContent, Fate::Alone] {
+        for fate in [Fate::WithContent, Fate::Emptied, Fate::Alone] {
             let name = directory_name(&id, fate).unwrap();
             assert!(is_temporary(name.as_bytes()));
             assert_eq!(directory_of(name.as_bytes()), Some((id.clone(), fate)));

@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use scaup_crypto::{Cryptor, DirectoryId};
 use sha2::{Digest, Sha256};
 
+use super::node::{Entry, NodePart};
 use super::temporary;
 use crate::config::private_directory::PrivateDirectory;
 use crate::remote::RemoteName;
@@ -36,7 +37,7 @@ pub(crate) enum Begun {
     /// There may be a temporary name in this directory.
     In(DirectoryId),
     /// A directory got a second name, and is about to lose the first.
-    Move { from: (DirectoryId, RemoteName), to: (DirectoryId, RemoteName) },
+    Move { from: (DirectoryId, Entry), to: (DirectoryId, Entry) },
 }
 
 impl Begun {
@@ -45,8 +46,9 @@ impl Begun {
         match self {
             Self::In(id) => format!("in {}\n", hex(id.as_bytes())),
             Self::Move { from, to } => {
-                let end = |(id, name): &(DirectoryId, RemoteName)| {
-                    format!("{} {}", hex(id.as_bytes()), hex(name.as_bytes()))
+                let end = |(id, entry): &(DirectoryId, Entry)| {
+                    let part = entry.part.as_ref().map_or(&b""[..], RemoteName::as_bytes);
+                    format!("{} {}/{}", hex(id.as_bytes()), hex(entry.name.as_bytes()), hex(part))
                 };
                 format!("move {} {}\n", end(from), end(to))
             }
@@ -57,11 +59,10 @@ impl Begun {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let kind = words.next()?;
-        let mut bytes = || HEXLOWER.decode(words.next()?.as_bytes()).ok();
         match kind {
-            "in" => Some(Self::In(id(&bytes()?)?)),
+            "in" => Some(Self::In(id(words.next()?)?)),
             "move" => {
-                let mut end = || Some((id(&bytes()?)?, RemoteName::parse(&bytes()?)?));
+                let mut end = || Some((id(words.next()?)?, entry(words.next()?)?));
                 Some(Self::Move { from: end()?, to: end()? })
             }
             _ => None,
@@ -70,8 +71,18 @@ impl Begun {
 }
 
 /// The root's id has no bytes.
-fn id(bytes: &[u8]) -> Option<DirectoryId> {
-    if bytes.is_empty() { Some(DirectoryId::root()) } else { DirectoryId::parse(bytes).ok() }
+fn id(word: &str) -> Option<DirectoryId> {
+    let bytes = HEXLOWER.decode(word.as_bytes()).ok()?;
+    if bytes.is_empty() { Some(DirectoryId::root()) } else { DirectoryId::parse(&bytes).ok() }
+}
+
+/// Without a part it was written by a Scaup that knew only one node in an entry.
+fn entry(word: &str) -> Option<Entry> {
+    let parse = |word: &str| RemoteName::parse(&HEXLOWER.decode(word.as_bytes()).ok()?);
+    match word.split_once('/') {
+        Some((name, part)) => Some(Entry { name: parse(name)?, part: parse(part) }),
+        None => Some(Entry::inside(parse(word)?, NodePart::Directory)),
+    }
 }
 
 /// The journal of what this process has begun in one vault.

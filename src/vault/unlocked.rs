@@ -1,5 +1,6 @@
 //! An unlocked vault and its keys.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
@@ -7,6 +8,7 @@ use scaup_crypto::Cryptor;
 
 use super::error::NodeError;
 use super::format::part;
+use super::known_names::KnownNames;
 use super::opening::Markers;
 use super::unfinished::Unfinished;
 use crate::remote::{Remote, RemoteError, RemotePath};
@@ -17,12 +19,21 @@ pub(crate) struct UnlockedVault {
     /// The attributes of the files that it was unlocked with, when they were last known.
     marker_files: Mutex<Option<MarkerFiles>>,
     pub(crate) unfinished: Unfinished,
+    pub(super) known_names: KnownNames,
+    /// Whether somebody was told that something in it waits for a decision.
+    is_told: AtomicBool,
 }
 
 impl UnlockedVault {
     pub(crate) fn new(cryptor: Cryptor, unfinished: Unfinished) -> Arc<Self> {
         let cryptor = RwLock::new(Some(Arc::new(cryptor)));
-        Arc::new(Self { cryptor, marker_files: Mutex::default(), unfinished })
+        Arc::new(Self {
+            cryptor,
+            marker_files: Mutex::default(),
+            unfinished,
+            known_names: KnownNames::default(),
+            is_told: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn marker_files(&self) -> Option<MarkerFiles> {
@@ -31,6 +42,11 @@ impl UnlockedVault {
 
     pub(crate) fn record_marker_files(&self, looked: MarkerFiles) {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
+    }
+
+    /// Whether this is the first time that somebody is to be told that something in it waits for a decision.
+    pub(crate) fn is_told_first(&self) -> bool {
+        !self.is_told.swap(true, Ordering::Relaxed)
     }
 
     /// Returns the vault's keys, while it is unlocked.

@@ -26,6 +26,7 @@ use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::listed_names::Names;
 use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
+use crate::vault::Undecided;
 
 /// Most unused listings that were prefetched for programs that walk a tree: the cost of wrong guesses.
 const WALK_UNUSED_MAX: usize = 256;
@@ -54,6 +55,8 @@ pub(in crate::drive) struct ListedDirectory {
     pub(in crate::drive) names: Names,
     /// Debris that a dead process of ours left in the directory.
     pub(in crate::drive) debris: Vec<RemoteName>,
+    /// What waits for a person's decision in it.
+    pub(in crate::drive) undecided: Undecided,
 }
 
 type Pending = Shared<BoxFuture<'static, Result<Arc<ListedDirectory>, DriveError>>>;
@@ -124,8 +127,8 @@ impl Known {
             let met = |directories| drop(tell.send(Arc::new(directories)));
             let all = remote.names_budget();
             let budget = if is_bounded { all.for_guesses() } else { all.clone() };
-            let (names, debris) = directory.list(remote.as_ref(), (most, &budget), met).await?;
-            Ok(Arc::new(ListedDirectory { asked, names, debris }))
+            let (names, debris, undecided) = directory.list(remote.as_ref(), (most, &budget), met).await?;
+            Ok(Arc::new(ListedDirectory { asked, names, debris, undecided }))
         }
         .boxed()
         .shared();

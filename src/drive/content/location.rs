@@ -38,16 +38,16 @@ impl Location {
             (Directory::Vault(directory), Some(Place::Vault { vault, entry, .. }))
                 if Arc::ptr_eq(vault, &directory.vault) =>
             {
-                // A name that was invented for a conflicting copy has an entry of its own, which exists.
+                // What is shown under a name of its own has another entry, which exists.
                 let long_name = cleartext_name(name).ok().and_then(|name| {
-                    let (canonical, long_name) = directory.entry(&name).ok()?;
+                    let (canonical, long_name) = directory.file_entry(&name).ok()?;
                     long_name.filter(|_| canonical == *entry)
                 });
                 Ok(Self::Vault { directory, entry: entry.clone(), long_name })
             }
             (Directory::Vault(directory), None) => {
                 let name: CleartextName = cleartext_name(name)?;
-                let (entry, long_name) = directory.entry(&name)?;
+                let (entry, long_name) = directory.file_entry(&name)?;
                 Ok(Self::Vault { directory, entry, long_name })
             }
             // The vault was locked or unlocked since.
@@ -59,7 +59,7 @@ impl Location {
     pub(in crate::drive) fn file_path(&self) -> RemotePath {
         match self {
             Self::Plain { directory, name } => directory.join(name),
-            Self::Vault { directory, entry, .. } => directory.file_path(entry),
+            Self::Vault { directory, entry, .. } => directory.path_of(entry),
         }
     }
 
@@ -126,7 +126,7 @@ impl Location {
     ) -> Result<bool, DriveError> {
         let there = match remote.stat(temporary).await {
             Err(RemoteError::NotFound) => match self {
-                Self::Vault { entry, .. } if entry.shortened => {
+                Self::Vault { entry, .. } if entry.part.is_some() => {
                     VaultDirectory::unpublish(remote, temporary).await
                 }
                 _ => Err(RemoteError::NotFound),

@@ -217,6 +217,9 @@ impl Drive {
         let listed = self.listings.list(&self.remote, &directory, purpose).await?;
         let asked = listed.asked;
         self.sweep(inode, directory.clone(), listed.debris.clone());
+        if let Directory::Vault(directory) = &directory {
+            self.tell_undecided(inode, &directory.vault, listed.undecided);
+        }
         let mut names = listed.names.clone();
         if matches!(directory, Directory::Plain(_)) {
             self.believe_markers(inode, Markers::in_listing(&names)).await?;
@@ -532,9 +535,7 @@ impl Drive {
             (Directory::Vault(parent), VaultNode::Directory(id)) => {
                 Ok(content_path(&parent.root, &parent.cryptor, id))
             }
-            (Directory::Vault(parent), VaultNode::File) => Ok(parent.file_path(entry)),
-            (Directory::Vault(parent), VaultNode::Symlink) => Ok(parent.symlink_path(entry)),
-            (Directory::Vault(parent), _) => Ok(parent.content().join(&entry.name)),
+            (Directory::Vault(parent), _) => Ok(parent.path_of(entry)),
             (Directory::Plain(_), _) => Err(DriveError::Stale),
         }
     }

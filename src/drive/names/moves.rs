@@ -19,9 +19,7 @@ use crate::drive::places::directory::Directory;
 use crate::drive::places::place::{Found, Place};
 use crate::drive::tree::Nodes;
 use crate::remote::{RemoteError, RemotePath, RenameHow};
-use crate::vault::{
-    DIRECTORY_ID_MAX, Entry, VaultDirectory, VaultNode, cleartext_name, conflict_names, part,
-};
+use crate::vault::{DIRECTORY_ID_MAX, Entry, VaultDirectory, VaultNode, cleartext_name, conflict_names};
 
 /// How often a failed check of a path is retried.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -45,7 +43,7 @@ impl Nodes<'_> {
         while let Place::Vault { entry, node: VaultNode::Directory(id), .. } = self.get(at)?.place() {
             let parent = self.get(at)?.parent();
             let Directory::Vault(around) = self.directory(parent)? else { break };
-            way.push((around.content().join(&entry.name).join(&part("dir.c9r")), id.clone()));
+            way.push((around.path_of(entry), id.clone()));
             at = parent;
         }
         Ok(way)
@@ -162,7 +160,7 @@ impl Drive {
                     (entry, to) = (moved_to, around);
                 }
                 // The old place is gone, not the directory.
-                None if self.remote.stat(&to.content().join(&entry.name)).await.is_ok() => {}
+                None if self.remote.stat(&to.path_of(&entry)).await.is_ok() => {}
                 None => return Ok(()),
             }
         }

@@ -520,13 +520,13 @@ impl Drive {
             return Ok(old.clone());
         }
         to.check_empty(remote, old_node).await?;
-        let canonical = to.entry(&name)?.0;
+        let canonical = to.file_entry(&name)?.0;
         let files = matches!((node, old_node), (VaultNode::File, VaultNode::File));
         if files && *old == canonical {
             return Ok(to.move_here(remote, from, entry, node, &name, RenameHow::Replace).await?);
         }
         // A node that can't be replaced in one step is hidden first, and comes back if the move fails.
-        let hidden = to.hide(remote, old, old_node, Fate::WithContent).await?;
+        let hidden = to.hide(remote, old, old_node, Fate::Emptied).await?;
         match to.move_here(remote, from, entry, node, &name, RenameHow::New).await {
             Ok(entry) => {
                 // The move is done. The replaced node is debris until then.
@@ -536,7 +536,7 @@ impl Drive {
                 Ok(entry)
             }
             Err(error) => {
-                if let Err(error) = to.bring_back(remote, hidden, &name, old, old_node).await {
+                if let Err(error) = to.bring_back(remote, hidden, &name, old_node).await {
                     tracing::warn!(
                         error = DriveError::from(error).for_log(self.options.log_names),
                         "what was to be replaced stays hidden"

@@ -233,10 +233,10 @@ impl Drive {
             (Directory::Plain(path), _) => remote.remove(&path.join(&plain_name(name)?)).await?,
             (Directory::Vault(directory), Place::Vault { entry, node, .. }) if is_directory => {
                 let name = cleartext_name(name)?;
-                return Ok(Some(directory.remove_directory(remote, &name, entry, node).await?));
+                return Ok(directory.remove_directory(remote, &name, entry, node).await?);
             }
-            (Directory::Vault(directory), Place::Vault { entry, node, .. }) => {
-                directory.remove_node(remote, entry, node).await?;
+            (Directory::Vault(directory), Place::Vault { entry, .. }) => {
+                directory.remove_node(remote, entry).await?;
             }
             (Directory::Vault(_), Place::Plain) => return Err(DriveError::Stale),
         }

@@ -9,7 +9,7 @@ use super::place::{Found, Place, plain_name};
 use crate::drive::error::DriveError;
 use crate::remote::{NamesBudget, Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
 use crate::vault::{
-    BELOW_MAX, NodeError, UnlockedVault, VaultDirectory, VaultNode, cleartext_name, temporary,
+    BELOW_MAX, NodeError, Undecided, UnlockedVault, VaultDirectory, VaultNode, cleartext_name, temporary,
 };
 
 /// A directory of the mount, ready for operations in it.
@@ -89,14 +89,14 @@ impl Directory {
         }
     }
 
-    /// Returns all nodes of the directory, unless there are more than `most`, and our own debris that was seen on the
-    /// way. Calls `met` with its directories as soon as they are known.
+    /// Returns all nodes of the directory, unless there are more than `most`, and our own debris and what waits for a
+    /// person's decision that was seen on the way. Calls `met` with its directories as soon as they are known.
     pub(in crate::drive) async fn list(
         &self,
         remote: &dyn Remote,
         (most, budget): (usize, &NamesBudget),
         met: impl FnOnce(Vec<Self>) + Send,
-    ) -> Result<(Names, Vec<RemoteName>), DriveError> {
+    ) -> Result<(Names, Vec<RemoteName>, Undecided), DriveError> {
         match self {
             Self::Plain(path) => {
                 let mut entries = remote.list_packed(path, most, budget).await?;
@@ -105,12 +105,13 @@ impl Directory {
                 let directories = entries.records().filter(|record| record.kind() == RemoteKind::Directory);
                 let below = directories.filter_map(|record| RemoteName::parse(record.name)).take(BELOW_MAX);
                 met(below.map(|name| Self::Plain(path.join(&name))).collect());
-                Ok((Names::plain(entries), debris))
+                Ok((Names::plain(entries), debris, Undecided::default()))
             }
             Self::Vault(directory) => {
                 let met = |below: Vec<VaultDirectory>| met(below.into_iter().map(Self::Vault).collect());
                 let (listing, debris) = directory.list(remote, (most, budget), met).await?;
-                Ok((Names::of_vault(listing, &directory.vault), debris))
+                let undecided = listing.undecided;
+                Ok((Names::of_vault(listing, &directory.vault), debris, undecided))
             }
         }
     }

@@ -43,7 +43,7 @@ impl Names {
 
     /// Creates the names of a directory in a vault.
     pub(super) fn of_vault(listing: VaultListing, vault: &Arc<UnlockedVault>) -> Self {
-        let VaultListing { records, beside } = listing;
+        let VaultListing { records, beside, .. } = listing;
         let mut names = Self::of(records, Some(Arc::clone(vault)));
         beside.into_iter().for_each(|found| names.insert(Found::in_vault(found, vault)));
         names

@@ -128,9 +128,9 @@ impl Drive {
                 let shown = directory(id)?.sweep_all(remote).await?;
                 self.report_shown_again(inode, &shown);
             }
-            Begun::Move { from: (from, name), to: (to, to_name) } => {
+            Begun::Move { from: (from, entry), to: (to, to_entry) } => {
                 let (from, to) = (directory(from)?, directory(to)?);
-                if from.finish_move(remote, name.clone(), (&to, to_name.clone())).await? {
+                if from.finish_move(remote, entry, (&to, to_entry)).await? {
                     self.doubt_all_names();
                 }
             }

@@ -1,0 +1,122 @@
+//! Entries that hold no node: what sync clients leave where they removed one, and what is left once a node was taken out.
+//!
+//! The name of such an entry is as good as free. It is removed, or moved aside, when somebody needs the name; what lies
+//! in it that somebody may want is never removed.
+
+use super::directory::VaultDirectory;
+use super::entry_kinds::InsideEntry;
+use super::error::NodeError;
+use super::format::part;
+use super::inside::Inside;
+use super::removal::remove_with;
+use super::small_file::write_small;
+use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
+
+/// How many names are tried for an entry that is moved aside.
+const ASIDE_MAX: u32 = 100;
+
+/// Whether nothing that somebody may want lies in an entry, a directory on the server. One that is gone is empty.
+pub(super) async fn is_empty_entry(remote: &dyn Remote, path: &RemotePath) -> Result<bool, RemoteError> {
+    match remote.list(path).await {
+        Ok(entries) => Ok(!entries.iter().any(|entry| {
+            entry.attributes.kind == RemoteKind::Directory
+                || InsideEntry::of(entry.name.as_bytes()).is_kept(entry.name.as_bytes())
+        })),
+        Err(RemoteError::NotFound) => Ok(true),
+        // What can't be looked at may be somebody's.
+        Err(error) if error.is_unanswered() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Removes an entry, a directory on the server, unless something lies in it that somebody may want. Returns whether it
+/// is gone.
+pub(super) async fn clear_entry(remote: &dyn Remote, path: &RemotePath) -> Result<bool, RemoteError> {
+    let is_shortened = path.split().is_some_and(|(_, name)| name.as_bytes().ends_with(b".c9s"));
+    if !is_shortened {
+        match remote.rmdir(path).await {
+            Ok(()) | Err(RemoteError::NotFound) => return Ok(true),
+            Err(error) if error.is_unanswered() => return Err(error),
+            // Something lies in it.
+            Err(_) => {}
+        }
+    }
+    let (is_empty, inside) =
+        futures::join!(is_empty_entry(remote, path), Inside::read(remote, path, is_shortened));
+    if !is_empty? {
+        return Ok(false);
+    }
+    let names: Vec<RemoteName> =
+        inside.entries.unwrap_or_default().into_iter().map(|entry| entry.name).collect();
+    match remove_with(remote, path, &names).await {
+        Ok(()) | Err(RemoteError::NotFound) => Ok(true),
+        Err(error) if error.is_unanswered() => Err(error),
+        Err(_) => {
+            // Somebody has brought something meanwhile, which needs the name.
+            if let Ok(long_name) = inside.long_name {
+                match write_small(remote, &path.join(&part("name.c9s")), &long_name).await {
+                    Ok(()) | Err(RemoteError::Exists) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(false)
+        }
+    }
+}
+
+impl VaultDirectory {
+    /// Makes an entry free unless a node has its name. An entry in which only copies of nodes lie, or a content whose
+    /// name is lost, is moved aside: all of that stays shown as it was. Returns whether the entry is free.
+    pub(super) async fn make_way(&self, remote: &dyn Remote, name: &RemoteName) -> Result<bool, NodeError> {
+        let path = self.content().join(name);
+        match remote.stat(&path).await {
+            Ok(attributes) if attributes.kind == RemoteKind::Directory => {}
+            Ok(_) => return Ok(false),
+            Err(RemoteError::NotFound) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+        let is_shortened = name.as_bytes().ends_with(b".c9s");
+        let inside = Inside::read(remote, &path, is_shortened).await;
+        if inside.parts().first().is_some_and(|part| part.addition.is_none()) {
+            let is_named = match self.read_long_name(remote, &path, &inside).await? {
+                Some(long_name) => {
+                    self.cryptor.expand_shortened(name.as_bytes(), &long_name, &self.id).is_ok()
+                }
+                None => !is_shortened,
+            };
+            if is_named {
+                return Ok(false);
+            }
+        }
+        if clear_entry(remote, &path).await? {
+            return Ok(true);
+        }
+        for attempt in 1..=ASIDE_MAX {
+            let Some(aside) = aside(name, attempt) else { return Ok(false) };
+            match remote.rename(&path, &self.content().join(&aside), RenameHow::New).await {
+                Ok(()) | Err(RemoteError::NotFound) => return Ok(true),
+                Err(RemoteError::Exists | RemoteError::NotEmpty) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether other nodes, or something that somebody may want, lie in an entry beside its own part.
+    pub(super) async fn has_company(
+        &self,
+        remote: &dyn Remote,
+        name: &RemoteName,
+    ) -> Result<bool, NodeError> {
+        let entries = remote.list(&self.content().join(name)).await?;
+        let kept = |name: &RemoteName| InsideEntry::of(name.as_bytes()).is_kept(name.as_bytes());
+        Ok(entries.iter().filter(|entry| kept(&entry.name)).count() > 1)
+    }
+}
+
+/// Returns a name for an entry that has to leave its name to another: one that is read as a sync client's copy.
+fn aside(name: &RemoteName, attempt: u32) -> Option<RemoteName> {
+    let text = std::str::from_utf8(name.as_bytes()).ok()?;
+    let (stem, ending) = text.rsplit_once('.')?;
+    RemoteName::parse(format!("{stem} (aside {attempt}).{ending}").as_bytes())
+}
