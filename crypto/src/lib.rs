@@ -19,6 +19,7 @@ mod masterkey_file;
 mod name;
 mod name_cipher;
 mod stack;
+mod sync_clients;
 
 pub use combo::{CLEARTEXT_CHUNK_LEN, CipherCombo, LengthError, UnknownCipherCombo};
 pub use config::{ConfigError, UnverifiedConfig, VaultConfig};
@@ -30,6 +31,7 @@ pub use masterkey::Masterkey;
 pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};
 pub use name::{CleartextName, NameError, copy_name};
 pub use name_cipher::EncryptedName;
+pub use sync_clients::{ClientMark, conflict_mark, is_litter, unfinished};
 
 /// The keys of one unlocked vault: encrypts and decrypts its names and content.
 ///
