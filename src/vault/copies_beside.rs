@@ -233,7 +233,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use scaup_crypto::{CipherCombo, VaultConfig};
+    use scaup_crypto::CipherCombo;
     use scaup_fakes::{MemoryRemote, MemoryServer};
 
     use super::super::small_file::write_small;
@@ -375,15 +375,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_vault_that_is_too_new_is_not_to_be_replaced_by_its_backup() {
+    async fn a_vault_of_another_format_is_not_to_be_replaced_by_a_backup() {
         let remote = vault().await;
-        let config = remote.read_small(&at(Markers::CONFIG), MARKER_FILE_MAX).await.unwrap();
-        put(&remote, "vault.cryptomator.1A2B3C4D.bkup", &config).await;
-        let newer = VaultConfig { format: 9, ..VaultConfig::format7() }.encode(&key(&remote).await).unwrap();
-        remote.remove(&at(Markers::CONFIG)).await.unwrap();
-        put(&remote, Markers::CONFIG, newer.as_bytes()).await;
+        let older = MasterkeyFile::create(&key(&remote).await, "old", 6).unwrap();
+        for (marker, backup) in
+            [(Markers::CONFIG, "vault.cryptomator.1A2B3C4D.bkup"), (Markers::MASTERKEY, BACKUP)]
+        {
+            remote.rename(&at(marker), &at(backup), RenameHow::New).await.unwrap();
+        }
+        put(&remote, Markers::MASTERKEY, &older).await;
         let said = open(&remote, "old").await;
-        assert!(said.contains('9') && !said.contains("bkup"), "{said}");
+        assert!(said.contains("its format is 6") && !said.contains("bkup"), "{said}");
     }
 
     #[tokio::test]

@@ -377,4 +377,11 @@ fn a_password_that_was_changed_on_one_machine_is_told_from_a_wrong_one() {
         said.contains("masterkey.cryptomator is missing") && said.contains(&format!("lies `{copy}`")),
         "{said}"
     );
+    // What is no damage is no reason to try copies.
+    let newer = Fixture::unpack("jwt-format9");
+    fs::copy(newer.vault().join("masterkey.cryptomator"), newer.vault().join(copy)).unwrap();
+    let right = ["--vault-password-command", &scaup.command_answering(&newer.manifest.password)];
+    let said =
+        ends_with(&scaup, 5, [&["vault", "check", newer.vault().to_str().unwrap()][..], &right].concat());
+    assert!(said.contains("update") && !said.contains(copy), "{said}");
 }
