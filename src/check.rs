@@ -40,7 +40,7 @@ use scaup_crypto::{Cryptor, DirectoryId};
 
 use crate::remote::{Remote, RemoteEntry, RemoteKind, RemotePath};
 use crate::vault::temporary::is_temporary;
-use crate::vault::{Markers, content_path, part};
+use crate::vault::{Markers, content_path, is_backup, is_copy_of, part};
 use base::{Check, DIRECTORIES_MAX, PARALLEL};
 use budget::ContentBudget;
 use facts::ContentDirectory;
@@ -98,15 +98,12 @@ impl Check<'_> {
         let entries = self.remote.list(&self.on_server(&root)).await;
         let entries = entries.map_err(|source| CheckError::Remote { path: root.clone(), source })?;
         for RemoteEntry { name, .. } in entries {
-            let text = String::from_utf8_lossy(name.as_bytes()).into_owned();
-            let stem = [Markers::CONFIG, Markers::MASTERKEY]
-                .into_iter()
-                .find(|marker| text.starts_with(marker.trim_end_matches(".cryptomator")) && text != **marker);
-            let kind = if is_temporary(name.as_bytes()) {
+            let bytes = name.as_bytes();
+            let kind = if is_temporary(bytes) {
                 FindingKind::Leftover
-            } else if stem.is_none() || !text.contains(".cryptomator") {
+            } else if !is_copy_of(bytes, Markers::CONFIG) && !is_copy_of(bytes, Markers::MASTERKEY) {
                 continue;
-            } else if text.ends_with(".bkup") {
+            } else if is_backup(bytes) {
                 FindingKind::Backup
             } else {
                 FindingKind::ConflictCopyOfConfig

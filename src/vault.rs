@@ -7,13 +7,15 @@
 //! `dir.c9r` (a directory's id), `symlink.c9r`, or in the shortened form `contents.c9r` and the long name `name.c9s`
 //! (sections 6 and 7).
 //!
-//! `format` has the names and lengths that the format defines. `opening` and `create` work on the vault as a whole,
-//! `directory` finds and lists nodes, `changes` makes and moves them, `removal` removes them. Unfinished content has a
-//! `temporary` name, `unfinished` records on this machine where such names may be, and `sweep` removes debris of dead
-//! processes. If two machines change the same file, one version gets one of the `conflict_names`.
+//! `format` has the names and lengths that the format defines. `opening` and `create` work on the vault as a whole, and
+//! `copies_beside` on copies of its two files. `directory` finds and lists nodes, `changes` makes and moves them,
+//! `removal` removes them. Unfinished content has a `temporary` name, `unfinished` records on this machine where such
+//! names may be, and `sweep` removes debris of dead processes. If two machines change the same file, one version gets
+//! one of the `conflict_names`.
 
 mod changes;
 mod conflict_names;
+mod copies_beside;
 mod create;
 mod directory;
 mod empty_entry;
@@ -33,16 +35,18 @@ pub(crate) mod temporary;
 pub(crate) mod unfinished;
 mod unlocked;
 
+pub use copies_beside::CopiesBeside;
 pub use create::{check_place_for_vault, create_vault};
 pub use error::{NodeError, OpenError};
 pub use opening::{VaultInfo, inspect_vault, open_vault};
 
 pub(crate) use conflict_names::conflict_names;
+pub(crate) use copies_beside::{is_backup, is_copy_of};
 pub(crate) use directory::{BELOW_MAX, VaultDirectory, addition_to};
 pub(crate) use format::{DIRECTORY_ID_MAX, cleartext_name, content_path, part};
 pub(crate) use link_target::climbs;
 pub(crate) use node::{Entry, FoundNode, NodePart, VaultNode};
-pub(crate) use opening::{Markers, Opening, cryptor_of, open_files};
+pub(crate) use opening::{Markers, Opening, cryptor_of, find_files, open_files};
 pub(crate) use packed_nodes::{Undecided, VaultListing};
 pub(crate) use removal::HiddenNode;
 pub(crate) use sweep::sweep_plain;

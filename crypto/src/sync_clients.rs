@@ -68,7 +68,7 @@ const ADDITIONS: &[Row] = &[
     ("Seafile", r" \(SFConflict (?:(?<person>[^()]+) )?(?<when>[0-9]{4}(?:-[0-9]{2}){5})\)"),
     // https://docs.syncthing.net/users/syncing.html#conflicting-changes: the beginning of the id of the device that
     // changed the file last; versions before 0.14.38 leave it out.
-    ("Syncthing", r"\.sync-conflict-(?<when>[0-9]{8}-[0-9]{6})(?:-(?<machine>[A-Z0-9]{7})?)?"),
+    ("Syncthing", r"\.sync-conflict-(?<when>[0-9]{8}-[0-9]{6})(?:-(?<machine>[A-Z2-7]{7}))?"),
     // https://github.com/bcpierce00/unison/blob/master/src/files.ml, `finishCopy`; before 2.53, `copy: ` and spaces.
     (
         "Unison",
@@ -127,7 +127,7 @@ const UNFINISHED: &[Row] = &[
     // What was removed while a program had it open: the server's kernel removes it by itself.
     ("NFS", r"\.nfs[0-9a-f]{16,}"),
     ("FUSE", r"\.fuse_hidden[0-9a-f]+"),
-    ("a program", r"(?i-u:.+\.te?mp)"),
+    ("a program", r".+(?i-u:\.te?mp)"),
     // rsync(1), `--temp-dir`, `--partial-dir` and `--delay-updates`
     ("rsync", r"\..+\.[A-Za-z0-9]{6}|\.~tmp~|\.rsync-partial"),
 ];
@@ -435,12 +435,11 @@ mod tests {
                 if last.0 == "Copy of " {
                     continue;
                 }
-                // What begins with the same characters as the end of the other goes on with it.
+                // What a name of a machine can go on with is part of it.
+                let goes_on = matches!(first.1, "OneDrive" | "Syncthing") && last.1 == "OneDrive";
                 let both = format!("{}{}", first.0, last.0);
-                let is_one = first.1 == "OneDrive" && (last.1 == "OneDrive");
-                let expected = if is_one { conflict_mark(&both) } else { Some(mark(last)) };
-                assert_eq!(conflict_mark(&both).map(|mark| mark.client), Some(last.1), "{both}");
-                assert_eq!(conflict_mark(&both), expected, "{both}");
+                let marked = conflict_mark(&both).unwrap();
+                assert!(goes_on || marked == mark(last), "{both}: {marked:?}");
             }
         }
         let thrice = conflict_mark(" (1) (1)..path2").unwrap();
@@ -479,21 +478,18 @@ mod tests {
     }
 
     #[test]
-    fn any_text_is_answered_soon() {
-        let long = [" (1)", "-A", "(", " (x's conflicted copy", "_a", " (conflicted copy ", ".~", "é"];
-        for piece in long {
-            for len in [TEXT_MAX - TEXT_MAX % piece.len(), 1 << 20] {
+    fn any_text_is_answered_and_what_is_too_long_is_no_name() {
+        for piece in [" (1)", "-A", "(", " (x's conflicted copy", "_a", " (conflicted copy ", ".~", "é", "\n"]
+        {
+            for len in [TEXT_MAX, 1 << 20] {
                 let text = piece.repeat(len / piece.len());
-                let begun = std::time::Instant::now();
                 let _ = (conflict_mark(&text), unfinished(&text), is_litter(&text));
-                assert!(
-                    begun.elapsed() < std::time::Duration::from_secs(2),
-                    "{piece:?} {:?}",
-                    begun.elapsed()
-                );
             }
         }
+        assert!(conflict_mark(&" (1)".repeat(TEXT_MAX / 4)).is_some());
         assert_eq!(conflict_mark(&" (1)".repeat(TEXT_MAX / 4 + 1)), None);
+        assert_eq!(unfinished(&format!("{}.part", "x".repeat(TEXT_MAX))), None);
+        assert!(!is_litter(&format!("._{}", "x".repeat(TEXT_MAX))));
     }
 
     #[test]
@@ -529,9 +525,6 @@ mod tests {
         ] {
             assert_eq!(unfinished(name), Some(client), "{name}");
             assert!(!is_litter(name), "{name}");
-        }
-        for (client, _) in UNFINISHED {
-            assert!(!client.is_empty());
         }
     }
 

@@ -115,7 +115,7 @@ async fn unlock(
         };
         match open_vault(remote, vault, &password).await {
             Ok(cryptor) => return Ok(cryptor),
-            Err(error @ OpenError::WrongPassword(_))
+            Err(error @ OpenError::WrongPassword { .. })
                 if attempt < ATTEMPTS && arguments.vault_password_command.is_none() =>
             {
                 screen::tell(&error.to_string());

@@ -253,8 +253,9 @@ async fn unlock_asking(
                 front_end.tell(Event::Progress(format!("vault {} unlocked", legible(path))));
                 return Ok(Outcome::Unlocked);
             }
-            Err(VaultError::Open(OpenError::WrongPassword(_))) if attempt < ATTEMPTS => {
-                front_end.tell(Event::Progress(format!("wrong password for vault {}", legible(path))));
+            Err(VaultError::Open(OpenError::WrongPassword { beside, .. })) if attempt < ATTEMPTS => {
+                front_end
+                    .tell(Event::Progress(format!("wrong password for vault {}{beside}", legible(path))));
                 attempt += 1;
             }
             Err(error) => return Err(failure(error)),
@@ -343,9 +344,12 @@ fn parse(named: &str) -> Result<RemotePath, Failure> {
 /// Converts a vault's failure for people: with paths as they write them.
 pub(super) fn failure(error: VaultError) -> Failure {
     let (kind, text) = match error {
-        VaultError::Open(OpenError::WrongPassword(path)) => (
+        VaultError::Open(OpenError::WrongPassword { path, beside }) => (
             FailureKind::Vault,
-            format!("wrong password for vault {}: check Caps Lock and the keyboard layout", legible(&path)),
+            format!(
+                "wrong password for vault {}: check Caps Lock and the keyboard layout{beside}",
+                legible(&path)
+            ),
         ),
         VaultError::Open(OpenError::NotAVault(path)) => (
             FailureKind::Vault,
@@ -354,7 +358,7 @@ pub(super) fn failure(error: VaultError) -> Failure {
                 legible(&path)
             ),
         ),
-        VaultError::Open(OpenError::Refused { path, reason }) => {
+        VaultError::Open(OpenError::Refused { path, reason, .. }) => {
             (FailureKind::Vault, format!("vault {}: {reason}", legible(&path)))
         }
         VaultError::Displaced { path, shown: displaced } => (

@@ -28,7 +28,7 @@ use crate::drive::{Drive, DriveError};
 use crate::remote::{RemoteError, RemoteKind, RemotePath};
 use crate::vault::unfinished::Unfinished;
 use crate::vault::{
-    MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, cryptor_of, inspect_vault, open_files,
+    MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, cryptor_of, find_files, inspect_vault,
 };
 pub use error::VaultError;
 use locking::nobody_has;
@@ -77,7 +77,7 @@ impl Drive {
 
     /// Remembers a vault that was found on the way.
     pub(super) async fn meet_vault(&self, inode: Inode, path: &RemotePath) {
-        let info = match open_files(self.remote.as_ref(), path).await {
+        let info = match find_files(self.remote.as_ref(), path, None).await {
             Ok(opening) => {
                 let mut nodes = self.tree.lock();
                 if nodes.is_another(inode, &opening) {
@@ -233,13 +233,13 @@ impl Drive {
                 return Err(OpenError::refused(path, reason).into());
             }
         }
-        let opening = open_files(self.remote.as_ref(), path).await?;
+        let opening = find_files(self.remote.as_ref(), path, Some(password)).await?;
         if self.tree.lock().is_another(inode, &opening) {
             return Err(VaultError::Displaced { path: path.clone(), shown: Displacement::OtherVault });
         }
         let info = VaultInfo::from(&opening);
         let id = info.id.clone();
-        let cryptor = cryptor_of(path, opening, password).await?;
+        let cryptor = cryptor_of(self.remote.as_ref(), path, opening, password).await?;
         let unfinished = Unfinished::in_vault(self.options.unfinished.as_ref(), &cryptor);
         let vault = UnlockedVault::new(cryptor, unfinished);
         let unlocked = Moment::now();

@@ -1,13 +1,19 @@
 //! Why a vault can't be opened, and why a node in one can't be read or changed.
 
+use super::copies_beside::CopiesBeside;
 use crate::remote::{RemoteError, RemotePath};
 
 /// Why a vault can't be opened, inspected or created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The password is wrong; worth asking again.
-    #[error("wrong password for vault {0:?}")]
-    WrongPassword(RemotePath),
+    #[error("wrong password for vault {path:?}{beside}")]
+    WrongPassword {
+        /// Its directory.
+        path: RemotePath,
+        /// Copies of its files, of which the password may fit one.
+        beside: CopiesBeside,
+    },
     /// There is no vault at this path.
     #[error(
         "no vault at {0:?}: there is no vault.cryptomator or masterkey.cryptomator beside a directory named d"
@@ -20,6 +26,8 @@ pub enum OpenError {
         path: RemotePath,
         /// Why, and what to do about it.
         reason: String,
+        /// Whether one of its two files is missing or damaged, so that a copy of it may help.
+        is_damage: bool,
     },
     /// The server failed meanwhile.
     #[error("vault {path:?}: {source}")]
@@ -33,7 +41,12 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn refused(path: &RemotePath, reason: impl std::fmt::Display) -> Self {
-        Self::Refused { path: path.clone(), reason: reason.to_string() }
+        Self::Refused { path: path.clone(), reason: reason.to_string(), is_damage: false }
+    }
+
+    /// Creates the error for a vault of whose two files one is missing or damaged.
+    pub(super) fn damaged(path: &RemotePath, reason: impl std::fmt::Display) -> Self {
+        Self::Refused { path: path.clone(), reason: reason.to_string(), is_damage: true }
     }
 
     /// Creates the error for a failure of the server.

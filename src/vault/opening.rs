@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use scaup_crypto::{ConfigError, Cryptor, MasterkeyFile, UnlockError, UnverifiedConfig, VaultConfig};
 
+use super::copies_beside::CopiesBeside;
 use super::error::OpenError;
 use super::format::part;
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 
 /// Longest config or masterkey file that is read, bytes: Cryptomator's are below 1 KiB.
-const MARKER_FILE_MAX: usize = 64 * 1024;
+pub(super) const MARKER_FILE_MAX: usize = 64 * 1024;
 
 /// Which of the files that make a vault exist (`docs/vault-format.md` section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub(crate) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result
     match (config, masterkey) {
         (Some(config), masterkey) => {
             let config = UnverifiedConfig::parse(&config)
-                .map_err(|error| OpenError::refused(path, config_reason(&error)))?;
+                .map_err(|error| OpenError::damaged(path, config_reason(&error)))?;
             let name = config
                 .masterkey_file_name()
                 .map_err(|error| OpenError::refused(path, config_reason(&error)))?;
@@ -135,7 +136,7 @@ pub(crate) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result
                 read_marker(remote, path, &RemoteName::parse(name.as_bytes()).ok_or_else(no_name)?).await?
             };
             let masterkey = masterkey.ok_or_else(|| {
-                OpenError::refused(
+                OpenError::damaged(
                     path,
                     format_args!(
                         "{name} is missing; restore it from {name}.*.bkup, or with Cryptomator's recovery key"
@@ -143,12 +144,12 @@ pub(crate) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result
                 )
             })?;
             let masterkey =
-                MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::refused(path, error))?;
+                MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::damaged(path, error))?;
             Ok(Opening { masterkey, config: Some(config) })
         }
         (None, Some(masterkey)) => {
             let masterkey =
-                MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::refused(path, error))?;
+                MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::damaged(path, error))?;
             let reason = match masterkey.version() {
                 7 => return Ok(Opening { masterkey, config: None }),
                 version @ (5 | 6) => format!(
@@ -157,7 +158,10 @@ pub(crate) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result
                 version @ 1..=4 => format!(
                     "its format is {version}, too old even for current Cryptomator; upgrade it with Cryptomator 1.4, or copy the files out with it"
                 ),
-                _ => "vault.cryptomator is missing; restore it from vault.cryptomator.*.bkup".to_owned(),
+                _ => {
+                    let reason = "vault.cryptomator is missing; restore it from vault.cryptomator.*.bkup";
+                    return Err(OpenError::damaged(path, reason));
+                }
             };
             Err(OpenError::refused(path, reason))
         }
@@ -176,13 +180,16 @@ fn config_reason(error: &ConfigError) -> String {
 /// Checks the password, then the config's signature, and only then believes the config.
 fn unlock_with(path: &RemotePath, opening: Opening, password: &str) -> Result<Cryptor, OpenError> {
     let masterkey = opening.masterkey.unlock(password).map_err(|error| match error {
-        UnlockError::WrongPassword => OpenError::WrongPassword(path.clone()),
-        error => OpenError::refused(path, error),
+        UnlockError::WrongPassword => {
+            OpenError::WrongPassword { path: path.clone(), beside: CopiesBeside::default() }
+        }
+        error => OpenError::damaged(path, error),
     })?;
     let config = match opening.config {
-        Some(config) => {
-            config.verify(&masterkey).map_err(|error| OpenError::refused(path, config_reason(&error)))?
-        }
+        Some(config) => config.verify(&masterkey).map_err(|error| match error {
+            ConfigError::WrongKey => OpenError::damaged(path, config_reason(&error)),
+            error => OpenError::refused(path, config_reason(&error)),
+        })?,
         None => VaultConfig::format7(),
     };
     Ok(Cryptor::new(masterkey, config))
@@ -190,14 +197,55 @@ fn unlock_with(path: &RemotePath, opening: Opening, password: &str) -> Result<Cr
 
 /// Returns the vault's keys. They are derived on a thread of its own: that takes a while.
 pub(crate) async fn cryptor_of(
+    remote: &dyn Remote,
     path: &RemotePath,
     opening: Opening,
     password: &str,
 ) -> Result<Cryptor, OpenError> {
-    let (owned_path, password) = (path.clone(), zeroize::Zeroizing::new(password.to_owned()));
-    tokio::task::spawn_blocking(move || unlock_with(&owned_path, opening, &password))
+    let (at, typed) = (path.clone(), zeroize::Zeroizing::new(password.to_owned()));
+    let unlocked = tokio::task::spawn_blocking(move || unlock_with(&at, opening, &typed))
         .await
-        .map_err(|error| OpenError::refused(path, error))?
+        .map_err(|error| OpenError::refused(path, error))?;
+    match unlocked {
+        Ok(cryptor) => Ok(cryptor),
+        Err(OpenError::WrongPassword { path, .. }) => {
+            let beside = CopiesBeside::look_for(remote, &path, password).await;
+            Err(OpenError::WrongPassword { path, beside })
+        }
+        Err(error) => Err(with_copies(remote, error, Some(password)).await),
+    }
+}
+
+/// As [`open_files`] for a vault that a person wants to open: the error names copies of its files that lie beside them,
+/// and says which of them the password fits if there is one already.
+pub(crate) async fn find_files(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    password: Option<&str>,
+) -> Result<Opening, OpenError> {
+    match open_files(remote, path).await {
+        Ok(opening) => Ok(opening),
+        Err(error) => Err(with_copies(remote, error, password).await),
+    }
+}
+
+/// Adds to the error for a damaged or missing file what lies beside.
+async fn with_copies(remote: &dyn Remote, error: OpenError, password: Option<&str>) -> OpenError {
+    match error {
+        OpenError::Refused { path, reason, is_damage: true } => {
+            let beside = CopiesBeside::look(remote, &path, password).await;
+            OpenError::damaged(&path, format_args!("{reason}{beside}"))
+        }
+        OpenError::NotAVault(path) if remote.stat(&path.join(&part(Markers::DATA))).await.is_ok() => {
+            let beside = CopiesBeside::look(remote, &path, password).await;
+            if beside.is_empty() {
+                return OpenError::NotAVault(path);
+            }
+            let reason = "vault.cryptomator and masterkey.cryptomator are missing";
+            OpenError::damaged(&path, format_args!("{reason}{beside}"))
+        }
+        error => error,
+    }
 }
 
 /// What is known of a vault without its password.
@@ -233,7 +281,7 @@ impl From<&Opening> for VaultInfo {
 ///
 /// [`OpenError::NotAVault`], or the server's error. A vault that can't be opened is no error: the result says so.
 pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<VaultInfo, OpenError> {
-    match open_files(remote, path).await {
+    match find_files(remote, path, None).await {
         Ok(opening) => Ok(VaultInfo::from(&opening)),
         Err(OpenError::Refused { reason, .. }) => Ok(VaultInfo::unsupported(reason)),
         Err(error) => Err(error),
@@ -250,6 +298,6 @@ pub async fn open_vault(
     path: &RemotePath,
     password: &str,
 ) -> Result<Cryptor, OpenError> {
-    let opening = open_files(remote, path).await?;
-    cryptor_of(path, opening, password).await
+    let opening = find_files(remote, path, Some(password)).await?;
+    cryptor_of(remote, path, opening, password).await
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use scaup_crypto::MasterkeyFile;
 use scaup_rig::{Answers, EntryKind, Fixture, Sshd};
 
 use crate::reader::{Reader, Tree, local};
@@ -337,4 +338,50 @@ fn local_directories() {
         assert!(output.status.success(), "{target}: {}", said(&output));
         ends_with(&scaup, 0, ["unmount".as_ref(), mountpoint.as_os_str()]);
     }
+}
+
+#[test]
+fn a_password_that_was_changed_on_one_machine_is_told_from_a_wrong_one() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let fixture = Fixture::unpack("gcm8");
+    let vault = sshd.home().join("Vault");
+    fixture.copy_vault_to(&vault);
+    let own = vault.join("masterkey.cryptomator");
+    let key =
+        MasterkeyFile::parse(&fs::read(&own).unwrap()).unwrap().unlock(&fixture.manifest.password).unwrap();
+    let copy = "masterkey.sync-conflict-20260102-123456-ABCDEFG.cryptomator";
+    fs::write(vault.join(copy), MasterkeyFile::create(&key, "changed there", 999).unwrap()).unwrap();
+    sshd.give(&sshd.home());
+
+    let changed = ["--vault-password-command", &scaup.command_answering("changed there")];
+    let wrong = ["--vault-password-command", &scaup.command_answering("wrong")];
+    let mount = scaup.mount_on(&sshd, "").start();
+    let here = vault.to_str().unwrap();
+    for words in [vec!["unlock", "127.0.0.1", "Vault"], vec!["vault", "check", here]] {
+        let said = ends_with(&scaup, 5, [&words[..], &changed].concat());
+        assert!(
+            said.contains("wrong password") && said.contains(&format!("The password fits `{copy}`")),
+            "{said}"
+        );
+        let said = ends_with(&scaup, 5, [&words[..], &wrong].concat());
+        assert!(said.contains(&format!("lies `{copy}`; the password fits none of these")), "{said}");
+    }
+    // The vault itself is as it was.
+    let right = scaup.command_answering(&fixture.manifest.password);
+    ends_with(&scaup, 0, ["unlock", "127.0.0.1", "Vault", "--vault-password-command", &right]);
+    assert_eq!(names_in(&mount.join("Vault")), cleartext_names(&fixture));
+    mount.unmount(&scaup);
+    fs::remove_file(&own).unwrap();
+    let said = ends_with(&scaup, 5, ["vault", "info", here]);
+    assert!(
+        said.contains("masterkey.cryptomator is missing") && said.contains(&format!("lies `{copy}`")),
+        "{said}"
+    );
+    // What is no damage is no reason to try copies.
+    let newer = Fixture::unpack("jwt-format9");
+    fs::copy(newer.vault().join("masterkey.cryptomator"), newer.vault().join(copy)).unwrap();
+    let right = ["--vault-password-command", &scaup.command_answering(&newer.manifest.password)];
+    let said =
+        ends_with(&scaup, 5, [&["vault", "check", newer.vault().to_str().unwrap()][..], &right].concat());
+    assert!(said.contains("update") && !said.contains(copy), "{said}");
 }
