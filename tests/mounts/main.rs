@@ -39,6 +39,7 @@ mod saving {
     mod on_disk;
     mod programs;
     mod refusals;
+    mod sync_clients;
     mod two_daemons;
     mod ways_out;
 }
