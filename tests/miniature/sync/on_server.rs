@@ -1,0 +1,278 @@
+//! What lies on the server, read without the program that is tested: by the keys and the names of the format alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use scaup::check::FindingKind;
+use scaup::remote::{Remote as _, RemotePath};
+use scaup::vault::open_vault;
+use scaup_crypto::{Cryptor, DirectoryId, Listed};
+use scaup_fakes::{MemoryRemote, MemoryServer};
+
+use super::merge::{Node, Tree, join, parent};
+use crate::kernel::dice::Dice;
+use crate::kernel::{PASSWORD, Place};
+
+/// What each version that a person saves begins with.
+pub(crate) const MARK: &[u8] = b"version ";
+
+fn on_server(place: Place, path: &str) -> RemotePath {
+    let root = String::from_utf8(place.root().as_bytes().to_vec()).unwrap();
+    RemotePath::parse(join(&root, path).as_bytes()).unwrap()
+}
+
+/// All that lies in the vault, relative to it.
+pub(crate) fn read(server: &MemoryServer, place: Place) -> Tree {
+    let root = format!("{}/", String::from_utf8_lossy(place.root().as_bytes()));
+    let below = server.paths().into_iter().filter_map(|path| {
+        let text = String::from_utf8(path.as_bytes().to_vec()).unwrap();
+        let node = server.content(&path).map_or(Node::Directory, Node::File);
+        Some((text.strip_prefix(&root)?.to_owned(), node))
+    });
+    below.collect()
+}
+
+/// One change of a server's tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Make(String),
+    Write(String, Vec<u8>),
+    Remove(String),
+    RemoveDirectory(String),
+}
+
+/// The changes that make `to` of `from`, in an order in which a client could make them.
+pub(crate) fn changes(from: &Tree, to: &Tree, dice: &mut Dice) -> Vec<Change> {
+    let mut files = Vec::new();
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for (path, node) in to {
+        match node {
+            _ if from.get(path) == Some(node) => {}
+            Node::Directory => first.push(Change::Make(path.clone())),
+            Node::File(content) => files.push(Change::Write(path.clone(), content.clone())),
+        }
+    }
+    for (path, node) in from {
+        match (node, to.get(path)) {
+            (Node::File(_), None) => files.push(Change::Remove(path.clone())),
+            (Node::File(_), Some(Node::Directory)) => first.insert(0, Change::Remove(path.clone())),
+            (Node::Directory, None | Some(Node::File(_))) => {
+                last.insert(0, Change::RemoveDirectory(path.clone()))
+            }
+            _ => {}
+        }
+    }
+    for at in (1..files.len()).rev() {
+        files.swap(at, dice.below(at + 1));
+    }
+    // A file that takes a directory's name waits until that is gone.
+    let takes_its_name = |change: &Change| match change {
+        Change::Write(path, _) => from.get(path) == Some(&Node::Directory),
+        _ => false,
+    };
+    let (late, files): (Vec<_>, Vec<_>) = files.into_iter().partition(takes_its_name);
+    [first, files, last, late].concat()
+}
+
+pub(crate) async fn apply(server: &MemoryServer, place: Place, changes: &[Change]) {
+    let remote = MemoryRemote::connect(server);
+    for change in changes {
+        match change {
+            Change::Make(path) => remote.mkdir(&on_server(place, path), 0o755).await.unwrap(),
+            Change::Write(path, content) => server.set_content(&on_server(place, path), content).unwrap(),
+            Change::Remove(path) => remote.remove(&on_server(place, path)).await.unwrap(),
+            Change::RemoveDirectory(path) => remote.rmdir(&on_server(place, path)).await.unwrap(),
+        }
+    }
+}
+
+/// The keys of a vault, and what they opened so far.
+pub(crate) struct Reader {
+    cryptor: Arc<Cryptor>,
+    opened: HashMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+/// The versions that lie on a server: where each does.
+pub(crate) type Lying = BTreeMap<Vec<u8>, Vec<String>>;
+
+/// What a reader of the format can tell of a vault without listing it as the program does.
+pub(crate) struct Facts {
+    /// Ids that more than one `dir.c9r` has, copies of these among them.
+    pub(crate) ids_twice: BTreeSet<Vec<u8>>,
+    /// Directories that hold each other.
+    pub(crate) circle: bool,
+    /// Nodes with more than one of the parts that say what a node is.
+    pub(crate) ambiguous: bool,
+    /// Directories whose content is not there.
+    pub(crate) without_content: usize,
+}
+
+impl Facts {
+    /// Whether a critical finding of this kind is right for what lies there.
+    pub(crate) fn explain(&self, kind: FindingKind) -> bool {
+        match kind {
+            FindingKind::DirectoryIdCollision => !self.ids_twice.is_empty(),
+            FindingKind::DirectoryLoop | FindingKind::DirectoryCircle => self.circle,
+            FindingKind::AmbiguousNodeType => self.ambiguous,
+            _ => false,
+        }
+    }
+}
+
+impl Reader {
+    pub(crate) async fn open(server: &MemoryServer, place: Place) -> Self {
+        let remote = MemoryRemote::connect(server);
+        let cryptor = open_vault(remote.as_ref(), &place.root(), PASSWORD).await.unwrap();
+        Self { cryptor: Arc::new(cryptor), opened: HashMap::new() }
+    }
+
+    pub(crate) fn cryptor(&self) -> &Arc<Cryptor> {
+        &self.cryptor
+    }
+
+    /// Content is bound to its file and not to its name, so it is read wherever a client put it.
+    pub(crate) fn lying(&mut self, tree: &Tree) -> Lying {
+        let mut lying = Lying::new();
+        for (path, node) in tree {
+            let Node::File(bytes) = node else { continue };
+            if path.contains(".scaup-") {
+                continue;
+            }
+            if !self.opened.contains_key(bytes) {
+                let read = self.cryptor.decrypt_small(bytes).ok().filter(|content| content.starts_with(MARK));
+                self.opened.insert(bytes.clone(), read);
+            }
+            if let Some(Some(content)) = self.opened.get(bytes) {
+                lying.entry(content.clone()).or_default().push(path.clone());
+            }
+        }
+        lying
+    }
+
+    /// Whether a file lies under the name that the format gives it, so that every reader of the format shows it if the
+    /// directory is shown.
+    pub(crate) fn is_canonical(&self, tree: &Tree, path: &str) -> bool {
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let inside = match parts.last() {
+            Some(&("contents.c9r" | "symlink.c9r")) if parts.len() == 5 => parts.pop(),
+            _ => None,
+        };
+        let [_, _, _, entry] = parts.as_slice() else { return false };
+        let Some(id) =
+            self.ids(tree).into_iter().find(|id| parent(&parts.join("/")) == self.cryptor.content_dir(id))
+        else {
+            return false;
+        };
+        match (self.cryptor.identify(entry.as_bytes(), &id), inside) {
+            (Listed::Name(_), None | Some("symlink.c9r")) => true,
+            (Listed::Shortened, Some(_)) => match tree.get(&format!("{}/name.c9s", parts.join("/"))) {
+                Some(Node::File(name)) => self.cryptor.expand_shortened(entry.as_bytes(), name, &id).is_ok(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// In which way a file lies there, in words that are the same for all files that lie in that way.
+    pub(crate) fn how(&self, tree: &Tree, path: &str) -> &'static str {
+        let parts: Vec<&str> = path.split('/').collect();
+        let [_, _, _, entry, inside @ ..] = parts.as_slice() else { return "outside of all directories" };
+        let content = parts[..3].join("/");
+        let ids = self.ids(tree);
+        let Some(id) = ids.iter().find(|id| self.cryptor.content_dir(id) == content) else {
+            let is_hash = |part: &str, length| part.len() == length && !part.contains(['(', '.', ' ']);
+            if !is_hash(parts[1], 2) || !is_hash(parts[2], 30) {
+                return "in a renamed content directory";
+            }
+            let is_copys = |path: &String, node: &Node| match node {
+                Node::File(id) => {
+                    path.contains("/dir")
+                        && DirectoryId::parse(id).is_ok_and(|id| self.cryptor.content_dir(&id) == content)
+                }
+                Node::Directory => false,
+            };
+            if tree.iter().any(|(path, node)| is_copys(path, node)) {
+                return "in a directory whose dir.c9r is a copy";
+            }
+            return "in a content directory without a node";
+        };
+        match (self.cryptor.identify(entry.as_bytes(), id), inside) {
+            (Listed::Name(_) | Listed::Conflict { .. }, ["symlink.c9r"]) => "X.c9r/symlink.c9r",
+            (Listed::Name(_), []) => "X.c9r",
+            (Listed::Conflict { .. }, []) => "a copy of X.c9r",
+            (Listed::Shortened, [part @ ("contents.c9r" | "symlink.c9r")]) => {
+                let beside = |name: &str| tree.contains_key(&format!("{content}/{entry}/{name}"));
+                match *part {
+                    _ if !beside("name.c9s") => "H.c9s without name.c9s",
+                    _ if beside("dir.c9r") => "H.c9s that is a directory too",
+                    "contents.c9r" if beside("symlink.c9r") => "H.c9s/contents.c9r beside symlink.c9r",
+                    "contents.c9r" => "H.c9s/contents.c9r",
+                    _ => "H.c9s/symlink.c9r",
+                }
+            }
+            (Listed::Shortened, [_]) => "a copy of a part in H.c9s",
+            (Listed::Name(_) | Listed::Conflict { .. }, [_]) => "a copy of a part in X.c9r",
+            (_, []) => "an entry with a client's addition that is not recognised",
+            _ => "in an entry that is not recognised",
+        }
+    }
+
+    /// The ids of the root and of all directories that have a node.
+    fn ids(&self, tree: &Tree) -> Vec<DirectoryId> {
+        let named = tree.iter().filter_map(|(path, node)| match node {
+            Node::File(id) if path.ends_with("/dir.c9r") => DirectoryId::parse(id).ok(),
+            _ => None,
+        });
+        std::iter::once(DirectoryId::root()).chain(named).collect()
+    }
+
+    pub(crate) fn facts(&self, tree: &Tree) -> Facts {
+        let mut ways: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+        for (path, node) in tree {
+            let (at, name) = path.rsplit_once('/').unwrap_or(("", path));
+            // `dir.c9r` and a client's copies of it, in nodes and their copies.
+            if let Node::File(id) = node
+                && name.starts_with("dir")
+                && !name.starts_with("dirid")
+                && at.contains('/')
+                && !path.contains(".scaup-")
+            {
+                ways.entry(id.clone()).or_default().push(parent(at).to_owned());
+            }
+        }
+        let content = |id: &[u8]| DirectoryId::parse(id).ok().map(|id| self.cryptor.content_dir(&id));
+        let without_content =
+            ways.keys().filter(|id| content(id).is_none_or(|path| !tree.contains_key(&path)));
+        // From each content directory to those that its nodes lead to.
+        let mut below: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (id, from) in &ways {
+            for from in from {
+                below.entry(from).or_default().extend(content(id));
+            }
+        }
+        let circle = below.keys().any(|start| {
+            let (mut waiting, mut seen) = (below[start].clone(), BTreeSet::new());
+            while let Some(at) = waiting.pop() {
+                if at == *start {
+                    return true;
+                }
+                if seen.insert(at.clone()) {
+                    waiting.extend(below.get(at.as_str()).into_iter().flatten().cloned());
+                }
+            }
+            false
+        });
+        let parts = |path: &str| {
+            ["dir.c9r", "symlink.c9r", "contents.c9r"]
+                .iter()
+                .filter(|part| tree.contains_key(&format!("{path}/{part}")))
+                .count()
+        };
+        Facts {
+            circle,
+            ambiguous: tree.keys().any(|path| parts(path) > 1),
+            without_content: without_content.count(),
+            ids_twice: ways.into_iter().filter(|(_, ways)| ways.len() > 1).map(|(id, _)| id).collect(),
+        }
+    }
+}
