@@ -11,7 +11,7 @@ use scaup_fakes::{MemoryRemote, MemoryServer};
 use super::clients::{CLIENTS, Client};
 use super::edits::{Edit, End, Versions, edits, making};
 use super::merge::{Tree, merge};
-use super::on_server::{Lying, Reader, apply, changes, read};
+use super::on_server::{Reader, apply, changes, read};
 use super::shown::{Model, Shown, Thing, contents, title, walk};
 use super::work::{LONG_ENOUGH, Step, Work, steps};
 use crate::kernel::dice::Dice;
@@ -79,23 +79,30 @@ impl Game {
         }
     }
 
-    pub(crate) async fn play(&self) -> Result<(), Failure> {
-        let mut log = Vec::new();
+    /// Everything that was not held, the first of each kind.
+    pub(crate) async fn play(&self) -> Vec<Failure> {
+        let (mut log, mut found) = (Vec::new(), Vec::new());
         let server = self.place.server_that_shortens_from(self.threshold);
-        let played = self.play_on(&server, &mut log).await;
-        played.map_err(|failure| {
-            let mut told = format!(
-                "seed {}, {}, {:?}, threshold {}, apart: {}, looks meanwhile: {}\n",
-                self.seed, self.client.name, self.place, self.threshold, self.apart, self.looks_meanwhile
-            );
-            for line in &log {
-                let _ = writeln!(told, "  {line}");
-            }
-            Failure { told, ..failure }
-        })
+        let played = self.play_on(&server, &mut log, &mut found).await;
+        found.extend(played.err());
+        let mut told = format!(
+            "seed {}, {}, {:?}, threshold {}, apart: {}, looks meanwhile: {}\n",
+            self.seed, self.client.name, self.place, self.threshold, self.apart, self.looks_meanwhile
+        );
+        for line in &log {
+            let _ = writeln!(told, "  {line}");
+        }
+        let mut kinds = BTreeSet::new();
+        found.retain(|failure| kinds.insert(failure.kind.clone()));
+        found.into_iter().map(|failure| Failure { told: told.clone(), ..failure }).collect()
     }
 
-    async fn play_on(&self, server: &MemoryServer, log: &mut Vec<String>) -> Result<(), Failure> {
+    async fn play_on(
+        &self,
+        server: &MemoryServer,
+        log: &mut Vec<String>,
+        found: &mut Vec<Failure>,
+    ) -> Result<(), Failure> {
         let first = mount(server, self.place).await;
         self.make(&first, log).await?;
         let base = read(server, self.place);
@@ -132,9 +139,11 @@ impl Game {
             apply(&server, self.place, &changes).await;
             mount(&server, self.place).await
         };
-        let held = self.hold(&server, kernel, &base, &mut reader, log).await;
+        log.push("after the client, on the server:".to_owned());
+        log.extend(lies(&read(&server, self.place), &mut reader));
+        let held = self.hold(&server, kernel, &base, &mut reader, log, found).await;
         if held.is_err() {
-            log.push("what lies on the server:".to_owned());
+            log.push("at the end, on the server:".to_owned());
             log.extend(lies(&read(&server, self.place), &mut reader));
         }
         held
@@ -160,22 +169,22 @@ impl Game {
         base: &Tree,
         reader: &mut Reader,
         log: &mut Vec<String>,
+        found: &mut Vec<Failure>,
     ) -> Result<(), Failure> {
-        let tree = read(server, self.place);
-        let (lying, facts) = (reader.lying(&tree), reader.facts(&tree));
+        let facts = reader.facts(&read(server, self.place));
         let shown = walk(&kernel).await?;
         log.push("after the client, the mount shows:".to_owned());
         log.extend(shown.iter().map(|(path, thing)| format!("  {path} ({thing:?})")));
         tokio::time::sleep(LONG_ENOUGH).await;
-        told(&kernel, &shown, &lying, &tree, reader)?;
+        self.told(server, &kernel, &shown, reader, found);
         for (path, thing) in &shown {
             match thing {
                 Thing::Fails { is_directory: true, .. } if facts.without_content > 0 => {}
-                Thing::Fails { .. } => return Err(Failure::new(&format!("a {thing:?}"), path)),
+                Thing::Fails { .. } => found.push(Failure::new(&format!("a {thing:?}"), path)),
                 _ => {}
             }
         }
-        self.check(server, &shown, reader).await?;
+        self.check(server, &shown, reader, found).await;
         if facts.circle {
             // Paths that never end: nobody's work, and not this game's.
             return Ok(());
@@ -208,40 +217,78 @@ impl Game {
         log.push("work:".to_owned());
         log.extend(work.log.drain(..));
         done?;
-        let shown = work.model.shown;
-        self.check(server, &shown, reader).await
+        let (shown, kernel) = (work.model.shown, work.kernels.swap_remove(0));
+        self.told(server, &kernel, &shown, reader, found);
+        self.check(server, &shown, reader, found).await;
+        Ok(())
+    }
+
+    /// Whatever lies on the server is shown, or the mount's status says that it is there.
+    fn told(
+        &self,
+        server: &MemoryServer,
+        kernel: &Kernel,
+        shown: &Shown,
+        reader: &mut Reader,
+        found: &mut Vec<Failure>,
+    ) {
+        let tree = read(server, self.place);
+        let shown = contents(shown);
+        for (content, paths) in reader.lying(&tree) {
+            // What a client has not finished is not part of the vault.
+            let is_unfinished =
+                |path: &String| path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+            if shown.contains_key(content.as_slice()) || paths.iter().all(is_unfinished) {
+                continue;
+            }
+            let around: Vec<String> = paths.iter().flat_map(|path| reader.around(&tree, path)).collect();
+            if !is_told(kernel, &content, &[paths.clone(), around].concat()) {
+                let how: BTreeSet<&str> = paths.iter().map(|path| reader.how(&tree, path)).collect();
+                let how = how.into_iter().collect::<Vec<_>>().join(" and ");
+                let what = format!("{:?} lies at {paths:?}", title(&content));
+                found.push(Failure::new(&format!("neither shown nor told of: {how}"), what));
+            }
+        }
+        let errors = kernel.drive.errors();
+        if self.apart && !errors.is_empty() {
+            found.push(Failure::new("told of something where nothing is", format!("{errors:#?}")));
+        }
     }
 
     /// `vault check` says nothing worse than what lies there, and says what is not shown.
-    async fn check(&self, server: &MemoryServer, shown: &Shown, reader: &mut Reader) -> Result<(), Failure> {
+    async fn check(
+        &self,
+        server: &MemoryServer,
+        shown: &Shown,
+        reader: &mut Reader,
+        found: &mut Vec<Failure>,
+    ) {
         let tree = read(server, self.place);
         let (facts, lying) = (reader.facts(&tree), reader.lying(&tree));
-        let found = findings(server, self.place).await;
-        if let Some(finding) =
-            found.iter().find(|found| found.severity == Severity::Critical && !facts.explain(found.kind))
-        {
-            return Err(Failure::new(&format!("check finds {:?}", finding.kind), format!("{finding:?}")));
+        let findings = findings(server, self.place).await;
+        for finding in findings.iter().filter(|finding| finding.severity == Severity::Critical) {
+            if !facts.explain(finding.kind) {
+                found.push(Failure::new(&format!("check finds {:?}", finding.kind), format!("{finding:?}")));
+            }
         }
         let shown = contents(shown);
+        let warns = findings.iter().any(|finding| finding.severity >= Severity::Warning);
         for (content, paths) in &lying {
-            let is_shown = shown.contains_key(content.as_slice());
-            let warned = found.iter().any(|finding| finding.severity >= Severity::Warning);
-            if !is_shown && !warned {
-                let what = format!("{:?} at {paths:?}: {found:?}", title(content));
-                return Err(Failure::new("check does not warn of what is not shown", what));
+            let what = || format!("{:?} at {paths:?}: {findings:?}", title(content));
+            if !shown.contains_key(content.as_slice()) && !warns {
+                found.push(Failure::new("check does not warn of what is not shown", what()));
             }
             for path in paths.iter().filter(|path| !reader.is_canonical(&tree, path)) {
                 let names_it = |of: &str| of == path || path.starts_with(&format!("{of}/"));
-                if !found.iter().any(|finding| names_it(&finding.path)) {
-                    let what = format!("{:?} at {path}: {found:?}", title(content));
-                    return Err(Failure::new("check does not name a copy", what));
+                if !findings.iter().any(|finding| names_it(&finding.path)) {
+                    let how = reader.how(&tree, path);
+                    found.push(Failure::new(&format!("check does not name it: {how}"), what()));
                 }
             }
         }
-        if self.apart && found.iter().any(|finding| finding.severity > Severity::Info) {
-            return Err(Failure::new("check finds something where nothing is", format!("{found:#?}")));
+        if self.apart && findings.iter().any(|finding| finding.severity > Severity::Info) {
+            found.push(Failure::new("check finds something where nothing is", format!("{findings:#?}")));
         }
-        Ok(())
     }
 }
 
@@ -284,31 +331,6 @@ fn sound(
             if !before.contains_key(&content) && !after.contains_key(&content) && !is_stuck {
                 return Err(Failure::new("the client's model loses a version", title(&content)));
             }
-        }
-    }
-    Ok(())
-}
-
-/// Whatever lies on the server is shown, or the mount's status says that it is there.
-pub(crate) fn told(
-    kernel: &Kernel,
-    shown: &Shown,
-    lying: &Lying,
-    tree: &Tree,
-    reader: &Reader,
-) -> Result<(), Failure> {
-    let shown = contents(shown);
-    for (content, paths) in lying {
-        // What a client has not finished is not part of the vault.
-        let is_unfinished = |path: &String| path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
-        if paths.iter().all(is_unfinished) {
-            continue;
-        }
-        if !shown.contains_key(content.as_slice()) && !is_told(kernel, content, paths) {
-            let how: BTreeSet<&str> = paths.iter().map(|path| reader.how(tree, path)).collect();
-            let how = how.into_iter().collect::<Vec<_>>().join(" and ");
-            let what = format!("{:?} lies at {paths:?}", title(content));
-            return Err(Failure::new(&format!("neither shown nor told of: {how}"), what));
         }
     }
     Ok(())
@@ -374,7 +396,7 @@ fn lies(tree: &Tree, reader: &mut Reader) -> Vec<String> {
 
 impl Game {
     /// The smallest game that fails in the same way, as far as leaving out one thing after the other finds it.
-    pub(crate) fn shrink(self, kind: &str, fails: impl Fn(&Game) -> Option<String>) -> Game {
+    pub(crate) fn shrink(self, kind: &str, fails: impl Fn(&Game) -> Vec<Failure>) -> Game {
         let mut game = self;
         let mut smaller = true;
         while smaller {
@@ -384,7 +406,7 @@ impl Game {
                 while at < game.len(list) {
                     let mut less = game.clone();
                     less.leave_out(list, at);
-                    if fails(&less).as_deref() == Some(kind) {
+                    if fails(&less).iter().any(|failure| failure.kind == kind) {
                         game = less;
                         smaller = true;
                     } else {

@@ -126,10 +126,6 @@ impl Reader {
         Self { cryptor: Arc::new(cryptor), opened: HashMap::new() }
     }
 
-    pub(crate) fn cryptor(&self) -> &Arc<Cryptor> {
-        &self.cryptor
-    }
-
     /// Content is bound to its file and not to its name, so it is read wherever a client put it.
     pub(crate) fn lying(&mut self, tree: &Tree) -> Lying {
         let mut lying = Lying::new();
@@ -196,6 +192,9 @@ impl Reader {
             }
             return "in a content directory without a node";
         };
+        if !self.reachable(tree).contains(&content) {
+            return "below a directory that nothing leads to";
+        }
         match (self.cryptor.identify(entry.as_bytes(), id), inside) {
             (Listed::Name(_) | Listed::Conflict { .. }, ["symlink.c9r"]) => "X.c9r/symlink.c9r",
             (Listed::Name(_), []) => "X.c9r",
@@ -226,28 +225,75 @@ impl Reader {
         std::iter::once(DirectoryId::root()).chain(named).collect()
     }
 
-    pub(crate) fn facts(&self, tree: &Tree) -> Facts {
-        let mut ways: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+    /// What leads to directories, by their ids: `dir.c9r` and a client's copies of it, in nodes and their copies.
+    fn ways(tree: &Tree) -> BTreeMap<Vec<u8>, Vec<&String>> {
+        let mut ways: BTreeMap<Vec<u8>, Vec<&String>> = BTreeMap::new();
         for (path, node) in tree {
             let (at, name) = path.rsplit_once('/').unwrap_or(("", path));
-            // `dir.c9r` and a client's copies of it, in nodes and their copies.
             if let Node::File(id) = node
                 && name.starts_with("dir")
                 && !name.starts_with("dirid")
                 && at.contains('/')
                 && !path.contains(".scaup-")
             {
-                ways.entry(id.clone()).or_default().push(parent(at).to_owned());
+                ways.entry(id.clone()).or_default().push(path);
             }
         }
+        ways
+    }
+
+    /// The content directories to which a `dir.c9r` leads from one to which there is a way.
+    fn reachable(&self, tree: &Tree) -> BTreeSet<String> {
+        let mut reachable = BTreeSet::new();
+        let mut waiting = vec![DirectoryId::root()];
+        while let Some(id) = waiting.pop() {
+            let content = self.cryptor.content_dir(&id);
+            let below = format!("{content}/");
+            if reachable.insert(content) {
+                let inside = tree.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+                waiting.extend(inside.filter_map(|(path, node)| match node {
+                    Node::File(id) if path.ends_with("/dir.c9r") => DirectoryId::parse(id).ok(),
+                    _ => None,
+                }));
+            }
+        }
+        reachable
+    }
+
+    /// Where one may be told of a file, besides its own path: the directories around it to which nothing leads, and what
+    /// a client made of their `dir.c9r`.
+    pub(crate) fn around(&self, tree: &Tree, path: &str) -> Vec<String> {
+        let (ways, reachable) = (Self::ways(tree), self.reachable(tree));
+        let mut around = Vec::new();
+        let mut waiting = vec![path.split('/').take(3).collect::<Vec<_>>().join("/")];
+        while let Some(content) = waiting.pop() {
+            if reachable.contains(&content) || around.contains(&content) {
+                continue;
+            }
+            for (id, ways) in &ways {
+                if DirectoryId::parse(id).is_ok_and(|id| self.cryptor.content_dir(&id) == content) {
+                    for way in ways {
+                        around.push((*way).clone());
+                        around.push(parent(way).to_owned());
+                        waiting.push(way.split('/').take(3).collect::<Vec<_>>().join("/"));
+                    }
+                }
+            }
+            around.push(content);
+        }
+        around
+    }
+
+    pub(crate) fn facts(&self, tree: &Tree) -> Facts {
+        let ways = Self::ways(tree);
         let content = |id: &[u8]| DirectoryId::parse(id).ok().map(|id| self.cryptor.content_dir(&id));
         let without_content =
             ways.keys().filter(|id| content(id).is_none_or(|path| !tree.contains_key(&path)));
         // From each content directory to those that its nodes lead to.
         let mut below: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (id, from) in &ways {
-            for from in from {
-                below.entry(from).or_default().extend(content(id));
+            for way in from {
+                below.entry(parent(parent(way))).or_default().extend(content(id));
             }
         }
         let circle = below.keys().any(|start| {

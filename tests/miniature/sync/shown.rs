@@ -164,6 +164,10 @@ impl Model {
         self.directory(path).len() > 1
     }
 
+    pub(crate) fn has_directories_that_are_one(&self) -> bool {
+        self.same.iter().any(|same| same.len() > 1)
+    }
+
     pub(crate) fn is_empty(&self, directory: &str) -> bool {
         let below = format!("{directory}/");
         !self.shown.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))

@@ -8,7 +8,7 @@ use scaup_fakes::MemoryServer;
 use scaup_fuse::filesystem::RenameMode;
 
 use super::edits::{Versions, choose, names, save};
-use super::game::{Failure, mount, told};
+use super::game::{Failure, mount};
 use super::merge::{join, parent};
 use super::on_server::{Lying, Reader, read};
 use super::shown::{Model, Thing, title, walk};
@@ -133,6 +133,10 @@ impl Work<'_> {
 
     /// What the mount shows is what it should show.
     async fn compare(&mut self, kind: &str, what: &str) -> Result<(), Failure> {
+        if self.model.has_directories_that_are_one() {
+            // What was done under one name is seen under the other one a moment later.
+            tokio::time::sleep(LONG_ENOUGH).await;
+        }
         let shown = walk(&self.kernels[self.active]).await?;
         if shown == self.model.shown {
             return Ok(());
@@ -356,7 +360,7 @@ impl Work<'_> {
         Ok(Some(deed))
     }
 
-    /// At the end, a mount that knows nothing of all this shows the same, and says what it can't show.
+    /// At the end, a mount that knows nothing of all this shows the same.
     pub(crate) async fn end(&mut self) -> Result<(), Failure> {
         for kernel in &self.kernels {
             let unsaved = kernel.drive.save_all().await;
@@ -374,8 +378,6 @@ impl Work<'_> {
         } else {
             self.compare("a new mount", "at the end").await?;
         }
-        let tree = read(self.server, self.place);
-        let lying = self.reader.lying(&tree);
-        told(&self.kernels[0], &self.model.shown, &lying, &tree, self.reader)
+        Ok(())
     }
 }
