@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use scaup::check::Severity;
 use scaup::drive::DriveOptions;
@@ -118,16 +119,21 @@ impl Game {
             servers.push(server);
             kernels.push(kernel);
         }
-        let mut dice = Dice::new(self.seed ^ 0x5EED);
-        let merged = merge(&base, [&trees[0], &trees[1]], self.client, &mut dice);
         let mut reader = Reader::open(server, self.place).await;
+        let labels = reader.labels([&base, &trees[0], &trees[1]]);
+        let chance = |path: &str| {
+            let mut hasher = DefaultHasher::new();
+            (self.seed, labels.get(path)).hash(&mut hasher);
+            Dice::new(hasher.finish())
+        };
+        let merged = merge(&base, [&trees[0], &trees[1]], self.client, &chance);
         sound(&mut reader, &base, [&trees[0], &trees[1]], &merged.tree, &merged.stuck)?;
-        let changes = changes(&trees[0], &merged.tree, &mut dice);
+        let changes = changes(&trees[0], &merged.tree, &chance);
         let server = servers.swap_remove(0);
         server.pass(LONG_ENOUGH);
         let kernel = if self.looks_meanwhile {
             let kernel = kernels.swap_remove(0);
-            let (some, rest) = changes.split_at(dice.below(changes.len() + 1));
+            let (some, rest) = changes.split_at(chance("").below(changes.len() + 1));
             apply(&server, self.place, some).await;
             tokio::time::sleep(LONG_ENOUGH).await;
             // What is shown now is half of it.

@@ -1,7 +1,8 @@
 //! Random vaults, random edits at two ends, the models of all clients, random work on what they leave.
 //!
 //! `SYNC_GAMES` asks for more games, `SYNC_SEED` for others: with `SYNC_GAMES=1`, for one alone. `SYNC_COUNT=1` goes on
-//! after a failure, and counts at the end how often each kind of failure was met, with the seeds of the first.
+//! after a failure, and counts at the end how often each kind of failure was met, with the seeds of the first;
+//! `SYNC_KIND` looks for those kinds alone that begin so.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +19,14 @@ fn play(game: &Game) -> Vec<Failure> {
 
 fn play_games(apart: bool) {
     let (seed, games) = (from_environment("SYNC_SEED", 1), from_environment("SYNC_GAMES", GAMES));
+    let kind = std::env::var("SYNC_KIND").unwrap_or_default();
     let counts = from_environment("SYNC_COUNT", 0) == 1;
     let mut kinds: BTreeMap<String, Vec<(u64, &str)>> = BTreeMap::new();
     let mut failed = 0;
     for seed in seed..seed + games {
         let game = Game::of(seed, apart);
-        let failures = play(&game);
+        let mut failures = play(&game);
+        failures.retain(|failure| failure.kind.starts_with(&kind));
         if !counts && let Some(first) = failures.first() {
             let shortest = game.shrink(&first.kind, play);
             let again = play(&shortest).into_iter().find(|failure| failure.kind == first.kind);

@@ -42,9 +42,13 @@ fn at_and_below<'a>(tree: &'a Tree, path: &str) -> impl Iterator<Item = (&'a Str
     itself.into_iter().chain(tree.range(below.clone()..).take_while(move |(at, _)| at.starts_with(&below)))
 }
 
+/// The chance that belongs to a path: the order in which paths are looked at decides nothing.
+pub(crate) type Chance<'a> = &'a dyn Fn(&str) -> Dice;
+
 /// Merges what became of `base` at the first end and at the other one.
-pub(crate) fn merge(base: &Tree, ends: [&Tree; 2], client: &Client, dice: &mut Dice) -> Merged {
+pub(crate) fn merge(base: &Tree, ends: [&Tree; 2], client: &Client, chance: Chance<'_>) -> Merged {
     let mut merging = Merging {
+        chance,
         base: base.clone(),
         ends: ends.map(Tree::clone),
         client,
@@ -53,18 +57,19 @@ pub(crate) fn merge(base: &Tree, ends: [&Tree; 2], client: &Client, dice: &mut D
         ends_early: false,
     };
     if client.removed_directory == RemovedDirectory::AsAWhole {
-        merging.removed_directories(dice);
+        merging.removed_directories();
     }
-    merging.clashes(dice);
-    merging.files(dice);
+    merging.clashes();
+    merging.files();
     if merging.ends_early {
-        merging.do_some(ends[0], dice);
+        merging.do_some(ends[0]);
     }
     merging.directories();
     Merged { tree: merging.merged, stuck: merging.stuck }
 }
 
 struct Merging<'a> {
+    chance: Chance<'a>,
     base: Tree,
     ends: [Tree; 2],
     client: &'a Client,
@@ -84,7 +89,7 @@ impl Merging<'_> {
     }
 
     /// A directory that is gone at one end and changed at the other one stays, or all of it becomes a copy.
-    fn removed_directories(&mut self, dice: &mut Dice) {
+    fn removed_directories(&mut self) {
         let removed: Vec<(String, usize)> = self
             .base
             .iter()
@@ -104,7 +109,9 @@ impl Merging<'_> {
             if whole.is_empty() {
                 continue;
             }
-            let kept = self.copy(&path, dice.pick(self.client.removed)).unwrap_or_else(|| path.clone());
+            let kept = self
+                .copy(&path, (self.chance)(&path).pick(self.client.removed))
+                .unwrap_or_else(|| path.clone());
             for (at, node) in whole {
                 self.merged.insert(format!("{kept}{}", &at[path.len()..]), node);
             }
@@ -116,7 +123,7 @@ impl Merging<'_> {
     }
 
     /// Where a file and a directory have one name, one of them gets the name of a copy.
-    fn clashes(&mut self, dice: &mut Dice) {
+    fn clashes(&mut self) {
         let is_file = |tree: &Tree, path: &str| matches!(tree.get(path), Some(Node::File(_)));
         let clashing: Vec<(String, usize)> = (0..2)
             .flat_map(|end| {
@@ -129,6 +136,7 @@ impl Merging<'_> {
             })
             .collect();
         for (path, file_at) in clashing {
+            let mut dice = (self.chance)(&path);
             let file = self.ends[file_at][&path].clone();
             let directory: Vec<(String, Node)> = at_and_below(&self.ends[1 - file_at], &path)
                 .map(|(path, node)| (path.clone(), node.clone()))
@@ -180,15 +188,16 @@ impl Merging<'_> {
     }
 
     /// Each file by itself.
-    fn files(&mut self, dice: &mut Dice) {
+    fn files(&mut self) {
         let paths: BTreeSet<String> = self.ends.iter().flat_map(|end| end.keys()).cloned().collect();
         for path in paths {
+            let mut dice = (self.chance)(&path);
             let file = |tree: &Tree| match tree.get(&path) {
                 Some(Node::File(content)) => Some(content.clone()),
                 _ => None,
             };
             let (base, ends) = (file(&self.base), [file(&self.ends[0]), file(&self.ends[1])]);
-            let written = [0, 1].map(|end| ends[end] != base || self.is_written_again(end, &path, dice));
+            let written = [0, 1].map(|end| ends[end] != base || self.is_written_again(end, &path, &mut dice));
             let kept = match (&ends, written) {
                 ([one, other], [true, true]) if one == other && !self.client.looks_at_times => one.clone(),
                 ([one, _], [_, false]) => one.clone(),
@@ -201,7 +210,7 @@ impl Merging<'_> {
                     continue;
                 }
                 _ => {
-                    self.both_changed(&path, ends, dice);
+                    self.both_changed(&path, ends, &mut dice);
                     continue;
                 }
             };
@@ -220,9 +229,12 @@ impl Merging<'_> {
     }
 
     /// The client ended early: each thing was done or is as it was at the first end.
-    fn do_some(&mut self, own: &Tree, dice: &mut Dice) {
+    fn do_some(&mut self, own: &Tree) {
         let all: BTreeSet<String> = own.keys().chain(self.merged.keys()).cloned().collect();
         for path in all {
+            let mut dice = (self.chance)(&path);
+            // Not the first thing that this chance decides.
+            dice.below(2);
             if dice.one_in(2) {
                 continue;
             }
@@ -338,7 +350,9 @@ mod tests {
             });
             shown.collect::<Vec<_>>().join(", ")
         };
-        (0..40).map(|seed| shown(&merge(base, [one, other], client, &mut Dice::new(seed)).tree)).collect()
+        let merged =
+            |seed| merge(base, [one, other], client, &|path| Dice::new(seed + path.len() as u64)).tree;
+        (0..40).map(|seed| shown(&merged(seed))).collect()
     }
 
     #[test]
@@ -413,7 +427,7 @@ mod tests {
     fn a_copy_whose_name_would_be_too_long_leaves_each_end_its_own() {
         let name = "n".repeat(240);
         let (base, one, other) = (tree(&[]), tree(&[(&name, "one")]), tree(&[(&name, "other")]));
-        let merged = merge(&base, [&one, &other], client("Nextcloud"), &mut Dice::new(1));
+        let merged = merge(&base, [&one, &other], client("Nextcloud"), &|_| Dice::new(1));
         assert_eq!(merged.tree, one);
         assert!(merged.stuck.contains(&name));
     }

@@ -9,8 +9,7 @@ use scaup::vault::open_vault;
 use scaup_crypto::{Cryptor, DirectoryId, Listed};
 use scaup_fakes::{MemoryRemote, MemoryServer};
 
-use super::merge::{Node, Tree, join, parent};
-use crate::kernel::dice::Dice;
+use super::merge::{Chance, Node, Tree, join, parent};
 use crate::kernel::{PASSWORD, Place};
 
 /// What each version that a person saves begins with.
@@ -42,7 +41,7 @@ pub(crate) enum Change {
 }
 
 /// The changes that make `to` of `from`, in an order in which a client could make them.
-pub(crate) fn changes(from: &Tree, to: &Tree, dice: &mut Dice) -> Vec<Change> {
+pub(crate) fn changes(from: &Tree, to: &Tree, chance: Chance<'_>) -> Vec<Change> {
     let mut files = Vec::new();
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for (path, node) in to {
@@ -62,9 +61,12 @@ pub(crate) fn changes(from: &Tree, to: &Tree, dice: &mut Dice) -> Vec<Change> {
             _ => {}
         }
     }
-    for at in (1..files.len()).rev() {
-        files.swap(at, dice.below(at + 1));
-    }
+    files.sort_by_key(|change| match change {
+        Change::Write(path, _)
+        | Change::Remove(path)
+        | Change::Make(path)
+        | Change::RemoveDirectory(path) => chance(path).below(1 << 20),
+    });
     // A file that takes a directory's name waits until that is gone.
     let takes_its_name = |change: &Change| match change {
         Change::Write(path, _) => from.get(path) == Some(&Node::Directory),
@@ -216,6 +218,46 @@ impl Reader {
         }
     }
 
+    /// What each path is in the vault, told without the keys, which differ each time: by the first of these trees that
+    /// has it, all of which are sound.
+    pub(crate) fn labels(&self, trees: [&Tree; 3]) -> BTreeMap<String, String> {
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        for (number, tree) in trees.into_iter().enumerate() {
+            let mut waiting = vec![(DirectoryId::root(), format!("{number}:"))];
+            while let Some((id, label)) = waiting.pop() {
+                let content = self.cryptor.content_dir(&id);
+                let below = format!("{content}/");
+                labels.entry(content.clone()).or_insert_with(|| label.clone());
+                let fan_out =
+                    labels.entry(parent(&content).to_owned()).or_insert_with(|| format!("{label} around"));
+                *fan_out = fan_out.clone().min(format!("{label} around"));
+                for (path, node) in
+                    tree.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below))
+                {
+                    let (entry, part) =
+                        path[below.len()..].split_once('/').unwrap_or((&path[below.len()..], ""));
+                    let name = match self.cryptor.identify(entry.as_bytes(), &id) {
+                        Listed::Name(name) => name.as_str().to_owned(),
+                        Listed::Shortened => match tree.get(&format!("{below}{entry}/name.c9s")) {
+                            Some(Node::File(name)) => self
+                                .cryptor
+                                .expand_shortened(entry.as_bytes(), name, &id)
+                                .map_or_else(|_| String::new(), |name| name.as_str().to_owned()),
+                            _ => continue,
+                        },
+                        _ => entry.to_owned(),
+                    };
+                    let label = format!("{label}/{name}");
+                    if let ("dir.c9r", Node::File(id)) = (part, node) {
+                        waiting.push((DirectoryId::parse(id).unwrap(), label.clone()));
+                    }
+                    labels.entry(path.clone()).or_insert_with(|| format!("{label}/{part}"));
+                }
+            }
+        }
+        labels
+    }
+
     /// The ids of the root and of all directories that have a node.
     fn ids(&self, tree: &Tree) -> Vec<DirectoryId> {
         let named = tree.iter().filter_map(|(path, node)| match node {
@@ -251,8 +293,12 @@ impl Reader {
             let below = format!("{content}/");
             if reachable.insert(content) {
                 let inside = tree.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+                let has_name =
+                    |node: &str| !node.ends_with(".c9s") || tree.contains_key(&format!("{node}/name.c9s"));
                 waiting.extend(inside.filter_map(|(path, node)| match node {
-                    Node::File(id) if path.ends_with("/dir.c9r") => DirectoryId::parse(id).ok(),
+                    Node::File(id) if path.ends_with("/dir.c9r") && has_name(parent(path)) => {
+                        DirectoryId::parse(id).ok()
+                    }
                     _ => None,
                 }));
             }

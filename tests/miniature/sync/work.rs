@@ -54,6 +54,8 @@ pub(crate) fn steps(dice: &mut Dice) -> Vec<Step> {
     steps.collect()
 }
 
+/// Whether a mount shows copies under the names under which another mount shows them.
+const NAMES_STAY: bool = true;
 /// How deep the work goes.
 const DEPTH_MAX: usize = 8;
 /// How long a mount believes what it saw, and some more.
@@ -257,9 +259,10 @@ impl Work<'_> {
             }
             Step::Onto { what, onto } => self.onto(what, onto).await?,
             Step::OtherMount => {
-                if self.names_differ {
+                if self.names_differ || !NAMES_STAY {
                     return Ok(None);
                 }
+                self.save_all().await?;
                 tokio::time::sleep(LONG_ENOUGH).await;
                 if self.kernels.len() == 1 {
                     self.kernels.push(mount(self.server, self.place).await);
@@ -268,9 +271,10 @@ impl Work<'_> {
                 Some(Deed::new("go on in the other mount".to_owned()))
             }
             Step::NewMount => {
-                if self.names_differ {
+                if self.names_differ || !NAMES_STAY {
                     return Ok(None);
                 }
+                self.save_all().await?;
                 self.kernels = vec![mount(self.server, self.place).await];
                 self.active = 0;
                 Some(Deed::new("unmount, mount".to_owned()))
@@ -360,17 +364,23 @@ impl Work<'_> {
         Ok(Some(deed))
     }
 
-    /// At the end, a mount that knows nothing of all this shows the same.
-    pub(crate) async fn end(&mut self) -> Result<(), Failure> {
+    /// What has to be waited for before others look at the server: what was removed goes from there a moment later.
+    async fn save_all(&self) -> Result<(), Failure> {
         for kernel in &self.kernels {
             let unsaved = kernel.drive.save_all().await;
             if !unsaved.is_none() {
                 return Err(Failure::new("something is not saved", format!("{unsaved:?}")));
             }
         }
+        Ok(())
+    }
+
+    /// At the end, a mount that knows nothing of all this shows the same.
+    pub(crate) async fn end(&mut self) -> Result<(), Failure> {
+        self.save_all().await?;
         self.kernels = vec![mount(self.server, self.place).await];
         self.active = 0;
-        if self.names_differ {
+        if self.names_differ || !NAMES_STAY {
             let shown = walk(&self.kernels[0]).await?;
             if super::shown::contents(&shown) != super::shown::contents(&self.model.shown) {
                 return Err(Failure::new("a new mount shows other contents", format!("{shown:#?}")));
