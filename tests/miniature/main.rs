@@ -21,3 +21,14 @@ mod saving {
     mod power_loss;
     mod two_mounts;
 }
+
+mod sync {
+    mod clients;
+    mod edits;
+    mod game;
+    mod generator;
+    mod merge;
+    mod on_server;
+    mod shown;
+    mod work;
+}

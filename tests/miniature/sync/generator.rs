@@ -1,0 +1,59 @@
+//! Random vaults, random edits at two ends, the models of all clients, random work on what they leave.
+//!
+//! `SYNC_GAMES` asks for more games, `SYNC_SEED` for others: with `SYNC_GAMES=1`, for one alone. `SYNC_COUNT=1` goes on
+//! after a failure, and counts at the end how often each kind of failure was met, with the seeds of the first;
+//! `SYNC_KIND` looks for those kinds alone that begin so.
+
+use std::collections::BTreeMap;
+
+use super::game::{Failure, Game};
+use crate::kernel::dice::from_environment;
+use crate::kernel::runtime;
+
+/// How many games are played where nobody asks for more.
+const GAMES: u64 = 400;
+
+fn play(game: &Game) -> Vec<Failure> {
+    runtime().block_on(game.play())
+}
+
+fn play_games(apart: bool) {
+    let (seed, games) = (from_environment("SYNC_SEED", 1), from_environment("SYNC_GAMES", GAMES));
+    let kind = std::env::var("SYNC_KIND").unwrap_or_default();
+    let counts = from_environment("SYNC_COUNT", 0) == 1;
+    let mut kinds: BTreeMap<String, Vec<(u64, &str)>> = BTreeMap::new();
+    let mut failed = 0;
+    for seed in seed..seed + games {
+        let game = Game::of(seed, apart);
+        let mut failures = play(&game);
+        failures.retain(|failure| failure.kind.starts_with(&kind));
+        if !counts && let Some(first) = failures.first() {
+            let shortest = game.shrink(&first.kind, play);
+            let again = play(&shortest).into_iter().find(|failure| failure.kind == first.kind);
+            let failure = again.as_ref().unwrap_or(first);
+            panic!("SYNC_SEED={seed} SYNC_GAMES=1, made as short as it still fails:\n{failure}");
+        }
+        failed += u64::from(!failures.is_empty());
+        for failure in failures {
+            kinds.entry(failure.kind).or_default().push((seed, game.client.name));
+        }
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, seeds)| std::cmp::Reverse(seeds.len()));
+    let lines = kinds.iter().map(|(kind, seeds)| {
+        let first = seeds.iter().take(6).map(|(seed, client)| format!("{seed} {client}"));
+        format!("{:5}  {kind}: {}", seeds.len(), first.collect::<Vec<_>>().join(", "))
+    });
+    let lines: Vec<String> = lines.collect();
+    assert!(kinds.is_empty(), "of {games} games, {failed} failed:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn whatever_a_client_leaves_is_shown_or_told_of_and_work_destroys_nothing_beside_it() {
+    play_games(false);
+}
+
+#[test]
+fn what_two_ends_changed_in_different_places_is_all_there_and_nothing_has_to_be_told() {
+    play_games(true);
+}
