@@ -6,6 +6,7 @@
 
 mod bookmark;
 mod check;
+mod conflicts;
 mod converse;
 #[cfg(feature = "demo")]
 mod demo;

@@ -217,8 +217,10 @@ mod tests {
         // However much of the name stands behind its last dot, there is room for what tells copies apart.
         for extension in [1, 126, 127, 128, 253] {
             let original = format!("{}.{}", "a".repeat(254 - extension), "x".repeat(extension));
-            let copies: std::collections::HashSet<_> =
-                (0..1000).map(|number| copy(&original, &format!(" ({number})"))).chain([original]).collect();
+            let copies: std::collections::HashSet<_> = (0..1000)
+                .map(|number| copy(&original, &format!(" ({number})")))
+                .chain([original.clone()])
+                .collect();
             assert_eq!(copies.len(), 1001, "{extension}");
         }
     }

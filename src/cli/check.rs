@@ -50,16 +50,8 @@ pub(super) struct CheckArguments {
 }
 
 pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), CliError> {
-    let report = runtime.block_on(async {
-        tokio::select! {
-            // Ctrl-C is listened for before anything else begins.
-            biased;
-            _ = tokio::signal::ctrl_c() => {
-                Err(CliError::other("interrupted; nothing was changed on the server"))
-            }
-            report = report(arguments) => report,
-        }
-    })?;
+    let options = CheckOptions { content: arguments.content };
+    let report = report(runtime, &arguments.location, arguments.vault_password_command.as_deref(), options)?;
     if arguments.json {
         screen::out_json(&report)?;
     } else {
@@ -75,11 +67,33 @@ pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), C
     }
 }
 
-async fn report(arguments: &CheckArguments) -> Result<Report, CliError> {
-    let (remote, vault) = arguments.location.open().await?;
-    let cryptor = Arc::new(unlock(arguments, remote.as_ref(), &vault).await?);
+/// Checks a vault, and shows how far that is.
+pub(super) fn report(
+    runtime: &Runtime,
+    location: &VaultLocation,
+    password_command: Option<&str>,
+    options: CheckOptions,
+) -> Result<Report, CliError> {
+    runtime.block_on(async {
+        tokio::select! {
+            // Ctrl-C is listened for before anything else begins.
+            biased;
+            _ = tokio::signal::ctrl_c() => {
+                Err(CliError::other("interrupted; nothing was changed on the server"))
+            }
+            report = check(location, password_command, options) => report,
+        }
+    })
+}
+
+async fn check(
+    location: &VaultLocation,
+    password_command: Option<&str>,
+    options: CheckOptions,
+) -> Result<Report, CliError> {
+    let (remote, vault) = location.open().await?;
+    let cryptor = Arc::new(unlock(location, password_command, remote.as_ref(), &vault).await?);
     let progress = CheckProgress::default();
-    let options = CheckOptions { content: arguments.content };
     let mut check = std::pin::pin!(check::run(remote.as_ref(), &vault, &cryptor, options, &progress));
     let line = ProgressLine::new();
     loop {
@@ -95,14 +109,15 @@ async fn report(arguments: &CheckArguments) -> Result<Report, CliError> {
 
 /// Unlocks the vault with the command's password, or asks until it is right.
 async fn unlock(
-    arguments: &CheckArguments,
+    location: &VaultLocation,
+    password_command: Option<&str>,
     remote: &dyn Remote,
     vault: &RemotePath,
 ) -> Result<Cryptor, CliError> {
-    let path = &arguments.location.path;
+    let path = &location.path;
     let mut attempt = 1;
     loop {
-        let password = match &arguments.vault_password_command {
+        let password = match password_command {
             Some(command) => password_from(command, path)?,
             None => {
                 if attempt == 1 && matches!(Target::parse(path), Ok(Target::Server(_))) {
@@ -116,7 +131,7 @@ async fn unlock(
         match open_vault(remote, vault, &password).await {
             Ok(cryptor) => return Ok(cryptor),
             Err(error @ OpenError::WrongPassword { .. })
-                if attempt < ATTEMPTS && arguments.vault_password_command.is_none() =>
+                if attempt < ATTEMPTS && password_command.is_none() =>
             {
                 screen::tell(&error.to_string());
                 attempt += 1;

@@ -5,6 +5,7 @@ use scaup_crypto::CipherCombo;
 use zeroize::Zeroizing;
 
 use super::check;
+use super::conflicts;
 use super::converse;
 use super::error::CliError;
 use super::prompt;
@@ -66,6 +67,7 @@ pub(super) enum VaultCommand {
         location: VaultLocation,
     },
     Check(check::CheckArguments),
+    Conflicts(conflicts::ConflictsArguments),
 }
 
 pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
@@ -97,6 +99,7 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
             Ok(())
         }
         VaultCommand::Check(arguments) => check::run(&runtime, &arguments),
+        VaultCommand::Conflicts(arguments) => conflicts::run(&runtime, &arguments),
         VaultCommand::Info { location } => {
             let info = runtime.block_on(async {
                 let (remote, path) = location.open().await?;

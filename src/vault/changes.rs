@@ -6,11 +6,12 @@
 use scaup_crypto::{CleartextName, DirectoryId};
 
 use super::directory::{SYMLINK_FILE_MAX, VaultDirectory};
+use super::directory_removal::discard_directory;
 use super::empty_entry::clear_entry;
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, part};
 use super::node::{Entry, FoundNode, NodePart, VaultNode};
-use super::removal::{NotMoved, discard_directory};
+use super::removal::NotMoved;
 use super::small_file::write_small;
 use super::temporary::{self, Fate};
 use super::unfinished::Begun;
@@ -280,9 +281,9 @@ impl VaultDirectory {
             && match &source.part {
                 None => true,
                 // What else lies in the entry stays where it is.
-                Some(_) => {
+                Some(part) => {
                     !source.name.as_bytes().ends_with(b".c9s")
-                        && !from.has_company(remote, &source.name).await?
+                        && !from.has_company(remote, &source.name, part).await?
                 }
             };
         if moves_whole {
@@ -330,7 +331,8 @@ impl VaultDirectory {
                     ) => {
                         self.move_content(remote, &source_path, &target, long_name.as_deref(), how).await?;
                         if source.part.is_some() {
-                            clear_entry(remote, &from.content().join(&source.name)).await?;
+                            from.record_emptying(&source.name);
+                            from.clear_emptied(remote, &source.name).await;
                         }
                     }
                     Err(error) => return Err(error.into()),
@@ -381,11 +383,11 @@ impl VaultDirectory {
         how: RenameHow,
     ) -> Result<(), NodeError> {
         let (from_path, to_path) = (self.content().join(&source.name), to.content().join(&target.name));
-        if self.id == to.id {
+        if source.part.is_none() && self.id == to.id {
             return Ok(remote.rename(&from_path, &to_path, how).await?);
         }
         // A directory that was taken for something else could end up inside itself.
-        match self.rename_node(remote, &from_path, &to_path, node, how).await {
+        match self.rename_node(remote, (&from_path, false), &to_path, node, how).await {
             Ok(()) => Ok(()),
             Err(NotMoved::Refused(error) | NotMoved::Unanswered(error)) => Err(error),
             Err(NotMoved::IsAnother(_)) => {

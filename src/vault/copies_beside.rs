@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use scaup_crypto::{Masterkey, MasterkeyFile, UnverifiedConfig};
 
-use super::opening::{MARKER_FILE_MAX, Markers};
+use super::markers::{MARKER_FILE_MAX, Markers};
 use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
 
 /// Most masterkey files that are tried with a password: each takes as long as unlocking the vault.

@@ -4,7 +4,7 @@ use scaup_crypto::{CipherCombo, Cryptor, DirectoryId, Masterkey, MasterkeyFile, 
 
 use super::error::OpenError;
 use super::format::{content_path, part};
-use super::opening::Markers;
+use super::markers::Markers;
 use super::small_file::write_small;
 use crate::remote::{Remote, RemoteError, RemotePath};
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::entry_kinds::{ContentEntry, Stray};
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, content_path, part};
-use super::inside::{Inside, NodeInside};
+use super::inside::{Inside, NodeInside, nodes_inside, read_long_name};
 use super::known_names::NamedAt;
 use super::node::{Entry, FoundNode, NodePart, VaultNode};
 use super::packed_nodes::VaultListing;
@@ -253,13 +253,13 @@ impl VaultDirectory {
             Some((name, addition)) => (name, addition, Inside::read(remote, &path, false).await),
             None => {
                 let inside = Inside::read(remote, &path, true).await;
-                let long_name = self.read_long_name(remote, &path, &inside).await?;
+                let long_name = read_long_name(remote, &path, &inside).await?;
                 let (name, addition) = self.long_named(&entry, long_name.as_deref());
                 (name, addition, inside)
             }
         };
         let holds_unshown = inside.holds_unshown();
-        let nodes = self.nodes_inside(remote, &entry, attributes, inside).await?;
+        let nodes = nodes_inside(remote, (&path, &entry), attributes, inside).await?;
         let nodes = nodes.into_iter().map(|NodeInside { entry, addition: added, node, attributes }| {
             // What tells the parts of one node apart says more than what the entry around them is called.
             let addition = added.filter(|added| !added.is_empty() || addition.is_none()).or(addition.clone());

@@ -4,11 +4,11 @@
 //! in it that somebody may want is never removed.
 
 use super::directory::VaultDirectory;
+use super::directory_removal::remove_with;
 use super::entry_kinds::InsideEntry;
 use super::error::NodeError;
 use super::format::part;
-use super::inside::Inside;
-use super::removal::remove_with;
+use super::inside::{Inside, read_long_name};
 use super::small_file::write_small;
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 
@@ -65,6 +65,19 @@ pub(super) async fn clear_entry(remote: &dyn Remote, path: &RemotePath) -> Resul
 }
 
 impl VaultDirectory {
+    /// Whether the file that tells the name of a shortened entry is there.
+    pub(crate) async fn has_long_name(
+        &self,
+        remote: &dyn Remote,
+        name: &RemoteName,
+    ) -> Result<bool, NodeError> {
+        match remote.stat(&self.content().join(name).join(&part("name.c9s"))).await {
+            Ok(_) => Ok(true),
+            Err(RemoteError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes an entry free unless a node has its name. An entry in which only copies of nodes lie, or a content whose
     /// name is lost, is moved aside: all of that stays shown as it was. Returns whether the entry is free.
     pub(super) async fn make_way(&self, remote: &dyn Remote, name: &RemoteName) -> Result<bool, NodeError> {
@@ -78,7 +91,7 @@ impl VaultDirectory {
         let is_shortened = name.as_bytes().ends_with(b".c9s");
         let inside = Inside::read(remote, &path, is_shortened).await;
         if inside.parts().first().is_some_and(|part| part.addition.is_none()) {
-            let is_named = match self.read_long_name(remote, &path, &inside).await? {
+            let is_named = match read_long_name(remote, &path, &inside).await? {
                 Some(long_name) => {
                     self.cryptor.expand_shortened(name.as_bytes(), &long_name, &self.id).is_ok()
                 }
@@ -102,15 +115,19 @@ impl VaultDirectory {
         Ok(false)
     }
 
-    /// Whether other nodes, or something that somebody may want, lie in an entry beside its own part.
+    /// Whether other nodes, or something that somebody may want, lie in an entry beside this part of it.
     pub(super) async fn has_company(
         &self,
         remote: &dyn Remote,
         name: &RemoteName,
+        part: &RemoteName,
     ) -> Result<bool, NodeError> {
         let entries = remote.list(&self.content().join(name)).await?;
+        if !entries.iter().any(|entry| entry.name == *part) {
+            return Err(NodeError::Remote(RemoteError::NotFound));
+        }
         let kept = |name: &RemoteName| InsideEntry::of(name.as_bytes()).is_kept(name.as_bytes());
-        Ok(entries.iter().filter(|entry| kept(&entry.name)).count() > 1)
+        Ok(entries.iter().any(|entry| entry.name != *part && kept(&entry.name)))
     }
 }
 

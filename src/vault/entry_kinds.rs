@@ -162,11 +162,6 @@ impl InsideEntry {
         }
     }
 
-    /// Whether it is a part of a node, or a copy of one.
-    pub(crate) fn is_part(&self) -> bool {
-        matches!(self, Self::Part(_) | Self::Copy(..))
-    }
-
     /// Whether a node with this in it has to stay.
     pub(crate) fn is_kept(&self, name: &[u8]) -> bool {
         match self {

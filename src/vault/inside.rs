@@ -4,7 +4,6 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::DirectoryId;
 
-use super::directory::VaultDirectory;
 use super::entry_kinds::InsideEntry;
 use super::format::{DIRECTORY_ID_MAX, LONG_NAME_MAX, part};
 use super::node::{Entry, NodePart, VaultNode};
@@ -101,80 +100,75 @@ pub(crate) struct PartFound {
     pub(crate) attributes: RemoteAttributes,
 }
 
-impl VaultDirectory {
-    /// Returns the content of `name.c9s`, or of a copy of it where that is missing; `None` if there is none.
-    pub(super) async fn read_long_name(
-        &self,
-        remote: &dyn Remote,
-        path: &RemotePath,
-        inside: &Inside,
-    ) -> Result<Option<Bytes>, RemoteError> {
-        match &inside.long_name {
-            Ok(long_name) => return Ok(Some(long_name.clone())),
-            Err(error) if error.is_unanswered() => return Err(error.clone()),
+/// Returns the content of `name.c9s`, or of a copy of it where that is missing; `None` if there is none.
+pub(super) async fn read_long_name(
+    remote: &dyn Remote,
+    path: &RemotePath,
+    inside: &Inside,
+) -> Result<Option<Bytes>, RemoteError> {
+    match &inside.long_name {
+        Ok(long_name) => return Ok(Some(long_name.clone())),
+        Err(error) if error.is_unanswered() => return Err(error.clone()),
+        Err(_) => {}
+    }
+    for copy in inside.long_name_copies() {
+        match remote.read_small(&path.join(copy), LONG_NAME_MAX).await {
+            Ok(long_name) => return Ok(Some(long_name)),
+            Err(error) if error.is_unanswered() => return Err(error),
             Err(_) => {}
         }
-        for copy in inside.long_name_copies() {
-            match remote.read_small(&path.join(copy), LONG_NAME_MAX).await {
-                Ok(long_name) => return Ok(Some(long_name)),
-                Err(error) if error.is_unanswered() => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(None)
     }
+    Ok(None)
+}
 
-    /// Returns the nodes that lie in the entry `name`, a directory on the server with these `attributes`: each with
-    /// what is added to its name.
-    pub(super) async fn nodes_inside(
-        &self,
-        remote: &dyn Remote,
-        name: &RemoteName,
-        attributes: RemoteAttributes,
-        inside: Inside,
-    ) -> Result<Vec<NodeInside>, RemoteError> {
-        let path = self.content().join(name);
-        match &inside.entries {
-            Err(error) if error.is_unanswered() => return Err(error.clone()),
-            // It was removed or replaced since its directory was listed.
-            Err(RemoteError::NotFound | RemoteError::NotADirectory) => return Ok(Vec::new()),
-            Err(error) => {
-                let node = VaultNode::BrokenDirectory(format!("its node: {error}"));
-                let entry = Entry::inside(name.clone(), NodePart::Directory);
-                return Ok(vec![NodeInside { entry, addition: None, node, attributes }]);
-            }
-            Ok(_) => {}
+/// Returns the nodes that lie in the entry `name`, the directory `path` on the server with these `attributes`: each with
+/// what is added to its name.
+pub(super) async fn nodes_inside(
+    remote: &dyn Remote,
+    (path, name): (&RemotePath, &RemoteName),
+    attributes: RemoteAttributes,
+    inside: Inside,
+) -> Result<Vec<NodeInside>, RemoteError> {
+    match &inside.entries {
+        Err(error) if error.is_unanswered() => return Err(error.clone()),
+        // It was removed or replaced since its directory was listed.
+        Err(RemoteError::NotFound | RemoteError::NotADirectory) => return Ok(Vec::new()),
+        Err(error) => {
+            let node = VaultNode::BrokenDirectory(format!("its node: {error}"));
+            let entry = Entry::inside(name.clone(), NodePart::Directory);
+            return Ok(vec![NodeInside { entry, addition: None, node, attributes }]);
         }
-        let (path, read) = (&path, &inside.id);
-        let nodes = stream::iter(inside.parts()).map(|found| async move {
-            let node = match found.of {
-                NodePart::Symlink => VaultNode::Symlink,
-                NodePart::Contents => VaultNode::File,
-                NodePart::Directory => {
-                    let id = match read {
-                        // It came while its directory was being read.
-                        read if found.name.as_bytes() == b"dir.c9r"
-                            && !matches!(read, Err(RemoteError::NotFound)) =>
-                        {
-                            read.clone()
-                        }
-                        _ => remote.read_small(&path.join(&found.name), DIRECTORY_ID_MAX).await,
-                    };
-                    match id.map(|id| DirectoryId::parse(&id)) {
-                        Ok(Ok(id)) => VaultNode::Directory(id),
-                        Ok(Err(error)) => VaultNode::BrokenDirectory(format!("dir.c9r: {error}")),
-                        Err(error) if error.is_unanswered() => return Err(error),
-                        Err(RemoteError::NotFound) => return Ok(None),
-                        Err(error) => VaultNode::BrokenDirectory(format!("dir.c9r: {error}")),
-                    }
-                }
-            };
-            let attributes = if found.of == NodePart::Directory { attributes } else { found.attributes };
-            let entry = Entry { name: name.clone(), part: Some(found.name) };
-            Ok(Some(NodeInside { entry, addition: found.addition, node, attributes }))
-        });
-        nodes.buffered(PARALLEL).try_filter_map(async |node| Ok(node)).try_collect().await
+        Ok(_) => {}
     }
+    let read = &inside.id;
+    let nodes = stream::iter(inside.parts()).map(|found| async move {
+        let node = match found.of {
+            NodePart::Symlink => VaultNode::Symlink,
+            NodePart::Contents => VaultNode::File,
+            NodePart::Directory => {
+                let id = match read {
+                    // It came while its directory was being read.
+                    read if found.name.as_bytes() == b"dir.c9r"
+                        && !matches!(read, Err(RemoteError::NotFound)) =>
+                    {
+                        read.clone()
+                    }
+                    _ => remote.read_small(&path.join(&found.name), DIRECTORY_ID_MAX).await,
+                };
+                match id.map(|id| DirectoryId::parse(&id)) {
+                    Ok(Ok(id)) => VaultNode::Directory(id),
+                    Ok(Err(error)) => VaultNode::BrokenDirectory(format!("dir.c9r: {error}")),
+                    Err(error) if error.is_unanswered() => return Err(error),
+                    Err(RemoteError::NotFound) => return Ok(None),
+                    Err(error) => VaultNode::BrokenDirectory(format!("dir.c9r: {error}")),
+                }
+            }
+        };
+        let attributes = if found.of == NodePart::Directory { attributes } else { found.attributes };
+        let entry = Entry { name: name.clone(), part: Some(found.name) };
+        Ok(Some(NodeInside { entry, addition: found.addition, node, attributes }))
+    });
+    nodes.buffered(PARALLEL).try_filter_map(async |node| Ok(node)).try_collect().await
 }
 
 /// A node that lies in an entry.

@@ -15,13 +15,15 @@ use scaup_crypto::{CleartextName, DirectoryId};
 
 use super::conflict_names::conflict_names;
 use super::directory::VaultDirectory;
+use super::directory_removal::{discard_directory, remove_with};
 use super::empty_entry::{clear_entry, is_empty_entry};
-use super::entry_kinds::{ContentEntry, InsideEntry, Stray};
+use super::entry_kinds::{ContentEntry, Stray};
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
 use super::node::{Entry, NodePart, VaultNode};
 use super::small_file::write_small;
 use super::temporary::{self, Fate};
+use super::unfinished::Begun;
 use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 
 /// How long after its node was last changed the content of a directory may still be on its way: sync clients bring the
@@ -33,11 +35,32 @@ const PARALLEL: usize = 16;
 impl VaultDirectory {
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
     pub(crate) async fn remove_node(&self, remote: &dyn Remote, entry: &Entry) -> Result<(), NodeError> {
+        if entry.part.is_some() {
+            self.record_emptying(&entry.name);
+        }
         remote.remove(&self.path_of(entry)).await?;
         if entry.part.is_some() {
-            clear_entry(remote, &self.content().join(&entry.name)).await?;
+            self.clear_emptied(remote, &entry.name).await;
         }
         Ok(())
+    }
+
+    /// Records that an entry is being emptied: if it stays, the next mount removes it.
+    pub(super) fn record_emptying(&self, name: &RemoteName) {
+        self.vault.unfinished.record(Begun::Emptying(self.id.clone(), name.clone()));
+    }
+
+    /// Removes an entry that a dead process has emptied.
+    pub(crate) async fn clear_left(&self, remote: &dyn Remote, name: &RemoteName) -> Result<(), NodeError> {
+        Ok(clear_entry(remote, &self.content().join(name)).await.map(drop)?)
+    }
+
+    /// Removes an entry from which a part was taken, if nothing else lies in it. What has to be done is done without
+    /// that: an empty entry is not shown.
+    pub(super) async fn clear_emptied(&self, remote: &dyn Remote, name: &RemoteName) {
+        if let Err(error) = clear_entry(remote, &self.content().join(name)).await {
+            tracing::debug!(error = error.kind(), "an empty entry stays");
+        }
     }
 
     /// Removes an empty directory. Returns the hidden rest of the node, to be discarded. Of a directory that has another
@@ -90,6 +113,8 @@ impl VaultDirectory {
             }
         }
         self.vault.known_names.forget(id, &at);
+        // Somebody may use the name again at once.
+        self.clear_emptied(remote, &entry.name).await;
         Ok(Some(hidden))
     }
 
@@ -193,11 +218,15 @@ impl VaultDirectory {
         let around = entry.part.is_some().then(|| self.content().join(&entry.name));
         let is_directory = matches!(node, VaultNode::Directory(_) | VaultNode::BrokenDirectory(_));
         let hidden = HiddenNode { path, shown, around, is_directory };
+        if entry.part.is_some() {
+            self.record_emptying(&entry.name);
+        }
         let node_path = hidden.node_path();
         if is_directory {
             remote.mkdir_by_umask(&hidden.path).await?;
         }
-        let moved = self.rename_node(remote, &hidden.shown, &node_path, node, RenameHow::New).await;
+        let from = (&hidden.shown, entry.part.is_some());
+        let moved = self.rename_node(remote, from, &node_path, node, RenameHow::New).await;
         match moved {
             Ok(()) => Ok(hidden),
             Err(NotMoved::Refused(error)) => {
@@ -222,12 +251,12 @@ impl VaultDirectory {
     pub(super) async fn rename_node(
         &self,
         remote: &dyn Remote,
-        from: &RemotePath,
+        (from, is_part): (&RemotePath, bool),
         to: &RemotePath,
         node: &VaultNode,
         how: RenameHow,
     ) -> Result<(), NotMoved> {
-        let is_part = from.split().is_some_and(|(_, name)| InsideEntry::of(name.as_bytes()).is_part());
+        // A part is the file with the id itself.
         let named = if is_part { to.clone() } else { to.join(&part("dir.c9r")) };
         // Both requests are sent at once, in this order.
         let (renamed, id_there) =
@@ -249,6 +278,10 @@ impl VaultDirectory {
             Ok(there) => DirectoryId::parse(&there).ok(),
             // The id is unknown. A directory had better be shown; what was a file when it was looked at is as good as
             // removed.
+            // Somebody took the node out of its entry meanwhile.
+            Err(RemoteError::NotFound) if is_directory => {
+                return Err(NotMoved::Refused(RemoteError::NotFound.into()));
+            }
             Err(error) if error.is_unanswered() && is_directory => {
                 if let Err(error) = remote.rename(to, from, RenameHow::New).await {
                     tracing::warn!(error = error.kind(), "a directory may stay where it was not to be moved");
@@ -327,9 +360,21 @@ impl VaultDirectory {
             (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
                 self.discard_replaced(remote, hidden, name, node).await
             }
-            // The entry around it is gone, and with it a name that was too long.
+            // The entry around it was taken away.
             (Err(RemoteError::NotFound), VaultNode::Directory(id)) => {
-                self.show_hidden(remote, hidden, id, name).await.map(drop)
+                match self.make_node(remote, name, NodePart::Directory, id.as_bytes()).await {
+                    Ok(_) => {
+                        hidden.discard(remote).await;
+                        self.write_backup(remote, id).await
+                    }
+                    Err(error) if error.is_exists() => {
+                        self.show_hidden(remote, hidden, id, name).await.map(drop)
+                    }
+                    Err(error) => {
+                        hidden.abandon(error.clone());
+                        Err(error)
+                    }
+                }
             }
             (Err(error), _) => {
                 hidden.abandon(error.clone());
@@ -505,48 +550,6 @@ impl HiddenNode {
         } else if let Err(error) = remote.remove(&self.path).await {
             temporary::abandon(&self.path, error);
         }
-    }
-}
-
-/// Removes a directory with the files of these names in it. All requests are sent at once, in this order. If they were
-/// done in another order (after a reconnection all are sent again), the directory was not empty, or is by now, and
-/// rmdir is tried again.
-pub(super) async fn remove_with(
-    remote: &dyn Remote,
-    directory: &RemotePath,
-    names: &[RemoteName],
-) -> Result<(), RemoteError> {
-    let paths: Vec<_> = names.iter().map(|name| directory.join(name)).collect();
-    let files = futures::future::join_all(paths.iter().map(|path| remote.remove(path)));
-    match futures::join!(files, remote.rmdir(directory)).1 {
-        Err(RemoteError::NotEmpty | RemoteError::Failure(_)) => remote.rmdir(directory).await,
-        done => done,
-    }
-}
-
-/// Most names in a directory of ours: one with more is not ours, whatever a server says.
-const DISCARDED_MAX: usize = 1000;
-
-/// Removes a directory of ours with what Scaup writes in it, as far as possible: the rest is debris under a temporary
-/// name. What Scaup has not written is never removed: a directory that an older Scaup hid may hold a sync client's copy.
-pub(crate) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
-    let entries = match remote.list_packed(path, DISCARDED_MAX, remote.names_budget()).await {
-        Ok(entries) => entries.into_entries(),
-        Err(error) => return temporary::abandon(path, error),
-    };
-    let is_ours = |name: &[u8]| match InsideEntry::of(name) {
-        InsideEntry::Part(_) | InsideEntry::LongName => true,
-        InsideEntry::Copy(..) => false,
-        InsideEntry::Stray(stray) => stray == Stray::Temporary || !stray.is_kept(name),
-    };
-    let (directories, files): (Vec<_>, Vec<_>) = entries
-        .filter(|entry| is_ours(entry.name.as_bytes()))
-        .partition(|entry| entry.attributes.kind == RemoteKind::Directory);
-    let directories: Vec<_> = directories.iter().map(|entry| path.join(&entry.name)).collect();
-    futures::future::join_all(directories.iter().map(|path| remote.rmdir(path))).await;
-    let files: Vec<_> = files.into_iter().map(|entry| entry.name).collect();
-    if let Err(error) = remove_with(remote, path, &files).await {
-        temporary::abandon(path, error);
     }
 }
 

@@ -6,10 +6,11 @@
 use scaup_crypto::{CleartextName, DirectoryId};
 
 use super::directory::VaultDirectory;
+use super::directory_removal::discard_directory;
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
 use super::node::Entry;
-use super::removal::{HiddenNode, discard_directory};
+use super::removal::HiddenNode;
 use super::temporary::{self, Fate};
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 

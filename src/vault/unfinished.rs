@@ -36,6 +36,8 @@ const READ_MAX: u64 = 4 << 20;
 pub(crate) enum Begun {
     /// There may be a temporary name in this directory.
     In(DirectoryId),
+    /// The entry of this name in this directory is about to lose what is in it.
+    Emptying(DirectoryId, RemoteName),
     /// A directory got a second name, and is about to lose the first.
     Move { from: (DirectoryId, Entry), to: (DirectoryId, Entry) },
 }
@@ -45,6 +47,9 @@ impl Begun {
         let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
         match self {
             Self::In(id) => format!("in {}\n", hex(id.as_bytes())),
+            Self::Emptying(id, name) => {
+                format!("emptying {} {}\n", hex(id.as_bytes()), hex(name.as_bytes()))
+            }
             Self::Move { from, to } => {
                 let end = |(id, entry): &(DirectoryId, Entry)| {
                     let part = entry.part.as_ref().map_or(&b""[..], RemoteName::as_bytes);
@@ -61,6 +66,7 @@ impl Begun {
         let kind = words.next()?;
         match kind {
             "in" => Some(Self::In(id(words.next()?)?)),
+            "emptying" => Some(Self::Emptying(id(words.next()?)?, name(words.next()?)?)),
             "move" => {
                 let mut end = || Some((id(words.next()?)?, entry(words.next()?)?));
                 Some(Self::Move { from: end()?, to: end()? })
@@ -76,12 +82,15 @@ fn id(word: &str) -> Option<DirectoryId> {
     if bytes.is_empty() { Some(DirectoryId::root()) } else { DirectoryId::parse(&bytes).ok() }
 }
 
+fn name(word: &str) -> Option<RemoteName> {
+    RemoteName::parse(&HEXLOWER.decode(word.as_bytes()).ok()?)
+}
+
 /// Without a part it was written by a Scaup that knew only one node in an entry.
 fn entry(word: &str) -> Option<Entry> {
-    let parse = |word: &str| RemoteName::parse(&HEXLOWER.decode(word.as_bytes()).ok()?);
     match word.split_once('/') {
-        Some((name, part)) => Some(Entry { name: parse(name)?, part: parse(part) }),
-        None => Some(Entry::inside(parse(word)?, NodePart::Directory)),
+        Some((entry, part)) => Some(Entry { name: name(entry)?, part: name(part) }),
+        None => Some(Entry::inside(name(word)?, NodePart::Directory)),
     }
 }
 
@@ -218,9 +227,15 @@ mod tests {
 
     #[test]
     fn a_line_is_read_as_it_was_written_and_half_a_line_is_none() {
-        let end = |id: &[u8], name: &[u8]| (self::id(id).unwrap(), RemoteName::parse(name).unwrap());
+        let end = |id: &[u8], name: &[u8]| {
+            let entry = Entry::inside(RemoteName::parse(name).unwrap(), NodePart::Directory);
+            (DirectoryId::parse(id).unwrap_or(DirectoryId::root()), entry)
+        };
         let (from, to) = (end(b"", b"a (1).c9r"), end(b"an id", b"\xff.c9s"));
-        for begun in [Begun::In(DirectoryId::root()), Begun::In(to.0.clone()), Begun::Move { from, to }] {
+        let emptying = Begun::Emptying(to.0.clone(), to.1.name.clone());
+        for begun in
+            [Begun::In(DirectoryId::root()), Begun::In(to.0.clone()), emptying, Begun::Move { from, to }]
+        {
             assert_eq!(Begun::parse(begun.line().trim_end_matches('\n')), Some(begun.clone()));
         }
         assert_eq!(Begun::parse("move 61 62 63"), None);
@@ -235,7 +250,7 @@ mod tests {
         let (name, kept) = ("vault-of-a-process".to_owned(), LruCache::new(KEPT));
         let mut journal =
             Journal { directory: Arc::clone(&directory), name: name.clone(), file: None, kept, lines: 0 };
-        let begun = |number: usize| Begun::In(id(number.to_string().as_bytes()).unwrap());
+        let begun = |number: usize| Begun::In(DirectoryId::parse(number.to_string().as_bytes()).unwrap());
         for number in 1..3 * LINES_MAX {
             journal.record(begun(number)).unwrap();
             // An operation that is begun again and again takes no line of its own, and stays.

@@ -9,7 +9,7 @@ use scaup_crypto::Cryptor;
 use super::error::NodeError;
 use super::format::part;
 use super::known_names::KnownNames;
-use super::opening::Markers;
+use super::markers::Markers;
 use super::unfinished::Unfinished;
 use crate::remote::{Remote, RemoteError, RemotePath};
 

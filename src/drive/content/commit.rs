@@ -221,12 +221,14 @@ impl File {
         replaces: Option<Base>,
         there: Result<RemoteAttributes, RemoteError>,
     ) -> Result<(), DriveError> {
+        let remote = home.resources().remote.as_ref();
         let there = match there {
+            // What lies there is no file of this name: it is moved out of the way if nobody else has the name.
+            Ok(_) if replaces.is_none() && !location.has_its_name(remote).await? => None,
             Ok(attributes) => Some(Base::from(attributes)),
             Err(RemoteError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
-        let remote = home.resources().remote.as_ref();
         // A file that somebody else removed can have its name again: nothing of theirs is lost.
         let (how, is_conflict) = match there {
             None => (RenameHow::New, false),

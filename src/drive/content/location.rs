@@ -10,7 +10,7 @@ use super::codec::{Codec, GROUP_LEN};
 use crate::drive::error::DriveError;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::place::{Place, plain_name};
-use crate::remote::{Remote, RemoteError, RemoteName, RemotePath, RenameHow};
+use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 use crate::vault::{Entry, VaultDirectory, VaultNode, cleartext_name, conflict_names, temporary};
 
 /// The place of one regular file.
@@ -114,6 +114,21 @@ impl Location {
             Err(RemoteError::NotFound) => Ok(true),
             Ok(_) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether what lies where the file has to be has the file's name: a sync client may have left an empty node there,
+    /// or a content whose name is lost.
+    pub(super) async fn has_its_name(&self, remote: &dyn Remote) -> Result<bool, DriveError> {
+        match self {
+            Self::Vault { directory, entry, long_name: Some(_) } => {
+                Ok(directory.has_long_name(remote, &entry.name).await?)
+            }
+            Self::Vault { directory, entry, .. } if entry.part.is_none() => {
+                let there = remote.stat(&directory.path_of(entry)).await?;
+                Ok(there.kind != RemoteKind::Directory)
+            }
+            Self::Vault { .. } | Self::Plain { .. } => Ok(true),
         }
     }
 

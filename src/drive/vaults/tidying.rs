@@ -128,6 +128,7 @@ impl Drive {
                 let shown = directory(id)?.sweep_all(remote).await?;
                 self.report_shown_again(inode, &shown);
             }
+            Begun::Emptying(id, name) => directory(id)?.clear_left(remote, name).await?,
             Begun::Move { from: (from, entry), to: (to, to_entry) } => {
                 let (from, to) = (directory(from)?, directory(to)?);
                 if from.finish_move(remote, entry, (&to, to_entry)).await? {
