@@ -44,22 +44,22 @@ const ADDITIONS: &[Row] = &[
         "Nextcloud",
         r" \(case clash from (?:(?<person>[^()]+) )?(?<when>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{6})\)",
     ),
-    // https://github.com/owncloud/client/blob/v2.4.3/src/libsync/filesystem.cpp, `makeConflictFileName`: before 2.5.
+    // https://github.com/owncloud/client/blob/v2.4.3/src/libsync/filesystem.cpp, `makeConflictFileName`.
     ("Nextcloud or ownCloud", r"_conflict-(?:(?<person>[^()]+?)-)??(?<when>[0-9]{8}-[0-9]{6})"),
     // https://help.dropbox.com/organize/conflicted-copy: the date is left out when the copy is made on the web.
     (
         "Dropbox",
         r" \((?:(?<person>(?:[^()]|\([^()]*\))+?)['’]s? )?conflicted copy(?: (?<when>[0-9]{4}-[0-9]{2}-[0-9]{2}))?(?: \([0-9]+\))?\)",
     ),
-    // The same in German, French and Spanish: https://github.com/cryptomator/cryptomator/issues/98 asks for more than
-    // English; the words are those of programs that look for them in folders of Dropbox.
+    // The same in German, French and Spanish: what programs that tidy folders of Dropbox look for. There is no page of
+    // Dropbox that lists these words; other languages are not known here.
     (
         "Dropbox",
         r" \((?:In Konflikt stehende Kopie von|Copie en conflit de|Copia conflictiva de) (?<person>(?:[^()]|\([^()]*\))+?) (?<when>[0-9]{4}-[0-9]{2}-[0-9]{2})\)",
     ),
     ("Dropbox", r" \((?<person>[^()]+?) in Konflikt stehende Kopie (?<when>[0-9]{4}-[0-9]{2}-[0-9]{2})\)"),
-    // https://help.dropbox.com/sync/white-space-conflict, https://help.dropbox.com/share/shared-folder-conflict and the
-    // pages beside them.
+    // https://www.dropbox.com/help/syncing-uploads/white-space-conflict, and the pages beside it; with a folder:
+    // https://help.dropbox.com/files-folders/share/shared-folder-conflict
     (
         "Dropbox",
         r" \((?i-u:case|unicode encoding|white ?space|selective sync|shared folder)(?i-u: conflict)(?: [0-9]+)?\)",
@@ -67,9 +67,10 @@ const ADDITIONS: &[Row] = &[
     // https://github.com/haiwen/seafile/blob/master/common/vc-common.c, `gen_conflict_path`.
     ("Seafile", r" \(SFConflict (?:(?<person>[^()]+) )?(?<when>[0-9]{4}(?:-[0-9]{2}){5})\)"),
     // https://docs.syncthing.net/users/syncing.html#conflicting-changes: the beginning of the id of the device that
-    // changed the file last; versions before 0.14.38 leave it out.
+    // changed the file last; old versions leave it out.
     ("Syncthing", r"\.sync-conflict-(?<when>[0-9]{8}-[0-9]{6})(?:-(?<machine>[A-Z2-7]{7}))?"),
-    // https://github.com/bcpierce00/unison/blob/master/src/files.ml, `finishCopy`; before 2.53, `copy: ` and spaces.
+    // https://github.com/bcpierce00/unison/blob/master/src/files.ml, `finishCopy`; old versions write `copy: `
+    // and spaces. It does the same with directories, so with a node too.
     (
         "Unison",
         r" \((?:copy: )?conflict(?: #[0-9]+)?[ _]on[ _](?<when>[0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ _]was[ _]deleted)?\)",
@@ -105,12 +106,12 @@ const UNFINISHED: &[Row] = &[
     ("Syncthing", r"(?:\.syncthing\.|~syncthing~).+"),
     // https://github.com/nextcloud/desktop/blob/master/src/libsync/propagatedownload.cpp, `createDownloadTmpFileName`.
     ("Nextcloud or ownCloud", r"\..*\.~[0-9a-f]{1,8}"),
-    // https://github.com/bcpierce00/unison/blob/master/src/os.ml, `tempFilePrefix`; before 2.13, `.#`.
+    // https://github.com/bcpierce00/unison/blob/master/src/os.ml, `tempFilePrefix`; old versions: `.#`.
     ("Unison", r"\.(?:unison\.|#).+\.unison\.tmp"),
     // https://github.com/rclone/rclone/blob/master/fs/operations/copy.go, `checkPartial`.
     ("rclone", r".+\.partial"),
-    // https://help.resilio.com/hc/en-us/articles/206664690: a file that arrives, and one that was never fetched.
-    ("Resilio Sync", r".+\.(?:!sync|rsls[a-z]?|rslf)"),
+    // Resilio's help, on unfinished files and on Selective Sync: a file that arrives, and one that was never fetched.
+    ("Resilio Sync", r".+\.(?:!sync|rsls[a-z]?)"),
     // A file that was not fetched: the name of what stands for it.
     ("iCloud", r"\..+\.icloud"),
     // Google Drive for desktop stages files in directories of these names.

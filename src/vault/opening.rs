@@ -171,10 +171,10 @@ pub(crate) async fn cryptor_of(
     match unlocked {
         Ok(cryptor) => Ok(cryptor),
         Err(OpenError::WrongPassword { path, .. }) => {
-            let beside = CopiesBeside::look_for(remote, &path, password).await;
+            let beside = Box::pin(CopiesBeside::look_for(remote, &path, password)).await;
             Err(OpenError::WrongPassword { path, beside })
         }
-        Err(error) => Err(with_copies(remote, error, Some(password)).await),
+        Err(error) => Err(Box::pin(with_copies(remote, error, Some(password))).await),
     }
 }
 
@@ -185,9 +185,10 @@ pub(crate) async fn find_files(
     path: &RemotePath,
     password: Option<&str>,
 ) -> Result<Opening, OpenError> {
-    match open_files(remote, path).await {
+    // In a box, as what follows an error is: their futures would make those of all callers large.
+    match Box::pin(open_files(remote, path)).await {
         Ok(opening) => Ok(opening),
-        Err(error) => Err(with_copies(remote, error, password).await),
+        Err(error) => Err(Box::pin(with_copies(remote, error, password)).await),
     }
 }
 
