@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use scaup::check::Severity;
+use scaup::check::{Finding, FindingKind, Severity};
 use scaup::drive::DriveOptions;
 use scaup_fakes::{MemoryRemote, MemoryServer};
 
@@ -55,6 +55,14 @@ pub(crate) struct Game {
     pub(crate) steps: Vec<Step>,
 }
 
+/// How a game ended.
+pub(crate) struct Played {
+    /// Everything that was not held, the first of each kind.
+    pub(crate) failures: Vec<Failure>,
+    /// Whether the client left a name that no end had given.
+    pub(crate) met: bool,
+}
+
 /// The directories of ends that are apart.
 const APART: [&str; 2] = ["here", "there"];
 
@@ -80,11 +88,10 @@ impl Game {
         }
     }
 
-    /// Everything that was not held, the first of each kind.
-    pub(crate) async fn play(&self) -> Vec<Failure> {
-        let (mut log, mut found) = (Vec::new(), Vec::new());
+    pub(crate) async fn play(&self) -> Played {
+        let (mut log, mut found, mut met) = (Vec::new(), Vec::new(), false);
         let server = self.place.server_that_shortens_from(self.threshold);
-        let played = self.play_on(&server, &mut log, &mut found).await;
+        let played = self.play_on(&server, &mut log, &mut found, &mut met).await;
         found.extend(played.err());
         let mut told = format!(
             "seed {}, {}, {:?}, threshold {}, apart: {}, looks meanwhile: {}\n",
@@ -95,7 +102,8 @@ impl Game {
         }
         let mut kinds = BTreeSet::new();
         found.retain(|failure| kinds.insert(failure.kind.clone()));
-        found.into_iter().map(|failure| Failure { told: told.clone(), ..failure }).collect()
+        let failures = found.into_iter().map(|failure| Failure { told: told.clone(), ..failure }).collect();
+        Played { failures, met }
     }
 
     async fn play_on(
@@ -103,6 +111,7 @@ impl Game {
         server: &MemoryServer,
         log: &mut Vec<String>,
         found: &mut Vec<Failure>,
+        met: &mut bool,
     ) -> Result<(), Failure> {
         let first = mount(server, self.place).await;
         self.make(&first, log).await?;
@@ -127,6 +136,7 @@ impl Game {
             Dice::new(hasher.finish())
         };
         let merged = merge(&base, [&trees[0], &trees[1]], self.client, &chance);
+        *met = merged.tree.keys().any(|path| trees.iter().all(|end| !end.contains_key(path)));
         sound(&mut reader, &base, [&trees[0], &trees[1]], &merged.tree, &merged.stuck)?;
         let changes = changes(&trees[0], &merged.tree, &chance);
         let server = servers.swap_remove(0);
@@ -241,10 +251,7 @@ impl Game {
         let tree = read(server, self.place);
         let shown = contents(shown);
         for (content, paths) in reader.lying(&tree) {
-            // What a client has not finished is not part of the vault.
-            let is_unfinished =
-                |path: &String| path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
-            if shown.contains_key(content.as_slice()) || paths.iter().all(is_unfinished) {
+            if shown.contains_key(content.as_slice()) || paths.iter().all(|path| is_unfinished(path)) {
                 continue;
             }
             let around: Vec<String> = paths.iter().flat_map(|path| reader.around(&tree, path)).collect();
@@ -284,9 +291,14 @@ impl Game {
             if !shown.contains_key(content.as_slice()) && !warns {
                 found.push(Failure::new("check does not warn of what is not shown", what()));
             }
-            for path in paths.iter().filter(|path| !reader.is_canonical(&tree, path)) {
-                let names_it = |of: &str| of == path || path.starts_with(&format!("{of}/"));
-                if !findings.iter().any(|finding| names_it(&finding.path)) {
+            for path in paths.iter().filter(|path| !is_unfinished(path) && !reader.is_canonical(&tree, path))
+            {
+                // That something is no part of the vault is not said of what somebody saved.
+                let names_it = |finding: &Finding| {
+                    let of = &finding.path;
+                    finding.kind != FindingKind::Stray && (of == path || path.starts_with(&format!("{of}/")))
+                };
+                if !findings.iter().any(names_it) {
                     let how = reader.how(&tree, path);
                     found.push(Failure::new(&format!("check does not name it: {how}"), what()));
                 }
@@ -340,6 +352,11 @@ fn sound(
         }
     }
     Ok(())
+}
+
+/// Whether a client has not finished this file: it is not yet part of the vault.
+fn is_unfinished(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.starts_with('.'))
 }
 
 /// Whether the mount's status names a version that lies at these paths on the server: by the place where it lies, or by
@@ -402,7 +419,7 @@ fn lies(tree: &Tree, reader: &mut Reader) -> Vec<String> {
 
 impl Game {
     /// The smallest game that fails in the same way, as far as leaving out one thing after the other finds it.
-    pub(crate) fn shrink(self, kind: &str, fails: impl Fn(&Game) -> Vec<Failure>) -> Game {
+    pub(crate) fn shrink(self, kind: &str, fails: impl Fn(&Game) -> Played) -> Game {
         let mut game = self;
         let mut smaller = true;
         while smaller {
@@ -412,7 +429,7 @@ impl Game {
                 while at < game.len(list) {
                     let mut less = game.clone();
                     less.leave_out(list, at);
-                    if fails(&less).iter().any(|failure| failure.kind == kind) {
+                    if fails(&less).failures.iter().any(|failure| failure.kind == kind) {
                         game = less;
                         smaller = true;
                     } else {
