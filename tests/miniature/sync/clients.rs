@@ -1,6 +1,6 @@
-//! Sync clients as data: what each leaves where two ends changed the same thing. Syncthing, Unison and rclone are as seen
-//! with real ones (1.19, 2.52, 1.60); where the rules of another client are not known to that detail, its row says what
-//! is worst for a vault.
+//! Sync clients as data: what each leaves where two ends changed the same thing. Syncthing, Unison and rclone are as
+//! seen with real ones (1.19, 2.52, 1.60); where the rules of another client are not known to that detail, its row says
+//! what is worst for a vault.
 
 /// What a client leaves in place of two versions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,7 +36,7 @@ pub(crate) enum Edit {
 
 /// Numbers that choose: where they are low, two ends choose the same more often.
 fn number(dice: &mut Dice, hot: bool) -> usize {
-    if hot && !dice.one_in(4) { dice.below(4) } else { dice.below(1000) }
+    if hot && !dice.one_in(4) { dice.below(3) } else { dice.below(1000) }
 }
 
 /// What fills a vault.
@@ -61,10 +61,10 @@ pub(crate) fn edits(dice: &mut Dice, hot: bool) -> Vec<Edit> {
         let (what, onto) = (number(dice, hot), number(dice, hot));
         match dice.below(20) {
             0..5 => Edit::Save { file: what, by_rename: dice.one_in(2) },
-            5..7 => Edit::NewFile { directory, name },
-            7..9 => Edit::NewDirectory { directory, name },
-            9 => Edit::NewLink { directory, name },
-            10..13 => Edit::Remove { what },
+            5..8 => Edit::NewFile { directory, name },
+            8..10 => Edit::NewDirectory { directory, name },
+            10 => Edit::NewLink { directory, name },
+            11..13 => Edit::Remove { what },
             13 => Edit::RemoveAll { directory },
             14..17 => Edit::Rename { what, name },
             17..19 => Edit::Move { what, directory, name },

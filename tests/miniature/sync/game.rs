@@ -1,5 +1,5 @@
-//! One game: a vault, two ends that are edited while they are apart, a client that merges them, and everyday work on what
-//! it left.
+//! One game: a vault, two ends that are edited while they are apart, a client that merges them, and everyday work on
+//! what it left.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -231,7 +231,7 @@ impl Game {
             Err(failure) => Err(failure),
         };
         log.push("work:".to_owned());
-        log.extend(work.log.drain(..));
+        log.append(&mut work.log);
         done?;
         let (shown, kernel) = (work.model.shown, work.kernels.swap_remove(0));
         self.told(server, &kernel, &shown, reader, found);

@@ -306,8 +306,8 @@ impl Reader {
         reachable
     }
 
-    /// Where one may be told of a file, besides its own path: the directories around it to which nothing leads, and what
-    /// a client made of their `dir.c9r`.
+    /// Where one may be told of a file, besides its own path: the directories around it to which nothing leads, and
+    /// what a client made of their `dir.c9r`.
     pub(crate) fn around(&self, tree: &Tree, path: &str) -> Vec<String> {
         let (ways, reachable) = (Self::ways(tree), self.reachable(tree));
         let mut around = Vec::new();

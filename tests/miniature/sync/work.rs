@@ -1,5 +1,5 @@
-//! Everyday work on the mount of a vault that a sync client merged, by people who know nothing of that: what they did not
-//! touch by its own name is still there after each step, under the same name, with the same content.
+//! Everyday work on the mount of a vault that a sync client merged, by people who know nothing of that: what they did
+//! not touch by its own name is still there after each step, under the same name, with the same content.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -165,7 +165,7 @@ impl Work<'_> {
         let shown = &self.model.shown;
         let touched: Vec<String> =
             self.touched.iter().filter(|path| shown.get(*path).is_some_and(&is)).cloned().collect();
-        if number % 2 == 0 && !touched.is_empty() {
+        if number.is_multiple_of(2) && !touched.is_empty() {
             return choose(&touched, number / 2);
         }
         let all: Vec<String> =
@@ -179,7 +179,7 @@ impl Work<'_> {
 
     /// A path that nothing shown has.
     fn free(&self, directory: usize, name: usize) -> Option<String> {
-        let root = if directory % 5 == 0 { Some(String::new()) } else { None };
+        let root = if directory.is_multiple_of(5) { Some(String::new()) } else { None };
         let directory =
             root.or_else(|| self.pick(directory, |thing| *thing == Thing::Directory)).unwrap_or_default();
         let path = join(&directory, &choose(&names(), name)?);
@@ -205,7 +205,7 @@ impl Work<'_> {
                 let Some(path) = self.free(directory, name) else { return Ok(None) };
                 let mut deed = Deed::new(format!("make {path}"));
                 let new = self.versions.file(&path);
-                deed.done = save(kernel, &path, &new, directory % 2 == 0).await;
+                deed.done = save(kernel, &path, &new, directory.is_multiple_of(2)).await;
                 self.model.put(&path, Thing::File(new));
                 Some(deed)
             }
