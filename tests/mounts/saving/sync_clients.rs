@@ -138,6 +138,12 @@ impl Ends {
                 self.remove(vault, path, &mut view);
             }
         }
+        // The mount has asked the server again by then.
+        thread::sleep(NEXT_SECOND * 2);
+        let later = self::view(vault);
+        self.hold(later == view, || {
+            format!("all was tidied up, then there was {:#?}", changes(&view, &later))
+        });
         view
     }
 
@@ -185,6 +191,13 @@ impl Ends {
             stored[1]
         );
     }
+}
+
+/// What only one of two views has.
+fn changes<'a>(one: &'a View, other: &'a View) -> Vec<(&'a PathBuf, &'a Shown)> {
+    let only =
+        |this: &'a View, that: &'a View| this.iter().filter(|(path, shown)| that.get(*path) != Some(shown));
+    only(one, other).chain(only(other, one)).collect()
 }
 
 /// Whether all that a directory holds is shown in another one too, and it holds something.

@@ -110,8 +110,8 @@ impl Deed {
     }
 }
 
-/// rclone aborts when it meets a file where it wants a directory, and does nothing more until a person made room. (So does
-/// Syncthing with that one path, if it is the directory that lies here.)
+/// rclone aborts when it meets a file where it wants a directory, and does nothing more until a person makes room.
+/// (Syncthing waits with that one path only, and only if it is the directory that lies here.)
 pub(super) const KINDS: &str = "a file made here, a directory made there";
 
 /// What was removed, and is made again under the same names once the ends are one again.
