@@ -217,8 +217,8 @@ fn children(view: &View, directory: &Path) -> Vec<PathBuf> {
     view.keys().filter(|path| path.parent() == Some(directory)).cloned().collect()
 }
 
-/// Whether a person who tidies up removes what is shown at `path`: in one half of the deeds what the client left, in the
-/// other half all that lies beside the last of what it left.
+/// Whether a person who tidies up removes what is shown at `path`: in one half of the deeds what the client left, in
+/// the other half all that lies beside the last of what it left.
 fn goes(view: &View, path: &Path) -> bool {
     let deed = DEEDS.iter().position(|deed| path.starts_with(deed.name));
     if deed.is_none_or(|deed| deed % 2 == 0) {
