@@ -8,6 +8,7 @@ mod syncthing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use scaup_rig::{Answers, Fixture, Mount, Scaup};
 use syncthing::Syncthing;
 use tempfile::TempDir;
 
-use crate::support::{PASSWORD, scaup};
+use crate::support::{PASSWORD, names_in, scaup};
 
 /// All clients see by a file's time that it was changed, some of them by whole seconds.
 const NEXT_SECOND: Duration = Duration::from_millis(1100);
@@ -42,7 +43,7 @@ struct Ends {
     content_directories: BTreeMap<&'static str, Vec<String>>,
     /// What was found to be wrong.
     complaints: Vec<String>,
-    _temporary: TempDir,
+    temporary: TempDir,
 }
 
 impl Ends {
@@ -52,11 +53,11 @@ impl Ends {
         directories.iter().for_each(|directory| fs::create_dir(directory).unwrap());
         Fixture::unpack("empty-gcm").copy_vault_to(&directories[0].join("Vault"));
         let (content_directories, complaints) = (BTreeMap::new(), Vec::new());
-        Self { scaup: scaup(), directories, content_directories, complaints, _temporary: temporary }
+        Self { scaup: scaup(), directories, content_directories, complaints, temporary }
     }
 
     fn home_of_client(&self) -> PathBuf {
-        let home = self._temporary.path().join("client");
+        let home = self.temporary.path().join("client");
         fs::create_dir(&home).unwrap();
         home
     }
@@ -126,32 +127,39 @@ impl Ends {
         places.filter_map(|place| place.split_once('/')).any(|(_, hash)| told.contains(hash))
     }
 
-    /// Removes, one by one, what is shown under a name that no person gave. Each takes itself away and nothing else.
-    /// Returns what is shown in the end.
+    /// Removes one by one what a person would who tidies up. Each takes itself away and nothing else. Returns what is
+    /// shown in the end.
     fn tidy_up(&mut self, vault: &Path) -> View {
         let mut view = view(vault);
-        let left_by_client: Vec<PathBuf> = view.keys().filter(|path| !is_a_persons(path)).cloned().collect();
-        for path in &left_by_client {
-            // With a directory of the client's, what is in it went already.
+        let going: Vec<PathBuf> = view.keys().filter(|path| goes(&view, path)).cloned().collect();
+        for path in &going {
+            // What is in a directory went with it.
             if view.contains_key(path) {
                 self.remove(vault, path, &mut view);
             }
         }
+        // The mount has asked the server again by then.
+        thread::sleep(NEXT_SECOND * 2);
+        let later = self::view(vault);
+        self.hold(later == view, || {
+            format!("all was tidied up, then there was {:#?}", changes(&view, &later))
+        });
         view
     }
 
     /// Removes what is shown at `path`, and holds that all else is shown as before.
     fn remove(&mut self, vault: &Path, path: &Path, view: &mut View) {
-        let inside: Vec<PathBuf> = children(view, path);
-        let is_directory = view[path] == Shown::Directory;
-        // Two names of one directory: one of them can go while the directory is full.
-        if is_directory && !(is_shown_elsewhere(view, path) && fs::remove_dir(vault.join(path)).is_ok()) {
-            inside.iter().for_each(|child| self.remove(vault, child, view));
-        }
-        let removed = match is_directory {
-            true if !vault.join(path).exists() => Ok(()),
-            true => fs::remove_dir(vault.join(path)),
-            false => fs::remove_file(vault.join(path)),
+        let removed = match view[path] {
+            // Perhaps it is another name of one directory. It may go while that is full, and nobody empties it.
+            Shown::Directory if is_shown_elsewhere(view, path) => match fs::remove_dir(vault.join(path)) {
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => return,
+                removed => removed,
+            },
+            Shown::Directory => {
+                children(view, path).iter().for_each(|child| self.remove(vault, child, view));
+                fs::remove_dir(vault.join(path))
+            }
+            Shown::Version(_) | Shown::Unreadable(_) => fs::remove_file(vault.join(path)),
         };
         self.hold(removed.is_ok(), || format!("{}: removing it: {removed:?}", path.display()));
         let after = self::view(vault);
@@ -185,6 +193,13 @@ impl Ends {
     }
 }
 
+/// What only one of two views has.
+fn changes<'a>(one: &'a View, other: &'a View) -> Vec<(&'a PathBuf, &'a Shown)> {
+    let only =
+        |this: &'a View, that: &'a View| this.iter().filter(|(path, shown)| that.get(*path) != Some(shown));
+    only(one, other).chain(only(other, one)).collect()
+}
+
 /// Whether all that a directory holds is shown in another one too, and it holds something.
 fn is_shown_elsewhere(view: &View, path: &Path) -> bool {
     let inside: View = view.iter().filter(|(other, _)| other.starts_with(path)).map(cloned).collect();
@@ -200,6 +215,17 @@ fn cloned((path, shown): (&PathBuf, &Shown)) -> (PathBuf, Shown) {
 /// What is directly in a directory.
 fn children(view: &View, directory: &Path) -> Vec<PathBuf> {
     view.keys().filter(|path| path.parent() == Some(directory)).cloned().collect()
+}
+
+/// Whether a person who tidies up removes what is shown at `path`: in one half of the deeds what the client left, in
+/// the other half all that lies beside the last of what it left.
+fn goes(view: &View, path: &Path) -> bool {
+    let deed = DEEDS.iter().position(|deed| path.starts_with(deed.name));
+    if deed.is_none_or(|deed| deed % 2 == 0) {
+        return !is_a_persons(path);
+    }
+    let left_by_client = children(view, path.parent().unwrap()).into_iter().rfind(|path| !is_a_persons(path));
+    left_by_client.is_some_and(|kept| kept != path)
 }
 
 /// Whether people gave something this name, whichever directory they did it in.
@@ -255,8 +281,10 @@ fn look_at(path: &Path) -> std::io::Result<Shown> {
 
 /// The content directories below a vault's `d`, as `XX/HASH`.
 fn content_directories(stored: &Path) -> BTreeSet<String> {
-    let directories = raw(stored).into_iter().filter(|path| path.matches('/').count() == 1);
-    directories.collect()
+    let below = |first: &str| {
+        names_in(&stored.join(first)).into_iter().map(|name| format!("{first}/{name}")).collect::<Vec<_>>()
+    };
+    names_in(stored).iter().flat_map(|first| below(first)).collect()
 }
 
 /// The paths of all that lies below a directory, sorted; those of files with their lengths.
@@ -280,7 +308,7 @@ fn raw(directory: &Path) -> Vec<String> {
     found
 }
 
-fn is_temporary(path: &str) -> bool {
+fn istemporary(path: &str) -> bool {
     path.split('/').any(|name| name.starts_with(".scaup-"))
 }
 
@@ -327,7 +355,7 @@ fn conflicts_are_shown_and_tidied_up<C: SyncClient>(
     for end in [0, 1] {
         let view = ends.at(end, view);
         ends.hold_all_is_there(end, &view, wanted.clone());
-        let left = raw(&ends.directories[end].join("Vault")).into_iter().filter(|path| is_temporary(path));
+        let left = raw(&ends.directories[end].join("Vault")).into_iter().filter(|path| istemporary(path));
         let left: Vec<String> = left.collect();
         ends.hold(left.is_empty(), || format!("end {end}: temporary names remain: {left:?}"));
     }

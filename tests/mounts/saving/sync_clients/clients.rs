@@ -55,8 +55,6 @@ impl Rclone {
         need(&[("rclone", "rclone")]);
         let rclone = Self { ends: ends.clone(), home: home.to_path_buf() };
         rclone.run(&["--resync"]);
-        // Its times of the first run are those that it copied; what it sees now is what it compares with.
-        rclone.run(&[]);
         rclone
     }
 

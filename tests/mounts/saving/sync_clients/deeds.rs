@@ -6,10 +6,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// The name of a file or directory whose entry in the vault is shortened.
-pub(super) const LONG: &str = "a long name, that a vault keeps in a file of its own, since the encrypted name would be longer than what most \
-     servers take for the name of one file, and so on.txt";
-const LONG_TOO: &str = "another long name, that a vault keeps in a file of its own, since the encrypted name would be longer than what \
-     most servers take for the name of one file, and so on.txt";
+pub(super) const LONG: &str = "a long name, which a vault keeps in a file of its own, since the encrypted name would be \
+     longer than what most servers take for the name of one file, and so on.txt";
+const LONG_TOO: &str = "another long name, which a vault keeps in a file of its own, since the encrypted name would be \
+     longer than what most servers take for the name of one file, and so on.txt";
 
 /// Each name that a person gives. What is shown under another one is something that a sync client left.
 pub(super) const NAMES: &[&str] = &[
@@ -110,8 +110,8 @@ impl Deed {
     }
 }
 
-/// rclone aborts when it meets a file where it wants a directory, and does nothing more until a person made room. (So does
-/// Syncthing with that one path, if it is the directory that lies here.)
+/// rclone aborts when it meets a file where it wants a directory, and does nothing more until a person makes room.
+/// (Syncthing waits with that one path only, and only if it is the directory that lies here.)
 pub(super) const KINDS: &str = "a file made here, a directory made there";
 
 /// What was removed, and is made again under the same names once the ends are one again.

@@ -3,16 +3,21 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use scaup_rig::{eventually, need, run};
 use serde_json::Value;
 
 use super::clients::SyncClient;
-use crate::support::PATIENCE;
 
 const API_KEY: &str = "of the tests";
+
+/// So long that only a fault takes longer, and so short that the test ends by itself, and with it what it started.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(super) struct Syncthing {
     ends: [End; 2],
@@ -25,8 +30,10 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        // It may have ended by itself, if it failed.
-        let _ = self.daemon.kill();
+        // The process that was started only watches over the one that does the work. Both may have ended by themselves.
+        if let Some(group) = i32::try_from(self.daemon.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.daemon.wait();
     }
 }
@@ -56,6 +63,7 @@ impl Syncthing {
                 .args(["serve", "--no-browser", "--no-restart", "--no-upgrade", "--home"])
                 .arg(&homes[end])
                 .env("HOME", &homes[end])
+                .process_group(0)
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().unwrap())
                 .stderr(log)
