@@ -17,6 +17,9 @@ use crate::vault::{Undecided, UnlockedVault, VaultNode};
 /// The kind of an error that kept a file from being saved.
 const UNSAVED: &str = "unsaved";
 
+/// The kind of what waits for a person's decision.
+const UNDECIDED: &str = "undecided";
+
 /// The kind of an error about what the server holds.
 const DAMAGED: &str = "damaged";
 
@@ -200,10 +203,20 @@ impl Drive {
         self.lock_errors().retain(|recorded| recorded.inode != inode || recorded.record.kind != UNSAVED);
     }
 
-    /// Tells, once for each vault and session, that sync clients left something in it for a person to decide.
+    /// Tells, once for each vault and session, that sync clients left something in it for a person to decide. If there
+    /// is nothing any more where that was told, it is forgotten: a client was at work.
     pub(super) fn tell_undecided(&self, inode: Inode, vault: &UnlockedVault, undecided: Undecided) {
         let Undecided { copies, twins, unshown } = undecided;
-        if undecided == Undecided::default() || !vault.is_told_first() {
+        if undecided == Undecided::default() {
+            let mut errors = self.lock_errors();
+            let before = errors.len();
+            errors.retain(|recorded| recorded.inode != inode || recorded.record.kind != UNDECIDED);
+            if errors.len() < before {
+                vault.tell_again();
+            }
+            return;
+        }
+        if !vault.is_told_first() {
             return;
         }
         let some = |count: usize, what: &str| (count > 0).then(|| what.to_owned());
@@ -216,7 +229,7 @@ impl Drive {
         let shown = self.tree.lock().shown_path(inode);
         self.record(
             inode,
-            "undecided",
+            UNDECIDED,
             format!(
                 "{}: a sync client left {} here; `scaup vault conflicts` lists all that waits for a decision in this vault",
                 shown.display(),

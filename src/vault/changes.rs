@@ -12,7 +12,7 @@ use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, part};
 use super::node::{Entry, FoundNode, NodePart, VaultNode};
 use super::removal::NotMoved;
-use super::small_file::write_small;
+use super::small_file::{write_long_name, write_long_name_if_missing, write_small};
 use super::temporary::{self, Fate};
 use super::unfinished::Begun;
 use crate::remote::{Remote, RemoteError, RemotePath, RemoteSetAttributes, RenameHow};
@@ -366,7 +366,15 @@ impl VaultDirectory {
             VaultNode::Symlink => {
                 let content = remote.read_small(&source_path, SYMLINK_FILE_MAX).await?;
                 self.make_node(remote, name, NodePart::Symlink, &content).await?;
-                from.remove_node(remote, source).await?;
+                if let Err(error) = from.remove_node(remote, source).await {
+                    // One link must not have two names.
+                    if !error.is_unanswered()
+                        && let Err(error) = self.remove_node(remote, &target).await
+                    {
+                        tracing::debug!(error = error.kind(), "a link that was not moved stays twice");
+                    }
+                    return Err(error);
+                }
             }
             VaultNode::Unknown(why) => return Err(NodeError::damaged(why)),
         }
@@ -390,6 +398,10 @@ impl VaultDirectory {
         match self.rename_node(remote, (&from_path, false), &to_path, node, how).await {
             Ok(()) => Ok(()),
             Err(NotMoved::Refused(error) | NotMoved::Unanswered(error)) => Err(error),
+            Err(NotMoved::IsGone) => {
+                to.clear_emptied(remote, &target.name).await;
+                Err(NodeError::Remote(RemoteError::NotFound))
+            }
             Err(NotMoved::IsAnother(_)) => {
                 // If its name was taken meanwhile, it stays where it is shown now.
                 if let Err(error) = remote.rename(&to_path, &from_path, RenameHow::New).await {
@@ -480,29 +492,5 @@ async fn make_content(remote: &dyn Remote, content: &RemotePath, mode: u16) -> R
     match first {
         Err(RemoteError::NotFound) => remote.mkdir(content, mode).await,
         made => made,
-    }
-}
-
-/// Writes a node's long name, and replaces what an earlier attempt left there.
-async fn write_long_name(remote: &dyn Remote, node: &RemotePath, long_name: &str) -> Result<(), RemoteError> {
-    let path = node.join(&part("name.c9s"));
-    match write_small(remote, &path, long_name.as_bytes()).await {
-        Err(RemoteError::Exists) => {
-            remote.remove(&path).await?;
-            write_small(remote, &path, long_name.as_bytes()).await
-        }
-        done => done,
-    }
-}
-
-/// Writes the long name of a node that was found, if a sync client took it away or has not brought it yet.
-async fn write_long_name_if_missing(
-    remote: &dyn Remote,
-    node: &RemotePath,
-    long_name: &str,
-) -> Result<(), RemoteError> {
-    match write_small(remote, &node.join(&part("name.c9s")), long_name.as_bytes()).await {
-        Ok(()) | Err(RemoteError::Exists) => Ok(()),
-        Err(error) => Err(error),
     }
 }

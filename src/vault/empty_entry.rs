@@ -29,6 +29,17 @@ pub(super) async fn is_empty_entry(remote: &dyn Remote, path: &RemotePath) -> Re
     }
 }
 
+/// Whether something that has the name of an entry, a directory on the server, lies in it.
+pub(super) async fn has_part(remote: &dyn Remote, path: &RemotePath) -> Result<bool, RemoteError> {
+    match remote.list(path).await {
+        Ok(entries) => Ok(entries
+            .iter()
+            .any(|entry| matches!(InsideEntry::of(entry.name.as_bytes()), InsideEntry::Part(_)))),
+        Err(error) if error.is_unanswered() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// Removes an entry, a directory on the server, unless something lies in it that somebody may want. Returns whether it
 /// is gone.
 pub(super) async fn clear_entry(remote: &dyn Remote, path: &RemotePath) -> Result<bool, RemoteError> {

@@ -1,7 +1,7 @@
 //! Removing nodes of a vault for good, and directories with their content.
 //!
-//! Only the part of an entry that makes it the node in question is ever removed. What else lies there goes if nobody can
-//! want it ([`empty_entry`](super::empty_entry)), and stays otherwise.
+//! Only the part of an entry that makes it the node in question is ever removed. What else lies there goes if nobody
+//! can want it ([`empty_entry`](super::empty_entry)), and stays otherwise.
 //!
 //! The part that names a directory is hidden first, under a temporary name that tells which directory it is; then its
 //! content is removed, and the part last. If the removal is cut short, the temporary name leads to the rest
@@ -16,12 +16,12 @@ use scaup_crypto::{CleartextName, DirectoryId};
 use super::conflict_names::conflict_names;
 use super::directory::VaultDirectory;
 use super::directory_removal::{discard_directory, remove_with};
-use super::empty_entry::{clear_entry, is_empty_entry};
+use super::empty_entry::{clear_entry, has_part, is_empty_entry};
 use super::entry_kinds::{ContentEntry, Stray};
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
 use super::node::{Entry, NodePart, VaultNode};
-use super::small_file::write_small;
+use super::small_file::{write_long_name_if_missing, write_small};
 use super::temporary::{self, Fate};
 use super::unfinished::Begun;
 use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
@@ -63,8 +63,8 @@ impl VaultDirectory {
         }
     }
 
-    /// Removes an empty directory. Returns the hidden rest of the node, to be discarded. Of a directory that has another
-    /// name only this name is removed, whatever is in it.
+    /// Removes an empty directory. Returns the hidden rest of the node, to be discarded. Of a directory that has
+    /// another name only this name is removed, whatever is in it.
     pub(crate) async fn remove_directory(
         &self,
         remote: &dyn Remote,
@@ -195,10 +195,16 @@ impl VaultDirectory {
     }
 
     /// Fails unless the directory `node` is empty, so that it may be replaced.
-    pub(crate) async fn check_empty(&self, remote: &dyn Remote, node: &VaultNode) -> Result<(), NodeError> {
+    pub(crate) async fn check_empty(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+        node: &VaultNode,
+    ) -> Result<(), NodeError> {
         match node {
             VaultNode::Directory(id) => self.strays_if_empty_by_now(remote, id).await.map(drop),
-            _ => Ok(()),
+            VaultNode::BrokenDirectory(_) => self.check_not_arriving(remote, entry).await,
+            VaultNode::File | VaultNode::Symlink | VaultNode::Unknown(_) => Ok(()),
         }
     }
 
@@ -243,6 +249,10 @@ impl VaultDirectory {
                 self.put_back(remote, &hidden, &id).await?;
                 Err(NodeError::Stale)
             }
+            Err(NotMoved::IsGone) => {
+                discard_directory(remote, &hidden.path).await;
+                Err(NodeError::Remote(RemoteError::NotFound))
+            }
         }
     }
 
@@ -278,10 +288,7 @@ impl VaultDirectory {
             Ok(there) => DirectoryId::parse(&there).ok(),
             // The id is unknown. A directory had better be shown; what was a file when it was looked at is as good as
             // removed.
-            // Somebody took the node out of its entry meanwhile.
-            Err(RemoteError::NotFound) if is_directory => {
-                return Err(NotMoved::Refused(RemoteError::NotFound.into()));
-            }
+            Err(RemoteError::NotFound) if is_directory => return Err(NotMoved::IsGone),
             Err(error) if error.is_unanswered() && is_directory => {
                 if let Err(error) = remote.rename(to, from, RenameHow::New).await {
                     tracing::warn!(error = error.kind(), "a directory may stay where it was not to be moved");
@@ -351,7 +358,22 @@ impl VaultDirectory {
         name: &CleartextName,
         node: &VaultNode,
     ) -> Result<(), NodeError> {
-        let shown = remote.rename(&hidden.node_path(), &hidden.shown, RenameHow::New).await;
+        // Something else that has the name may lie beside the part that was taken.
+        let is_taken = match &hidden.around {
+            Some(around) => has_part(remote, around).await?,
+            None => false,
+        };
+        let shown = if is_taken {
+            Err(RemoteError::Exists)
+        } else {
+            remote.rename(&hidden.node_path(), &hidden.shown, RenameHow::New).await
+        };
+        if let (Ok(()), Some(around), (entry, Some(long_name))) =
+            (&shown, &hidden.around, self.entry_name(name)?)
+            && *around == self.content().join(&entry)
+        {
+            write_long_name_if_missing(remote, around, &long_name).await?;
+        }
         match (shown, node) {
             (Ok(()), VaultNode::Directory(id)) => {
                 discard_directory(remote, &hidden.path).await;
@@ -499,6 +521,8 @@ pub(super) enum NotMoved {
     Unanswered(NodeError),
     /// This other directory was moved in its place.
     IsAnother(DirectoryId),
+    /// Somebody took the node out of its entry, and only that was moved.
+    IsGone,
 }
 
 /// A node that was hidden under a temporary name.

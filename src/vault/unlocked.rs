@@ -49,6 +49,11 @@ impl UnlockedVault {
         !self.is_told.swap(true, Ordering::Relaxed)
     }
 
+    /// Has it told again: what was told of is gone.
+    pub(crate) fn tell_again(&self) {
+        self.is_told.store(false, Ordering::Relaxed);
+    }
+
     /// Returns the vault's keys, while it is unlocked.
     pub(crate) fn cryptor(&self) -> Result<Arc<Cryptor>, NodeError> {
         self.cryptor.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(NodeError::Locked)

@@ -519,7 +519,7 @@ impl Drive {
             from.remove_first_name(remote, entry, id, (to, old)).await?;
             return Ok(old.clone());
         }
-        to.check_empty(remote, old_node).await?;
+        to.check_empty(remote, old, old_node).await?;
         let canonical = to.file_entry(&name)?.0;
         let files = matches!((node, old_node), (VaultNode::File, VaultNode::File));
         if files && *old == canonical {

@@ -4,10 +4,10 @@
 //! `TWO_MOUNTS_SEED` and `TWO_MOUNTS_STEPS` ask for other games, or longer ones.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use scaup::drive::DriveOptions;
-use scaup::remote::{Remote as _, RemotePath};
+use scaup::remote::{Remote as _, RemotePath, RemoteSetAttributes};
 use scaup_fakes::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::Filesystem as _;
 use scaup_fuse::filesystem::{FileKind, RenameMode};
@@ -158,8 +158,8 @@ fn a_directory_that_is_reached_by_two_ways_keeps_its_only_name() {
     });
 }
 
-/// The name of a directory, without its content, and without what says that it is one if it has no `id`.
-async fn make_broken(server: &MemoryServer, place: Place, name: &str, id: Option<&[u8]>) {
+/// The name of a directory, without its content, which does not come any more.
+async fn make_broken(server: &MemoryServer, place: Place, name: &str, id: &[u8]) {
     mount(server, place).await.mkdir(name, 0o755).await.unwrap();
     let before = server.paths();
     mount(server, place).await.rmdir(name).await.unwrap();
@@ -169,8 +169,11 @@ async fn make_broken(server: &MemoryServer, place: Place, name: &str, id: Option
     let named = before.iter().find(is_its).unwrap();
     let remote = MemoryRemote::connect(server);
     remote.mkdir(&named.split().unwrap().0, 0o755).await.unwrap();
-    if let Some(id) = id {
-        server.set_content(named, id).unwrap();
+    server.set_content(named, id).unwrap();
+    let times = Some((SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH));
+    for path in [named, &named.split().unwrap().0] {
+        let set = RemoteSetAttributes { times, ..RemoteSetAttributes::default() };
+        remote.set_attributes(path, set).await.unwrap();
     }
 }
 
@@ -180,12 +183,12 @@ fn a_directory_that_has_the_name_of_a_broken_one_by_now_is_not_moved_into_itself
         let server = place.server();
         prepare(&mount(&server, place).await, &["kept", "kept/sub"]).await;
         let kept: Vec<Vec<u8>> = reachable(&server, place).await.into_keys().collect();
-        make_broken(&server, place, "broken", None).await;
+        make_broken(&server, place, "broken", b"an id that nothing lies under").await;
         let two = two(&server, place, 1).await;
         two[0].lookup("broken").await.unwrap();
         two[0].lookup("kept/sub").await.unwrap();
         let third = mount(&server, place).await;
-        third.unlink("broken").await.unwrap();
+        third.rmdir("broken").await.unwrap();
         third.rename("kept", "broken", RenameMode::Replace).await.unwrap();
         let moved = two[0].rename("broken", "kept/sub/broken", RenameMode::Replace).await;
         check(&server, &two, place, &kept, &format!("{moved:?}")).await;
@@ -198,7 +201,7 @@ fn a_directory_that_takes_the_name_of_a_broken_one_while_that_is_removed_stays()
         for later in 0..40 {
             let server = place.server();
             prepare(&mount(&server, place).await, &["kept"]).await;
-            make_broken(&server, place, "broken", Some(b"an id that nothing lies under")).await;
+            make_broken(&server, place, "broken", b"an id that nothing lies under").await;
             let (one, other) = (mount(&server, place).await, mount(&server, place).await);
             one.lookup("broken").await.unwrap();
             other.lookup("kept").await.unwrap();

@@ -192,7 +192,7 @@ impl Game {
         log.push("after the client, the mount shows:".to_owned());
         log.extend(shown.iter().map(|(path, thing)| format!("  {path} ({thing:?})")));
         tokio::time::sleep(LONG_ENOUGH).await;
-        self.told(server, &kernel, &shown, reader, found);
+        self.told(server, &kernel, &shown, reader, found).await;
         for (path, thing) in &shown {
             match thing {
                 Thing::Fails { is_directory: true, .. } if facts.without_content > 0 => {}
@@ -234,13 +234,13 @@ impl Game {
         log.append(&mut work.log);
         done?;
         let (shown, kernel) = (work.model.shown, work.kernels.swap_remove(0));
-        self.told(server, &kernel, &shown, reader, found);
+        self.told(server, &kernel, &shown, reader, found).await;
         self.check(server, &shown, reader, found).await;
         Ok(())
     }
 
-    /// Whatever lies on the server is shown, or the mount's status says that it is there.
-    fn told(
+    /// Whatever lies on the server is shown, or `vault check` names the place where it lies.
+    async fn told(
         &self,
         server: &MemoryServer,
         kernel: &Kernel,
@@ -248,14 +248,14 @@ impl Game {
         reader: &mut Reader,
         found: &mut Vec<Failure>,
     ) {
-        let tree = read(server, self.place);
+        let (tree, findings) = (read(server, self.place), findings(server, self.place).await);
         let shown = contents(shown);
         for (content, paths) in reader.lying(&tree) {
             if shown.contains_key(content.as_slice()) || paths.iter().all(|path| is_unfinished(path)) {
                 continue;
             }
             let around: Vec<String> = paths.iter().flat_map(|path| reader.around(&tree, path)).collect();
-            if !is_told(kernel, &content, &[paths.clone(), around].concat()) {
+            if !is_told(&findings, &[paths.clone(), around].concat()) {
                 let how: BTreeSet<&str> = paths.iter().map(|path| reader.how(&tree, path)).collect();
                 let how = how.into_iter().collect::<Vec<_>>().join(" and ");
                 let what = format!("{:?} lies at {paths:?}", title(&content));
@@ -359,28 +359,12 @@ fn is_unfinished(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with('.'))
 }
 
-/// Whether the mount's status names a version that lies at these paths on the server: by the place where it lies, or by
-/// the path under which it was saved.
-fn is_told(kernel: &Kernel, content: &[u8], paths: &[String]) -> bool {
-    let version = title(content);
-    let saved_at = version.split_once(" at ").map_or("", |(_, path)| path);
-    let is_word = |message: &str, word: &str| {
-        let part_of_word = |character: Option<char>| character.is_some_and(char::is_alphanumeric);
-        message.match_indices(word).any(|(at, _)| {
-            !part_of_word(message[..at].chars().next_back())
-                && !part_of_word(message[at + word.len()..].chars().next())
-        })
-    };
-    let errors = kernel.drive.errors();
-    errors.iter().any(|error| {
-        // `d/AA/BBB`, `d/AA/BBB/entry`, or all of it; `d/AA` says something only if the client renamed that.
-        let mut places = paths.iter().flat_map(|path| {
-            let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).skip(1);
-            ends.map(|at| &path[..at]).filter(|place| place.len() > "d/AA".len())
-        });
-        places.any(|place| is_word(&error.message, place))
-            || !saved_at.is_empty() && is_word(&error.message, saved_at)
-    })
+/// Whether a finding that a person has to look at names one of these places, or a directory that it lies in.
+fn is_told(findings: &[Finding], paths: &[String]) -> bool {
+    let serious = findings.iter().filter(|finding| finding.severity >= Severity::Warning);
+    serious
+        .map(|finding| &finding.path)
+        .any(|place| paths.iter().any(|path| path == place || path.starts_with(&format!("{place}/"))))
 }
 
 /// Directories that are one: what is put into one of them is seen in the others.
