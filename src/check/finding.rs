@@ -95,6 +95,8 @@ kinds! {
         "to have it back, rename it on the server to what stands before the client's words; Cryptomator's health check then brings it back as LOST+FOUND";
     UnknownEntry: Warning, "it is not part of the vault, but may be somebody's; mounts do not show it",
         "look at it on the server; the directory that it lies in can't be removed before it is gone";
+    Unfinished: Warning, "a sync client has not finished this file, or could not put it in its place; mounts do not show it",
+        "wait until it has; if it stays, look at what the client says of it: it may hold the only copy of a version";
     MissingContentDirectory: Warning, "the directory's content is missing on the server",
         "restore it from a backup, or remove the directory";
     OrphanDirectory: Warning, "no directory of the vault leads to this content",
@@ -125,8 +127,6 @@ kinds! {
         "Cryptomator's health check writes it";
     EmptyNode: Info, "a sync client left this when it removed a file, a directory or a link; mounts do not show it",
         "nothing has to be done: it is used again when something of that name is saved";
-    Unfinished: Info, "a sync client has not finished this file; mounts do not show it",
-        "wait until it has; if the client does not run any more, it may be removed on the server";
     ConflictCopyOfConfig: Info, "another version of the vault's config or masterkey file",
         "it may be removed on the server, once the vault opens with the password that is wanted";
     Backup: Info, "a backup of the vault's config or masterkey file",

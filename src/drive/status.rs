@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use scaup_fuse::filesystem::Inode;
 
 use super::content::file::File;
+use super::tree::Nodes;
 use super::{Drive, DriveError};
 use crate::drive::places::place::Place;
 use crate::remote::RemoteCounters;
@@ -126,6 +127,9 @@ impl Drive {
     pub fn errors(&self) -> Vec<ErrorRecord> {
         let nodes = self.tree.lock();
         let is_there = |recorded: &&Recorded| {
+            if recorded.record.kind == UNDECIDED {
+                return is_shown(&nodes, recorded.inode);
+            }
             // A sync client brings a node in parts: what was broken until the last one came is right now.
             let Some((parent, name)) = &recorded.broken else { return true };
             let node = nodes.child(*parent, name).and_then(|inode| nodes.get(inode).ok());
@@ -207,17 +211,21 @@ impl Drive {
     /// is nothing any more where that was told, it is forgotten: a client was at work.
     pub(super) fn tell_undecided(&self, inode: Inode, vault: &UnlockedVault, undecided: Undecided) {
         let Undecided { copies, twins, unshown } = undecided;
-        if undecided == Undecided::default() {
+        let is_nothing = undecided == Undecided::default();
+        {
+            let nodes = self.tree.lock();
             let mut errors = self.lock_errors();
-            let before = errors.len();
-            errors.retain(|recorded| recorded.inode != inode || recorded.record.kind != UNDECIDED);
-            if errors.len() < before {
-                vault.tell_again();
+            errors.retain(|recorded| {
+                let is_settled = is_nothing && recorded.inode == inode;
+                recorded.record.kind != UNDECIDED || !is_settled && is_shown(&nodes, recorded.inode)
+            });
+            let is_of_it = |recorded: &Recorded| {
+                let of = recorded.vault.as_ref().map(Arc::as_ptr);
+                recorded.record.kind == UNDECIDED && of == Some(std::ptr::from_ref(vault))
+            };
+            if is_nothing || errors.iter().any(is_of_it) {
+                return;
             }
-            return;
-        }
-        if !vault.is_told_first() {
-            return;
         }
         let some = |count: usize, what: &str| (count > 0).then(|| what.to_owned());
         let found = [
@@ -265,6 +273,11 @@ impl Drive {
         }
         result
     }
+}
+
+/// Whether a directory still has its name.
+fn is_shown(nodes: &Nodes<'_>, directory: Inode) -> bool {
+    nodes.get(directory).is_ok_and(|node| !node.has_lost_name())
 }
 
 fn is_broken(place: &Place) -> bool {

@@ -498,8 +498,8 @@ impl Known {
     }
 }
 
-/// Returns what a sync client added to the shortened entry of `name` in the directory `parent`; `None` if the entry is not
-/// that name's.
+/// Returns what a sync client added to the shortened entry of `name` in the directory `parent`; `None` if the entry is
+/// not that name's.
 pub(crate) fn addition_to(
     cryptor: &Cryptor,
     parent: &DirectoryId,

@@ -24,7 +24,8 @@ pub(super) async fn remove_with(
 const DISCARDED_MAX: usize = 1000;
 
 /// Removes a directory of ours with what Scaup writes in it, as far as possible: the rest is debris under a temporary
-/// name. What Scaup has not written is never removed: a directory that an older Scaup hid may hold a sync client's copy.
+/// name. What Scaup has not written is never removed: a directory that an older Scaup hid may hold a sync client's
+/// copy.
 pub(crate) async fn discard_directory(remote: &dyn Remote, path: &RemotePath) {
     let entries = match remote.list_packed(path, DISCARDED_MAX, remote.names_budget()).await {
         Ok(entries) => entries.into_entries(),

@@ -1,4 +1,5 @@
-//! Entries that hold no node: what sync clients leave where they removed one, and what is left once a node was taken out.
+//! Entries that hold no node: what sync clients leave where they removed one, and what is left once a node was taken
+//! out.
 //!
 //! The name of such an entry is as good as free. It is removed, or moved aside, when somebody needs the name; what lies
 //! in it that somebody may want is never removed.

@@ -121,8 +121,8 @@ pub(super) async fn read_long_name(
     Ok(None)
 }
 
-/// Returns the nodes that lie in the entry `name`, the directory `path` on the server with these `attributes`: each with
-/// what is added to its name.
+/// Returns the nodes that lie in the entry `name`, the directory `path` on the server with these `attributes`: each
+/// with what is added to its name.
 pub(super) async fn nodes_inside(
     remote: &dyn Remote,
     (path, name): (&RemotePath, &RemoteName),

@@ -140,8 +140,8 @@ impl VaultDirectory {
         }
     }
 
-    /// Returns the entries in an empty directory's content, all of them to be removed with it. Whatever somebody may still
-    /// want makes the directory not empty. So do directories that a dead process has not removed with all their
+    /// Returns the entries in an empty directory's content, all of them to be removed with it. Whatever somebody may
+    /// still want makes the directory not empty. So do directories that a dead process has not removed with all their
     /// content.
     async fn strays_if_empty(
         &self,

@@ -7,8 +7,8 @@
 //! The node of a vault's directory that is being made is called `.scaup-MACHINE-PID.~RANDOM-ID`, with the
 //! directory's id in hexadecimal digits: the content goes with it. The node of one that is being removed is called
 //! `.scaup-MACHINE-PID.~RANDOM~ID`: the content goes with it once the node lies there. If the directory keeps another
-//! name, as in a move, the node is called `.scaup-MACHINE-PID.~RANDOM=ID`. (The id is no secret of the vault: the server has it in
-//! `dir.c9r`.)
+//! name, as in a move, the node is called `.scaup-MACHINE-PID.~RANDOM=ID`. (The id is no secret of the vault: the
+//! server has it in `dir.c9r`.)
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,5 @@
 //! An unlocked vault and its keys.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
@@ -20,8 +19,6 @@ pub(crate) struct UnlockedVault {
     marker_files: Mutex<Option<MarkerFiles>>,
     pub(crate) unfinished: Unfinished,
     pub(super) known_names: KnownNames,
-    /// Whether somebody was told that something in it waits for a decision.
-    is_told: AtomicBool,
 }
 
 impl UnlockedVault {
@@ -32,7 +29,6 @@ impl UnlockedVault {
             marker_files: Mutex::default(),
             unfinished,
             known_names: KnownNames::default(),
-            is_told: AtomicBool::new(false),
         })
     }
 
@@ -42,16 +38,6 @@ impl UnlockedVault {
 
     pub(crate) fn record_marker_files(&self, looked: MarkerFiles) {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
-    }
-
-    /// Whether this is the first time that somebody is to be told that something in it waits for a decision.
-    pub(crate) fn is_told_first(&self) -> bool {
-        !self.is_told.swap(true, Ordering::Relaxed)
-    }
-
-    /// Has it told again: what was told of is gone.
-    pub(crate) fn tell_again(&self) {
-        self.is_told.store(false, Ordering::Relaxed);
     }
 
     /// Returns the vault's keys, while it is unlocked.

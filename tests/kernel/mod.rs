@@ -82,8 +82,8 @@ impl Place {
         self.server_that_shortens_from(THRESHOLD)
     }
 
-    /// The same, where the entries of a vault have at most `threshold` characters. Making a vault is slow on purpose, so
-    /// each is made once.
+    /// The same, where the entries of a vault have at most `threshold` characters. Making a vault is slow on purpose,
+    /// so each is made once.
     pub fn server_that_shortens_from(self, threshold: u32) -> MemoryServer {
         static VAULTS: [OnceLock<MemoryServer>; 4] = [const { OnceLock::new() }; 4];
         let (vault, combo) = match self {

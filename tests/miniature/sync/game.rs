@@ -294,9 +294,11 @@ impl Game {
             for path in paths.iter().filter(|path| !is_unfinished(path) && !reader.is_canonical(&tree, path))
             {
                 // That something is no part of the vault is not said of what somebody saved.
+                let around = reader.around(&tree, path);
                 let names_it = |finding: &Finding| {
                     let of = &finding.path;
-                    finding.kind != FindingKind::Stray && (of == path || path.starts_with(&format!("{of}/")))
+                    finding.kind != FindingKind::Stray
+                        && (of == path || around.contains(of) || path.starts_with(&format!("{of}/")))
                 };
                 if !findings.iter().any(names_it) {
                     let how = reader.how(&tree, path);
