@@ -208,8 +208,8 @@ pub struct Conflict {
     pub path: String,
     /// Its cleartext length, bytes; `None` for what has none.
     pub size: Option<u64>,
-    /// When it was last changed, in seconds since 1970.
-    pub modified: u64,
+    /// When it was last changed, in seconds since 1970, where that is known.
+    pub modified: Option<u64>,
     /// What the client's name for it tells, if that is the name of a known client.
     pub made_by: Option<ClientMark>,
     /// A sentence about it.
@@ -217,7 +217,7 @@ pub struct Conflict {
 }
 
 /// What is known of a version that a person has to choose or not.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Version {
     /// The name of what it lies beside.
     pub(super) original: Option<String>,
@@ -225,7 +225,7 @@ pub(super) struct Version {
     pub(super) addition: String,
     /// Its length on the server.
     pub(super) stored: Option<CiphertextLen>,
-    pub(super) modified: SystemTime,
+    pub(super) modified: Option<SystemTime>,
 }
 
 impl Version {
@@ -235,7 +235,7 @@ impl Version {
             original: None,
             addition: String::new(),
             stored: (attributes.kind == RemoteKind::File).then_some(CiphertextLen(attributes.size)),
-            modified: attributes.modified,
+            modified: Some(attributes.modified),
         }
     }
 }
@@ -349,14 +349,15 @@ impl Findings {
             let what =
                 if detail.is_empty() { kind.what().to_owned() } else { format!("{}: {detail}", kind.what()) };
             if let Some(version) = version {
-                let since_1970 = version.modified.duration_since(SystemTime::UNIX_EPOCH);
+                let since_1970 =
+                    version.modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
                 conflicts.push(Conflict {
                     kind,
                     cleartext: shown(spot.node.as_ref()),
                     beside: version.original.and_then(|original| shown(Some(&Some(original)))),
                     path: path.clone(),
                     size: version.stored.and_then(&len).map(|len| len.0),
-                    modified: since_1970.map(|since| since.as_secs()).unwrap_or_default(),
+                    modified: since_1970.map(|since| since.as_secs()),
                     made_by: conflict_mark(&version.addition),
                     what: what.clone(),
                 });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use scaup_crypto::{Cryptor, DirectoryId};
 
 use super::facts::{Child, ContentDirectory};
-use super::finding::{FindingKind, Findings, Spot};
+use super::finding::{FindingKind, Findings, Spot, Version};
 use crate::remote::RemotePath;
 use crate::vault::content_path;
 
@@ -152,7 +152,11 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
             1 => (FindingKind::OrphanDirectory, "1 file or directory is in it".to_owned()),
             count => (FindingKind::OrphanDirectory, format!("{count} files or directories are in it")),
         };
-        self.findings.add(kind, Spot::directory(orphan, directory.path.clone()), detail);
+        let spot = Spot::directory(orphan, directory.path.clone());
+        match kind {
+            FindingKind::OrphanDirectory => self.findings.add_version(kind, spot, detail, Version::default()),
+            kind => self.findings.add(kind, spot, detail),
+        }
         self.descend(orphan, Above::Orphan);
     }
 

@@ -58,12 +58,14 @@ fn show(conflict: &Conflict) {
     }
     screen::out(&format!("    on server: {path}"));
     let saved =
-        i64::try_from(conflict.modified).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        conflict.modified.and_then(|seconds| jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
     let saved = saved
         .map(|saved| saved.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string());
     let size = conflict.size.map(size::show);
     let facts: Vec<String> = size.into_iter().chain(saved.map(|saved| format!("saved {saved}"))).collect();
-    screen::out(&format!("    {}", facts.join(", ")));
+    if !facts.is_empty() {
+        screen::out(&format!("    {}", facts.join(", ")));
+    }
     if let Some(mark) = &conflict.made_by {
         screen::out(&format!("    {}", Line::of(&told_by(mark))));
     }

@@ -87,6 +87,7 @@ impl Home for Drive {
         let is_there_again = nodes.mark_present(inode);
         self.believe_name(&mut nodes, parent, &name, Some(found));
         drop(nodes);
+        self.look_for_asides(parent);
         self.forget_unsaved(inode);
         // The kernel may have been told that there is no such name.
         if is_there_again && let Some(invalidate) = self.invalidate.get() {

@@ -226,7 +226,14 @@ impl VaultDirectory {
             futures::join!(remote.rename(temporary, &target, how), remote.stat(&name_path));
         match (renamed, named) {
             (Ok(()), Ok(_)) => return Ok(()),
-            (Ok(()), Err(_)) => return Ok(write_long_name_if_missing(remote, &node, long_name).await?),
+            (Ok(()), Err(RemoteError::NotFound)) => {
+                if self.gives_name(remote, entry, long_name).await? {
+                    return Ok(());
+                }
+                remote.rename(&target, temporary, RenameHow::New).await?;
+                self.make_way(remote, &entry.name).await?;
+            }
+            (Ok(()), Err(error)) => return Err(error.into()),
             (Err(RemoteError::NotFound), _) => {}
             (Err(RemoteError::Exists), _) if self.make_way(remote, &entry.name).await? => {}
             (Err(error), _) => return Err(error.into()),
@@ -256,6 +263,27 @@ impl VaultDirectory {
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Gives a node that was put into an entry its long name, if that is missing there: a sync client took it away, or
+    /// has not brought it yet. Returns whether the node has its name: others in the entry, whose name is lost, must not
+    /// get it.
+    async fn gives_name(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+        long_name: &str,
+    ) -> Result<bool, NodeError> {
+        if self.has_long_name(remote, &entry.name).await? {
+            return Ok(true);
+        }
+        if let Some(part) = &entry.part
+            && self.has_company(remote, &entry.name, part).await?
+        {
+            return Ok(false);
+        }
+        write_long_name_if_missing(remote, &self.content().join(&entry.name), long_name).await?;
+        Ok(true)
     }
 
     /// Moves content that [`Self::publish_as`] left half-way in a shortened node back to its temporary name. Fails with
@@ -332,7 +360,7 @@ impl VaultDirectory {
                         self.move_content(remote, &source_path, &target, long_name.as_deref(), how).await?;
                         if source.part.is_some() {
                             from.record_emptying(&source.name);
-                            from.clear_emptied(remote, &source.name).await;
+                            from.clear_emptied(remote, source).await;
                         }
                     }
                     Err(error) => return Err(error.into()),
@@ -399,7 +427,7 @@ impl VaultDirectory {
             Ok(()) => Ok(()),
             Err(NotMoved::Refused(error) | NotMoved::Unanswered(error)) => Err(error),
             Err(NotMoved::IsGone) => {
-                to.clear_emptied(remote, &target.name).await;
+                to.clear_emptied(remote, target).await;
                 Err(NodeError::Remote(RemoteError::NotFound))
             }
             Err(NotMoved::IsAnother(_)) => {
@@ -433,7 +461,13 @@ impl VaultDirectory {
             return Ok(moved?);
         };
         match remote.rename(source, &path, how).await {
-            Ok(()) => return Ok(write_long_name_if_missing(remote, &node, long_name).await?),
+            Ok(()) => {
+                if self.gives_name(remote, target, long_name).await? {
+                    return Ok(());
+                }
+                remote.rename(&path, source, RenameHow::New).await?;
+                self.make_way(remote, &target.name).await?;
+            }
             Err(RemoteError::NotFound) => {}
             Err(RemoteError::Exists) if self.make_way(remote, &target.name).await? => {}
             Err(error) => return Err(error.into()),

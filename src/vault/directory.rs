@@ -368,7 +368,7 @@ impl VaultDirectory {
             names.undecided.copies += 1;
             let addition = node.addition.as_deref().unwrap_or_default();
             let preferred = node.name.with_addition(addition);
-            let others = [4, 8, 16]
+            let others = [MARK_LEN, 2 * MARK_LEN, 4 * MARK_LEN]
                 .map(|len| node.name.with_addition(&format!("{addition} ({})", mark(&node.entry, len))));
             let mut tried =
                 std::iter::once(preferred).chain(others).map(|name| OsString::from(name.as_str()));
@@ -512,8 +512,11 @@ pub(crate) fn addition_to(
     Some(addition_of(before, behind, ".c9s"))
 }
 
+/// Characters that tell an entry from others, unless they are the same for two.
+pub(super) const MARK_LEN: usize = 4;
+
 /// Returns `len` characters that tell an entry from others.
-fn mark(entry: &Entry, len: usize) -> String {
+pub(super) fn mark(entry: &Entry, len: usize) -> String {
     let part = entry.part.as_ref().map_or(&b""[..], RemoteName::as_bytes);
     let digest = Sha256::digest([entry.name.as_bytes(), part].join(&b'/'));
     let mark = HEXLOWER.encode(&digest);

@@ -4,12 +4,13 @@
 //! The name of such an entry is as good as free. It is removed, or moved aside, when somebody needs the name; what lies
 //! in it that somebody may want is never removed.
 
-use super::directory::VaultDirectory;
+use super::directory::{MARK_LEN, VaultDirectory, mark};
 use super::directory_removal::remove_with;
 use super::entry_kinds::InsideEntry;
 use super::error::NodeError;
 use super::format::part;
 use super::inside::{Inside, read_long_name};
+use super::node::Entry;
 use super::small_file::write_small;
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath, RenameHow};
 
@@ -77,6 +78,41 @@ pub(super) async fn clear_entry(remote: &dyn Remote, path: &RemotePath) -> Resul
 }
 
 impl VaultDirectory {
+    /// Clears an entry from which the part `taken` was taken. What has to be done is done without that, so it does not
+    /// fail: an empty entry is not shown, and a part that stays is shown, under one name or another.
+    pub(super) async fn clear_emptied(&self, remote: &dyn Remote, taken: &Entry) {
+        let cleared = async {
+            if !clear_entry(remote, &self.content().join(&taken.name)).await? {
+                self.keep_names(remote, taken).await?;
+            }
+            Ok::<_, RemoteError>(())
+        };
+        if let Err(error) = cleared.await {
+            tracing::debug!(error = error.kind(), "an entry that was emptied is not cleared");
+        }
+    }
+
+    /// Keeps the names under which the other parts of an entry are shown. Behind the one that had the name of the entry,
+    /// the next one would get it: whoever removed the first once more would remove the other.
+    async fn keep_names(&self, remote: &dyn Remote, taken: &Entry) -> Result<(), RemoteError> {
+        let Some(InsideEntry::Part(first)) = taken.part.as_ref().map(|part| InsideEntry::of(part.as_bytes()))
+        else {
+            return Ok(());
+        };
+        let path = self.content().join(&taken.name);
+        for part in remote.list(&path).await?.into_iter().map(|entry| entry.name) {
+            let InsideEntry::Part(of) = InsideEntry::of(part.as_bytes()) else { continue };
+            let stem = of.file_name().trim_end_matches(".c9r");
+            let shown = Entry { name: taken.name.clone(), part: Some(part.clone()) };
+            let kept = RemoteName::parse(format!("{stem} ({}).c9r", mark(&shown, MARK_LEN)).as_bytes());
+            if let Some(kept) = kept.filter(|_| of > first) {
+                remote.rename(&path.join(&part), &path.join(&kept), RenameHow::New).await?;
+                self.vault.record_aside(&self.id);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the file that tells the name of a shortened entry is there.
     pub(crate) async fn has_long_name(
         &self,
@@ -119,7 +155,10 @@ impl VaultDirectory {
         for attempt in 1..=ASIDE_MAX {
             let Some(aside) = aside(name, attempt) else { return Ok(false) };
             match remote.rename(&path, &self.content().join(&aside), RenameHow::New).await {
-                Ok(()) | Err(RemoteError::NotFound) => return Ok(true),
+                Ok(()) | Err(RemoteError::NotFound) => {
+                    self.vault.record_aside(&self.id);
+                    return Ok(true);
+                }
                 Err(RemoteError::Exists | RemoteError::NotEmpty) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -40,7 +40,7 @@ impl VaultDirectory {
         }
         remote.remove(&self.path_of(entry)).await?;
         if entry.part.is_some() {
-            self.clear_emptied(remote, &entry.name).await;
+            self.clear_emptied(remote, entry).await;
         }
         Ok(())
     }
@@ -53,14 +53,6 @@ impl VaultDirectory {
     /// Removes an entry that a dead process has emptied.
     pub(crate) async fn clear_left(&self, remote: &dyn Remote, name: &RemoteName) -> Result<(), NodeError> {
         Ok(clear_entry(remote, &self.content().join(name)).await.map(drop)?)
-    }
-
-    /// Removes an entry from which a part was taken, if nothing else lies in it. What has to be done is done without
-    /// that: an empty entry is not shown.
-    pub(super) async fn clear_emptied(&self, remote: &dyn Remote, name: &RemoteName) {
-        if let Err(error) = clear_entry(remote, &self.content().join(name)).await {
-            tracing::debug!(error = error.kind(), "an empty entry stays");
-        }
     }
 
     /// Removes an empty directory. Returns the hidden rest of the node, to be discarded. Of a directory that has
@@ -92,7 +84,10 @@ impl VaultDirectory {
         }
         let strays = self.strays_if_empty_by_now(remote, id).await?;
         let hidden = self.hide(remote, entry, node, Fate::Emptied).await?;
-        match clear(remote, &self.content_of(id), strays).await {
+        let content = self.content_of(id);
+        // The entry is cleared before this returns: somebody may use the name again at once.
+        let clearing = clear(remote, &content, strays);
+        match futures::join!(clearing, self.clear_emptied(remote, entry)).0 {
             Ok(()) | Err(RemoteError::NotFound) => {}
             // Without a reply it may be gone: a stat tells. If the stat fails too, the directory stays removed.
             Err(error) if error.is_unanswered() => match remote.stat(&self.content_of(id)).await {
@@ -113,8 +108,6 @@ impl VaultDirectory {
             }
         }
         self.vault.known_names.forget(id, &at);
-        // Somebody may use the name again at once.
-        self.clear_emptied(remote, &entry.name).await;
         Ok(Some(hidden))
     }
 
@@ -228,11 +221,22 @@ impl VaultDirectory {
             self.record_emptying(&entry.name);
         }
         let node_path = hidden.node_path();
-        if is_directory {
-            remote.mkdir_by_umask(&hidden.path).await?;
-        }
         let from = (&hidden.shown, entry.part.is_some());
-        let moved = self.rename_node(remote, from, &node_path, node, RenameHow::New).await;
+        let moving = self.rename_node(remote, from, &node_path, node, RenameHow::New);
+        let moved = if is_directory {
+            // Both are requested at once, in this order.
+            let (made, moved) = futures::join!(remote.mkdir_by_umask(&hidden.path), moving);
+            made?;
+            match moved {
+                // This server renamed before it made the directory.
+                Err(NotMoved::Refused(error)) if error.is_not_found() => {
+                    self.rename_node(remote, from, &node_path, node, RenameHow::New).await
+                }
+                moved => moved,
+            }
+        } else {
+            moving.await
+        };
         match moved {
             Ok(()) => Ok(hidden),
             Err(NotMoved::Refused(error)) => {

@@ -1,9 +1,10 @@
 //! An unlocked vault and its keys.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
-use scaup_crypto::Cryptor;
+use scaup_crypto::{Cryptor, DirectoryId};
 
 use super::error::NodeError;
 use super::format::part;
@@ -19,6 +20,8 @@ pub(crate) struct UnlockedVault {
     marker_files: Mutex<Option<MarkerFiles>>,
     pub(crate) unfinished: Unfinished,
     pub(super) known_names: KnownNames,
+    /// The directories in which an entry was moved aside: what lay in it has another place since.
+    asides: Mutex<HashSet<DirectoryId>>,
 }
 
 impl UnlockedVault {
@@ -29,6 +32,7 @@ impl UnlockedVault {
             marker_files: Mutex::default(),
             unfinished,
             known_names: KnownNames::default(),
+            asides: Mutex::default(),
         })
     }
 
@@ -38,6 +42,15 @@ impl UnlockedVault {
 
     pub(crate) fn record_marker_files(&self, looked: MarkerFiles) {
         *self.marker_files.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
+    }
+
+    pub(super) fn record_aside(&self, directory: &DirectoryId) {
+        self.asides.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone());
+    }
+
+    /// Whether an entry of a directory was moved aside since this was last asked.
+    pub(crate) fn takes_aside(&self, directory: &DirectoryId) -> bool {
+        self.asides.lock().unwrap_or_else(PoisonError::into_inner).remove(directory)
     }
 
     /// Returns the vault's keys, while it is unlocked.

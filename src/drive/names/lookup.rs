@@ -551,6 +551,26 @@ impl Drive {
         }
     }
 
+    /// Has everything in a directory looked up again if an entry was moved aside there to make a name free.
+    pub(in crate::drive) fn look_for_asides(&self, inode: Inode) {
+        let children: Vec<(OsString, Inode)> = {
+            let nodes = self.tree.lock();
+            let Ok(Directory::Vault(directory)) = nodes.directory(inode) else { return };
+            if !directory.vault.takes_aside(&directory.id) {
+                return;
+            }
+            let Ok(node) = nodes.get(inode) else { return };
+            node.children().iter().map(|(name, &child)| (name.clone(), child)).collect()
+        };
+        self.forget_names(inode);
+        for (name, child) in children {
+            self.expire(child);
+            if let Some(invalidate) = self.invalidate.get() {
+                invalidate.entry(inode, &name);
+            }
+        }
+    }
+
     /// Has a node's attributes fetched again after a change of them that failed, or whose reply was lost.
     pub(in crate::drive) fn expire_listed(&self, inode: Inode) {
         self.expire(inode);

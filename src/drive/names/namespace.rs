@@ -44,6 +44,7 @@ impl Drive {
 
     /// Puts a node that was just made into the tree.
     fn add(&self, parent: Inode, found: Found) -> Result<Inode, DriveError> {
+        self.look_for_asides(parent);
         let mut nodes = self.tree.lock();
         self.record_name_change(&mut nodes, parent, &found.name.clone(), Some(found.clone()));
         let inode = nodes.adopt(parent, found, Moment::now())?;
@@ -381,6 +382,7 @@ impl Drive {
             }
             _ => None,
         };
+        self.look_for_asides(new_parent);
         let noted =
             self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place);
         drop(shown_source);

@@ -157,7 +157,9 @@ impl Drive {
                 drop(held);
                 return self.remove_behind(parent, &name, directory, target).await;
             }
-            if let Err(error) = self.remove_on_server(&directory, &name, &target).await {
+            let removed = self.remove_on_server(&directory, &name, &target).await;
+            self.look_for_asides(parent);
+            if let Err(error) = removed {
                 if error.is_not_found() {
                     self.forget_name(parent, &name, target.inode);
                 }
@@ -193,6 +195,7 @@ impl Drive {
             return self.remove_behind(parent, &name, directory, target).await;
         }
         let hidden = self.remove_on_server(&directory, &name, &target).await?;
+        self.look_for_asides(parent);
         self.forget_name(parent, &name, target.inode);
         // A removal of the directory around it has to wait until the hidden node is gone too.
         if let Some(hidden) = hidden
@@ -270,7 +273,9 @@ impl Drive {
         let removal = self.removals.begin(parent, name).await.ok_or(DriveError::Stale)?;
         self.forget_name(parent, name, target.inode);
         tokio::spawn(async move {
-            match drive.remove_on_server(&directory, removal.name(), &target).await {
+            let removed = drive.remove_on_server(&directory, removal.name(), &target).await;
+            drive.look_for_asides(parent);
+            match removed {
                 Err(error) if !error.is_not_found() => drive.show_again(&removal, &error),
                 removed => {
                     if let Ok(Some(hidden)) = removed {

@@ -163,6 +163,8 @@ async fn make_broken(server: &MemoryServer, place: Place, name: &str, id: &[u8])
     mount(server, place).await.mkdir(name, 0o755).await.unwrap();
     let before = server.paths();
     mount(server, place).await.rmdir(name).await.unwrap();
+    // The rest is removed in the background.
+    tokio::time::sleep(BELIEVED).await;
     // Its name comes back, and its content does not.
     let after = server.paths();
     let is_its = |path: &&RemotePath| path.as_bytes().ends_with(b"/dir.c9r") && !after.contains(path);

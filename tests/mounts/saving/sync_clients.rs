@@ -112,17 +112,19 @@ impl Ends {
         }
         let shown = versions(view);
         for (deed, version) in wanted {
-            let there = shown.contains(&version) || self.is_told(deed);
+            let there = shown.contains(&version) || self.is_told(end, deed);
             self.hold(there, || format!("end {end}: neither shown nor told: {version}"));
         }
     }
 
-    /// Whether the program says where to look for what a deed left and the mount can't show.
-    ///
-    /// So far it could only be in `status`. Once there is `scaup vault conflicts`, what that says of the vault at the
-    /// mounted end belongs here too: append it to `told`.
-    fn is_told(&self, deed: &str) -> bool {
-        let told = self.scaup.status().to_string();
+    /// Whether `scaup vault conflicts` says of the vault at an end where to look for what a deed left and the mount
+    /// can't show.
+    fn is_told(&self, end: usize, deed: &str) -> bool {
+        let vault = self.directories[end].join("Vault");
+        let password = self.scaup.command_answering(PASSWORD);
+        let vault = vault.to_str().unwrap();
+        let listed = ["vault", "conflicts", vault, "--json", "--vault-password-command", &password];
+        let told = String::from_utf8(self.scaup.run(listed).stdout).unwrap();
         let places = self.content_directories.get(deed).into_iter().flatten();
         places.filter_map(|place| place.split_once('/')).any(|(_, hash)| told.contains(hash))
     }
