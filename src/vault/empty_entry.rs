@@ -92,8 +92,8 @@ impl VaultDirectory {
         }
     }
 
-    /// Keeps the names under which the other parts of an entry are shown. Behind the one that had the name of the entry,
-    /// the next one would get it: whoever removed the first once more would remove the other.
+    /// Keeps the names under which the other parts of an entry are shown. Behind the one that had the name of the
+    /// entry, the next one would get it: whoever removed the first once more would remove the other.
     async fn keep_names(&self, remote: &dyn Remote, taken: &Entry) -> Result<(), RemoteError> {
         let Some(InsideEntry::Part(first)) = taken.part.as_ref().map(|part| InsideEntry::of(part.as_bytes()))
         else {
