@@ -28,7 +28,7 @@ use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteKind, RemoteName, Re
 
 /// How long after its node was last changed the content of a directory may still be on its way: sync clients bring the
 /// node first. The server's clock is compared with this machine's.
-const ARRIVES_WITHIN: Duration = Duration::from_hours(1);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// Entries that are looked into at the same time.
 const PARALLEL: usize = 16;
 
