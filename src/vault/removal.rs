@@ -17,7 +17,7 @@ use super::conflict_names::conflict_names;
 use super::directory::VaultDirectory;
 use super::directory_removal::{discard_directory, remove_with};
 use super::empty_entry::{clear_entry, has_part, is_empty_entry};
-use super::entry_kinds::{ContentEntry, Stray};
+use super::entry_kinds::{ContentEntry, InsideEntry, Stray};
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
 use super::node::{Entry, NodePart, VaultNode};
@@ -35,13 +35,16 @@ const PARALLEL: usize = 16;
 impl VaultDirectory {
     /// Removes a node that is not a directory of the mount: a file, a link, or one of no known kind.
     pub(crate) async fn remove_node(&self, remote: &dyn Remote, entry: &Entry) -> Result<(), NodeError> {
-        if entry.part.is_some() {
-            self.record_emptying(&entry.name);
+        if entry.part.is_none() {
+            return Ok(remote.remove(&self.path_of(entry)).await?);
         }
+        if self.lies_alone(remote, entry).await? {
+            self.hide_whole(remote, entry, &VaultNode::File, Fate::Alone).await?.discard(remote).await;
+            return Ok(());
+        }
+        self.record_emptying(&entry.name);
         remote.remove(&self.path_of(entry)).await?;
-        if entry.part.is_some() {
-            self.clear_emptied(remote, entry).await;
-        }
+        self.clear_emptied(remote, entry).await;
         Ok(())
     }
 
@@ -82,12 +85,22 @@ impl VaultDirectory {
                 return Ok(None);
             }
         }
-        let strays = self.strays_if_empty_by_now(remote, id).await?;
-        let hidden = self.hide(remote, entry, node, Fate::Emptied).await?;
+        let looks = (self.strays_if_empty_by_now(remote, id), self.lies_alone(remote, entry));
+        let (strays, is_alone) = futures::try_join!(looks.0, looks.1)?;
+        let hidden = if is_alone {
+            self.hide_whole(remote, entry, node, Fate::Emptied).await?
+        } else {
+            self.hide_part(remote, entry, node, Fate::Emptied).await?
+        };
         let content = self.content_of(id);
         // The entry is cleared before this returns: somebody may use the name again at once.
         let clearing = clear(remote, &content, strays);
-        match futures::join!(clearing, self.clear_emptied(remote, entry)).0 {
+        let emptying = async {
+            if hidden.around.is_some() {
+                self.clear_emptied(remote, entry).await;
+            }
+        };
+        match futures::join!(clearing, emptying).0 {
             Ok(()) | Err(RemoteError::NotFound) => {}
             // Without a reply it may be gone: a stat tells. If the stat fails too, the directory stays removed.
             Err(error) if error.is_unanswered() => match remote.stat(&self.content_of(id)).await {
@@ -209,14 +222,37 @@ impl VaultDirectory {
         node: &VaultNode,
         fate: Fate,
     ) -> Result<HiddenNode, NodeError> {
-        let path = match node {
-            VaultNode::Directory(id) => self.temporary_of(id, fate)?,
-            _ => self.temporary()?,
-        };
+        if self.lies_alone(remote, entry).await? {
+            self.hide_whole(remote, entry, node, fate).await
+        } else {
+            self.hide_part(remote, entry, node, fate).await
+        }
+    }
+
+    /// Whether a node is the only one in its entry, and has the entry's name.
+    async fn lies_alone(&self, remote: &dyn Remote, entry: &Entry) -> Result<bool, NodeError> {
+        match &entry.part {
+            Some(part) if matches!(InsideEntry::of(part.as_bytes()), InsideEntry::Part(_)) => {
+                Ok(!self.has_company(remote, &entry.name, part).await?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Hides a node without the entry that it lies in, where others lie, too.
+    async fn hide_part(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+        node: &VaultNode,
+        fate: Fate,
+    ) -> Result<HiddenNode, NodeError> {
+        let path = self.hidden_path(node, fate)?;
         let shown = self.path_of(entry);
         let around = entry.part.is_some().then(|| self.content().join(&entry.name));
         let is_directory = matches!(node, VaultNode::Directory(_) | VaultNode::BrokenDirectory(_));
-        let hidden = HiddenNode { path, shown, around, is_directory };
+        let parts = is_directory.then(|| part("dir.c9r")).into_iter().collect();
+        let hidden = HiddenNode { path, shown, around, is_whole: !is_directory, parts };
         if entry.part.is_some() {
             self.record_emptying(&entry.name);
         }
@@ -237,12 +273,48 @@ impl VaultDirectory {
         } else {
             moving.await
         };
+        self.hidden_by(remote, hidden, moved).await
+    }
+
+    /// Hides a node that lies alone in its entry with that, so that nobody ever sees the entry without it.
+    async fn hide_whole(
+        &self,
+        remote: &dyn Remote,
+        entry: &Entry,
+        node: &VaultNode,
+        fate: Fate,
+    ) -> Result<HiddenNode, NodeError> {
+        let long_name = entry.name.as_bytes().ends_with(b".c9s").then(|| part("name.c9s"));
+        let hidden = HiddenNode {
+            path: self.hidden_path(node, fate)?,
+            shown: self.content().join(&entry.name),
+            around: None,
+            is_whole: true,
+            parts: entry.part.iter().cloned().chain(long_name).collect(),
+        };
+        let moved =
+            self.rename_node(remote, (&hidden.shown, false), &hidden.path, node, RenameHow::New).await;
+        self.hidden_by(remote, hidden, moved).await
+    }
+
+    fn hidden_path(&self, node: &VaultNode, fate: Fate) -> Result<RemotePath, NodeError> {
+        match node {
+            VaultNode::Directory(id) => self.temporary_of(id, fate),
+            _ => self.temporary(),
+        }
+    }
+
+    /// Returns a node that was hidden, or undoes what was done instead.
+    async fn hidden_by(
+        &self,
+        remote: &dyn Remote,
+        hidden: HiddenNode,
+        moved: Result<(), NotMoved>,
+    ) -> Result<HiddenNode, NodeError> {
         match moved {
             Ok(()) => Ok(hidden),
             Err(NotMoved::Refused(error)) => {
-                if is_directory {
-                    discard_directory(remote, &hidden.path).await;
-                }
+                hidden.clear_around_part(remote).await;
                 Err(error)
             }
             Err(NotMoved::Unanswered(error)) => {
@@ -323,8 +395,8 @@ impl VaultDirectory {
             let again = self.temporary_of(id, Fate::WithContent)?;
             remote.rename(&hidden.path, &again, RenameHow::New).await?;
             temporary::abandon(&again, error);
-        } else if hidden.is_directory {
-            discard_directory(remote, &hidden.path).await;
+        } else {
+            hidden.clear_around_part(remote).await;
         }
         Ok(())
     }
@@ -380,7 +452,7 @@ impl VaultDirectory {
         }
         match (shown, node) {
             (Ok(()), VaultNode::Directory(id)) => {
-                discard_directory(remote, &hidden.path).await;
+                hidden.clear_around_part(remote).await;
                 self.write_backup(remote, id).await
             }
             (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
@@ -538,14 +610,17 @@ pub(crate) struct HiddenNode {
     shown: RemotePath,
     /// The entry around that, which is left without it.
     around: Option<RemotePath>,
-    /// Whether it is the node of a directory: then `dir.c9r` in a directory of the temporary name.
-    is_directory: bool,
+    /// Whether what has the temporary name is the node: a file, or the whole entry. If not, it is a directory that
+    /// holds the part of the entry that was taken.
+    is_whole: bool,
+    /// The files in it, if it is a directory.
+    parts: Vec<RemoteName>,
 }
 
 impl HiddenNode {
     /// Describes the node of a directory that lies under a temporary name.
     pub(super) fn directory(path: RemotePath) -> Self {
-        Self { shown: path.clone(), path, around: None, is_directory: true }
+        Self { shown: path.clone(), path, around: None, is_whole: true, parts: vec![part("dir.c9r")] }
     }
 
     /// Returns its temporary name.
@@ -555,7 +630,14 @@ impl HiddenNode {
 
     /// Returns where the node lies now.
     fn node_path(&self) -> RemotePath {
-        if self.is_directory { self.path.join(&part("dir.c9r")) } else { self.path.clone() }
+        if self.is_whole { self.path.clone() } else { self.path.join(&part("dir.c9r")) }
+    }
+
+    /// Removes the directory that was made around a part, which does not lie there any more.
+    async fn clear_around_part(&self, remote: &dyn Remote) {
+        if !self.is_whole {
+            discard_directory(remote, &self.path).await;
+        }
     }
 
     /// Leaves it for now, as debris.
@@ -571,12 +653,12 @@ impl HiddenNode {
         {
             tracing::debug!(error = error.kind(), "an empty node stays");
         }
-        if self.is_directory {
-            if remove_with(remote, &self.path, &[part("dir.c9r")]).await.is_err() {
-                discard_directory(remote, &self.path).await;
+        if self.parts.is_empty() {
+            if let Err(error) = remote.remove(&self.path).await {
+                temporary::abandon(&self.path, error);
             }
-        } else if let Err(error) = remote.remove(&self.path).await {
-            temporary::abandon(&self.path, error);
+        } else if remove_with(remote, &self.path, &self.parts).await.is_err() {
+            discard_directory(remote, &self.path).await;
         }
     }
 }
