@@ -103,7 +103,10 @@ impl Location {
                 Ok(remote.rename(temporary, &directory.join(name), how).await?)
             }
             Self::Vault { directory, entry, long_name } => {
-                Ok(directory.publish_as(remote, temporary, entry, long_name.as_deref(), how).await?)
+                // Boxed: its rare ways would make every future around it large.
+                let published =
+                    Box::pin(directory.publish_as(remote, temporary, entry, long_name.as_deref(), how));
+                Ok(published.await?)
             }
         }
     }

@@ -357,7 +357,8 @@ impl Drive {
                     }
                     _ => None,
                 };
-                let moved = self.move_in_vault(from, entry, node, to, &new_name, replaced).await;
+                // Boxed: its rare ways would make every future around it large.
+                let moved = Box::pin(self.move_in_vault(from, entry, node, to, &new_name, replaced)).await;
                 moved.map(|entry| Place::Vault { vault: Arc::clone(vault), entry, node: node.clone() })
             }
             _ => return Err(DriveError::OtherVault),

@@ -236,10 +236,11 @@ impl Drive {
             (Directory::Plain(path), _) => remote.remove(&path.join(&plain_name(name)?)).await?,
             (Directory::Vault(directory), Place::Vault { entry, node, .. }) if is_directory => {
                 let name = cleartext_name(name)?;
-                return Ok(directory.remove_directory(remote, &name, entry, node).await?);
+                // Boxed: its rare ways would make every future around it large.
+                return Ok(Box::pin(directory.remove_directory(remote, &name, entry, node)).await?);
             }
             (Directory::Vault(directory), Place::Vault { entry, .. }) => {
-                directory.remove_node(remote, entry).await?;
+                Box::pin(directory.remove_node(remote, entry)).await?;
             }
             (Directory::Vault(_), Place::Plain) => return Err(DriveError::Stale),
         }
