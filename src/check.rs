@@ -15,7 +15,8 @@
 //! ```
 //!
 //! The content directories of a vault lie flat in `d` (`docs/vault-format.md` section 4), so they are all read at once,
-//! whatever the tree that they form (`directory`, and `node` for what is a directory inside them). Most say by their
+//! whatever the tree that they form (`directory`, `node` for one entry in it and what lies inside that, and `strays` for
+//! what lies beside content directories). Most say by their
 //! `dirid.c9r` which directory they are, which gives their names; those that don't are read again when all `dir.c9r`
 //! are known. From these the tree is put together at the end (`tree`), and only then does every finding get its
 //! cleartext path. So memory goes with the number of directories, not of files.
@@ -44,7 +45,7 @@ use crate::vault::{Markers, content_path, is_backup, is_copy_of, part};
 use base::{Check, DIRECTORIES_MAX, PARALLEL};
 use budget::ContentBudget;
 use facts::ContentDirectory;
-use finding::{Findings, Spot};
+use finding::{Findings, Spot, Version};
 use strays::is_hash;
 use tree::DirectoryTree;
 
@@ -97,7 +98,7 @@ impl Check<'_> {
         let root = RemotePath::root();
         let entries = self.remote.list(&self.on_server(&root)).await;
         let entries = entries.map_err(|source| CheckError::Remote { path: root.clone(), source })?;
-        for RemoteEntry { name, .. } in entries {
+        for RemoteEntry { name, attributes } in entries {
             let bytes = name.as_bytes();
             let kind = if is_temporary(bytes) {
                 FindingKind::Leftover
@@ -108,7 +109,13 @@ impl Check<'_> {
             } else {
                 FindingKind::ConflictCopyOfConfig
             };
-            self.findings.add(kind, Spot::outside(root.join(&name)), "");
+            let spot = Spot::outside(root.join(&name));
+            match kind {
+                FindingKind::ConflictCopyOfConfig => {
+                    self.findings.add_version(kind, spot, "", Version::of(&attributes));
+                }
+                kind => self.findings.add(kind, spot, ""),
+            }
         }
         Ok(())
     }

@@ -5,11 +5,13 @@
 //! A vault's directories are flat: each has an id, and its content lies in `d/AA/BBB…`, a path made from that id
 //! (section 4). In it, a *node* is a file `X.c9r`, or a directory `X.c9r` or `H.c9s` whose files tell the kind of node:
 //! `dir.c9r` (a directory's id), `symlink.c9r`, or in the shortened form `contents.c9r` and the long name `name.c9s`
-//! (sections 6 and 7).
+//! (sections 6 and 7). Sync clients make copies of all of these, also inside nodes, and leave entries without a node.
 //!
-//! `format` has the names and lengths that the format defines. `opening` and `create` work on the vault as a whole, and
-//! `copies_beside` on copies of its two files. `directory` finds and lists nodes, `changes` makes and moves them,
-//! `removal` removes them. Unfinished content has a `temporary` name, `unfinished` records on this machine where such
+//! `format` has the names and lengths that the format defines. `markers` names the files that make a vault; `opening`
+//! and `create` work on it as a whole, and `copies_beside` on copies of its two files. `entry_kinds` says what a name
+//! in a directory of a vault is. `directory` finds and lists nodes, `inside` those that lie in one entry; `changes`
+//! makes and moves them, `removal` removes them, `empty_entry` handles entries without one, and `known_names` notices
+//! directories with two names. Unfinished content has a `temporary` name, `unfinished` records on this machine where such
 //! names may be, and `sweep` removes debris of dead processes. If two machines change the same file, one version gets
 //! one of the `conflict_names`.
 
@@ -36,6 +38,8 @@ mod sweep;
 pub(crate) mod temporary;
 pub(crate) mod unfinished;
 mod unlocked;
+#[cfg(test)]
+mod vault_in_memory;
 
 pub use copies_beside::CopiesBeside;
 pub use create::{check_place_for_vault, create_vault};
@@ -44,7 +48,7 @@ pub use opening::{VaultInfo, inspect_vault, open_vault};
 
 pub(crate) use conflict_names::conflict_names;
 pub(crate) use copies_beside::{is_backup, is_copy_of};
-pub(crate) use directory::{BELOW_MAX, VaultDirectory, addition_to};
+pub(crate) use directory::{BELOW_MAX, VaultDirectory, long_name_of, stand_in};
 pub(crate) use format::{DIRECTORY_ID_MAX, cleartext_name, content_path, part};
 pub(crate) use link_target::climbs;
 pub(crate) use markers::Markers;

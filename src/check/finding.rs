@@ -105,7 +105,7 @@ kinds! {
         "remove dirid.c9r; Cryptomator's health check writes it again";
     TrailingBytesInLongName: Warning, "name.c9s has bytes after the name, and Cryptomator hides it",
         "Cryptomator's health check can repair it, or rename it in a mount";
-    LongNameMismatch: Warning, "name.c9s holds the name of another entry, so it is ignored",
+    LongNameMismatch: Warning, "name.c9s holds a name that can't be this node's, so it is ignored",
         "give it a name in a mount, which shows it as \"unnamed\"; Cryptomator's health check can repair it, too";
     UndecryptableName: Warning, "the name does not decrypt in this directory, so it is not shown",
         "move it back to the directory that it comes from, or restore it from a backup";

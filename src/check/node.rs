@@ -9,10 +9,10 @@ use scaup_crypto::{CiphertextLen, CleartextLen, CleartextName, DirectoryId, Name
 use super::base::{Check, CheckError};
 use super::facts::{Child, ClimbingLink, Parent};
 use super::finding::{FindingKind, Spot, Version};
-use crate::remote::{RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemoteName, RemotePath};
+use crate::remote::{RemoteAttributes, RemoteEntry, RemoteError, RemoteKind, RemotePath};
 use crate::vault::entry_kinds::{ContentEntry, InsideEntry, Stray};
 use crate::vault::inside::Inside;
-use crate::vault::{DIRECTORY_ID_MAX, NodePart, addition_to};
+use crate::vault::{DIRECTORY_ID_MAX, NodePart, long_name_of, stand_in};
 
 /// Longest directory id that Cryptomator writes, bytes.
 const DIRECTORY_ID_LEN: usize = 36;
@@ -100,15 +100,18 @@ impl Check<'_> {
             Stray::InUse => FindingKind::InUseMarker,
             Stray::Temporary => FindingKind::Leftover,
             Stray::Unfinished(client) => {
-                return self.findings.add(FindingKind::Unfinished, spot, format_args!("made by {client}"));
+                let (version, detail) = (Version::of(&entry.attributes), format_args!("made by {client}"));
+                return self.findings.add_version(FindingKind::Unfinished, spot, detail, version);
             }
             Stray::Unknown if name == b"dir.c9r" => FindingKind::LooseDirectoryFile,
-            Stray::Unknown => {
-                let version = Version::of(&entry.attributes);
-                return self.findings.add_version(FindingKind::UnknownEntry, spot, "", version);
-            }
+            Stray::Unknown => return self.note_unknown(entry, spot, ""),
         };
         self.findings.add(kind, spot, "");
+    }
+
+    /// Records an entry of which nobody knows what it is.
+    fn note_unknown(&self, entry: &RemoteEntry, spot: Spot, detail: impl ToString) {
+        self.findings.add_version(FindingKind::UnknownEntry, spot, detail, Version::of(&entry.attributes));
     }
 
     fn note_undecryptable(&self, parent: &Parent<'_>, entry: &RemoteEntry, spot: Spot) {
@@ -163,7 +166,8 @@ impl Check<'_> {
         self.findings.add_version(FindingKind::ConflictCopy, spot, addition.trim(), version);
     }
 
-    /// Checks a node that is a directory on the server; `named` is its name unless that is shortened.
+    /// Checks a node that is a directory on the server, with all that lies in it; `named` is its name unless that is
+    /// shortened.
     async fn check_directory(
         &self,
         parent: &Parent<'_>,
@@ -186,7 +190,7 @@ impl Check<'_> {
         let named = match named {
             Some(named) => named,
             None if is_empty => Named::default(),
-            None => self.long_name(parent, &entry.name, &path, &inside)?,
+            None => self.long_name(parent, entry, &path, &inside)?,
         };
         for entry in entries {
             let spot = || Spot::node(parent.number, path.join(&entry.name), named.shown());
@@ -196,8 +200,8 @@ impl Check<'_> {
                 InsideEntry::LongName => self.findings.add(FindingKind::Stray, spot(), ""),
                 InsideEntry::Part(_) | InsideEntry::Copy(..) => {
                     if entry.attributes.kind != RemoteKind::File {
-                        let detail = format_args!("on the server it is a {}", word(entry.attributes.kind));
-                        self.findings.add(FindingKind::UnknownEntry, spot(), detail);
+                        let kind = word(entry.attributes.kind);
+                        self.note_unknown(entry, spot(), format_args!("on the server it is a {kind}"));
                     }
                 }
             }
@@ -207,11 +211,11 @@ impl Check<'_> {
             self.findings.add(FindingKind::EmptyNode, spot, "");
             return Ok(Checked::default());
         }
-        for part in parts {
+        for (number, part) in parts.into_iter().enumerate() {
             let part_path = path.join(&part.name);
             let addition = part.addition.filter(|added| !added.is_empty()).or(named.addition.clone());
-            let is_second = matches!(InsideEntry::of(part.name.as_bytes()), InsideEntry::Part(_))
-                && part.name.as_bytes() != first_part(&inside);
+            let is_second =
+                number > 0 && matches!(InsideEntry::of(part.name.as_bytes()), InsideEntry::Part(_));
             let named = Named { name: named.name.clone(), addition };
             if is_second {
                 let spot = Spot::node(parent.number, part_path.clone(), named.shown());
@@ -250,75 +254,52 @@ impl Check<'_> {
         Ok(checked)
     }
 
-    /// Returns the name of a shortened node.
+    /// Returns the name of a shortened node, as a mount shows it.
     fn long_name(
         &self,
         parent: &Parent<'_>,
-        entry: &RemoteName,
+        entry: &RemoteEntry,
         path: &RemotePath,
         inside: &Inside,
     ) -> Result<Named, CheckError> {
-        let note = |kind, name: Option<&CleartextName>| {
-            let name = name.map(|name| name.as_str().to_owned());
-            self.findings.add(kind, Spot::node(parent.number, path.clone(), name), "");
+        let spot = |name: Option<&CleartextName>| {
+            Spot::node(parent.number, path.clone(), name.map(|name| name.as_str().to_owned()))
+        };
+        // Whatever is wrong with the name, a mount shows the node under another, and somebody has to give it one.
+        let lost = |kind| {
+            let name = stand_in(&entry.name);
+            self.findings.add_version(kind, spot(Some(&name)), "", Version::of(&entry.attributes));
+            Ok(Named { name: Some(name), addition: None })
         };
         let long_name = match &inside.long_name {
             Ok(long_name) => long_name,
-            Err(RemoteError::NotFound) => {
-                note(FindingKind::MissingLongName, None);
-                return Ok(Named::default());
-            }
-            Err(RemoteError::TooLong { .. }) => {
-                note(FindingKind::ObeseLongName, None);
-                return Ok(Named::default());
-            }
+            Err(RemoteError::NotFound) => return lost(FindingKind::MissingLongName),
+            Err(RemoteError::TooLong { .. }) => return lost(FindingKind::ObeseLongName),
             Err(error) => {
-                let spot = Spot::node(parent.number, path.clone(), None);
-                return self.unreadable(path, spot, error.clone()).map(|()| Named::default());
+                return self.unreadable(path, spot(None), error.clone()).map(|()| Named::default());
             }
         };
         let end = long_name.windows(4).position(|window| window == b".c9r").map(|at| at + 4);
-        let has_more = end.is_some_and(|end| end < long_name.len());
-        let Some(id) = parent.id else {
-            if has_more {
-                note(FindingKind::TrailingBytesInLongName, None);
+        let note_more = |name: Option<&CleartextName>| {
+            if end.is_some_and(|end| end < long_name.len()) {
+                self.findings.add(FindingKind::TrailingBytesInLongName, spot(name), "");
             }
+        };
+        let Some(id) = parent.id else {
+            note_more(None);
             return Ok(Named::default());
         };
-        let found = match self.cryptor.expand_shortened(entry.as_bytes(), long_name, id) {
-            Ok(name) => {
-                if self.cryptor.encrypt_name(&name, id).entry.as_bytes() != entry.as_bytes() {
-                    note(FindingKind::UncanonicalName, Some(&name));
-                }
-                Named { name: Some(name), addition: None }
-            }
-            Err(NameError::HashMismatch { name }) => match addition_to(self.cryptor, id, entry, &name) {
-                Some(addition) => Named { name: Some(name), addition: Some(addition) },
-                None => {
-                    note(FindingKind::LongNameMismatch, Some(&name));
-                    Named { name: Some(name), addition: None }
-                }
-            },
-            Err(error) => {
-                note(
-                    match error {
-                        NameError::NotAuthentic => FindingKind::UndecryptableName,
-                        NameError::Unsafe | NameError::TooLong => FindingKind::UnshowableName,
-                        _ => FindingKind::UndecodableLongName,
-                    },
-                    None,
-                );
-                return Ok(Named::default());
-            }
+        let (name, addition) = match long_name_of(self.cryptor, id, &entry.name, long_name) {
+            Ok(named) => named,
+            Err(NameError::Malformed) => return lost(FindingKind::UndecodableLongName),
+            Err(_) => return lost(FindingKind::LongNameMismatch),
         };
-        if has_more {
-            self.findings.add(
-                FindingKind::TrailingBytesInLongName,
-                Spot::node(parent.number, path.clone(), found.shown()),
-                "",
-            );
+        let canonical = self.cryptor.encrypt_name(&name, id).entry;
+        if addition.is_none() && canonical.as_bytes() != entry.name.as_bytes() {
+            self.findings.add(FindingKind::UncanonicalName, spot(Some(&name)), "");
         }
-        Ok(found)
+        note_more(Some(&name));
+        Ok(Named { name: Some(name), addition })
     }
 
     /// Returns the id in a `dir.c9r`, if it is a possible one.
@@ -389,11 +370,6 @@ impl Check<'_> {
             }
         }
     }
-}
-
-/// Returns the file that has the name of a node.
-fn first_part(inside: &Inside) -> Vec<u8> {
-    inside.parts().first().map(|part| part.name.as_bytes().to_vec()).unwrap_or_default()
 }
 
 fn word(kind: RemoteKind) -> &'static str {

@@ -9,6 +9,8 @@ use crate::remote::{RemoteEntry, RemoteKind, RemotePath};
 use crate::vault::entry_kinds::{ContentEntry, Stray};
 use crate::vault::part;
 
+/// Characters of a content directory's name.
+const HASH_LEN: usize = 30;
 /// Most names that are told of a content directory that nothing leads to.
 const NAMES_MAX: usize = 10;
 
@@ -21,27 +23,44 @@ impl Check<'_> {
         stray: &RemoteEntry,
         hash_len: usize,
     ) -> Result<(), CheckError> {
-        let name = stray.name.as_bytes();
-        let spot = || Spot::outside(parent.join(&stray.name));
-        let begins_with_hash = name.get(..hash_len).is_some_and(is_hash);
-        match Stray::of(name) {
-            Stray::Unknown if begins_with_hash && stray.attributes.kind == RemoteKind::Directory => {
-                let (held, names) = self.look_into(&parent.join(&stray.name)).await?;
-                if held == 0 {
-                    self.findings.add(FindingKind::Stray, spot(), "a directory with nothing in it");
+        let (name, path) = (stray.name.as_bytes(), parent.join(&stray.name));
+        let is_renamed = stray.attributes.kind == RemoteKind::Directory
+            && Stray::of(name) == Stray::Unknown
+            && name.get(..hash_len).is_some_and(is_hash);
+        if !is_renamed {
+            self.note_stray(Stray::of(name), stray, Spot::outside(path));
+        } else if hash_len == HASH_LEN {
+            self.note_content(path, stray).await?;
+        } else {
+            // Content directories lie in it.
+            for entry in self.list(&path, || Spot::outside(path.clone())).await? {
+                let path = path.join(&entry.name);
+                if entry.attributes.kind == RemoteKind::Directory {
+                    self.note_content(path, &entry).await?;
                 } else {
-                    let more = held.saturating_sub(names.len());
-                    let detail = match (names.is_empty(), more) {
-                        (true, _) => format!("{held} files or directories are in it"),
-                        (false, 0) => format!("in it are {}", names.join(", ")),
-                        (false, _) => format!("in it are {}, and {more} more", names.join(", ")),
-                    };
-                    let version = Version::of(&stray.attributes);
-                    self.findings.add_version(FindingKind::ConflictedContent, spot(), detail, version);
+                    self.note_stray(Stray::of(entry.name.as_bytes()), &entry, Spot::outside(path));
                 }
             }
-            kind => self.note_stray(kind, stray, spot()),
         }
+        Ok(())
+    }
+
+    /// Records a content directory whose own name, or that of the directory around it, was changed.
+    async fn note_content(&self, path: RemotePath, entry: &RemoteEntry) -> Result<(), CheckError> {
+        let (held, names) = self.look_into(&path).await?;
+        let spot = Spot::outside(path);
+        if held == 0 {
+            self.findings.add(FindingKind::Stray, spot, "nothing is in it");
+            return Ok(());
+        }
+        let more = held.saturating_sub(names.len());
+        let detail = match (names.is_empty(), more) {
+            (true, _) => format!("{held} files or directories are in it"),
+            (false, 0) => format!("in it are {}", names.join(", ")),
+            (false, _) => format!("in it are {}, and {more} more", names.join(", ")),
+        };
+        let version = Version::of(&entry.attributes);
+        self.findings.add_version(FindingKind::ConflictedContent, spot, detail, version);
         Ok(())
     }
 
@@ -62,7 +81,8 @@ impl Check<'_> {
                 entry.name.as_bytes(),
                 id.as_ref().unwrap_or(&DirectoryId::root()),
             );
-            held += usize::from(!matches!(kind, ContentEntry::Stray(stray) if stray != Stray::Unknown));
+            let is_wanted = |stray: Stray| stray.is_kept(entry.name.as_bytes());
+            held += usize::from(!matches!(kind, ContentEntry::Stray(stray) if !is_wanted(stray)));
             if let ContentEntry::Named { name, .. } = kind
                 && names.len() < NAMES_MAX
             {

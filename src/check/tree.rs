@@ -255,7 +255,8 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
             // A sync client's copy of a directory's node is a finding of its own.
             Above::Node { path, is_copy: false, .. } if !child.is_copy => {
                 let detail = format!("the other is {}", String::from_utf8_lossy(path.as_bytes()));
-                self.findings.add(FindingKind::DirectoryIdCollision, spot(), detail);
+                let version = Version::default();
+                self.findings.add_version(FindingKind::DirectoryIdCollision, spot(), detail, version);
             }
             _ => {}
         }

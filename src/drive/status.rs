@@ -210,7 +210,7 @@ impl Drive {
     /// Tells, once for each vault and session, that sync clients left something in it for a person to decide. If there
     /// is nothing any more where that was told, it is forgotten: a client was at work.
     pub(super) fn tell_undecided(&self, inode: Inode, vault: &UnlockedVault, undecided: Undecided) {
-        let Undecided { copies, twins, unshown } = undecided;
+        let Undecided { copies, unnamed, twins, unshown } = undecided;
         let is_nothing = undecided == Undecided::default();
         {
             let nodes = self.tree.lock();
@@ -227,13 +227,14 @@ impl Drive {
                 return;
             }
         }
-        let some = |count: usize, what: &str| (count > 0).then(|| what.to_owned());
+        let some = |count: usize, what: &'static str| (count > 0).then_some(what);
         let found = [
             some(copies, "more than one version of something (a conflict)"),
+            some(unnamed, "content whose name is lost"),
             some(twins, "two names for the same directory"),
             some(unshown, "something that may be somebody's and is not shown"),
         ];
-        let found: Vec<String> = found.into_iter().flatten().collect();
+        let found: Vec<&str> = found.into_iter().flatten().collect();
         let shown = self.tree.lock().shown_path(inode);
         self.record(
             inode,

@@ -210,34 +210,9 @@ impl VaultDirectory {
         long_name: Option<&str>,
         how: RenameHow,
     ) -> Result<(), NodeError> {
-        let target = self.path_of(entry);
-        let Some(long_name) = long_name else {
-            let renamed = match remote.rename(temporary, &target, how).await {
-                Err(RemoteError::Exists) if self.make_way(remote, &entry.name).await? => {
-                    remote.rename(temporary, &target, how).await
-                }
-                renamed => renamed,
-            };
-            return Ok(renamed?);
+        let Some(long_name) = self.put_content(remote, temporary, entry, long_name, how).await? else {
+            return Ok(());
         };
-        let node = self.content().join(&entry.name);
-        let name_path = node.join(&part("name.c9s"));
-        let (renamed, named) =
-            futures::join!(remote.rename(temporary, &target, how), remote.stat(&name_path));
-        match (renamed, named) {
-            (Ok(()), Ok(_)) => return Ok(()),
-            (Ok(()), Err(RemoteError::NotFound)) => {
-                if self.gives_name(remote, entry, long_name).await? {
-                    return Ok(());
-                }
-                remote.rename(&target, temporary, RenameHow::New).await?;
-                self.make_way(remote, &entry.name).await?;
-            }
-            (Ok(()), Err(error)) => return Err(error.into()),
-            (Err(RemoteError::NotFound), _) => {}
-            (Err(RemoteError::Exists), _) if self.make_way(remote, &entry.name).await? => {}
-            (Err(error), _) => return Err(error.into()),
-        }
         // The shortened node does not exist yet: it is built beside and appears whole. The place where it is built
         // follows from the temporary name, so that an attempt with an unknown outcome is resumed.
         let node = temporary::beside(temporary).ok_or(NodeError::InvalidName)?;
@@ -265,25 +240,44 @@ impl VaultDirectory {
         Ok(())
     }
 
-    /// Gives a node that was put into an entry its long name, if that is missing there: a sync client took it away, or
-    /// has not brought it yet. Returns whether the node has its name: others in the entry, whose name is lost, must not
-    /// get it.
-    async fn gives_name(
+    /// Renames content to where `entry` has it. Returns `None` if it is there, and the long name if the shortened entry
+    /// does not exist yet.
+    async fn put_content<'a>(
         &self,
         remote: &dyn Remote,
+        content: &RemotePath,
         entry: &Entry,
-        long_name: &str,
-    ) -> Result<bool, NodeError> {
-        if self.has_long_name(remote, &entry.name).await? {
-            return Ok(true);
+        long_name: Option<&'a str>,
+        how: RenameHow,
+    ) -> Result<Option<&'a str>, NodeError> {
+        let target = self.path_of(entry);
+        let (Some(long_name), Some(part)) = (long_name, &entry.part) else {
+            let renamed = match remote.rename(content, &target, how).await {
+                Err(RemoteError::Exists) if self.make_way(remote, &entry.name).await? => {
+                    remote.rename(content, &target, how).await
+                }
+                renamed => renamed,
+            };
+            return Ok(renamed.map(|()| None)?);
+        };
+        let (renamed, named) =
+            futures::join!(remote.rename(content, &target, how), self.has_long_name(remote, &entry.name));
+        match renamed {
+            Ok(()) if named? => Ok(None),
+            // A sync client took the name away, or has not brought it yet. Others in the entry must not get it.
+            Ok(()) if self.has_company(remote, &entry.name, part).await? => {
+                remote.rename(&target, content, RenameHow::New).await?;
+                self.make_way(remote, &entry.name).await?;
+                Ok(Some(long_name))
+            }
+            Ok(()) => {
+                let node = self.content().join(&entry.name);
+                Ok(write_long_name_if_missing(remote, &node, long_name).await.map(|()| None)?)
+            }
+            Err(RemoteError::NotFound) => Ok(Some(long_name)),
+            Err(RemoteError::Exists) if self.make_way(remote, &entry.name).await? => Ok(Some(long_name)),
+            Err(error) => Err(error.into()),
         }
-        if let Some(part) = &entry.part
-            && self.has_company(remote, &entry.name, part).await?
-        {
-            return Ok(false);
-        }
-        write_long_name_if_missing(remote, &self.content().join(&entry.name), long_name).await?;
-        Ok(true)
     }
 
     /// Moves content that [`Self::publish_as`] left half-way in a shortened node back to its temporary name. Fails with
@@ -322,7 +316,9 @@ impl VaultDirectory {
                 }
                 moved => moved,
             };
-            return moved.map(|()| target);
+            moved?;
+            from.forget_name_of(source, node);
+            return Ok(target);
         }
         let target = match node {
             VaultNode::File if long_name.is_none() => Entry::whole(target),
@@ -378,14 +374,14 @@ impl VaultDirectory {
                 });
                 self.make_node(remote, name, NodePart::Directory, &content).await?;
                 match from.hide(remote, source, node, Fate::Alone).await {
-                    Ok(hidden) => hidden.discard(remote).await,
+                    Ok(hidden) => from.discard_hidden(remote, hidden).await,
                     Err(error) => {
                         // Somebody else has moved it on meanwhile, or the server refuses: one directory must not have
                         // two names.
                         if !error.is_unanswered()
                             && let Ok(copy) = self.hide(remote, &target, node, Fate::Alone).await
                         {
-                            copy.discard(remote).await;
+                            self.discard_hidden(remote, copy).await;
                         }
                         return Err(error);
                     }
@@ -406,6 +402,7 @@ impl VaultDirectory {
             }
             VaultNode::Unknown(why) => return Err(NodeError::damaged(why)),
         }
+        from.forget_name_of(source, node);
         Ok(target)
     }
 
@@ -450,28 +447,10 @@ impl VaultDirectory {
         long_name: Option<&str>,
         how: RenameHow,
     ) -> Result<(), NodeError> {
-        let (node, path) = (self.content().join(&target.name), self.path_of(target));
-        let Some(long_name) = long_name else {
-            let moved = match remote.rename(source, &path, how).await {
-                Err(RemoteError::Exists) if self.make_way(remote, &target.name).await? => {
-                    remote.rename(source, &path, how).await
-                }
-                moved => moved,
-            };
-            return Ok(moved?);
+        let Some(long_name) = self.put_content(remote, source, target, long_name, how).await? else {
+            return Ok(());
         };
-        match remote.rename(source, &path, how).await {
-            Ok(()) => {
-                if self.gives_name(remote, target, long_name).await? {
-                    return Ok(());
-                }
-                remote.rename(&path, source, RenameHow::New).await?;
-                self.make_way(remote, &target.name).await?;
-            }
-            Err(RemoteError::NotFound) => {}
-            Err(RemoteError::Exists) if self.make_way(remote, &target.name).await? => {}
-            Err(error) => return Err(error.into()),
-        }
+        let (node, path) = (self.content().join(&target.name), self.path_of(target));
         let shell = self.temporary()?;
         remote.mkdir_by_umask(&shell).await?;
         let built = async {

@@ -107,6 +107,7 @@ impl VaultDirectory {
             stream::iter(entries.into_entries()).map(|entry| self.identify(remote, entry)).buffered(PARALLEL);
         while let Some(found) = identified.try_next().await? {
             names.undecided.unshown += usize::from(found.holds_unshown);
+            names.undecided.unnamed += usize::from(found.is_unnamed);
             for node in found.nodes {
                 // Most nodes are files under their canonical names: nothing more has to be found out about them.
                 if matches!(node.node, VaultNode::Directory(_)) || !self.is_canonical(&node) {
@@ -125,22 +126,16 @@ impl VaultDirectory {
                 .try_collect()
                 .await?;
         let nodes: Vec<Identified> = looked.into_iter().flatten().collect();
-        for node in &nodes {
-            if let VaultNode::Directory(id) = &node.node {
-                names.undecided.twins += usize::from(self.has_other_name(remote, id, &node.entry).await?);
-            }
-        }
+        let looks: Vec<_> = nodes.iter().map(|node| self.has_other_name(remote, node)).collect();
+        let twins: Vec<bool> = stream::iter(looks).buffered(PARALLEL).try_collect().await?;
+        names.undecided.twins = twins.into_iter().filter(|is_twin| *is_twin).count();
         Ok((self.name_all(names, nodes)?, debris))
     }
 
-    /// Whether a directory, which `entry` of this one names, has another name besides.
-    async fn has_other_name(
-        &self,
-        remote: &dyn Remote,
-        id: &DirectoryId,
-        entry: &Entry,
-    ) -> Result<bool, NodeError> {
-        for other in self.vault.known_names.record(id, (self.id.clone(), entry.clone())) {
+    /// Whether a node is a directory that has another name besides.
+    async fn has_other_name(&self, remote: &dyn Remote, node: &Identified) -> Result<bool, NodeError> {
+        let VaultNode::Directory(id) = &node.node else { return Ok(false) };
+        for other in self.vault.known_names.record(id, (self.id.clone(), node.entry.clone())) {
             if self.is_named(remote, id, &other).await? {
                 return Ok(true);
             }
@@ -237,6 +232,7 @@ impl VaultDirectory {
             ContentEntry::Shortened => None,
             ContentEntry::Named { name, addition } => Some((name, addition)),
         };
+        let mut is_unnamed = false;
         let (name, addition, inside) = match named {
             Some((name, addition)) if attributes.kind != RemoteKind::Directory => {
                 let (entry, node) = if attributes.kind == RemoteKind::File {
@@ -248,13 +244,16 @@ impl VaultDirectory {
                     found
                 };
                 let nodes = vec![Identified { name, entry, addition, node, attributes }];
-                return Ok(Nodes { nodes, holds_unshown: false });
+                return Ok(Nodes { nodes, ..Nodes::none(false) });
             }
             Some((name, addition)) => (name, addition, Inside::read(remote, &path, false).await),
             None => {
                 let inside = Inside::read(remote, &path, true).await;
                 let long_name = read_long_name(remote, &path, &inside).await?;
-                let (name, addition) = self.long_named(&entry, long_name.as_deref());
+                let named =
+                    long_name.and_then(|name| long_name_of(&self.cryptor, &self.id, &entry, &name).ok());
+                is_unnamed = named.is_none();
+                let (name, addition) = named.unwrap_or_else(|| (stand_in(&entry), None));
                 (name, addition, inside)
             }
         };
@@ -265,35 +264,8 @@ impl VaultDirectory {
             let addition = added.filter(|added| !added.is_empty() || addition.is_none()).or(addition.clone());
             Identified { name: name.clone(), entry, addition, node, attributes }
         });
-        Ok(Nodes { nodes: nodes.collect(), holds_unshown })
-    }
-
-    /// Returns the name of a shortened entry, and what a sync client added to it. If nothing in it tells a name that
-    /// belongs there, a name stands in that is made from the entry's own.
-    fn long_named(&self, entry: &RemoteName, long_name: Option<&[u8]>) -> (CleartextName, Option<String>) {
-        let expanded =
-            long_name.map(|long_name| self.cryptor.expand_shortened(entry.as_bytes(), long_name, &self.id));
-        match expanded {
-            Some(Ok(name)) => (name, None),
-            Some(Err(NameError::HashMismatch { name })) => {
-                match addition_to(&self.cryptor, &self.id, entry, &name) {
-                    Some(addition) => (name, Some(addition)),
-                    // It is the name of another node: not believed.
-                    None => (self.stand_in(entry.as_bytes()), None),
-                }
-            }
-            _ => (self.stand_in(entry.as_bytes()), None),
-        }
-    }
-
-    /// Returns the name that stands in for one that is lost: the same for an entry and for all copies of it.
-    fn stand_in(&self, entry: &[u8]) -> CleartextName {
-        const LEN: usize = 8;
-        let letters =
-            entry.iter().take(LEN).map(|&byte| if byte.is_ascii_graphic() { byte as char } else { '_' });
-        let name = format!("unnamed {}", letters.collect::<String>());
-        CleartextName::parse(name.as_bytes())
-            .unwrap_or_else(|_| unreachable!("letters and a space are a name"))
+        let nodes: Vec<Identified> = nodes.collect();
+        Ok(Nodes { is_unnamed: is_unnamed && !nodes.is_empty(), nodes, holds_unshown })
     }
 
     /// Returns what is neither a file nor a directory on the server as a node; `None` if it has gone meanwhile: it may
@@ -365,7 +337,7 @@ impl VaultDirectory {
         names.records.sort();
         waiting.sort_by(|a, b| a.entry.cmp(&b.entry));
         for node in waiting {
-            names.undecided.copies += 1;
+            names.undecided.copies += usize::from(node.addition.is_some());
             let addition = node.addition.as_deref().unwrap_or_default();
             let preferred = node.name.with_addition(addition);
             let others = [MARK_LEN, 2 * MARK_LEN, 4 * MARK_LEN]
@@ -498,18 +470,41 @@ impl Known {
     }
 }
 
-/// Returns what a sync client added to the shortened entry of `name` in the directory `parent`; `None` if the entry is
-/// not that name's.
-pub(crate) fn addition_to(
+/// Returns the name of a shortened entry of the directory `parent`, and what a sync client added to the entry;
+/// `long_name` is the content of `name.c9s`.
+///
+/// # Errors
+///
+/// [`NameError::HashMismatch`] if that holds the name of another entry, and what [`Cryptor::decrypt_name`] says.
+pub(crate) fn long_name_of(
     cryptor: &Cryptor,
     parent: &DirectoryId,
     entry: &RemoteName,
-    name: &CleartextName,
-) -> Option<String> {
-    let canonical = cryptor.encrypt_name(name, parent).entry;
-    let text = std::str::from_utf8(entry.as_bytes()).ok()?;
-    let (before, behind) = text.split_once(canonical.strip_suffix(".c9s")?)?;
-    Some(addition_of(before, behind, ".c9s"))
+    long_name: &[u8],
+) -> Result<(CleartextName, Option<String>), NameError> {
+    let addition_to = |name: &CleartextName| {
+        let canonical = cryptor.encrypt_name(name, parent).entry;
+        let text = std::str::from_utf8(entry.as_bytes()).ok()?;
+        let (before, behind) = text.split_once(canonical.strip_suffix(".c9s")?)?;
+        Some(addition_of(before, behind, ".c9s"))
+    };
+    match cryptor.expand_shortened(entry.as_bytes(), long_name, parent) {
+        Ok(name) => Ok((name, None)),
+        Err(NameError::HashMismatch { name }) => match addition_to(&name) {
+            Some(addition) => Ok((name, Some(addition))),
+            None => Err(NameError::HashMismatch { name }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the name that stands in for one that is lost: the same for an entry and for all copies of it.
+pub(crate) fn stand_in(entry: &RemoteName) -> CleartextName {
+    const LEN: usize = 8;
+    let letters = entry.as_bytes().iter().take(LEN);
+    let letters = letters.map(|&byte| if byte.is_ascii_graphic() { byte as char } else { '_' });
+    let name = format!("unnamed {}", letters.collect::<String>());
+    CleartextName::parse(name.as_bytes()).unwrap_or_else(|_| unreachable!("letters and a space are a name"))
 }
 
 /// Characters that tell an entry from others, unless they are the same for two.
@@ -528,11 +523,13 @@ struct Nodes {
     nodes: Vec<Identified>,
     /// Whether something lies there that may be somebody's and is not shown.
     holds_unshown: bool,
+    /// Whether their name is lost.
+    is_unnamed: bool,
 }
 
 impl Nodes {
     fn none(holds_unshown: bool) -> Self {
-        Self { nodes: Vec::new(), holds_unshown }
+        Self { nodes: Vec::new(), holds_unshown, is_unnamed: false }
     }
 }
 

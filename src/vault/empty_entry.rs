@@ -19,26 +19,11 @@ const ASIDE_MAX: u32 = 100;
 
 /// Whether nothing that somebody may want lies in an entry, a directory on the server. One that is gone is empty.
 pub(super) async fn is_empty_entry(remote: &dyn Remote, path: &RemotePath) -> Result<bool, RemoteError> {
-    match remote.list(path).await {
-        Ok(entries) => Ok(!entries.iter().any(|entry| {
-            entry.attributes.kind == RemoteKind::Directory
-                || InsideEntry::of(entry.name.as_bytes()).is_kept(entry.name.as_bytes())
-        })),
+    let inside = Inside::read(remote, path, false).await;
+    match &inside.entries {
         Err(RemoteError::NotFound) => Ok(true),
-        // What can't be looked at may be somebody's.
-        Err(error) if error.is_unanswered() => Err(error),
-        Err(_) => Ok(false),
-    }
-}
-
-/// Whether something that has the name of an entry, a directory on the server, lies in it.
-pub(super) async fn has_part(remote: &dyn Remote, path: &RemotePath) -> Result<bool, RemoteError> {
-    match remote.list(path).await {
-        Ok(entries) => Ok(entries
-            .iter()
-            .any(|entry| matches!(InsideEntry::of(entry.name.as_bytes()), InsideEntry::Part(_)))),
-        Err(error) if error.is_unanswered() => Err(error),
-        Err(_) => Ok(false),
+        Err(error) if error.is_unanswered() => Err(error.clone()),
+        _ => Ok(inside.unwanted().is_some()),
     }
 }
 
@@ -54,18 +39,19 @@ pub(super) async fn clear_entry(remote: &dyn Remote, path: &RemotePath) -> Resul
             Err(_) => {}
         }
     }
-    let (is_empty, inside) =
-        futures::join!(is_empty_entry(remote, path), Inside::read(remote, path, is_shortened));
-    if !is_empty? {
-        return Ok(false);
+    // Only what was judged is removed: somebody may bring something meanwhile.
+    let inside = Inside::read(remote, path, is_shortened).await;
+    match &inside.entries {
+        Err(RemoteError::NotFound) => return Ok(true),
+        Err(error) if error.is_unanswered() => return Err(error.clone()),
+        _ => {}
     }
-    let names: Vec<RemoteName> =
-        inside.entries.unwrap_or_default().into_iter().map(|entry| entry.name).collect();
-    match remove_with(remote, path, &names).await {
+    let Some(unwanted) = inside.unwanted() else { return Ok(false) };
+    match remove_with(remote, path, &unwanted).await {
         Ok(()) | Err(RemoteError::NotFound) => Ok(true),
         Err(error) if error.is_unanswered() => Err(error),
         Err(_) => {
-            // Somebody has brought something meanwhile, which needs the name.
+            // Something has come meanwhile, which needs the name.
             if let Ok(long_name) = inside.long_name {
                 match write_small(remote, &path.join(&part("name.c9s")), &long_name).await {
                     Ok(()) | Err(RemoteError::Exists) => {}
@@ -164,6 +150,17 @@ impl VaultDirectory {
             }
         }
         Ok(false)
+    }
+
+    /// Whether a node that has the name of an entry, a directory on the server, lies in it.
+    pub(super) async fn is_taken(&self, remote: &dyn Remote, name: &RemoteName) -> Result<bool, RemoteError> {
+        match remote.list(&self.content().join(name)).await {
+            Ok(entries) => Ok(entries
+                .iter()
+                .any(|entry| matches!(InsideEntry::of(entry.name.as_bytes()), InsideEntry::Part(_)))),
+            Err(error) if error.is_unanswered() => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Whether other nodes, or something that somebody may want, lie in an entry beside this part of it.

@@ -70,6 +70,16 @@ impl Inside {
         parts
     }
 
+    /// Returns the names of all entries if nobody can want any of them; `None` if somebody may, or if that is not known.
+    pub(super) fn unwanted(&self) -> Option<Vec<RemoteName>> {
+        let entries = self.entries.as_ref().ok()?;
+        let is_wanted = |entry: &RemoteEntry| {
+            entry.attributes.kind == RemoteKind::Directory
+                || InsideEntry::of(entry.name.as_bytes()).is_kept(entry.name.as_bytes())
+        };
+        (!entries.iter().any(is_wanted)).then(|| entries.iter().map(|entry| entry.name.clone()).collect())
+    }
+
     /// Returns whether the node has to stay because of something in it that is shown nowhere.
     pub(crate) fn holds_unshown(&self) -> bool {
         self.entries.as_deref().unwrap_or_default().iter().any(|entry| {

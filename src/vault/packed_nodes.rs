@@ -21,8 +21,10 @@ pub(crate) struct VaultListing {
 /// What sync clients left in a directory for a person to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Undecided {
-    /// Nodes that are shown beside others, since they don't have a name of their own.
+    /// Nodes that are shown beside others, since a sync client kept them as copies.
     pub(crate) copies: usize,
+    /// Entries of nodes whose name is lost.
+    pub(crate) unnamed: usize,
     /// Directories that have another name besides.
     pub(crate) twins: usize,
     /// Entries that may be somebody's and are not shown.

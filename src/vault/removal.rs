@@ -16,7 +16,7 @@ use scaup_crypto::{CleartextName, DirectoryId};
 use super::conflict_names::conflict_names;
 use super::directory::VaultDirectory;
 use super::directory_removal::{discard_directory, remove_with};
-use super::empty_entry::{clear_entry, has_part, is_empty_entry};
+use super::empty_entry::{clear_entry, is_empty_entry};
 use super::entry_kinds::{ContentEntry, InsideEntry, Stray};
 use super::error::NodeError;
 use super::format::{DIRECTORY_ID_MAX, cleartext_name, part};
@@ -39,7 +39,8 @@ impl VaultDirectory {
             return Ok(remote.remove(&self.path_of(entry)).await?);
         }
         if self.lies_alone(remote, entry).await? {
-            self.hide_whole(remote, entry, &VaultNode::File, Fate::Alone).await?.discard(remote).await;
+            let hidden = self.hide_whole(remote, entry, &VaultNode::File, Fate::Alone).await?;
+            hidden.discard(remote).await;
             return Ok(());
         }
         self.record_emptying(&entry.name);
@@ -81,12 +82,12 @@ impl VaultDirectory {
             if self.is_named(remote, id, &other).await?
                 && self.remove_first_name(remote, entry, id, (&around, &other.1)).await?
             {
-                self.vault.known_names.forget(id, &at);
+                self.forget_name_of(entry, node);
                 return Ok(None);
             }
         }
-        let looks = (self.strays_if_empty_by_now(remote, id), self.lies_alone(remote, entry));
-        let (strays, is_alone) = futures::try_join!(looks.0, looks.1)?;
+        let (strays, is_alone) =
+            futures::try_join!(self.strays_if_empty_by_now(remote, id), self.lies_alone(remote, entry))?;
         let hidden = if is_alone {
             self.hide_whole(remote, entry, node, Fate::Emptied).await?
         } else {
@@ -94,16 +95,11 @@ impl VaultDirectory {
         };
         let content = self.content_of(id);
         // The entry is cleared before this returns: somebody may use the name again at once.
-        let clearing = clear(remote, &content, strays);
-        let emptying = async {
-            if hidden.around.is_some() {
-                self.clear_emptied(remote, entry).await;
-            }
-        };
-        match futures::join!(clearing, emptying).0 {
+        let emptying = self.clear_taken(remote, &hidden);
+        match futures::join!(clear(remote, &content, strays), emptying).0 {
             Ok(()) | Err(RemoteError::NotFound) => {}
             // Without a reply it may be gone: a stat tells. If the stat fails too, the directory stays removed.
-            Err(error) if error.is_unanswered() => match remote.stat(&self.content_of(id)).await {
+            Err(error) if error.is_unanswered() => match remote.stat(&content).await {
                 Ok(_) => {
                     self.bring_back(remote, hidden, name, node).await?;
                     return Err(error.into());
@@ -120,8 +116,15 @@ impl VaultDirectory {
                 return Err(error.into());
             }
         }
-        self.vault.known_names.forget(id, &at);
+        self.forget_name_of(entry, node);
         Ok(Some(hidden))
+    }
+
+    /// Forgets a name that a directory of this one has lost.
+    pub(super) fn forget_name_of(&self, entry: &Entry, node: &VaultNode) {
+        if let VaultNode::Directory(id) = node {
+            self.vault.known_names.forget(id, &(self.id.clone(), entry.clone()));
+        }
     }
 
     /// Fails while the content of a directory that has none may still be on its way.
@@ -247,13 +250,15 @@ impl VaultDirectory {
         node: &VaultNode,
         fate: Fate,
     ) -> Result<HiddenNode, NodeError> {
-        let path = self.hidden_path(node, fate)?;
-        let shown = self.path_of(entry);
-        let around = entry.part.is_some().then(|| self.content().join(&entry.name));
         let is_directory = matches!(node, VaultNode::Directory(_) | VaultNode::BrokenDirectory(_));
-        let parts = is_directory.then(|| part("dir.c9r")).into_iter().collect();
-        let hidden = HiddenNode { path, shown, around, is_whole: !is_directory, parts };
-        if entry.part.is_some() {
+        let hidden = HiddenNode {
+            path: self.hidden_path(node, fate)?,
+            shown: self.path_of(entry),
+            taken: entry.part.is_some().then(|| entry.clone()),
+            is_whole: !is_directory,
+            parts: is_directory.then(|| part("dir.c9r")).into_iter().collect(),
+        };
+        if hidden.taken.is_some() {
             self.record_emptying(&entry.name);
         }
         let node_path = hidden.node_path();
@@ -262,13 +267,14 @@ impl VaultDirectory {
         let moved = if is_directory {
             // Both are requested at once, in this order.
             let (made, moved) = futures::join!(remote.mkdir_by_umask(&hidden.path), moving);
-            made?;
-            match moved {
+            match (made, moved) {
                 // This server renamed before it made the directory.
-                Err(NotMoved::Refused(error)) if error.is_not_found() => {
+                (Ok(()), Err(NotMoved::Refused(error))) if error.is_not_found() => {
                     self.rename_node(remote, from, &node_path, node, RenameHow::New).await
                 }
-                moved => moved,
+                (Err(error), Err(NotMoved::Refused(_))) => Err(NotMoved::Refused(error.into())),
+                // What was moved lies in the directory, whatever was replied about that.
+                (_, moved) => moved,
             }
         } else {
             moving.await
@@ -288,13 +294,25 @@ impl VaultDirectory {
         let hidden = HiddenNode {
             path: self.hidden_path(node, fate)?,
             shown: self.content().join(&entry.name),
-            around: None,
+            taken: None,
             is_whole: true,
             parts: entry.part.iter().cloned().chain(long_name).collect(),
         };
         let moved =
             self.rename_node(remote, (&hidden.shown, false), &hidden.path, node, RenameHow::New).await;
         self.hidden_by(remote, hidden, moved).await
+    }
+
+    /// Clears the entry that a hidden node was taken out of.
+    async fn clear_taken(&self, remote: &dyn Remote, hidden: &HiddenNode) {
+        if let Some(taken) = &hidden.taken {
+            self.clear_emptied(remote, taken).await;
+        }
+    }
+
+    /// Removes a hidden node for good, and the entry that it was taken out of if nothing else lies there.
+    pub(super) async fn discard_hidden(&self, remote: &dyn Remote, hidden: HiddenNode) {
+        futures::join!(self.clear_taken(remote, &hidden), hidden.discard(remote));
     }
 
     fn hidden_path(&self, node: &VaultNode, fate: Fate) -> Result<RemotePath, NodeError> {
@@ -362,9 +380,9 @@ impl VaultDirectory {
             // What was a file when it was looked at, and is one, has no id.
             Ok(_) if is_part && !is_directory => None,
             Ok(there) => DirectoryId::parse(&there).ok(),
+            Err(RemoteError::NotFound) if is_directory => return Err(NotMoved::IsGone),
             // The id is unknown. A directory had better be shown; what was a file when it was looked at is as good as
             // removed.
-            Err(RemoteError::NotFound) if is_directory => return Err(NotMoved::IsGone),
             Err(error) if error.is_unanswered() && is_directory => {
                 if let Err(error) = remote.rename(to, from, RenameHow::New).await {
                     tracing::warn!(error = error.kind(), "a directory may stay where it was not to be moved");
@@ -418,7 +436,7 @@ impl VaultDirectory {
         // finds nothing.
         let has_other = to.id_of(remote, other).await.map(|there| there.as_ref() == Some(id));
         if has_other == Ok(true) {
-            hidden.discard(remote).await;
+            self.discard_hidden(remote, hidden).await;
             return Ok(true);
         }
         self.put_back(remote, &hidden, id).await?;
@@ -434,26 +452,26 @@ impl VaultDirectory {
         name: &CleartextName,
         node: &VaultNode,
     ) -> Result<(), NodeError> {
-        // Something else that has the name may lie beside the part that was taken.
-        let is_taken = match &hidden.around {
-            Some(around) => has_part(remote, around).await?,
-            None => false,
+        let shown = match &hidden.taken {
+            // Something else that has the name may lie beside the part that was taken by now.
+            Some(taken) if self.is_taken(remote, &taken.name).await.unwrap_or(true) => {
+                Err(RemoteError::Exists)
+            }
+            _ => remote.rename(&hidden.node_path(), &hidden.shown, RenameHow::New).await,
         };
-        let shown = if is_taken {
-            Err(RemoteError::Exists)
-        } else {
-            remote.rename(&hidden.node_path(), &hidden.shown, RenameHow::New).await
-        };
-        if let (Ok(()), Some(around), (entry, Some(long_name))) =
-            (&shown, &hidden.around, self.entry_name(name)?)
-            && *around == self.content().join(&entry)
-        {
-            write_long_name_if_missing(remote, around, &long_name).await?;
-        }
         match (shown, node) {
-            (Ok(()), VaultNode::Directory(id)) => {
+            (Ok(()), _) => {
                 hidden.clear_around_part(remote).await;
-                self.write_backup(remote, id).await
+                if let Some(taken) = &hidden.taken
+                    && let (entry, Some(long_name)) = self.entry_name(name)?
+                    && entry == taken.name
+                {
+                    write_long_name_if_missing(remote, &self.content().join(&entry), &long_name).await?;
+                }
+                match node {
+                    VaultNode::Directory(id) => self.write_backup(remote, id).await,
+                    _ => Ok(()),
+                }
             }
             (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
                 self.discard_replaced(remote, hidden, name, node).await
@@ -478,7 +496,6 @@ impl VaultDirectory {
                 hidden.abandon(error.clone());
                 Err(error.into())
             }
-            (Ok(()), _) => Ok(()),
         }
     }
 
@@ -494,7 +511,7 @@ impl VaultDirectory {
         if let VaultNode::Directory(id) = node {
             self.remove_content_or_show(remote, hidden, id, name).await.map(drop)
         } else {
-            hidden.discard(remote).await;
+            self.discard_hidden(remote, hidden).await;
             Ok(())
         }
     }
@@ -511,7 +528,7 @@ impl VaultDirectory {
     ) -> Result<Option<CleartextName>, NodeError> {
         match self.remove_content(remote, id).await {
             Ok(true) => {
-                hidden.discard(remote).await;
+                self.discard_hidden(remote, hidden).await;
                 Ok(None)
             }
             Ok(false) => self.show_hidden(remote, hidden, id, name).await.map(Some),
@@ -532,7 +549,7 @@ impl VaultDirectory {
     ) -> Result<CleartextName, NodeError> {
         let shown = self.show_beside(remote, name, id).await;
         match &shown {
-            Ok(_) => hidden.discard(remote).await,
+            Ok(_) => self.discard_hidden(remote, hidden).await,
             Err(error) => hidden.abandon(error.clone()),
         }
         shown
@@ -608,8 +625,8 @@ pub(crate) struct HiddenNode {
     path: RemotePath,
     /// Where it was shown.
     shown: RemotePath,
-    /// The entry around that, which is left without it.
-    around: Option<RemotePath>,
+    /// Where it was taken out of an entry, which is left without it.
+    taken: Option<Entry>,
     /// Whether what has the temporary name is the node: a file, or the whole entry. If not, it is a directory that
     /// holds the part of the entry that was taken.
     is_whole: bool,
@@ -620,7 +637,7 @@ pub(crate) struct HiddenNode {
 impl HiddenNode {
     /// Describes the node of a directory that lies under a temporary name.
     pub(super) fn directory(path: RemotePath) -> Self {
-        Self { shown: path.clone(), path, around: None, is_whole: true, parts: vec![part("dir.c9r")] }
+        Self { shown: path.clone(), path, taken: None, is_whole: true, parts: vec![part("dir.c9r")] }
     }
 
     /// Returns its temporary name.
@@ -645,21 +662,31 @@ impl HiddenNode {
         temporary::abandon(&self.path, error);
     }
 
-    /// Removes it for good, as far as possible: the rest is debris under a temporary name. The entry that it was in is
-    /// removed if nothing else lies there.
+    /// Removes it for good, as far as possible: the rest is debris under a temporary name. What came into its entry
+    /// after that was looked at is given back.
     pub(crate) async fn discard(&self, remote: &dyn Remote) {
-        if let Some(around) = &self.around
-            && let Err(error) = clear_entry(remote, around).await
-        {
-            tracing::debug!(error = error.kind(), "an empty node stays");
-        }
         if self.parts.is_empty() {
             if let Err(error) = remote.remove(&self.path).await {
                 temporary::abandon(&self.path, error);
             }
-        } else if remove_with(remote, &self.path, &self.parts).await.is_err() {
-            discard_directory(remote, &self.path).await;
+            return;
         }
+        match remove_with(remote, &self.path, &self.parts).await {
+            Ok(()) => {}
+            Err(_) if self.is_whole && self.holds_others(remote).await => {
+                if let Err(error) = remote.rename(&self.path, &self.shown, RenameHow::New).await {
+                    temporary::abandon(&self.path, error);
+                }
+            }
+            Err(_) => discard_directory(remote, &self.path).await,
+        }
+    }
+
+    /// Whether something lies in the entry that is not its own and that somebody may want.
+    async fn holds_others(&self, remote: &dyn Remote) -> bool {
+        let entries = remote.list(&self.path).await.unwrap_or_default();
+        let mut others = entries.iter().filter(|entry| !self.parts.contains(&entry.name));
+        others.any(|entry| InsideEntry::of(entry.name.as_bytes()).is_kept(entry.name.as_bytes()))
     }
 }
 
@@ -684,4 +711,39 @@ async fn clear(
     futures::future::try_join_all(directories).await?;
     let files: Vec<_> = files.into_iter().map(|stray| stray.name).collect();
     remove_with(remote, content, &files).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::vault_in_memory::vault;
+    use super::*;
+
+    /// A sync client brings a second version between the look into the entry and its removal.
+    #[tokio::test]
+    async fn what_comes_into_an_entry_while_it_is_removed_is_given_back() {
+        for long in ["", "a name that is so long that it is shortened, "] {
+            let (remote, around) = vault().await;
+            let name = cleartext_name(format!("link{}", long.repeat(5)).as_ref()).unwrap();
+            let link = around.make_symlink(remote.as_ref(), &name, b"target").await.unwrap();
+            let hidden = around
+                .hide_whole(remote.as_ref(), &link.entry, &VaultNode::Symlink, Fate::Alone)
+                .await
+                .unwrap();
+            let theirs = ["symlink.sync-conflict-20261129-101010-ABCDEFG.c9r", "contents.c9r"].map(part);
+            for part in &theirs {
+                write_small(remote.as_ref(), &hidden.path.join(part), b"theirs").await.unwrap();
+            }
+            hidden.discard(remote.as_ref()).await;
+            let entry = around.content().join(&link.entry.name);
+            let mut left: Vec<RemoteName> =
+                remote.list(&entry).await.unwrap().into_iter().map(|entry| entry.name).collect();
+            left.sort();
+            let mut wanted = theirs.to_vec();
+            wanted.sort();
+            assert_eq!(left, wanted);
+            let there = remote.list(&around.content()).await.unwrap();
+            assert!(!there.iter().any(|entry| temporary::is_temporary(entry.name.as_bytes())), "{there:?}");
+        }
+    }
 }

@@ -189,26 +189,10 @@ async fn discard(remote: &dyn Remote, path: &RemotePath) -> Result<(), NodeError
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
-    use scaup_crypto::CipherCombo;
-
     use super::super::small_file::write_small;
-    use super::super::unfinished::Unfinished;
-    use super::super::{UnlockedVault, create_vault, open_vault};
+    use super::super::vault_in_memory::vault;
     use super::*;
-    use scaup_fakes::{MemoryRemote, MemoryServer};
-
-    /// The vault's own directory in a new vault, and its server.
-    async fn vault() -> (Arc<MemoryRemote>, VaultDirectory) {
-        let (remote, root) = (MemoryRemote::connect(&MemoryServer::default()), RemotePath::root());
-        create_vault(remote.as_ref(), &root, "password", CipherCombo::SivGcm, 220).await.unwrap();
-        let cryptor = open_vault(remote.as_ref(), &root, "password").await.unwrap();
-        let unfinished = Unfinished::in_vault(None, &cryptor);
-        let vault = UnlockedVault::new(cryptor, unfinished);
-        let cryptor = vault.cryptor().unwrap();
-        (remote, VaultDirectory { vault, cryptor, root, id: DirectoryId::root() })
-    }
+    use scaup_fakes::MemoryRemote;
 
     /// Makes `directory`, whose node is then hidden under `debris`.
     async fn hide(remote: &MemoryRemote, around: &VaultDirectory, id: &DirectoryId, debris: &RemotePath) {

@@ -27,6 +27,7 @@ mod sync {
     mod edits;
     mod game;
     mod generator;
+    mod left_by_clients;
     mod merge;
     mod on_server;
     mod shown;

@@ -383,6 +383,7 @@ impl Drive {
             }
             _ => None,
         };
+        self.look_for_asides(parent);
         self.look_for_asides(new_parent);
         let noted =
             self.move_node(&source, (parent, &name), (new_parent, &new_name), replaced.as_ref(), place);
