@@ -39,14 +39,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{Cryptor, DirectoryId};
 
-use crate::remote::{Remote, RemoteEntry, RemoteKind, RemotePath};
+use crate::remote::{Remote, RemoteEntry, RemotePath};
+use crate::vault::data_entries::{DataEntry, DataLevel};
 use crate::vault::temporary::is_temporary;
 use crate::vault::{Markers, content_path, is_backup, is_copy_of, part};
 use base::{Check, DIRECTORIES_MAX, PARALLEL};
 use budget::ContentBudget;
 use facts::ContentDirectory;
 use finding::{Findings, Spot, Version};
-use strays::is_hash;
 use tree::DirectoryTree;
 
 pub use base::{CheckError, CheckOptions, CheckProgress};
@@ -125,7 +125,7 @@ impl Check<'_> {
         let data = RemotePath::root().join(&part(Markers::DATA));
         let entries = self.remote.list(&self.on_server(&data)).await;
         let entries = entries.map_err(|source| CheckError::Remote { path: data.clone(), source })?;
-        let fan_outs = self.take_hashes(&data, entries, 2).await?;
+        let fan_outs = self.take_directories(&data, entries, DataLevel::FanOut).await?;
         let mut lists = stream::iter(fan_outs.iter())
             .map(async |path| {
                 Ok::<_, CheckError>((path, self.list(path, || Spot::outside(path.clone())).await?))
@@ -134,7 +134,7 @@ impl Check<'_> {
         let mut found = Vec::new();
         while let Some(list) = lists.next().await {
             let (path, entries) = list?;
-            found.extend(self.take_hashes(path, entries, 30).await?);
+            found.extend(self.take_directories(path, entries, DataLevel::Content).await?);
             if found.len() > DIRECTORIES_MAX {
                 return Err(CheckError::TooManyDirectories);
             }
@@ -143,24 +143,23 @@ impl Check<'_> {
         Ok(found)
     }
 
-    /// The directories among `entries` whose names are the part of a base32 hash that is `len` characters long. All
-    /// else is a stray.
-    async fn take_hashes(
+    /// The directories of that level among the `entries` of `parent`. All else is recorded.
+    async fn take_directories(
         &self,
         parent: &RemotePath,
         entries: Vec<RemoteEntry>,
-        len: usize,
+        level: DataLevel,
     ) -> Result<Vec<RemotePath>, CheckError> {
-        let mut hashes = Vec::new();
+        let mut directories = Vec::new();
         for entry in entries {
-            let name = entry.name.as_bytes();
-            if entry.attributes.kind == RemoteKind::Directory && name.len() == len && is_hash(name) {
-                hashes.push(parent.join(&entry.name));
-            } else {
-                self.note_outside(parent, &entry, len).await?;
+            let path = parent.join(&entry.name);
+            match DataEntry::of(level, &entry) {
+                DataEntry::Directory => directories.push(path),
+                DataEntry::Renamed => self.note_renamed(path, &entry, level).await?,
+                DataEntry::Stray(stray) => self.note_stray(stray, &entry, Spot::outside(path)),
             }
         }
-        Ok(hashes)
+        Ok(directories)
     }
 
     /// Reads all content directories; the answer is in the order of `paths`.

@@ -9,16 +9,17 @@
 //!
 //! `format` has the names and lengths that the format defines. `markers` names the files that make a vault; `opening`
 //! and `create` work on it as a whole, and `copies_beside` on copies of its two files. `entry_kinds` says what a name
-//! in a directory of a vault is. `directory` finds and lists nodes, `inside` those that lie in one entry; `changes`
-//! makes and moves them, `removal` removes them, `empty_entry` handles entries without one, and `known_names` notices
-//! directories with two names. Unfinished content has a `temporary` name, `unfinished` records on this machine where such
-//! names may be, and `sweep` removes debris of dead processes. If two machines change the same file, one version gets
-//! one of the `conflict_names`.
+//! in a directory of a vault is, and `data_entries` what one beside content directories is. `directory` finds and lists
+//! nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them, `empty_entry`
+//! handles entries without one, and `known_names` notices directories with two names. Unfinished content has a
+//! `temporary` name, `unfinished` records on this machine where such names may be, and `sweep` removes debris of dead
+//! processes. If two machines change the same file, one version gets one of the `conflict_names`.
 
 mod changes;
 mod conflict_names;
 mod copies_beside;
 mod create;
+pub(crate) mod data_entries;
 mod directory;
 mod directory_removal;
 mod empty_entry;
@@ -57,5 +58,4 @@ pub(crate) use opening::{Opening, cryptor_of, find_files, open_files};
 pub(crate) use packed_nodes::{Undecided, VaultListing};
 pub(crate) use removal::HiddenNode;
 pub(crate) use sweep::sweep_plain;
-pub(crate) use temporary::Fate;
 pub(crate) use unlocked::{MarkerFiles, UnlockedVault};

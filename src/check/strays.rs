@@ -6,40 +6,31 @@ use super::base::{Check, CheckError};
 use super::directory::BACKUP_MAX;
 use super::finding::{FindingKind, Spot, Version};
 use crate::remote::{RemoteEntry, RemoteKind, RemotePath};
+use crate::vault::data_entries::DataLevel;
 use crate::vault::entry_kinds::{ContentEntry, Stray};
 use crate::vault::part;
 
-/// Characters of a content directory's name.
-const HASH_LEN: usize = 30;
 /// Most names that are told of a content directory that nothing leads to.
 const NAMES_MAX: usize = 10;
 
 impl Check<'_> {
-    /// Records an entry of `d`, or of a directory in it, that is no content directory. A sync client gives the content
-    /// of a directory that was removed on one machine and changed on another a name of its own.
-    pub(super) async fn note_outside(
+    /// Records an entry of `d`, or of a directory in it, whose name a sync client has changed.
+    pub(super) async fn note_renamed(
         &self,
-        parent: &RemotePath,
-        stray: &RemoteEntry,
-        hash_len: usize,
+        path: RemotePath,
+        entry: &RemoteEntry,
+        level: DataLevel,
     ) -> Result<(), CheckError> {
-        let (name, path) = (stray.name.as_bytes(), parent.join(&stray.name));
-        let is_renamed = stray.attributes.kind == RemoteKind::Directory
-            && Stray::of(name) == Stray::Unknown
-            && name.get(..hash_len).is_some_and(is_hash);
-        if !is_renamed {
-            self.note_stray(Stray::of(name), stray, Spot::outside(path));
-        } else if hash_len == HASH_LEN {
-            self.note_content(path, stray).await?;
-        } else {
-            // Content directories lie in it.
-            for entry in self.list(&path, || Spot::outside(path.clone())).await? {
-                let path = path.join(&entry.name);
-                if entry.attributes.kind == RemoteKind::Directory {
-                    self.note_content(path, &entry).await?;
-                } else {
-                    self.note_stray(Stray::of(entry.name.as_bytes()), &entry, Spot::outside(path));
-                }
+        if level == DataLevel::Content {
+            return self.note_content(path, entry).await;
+        }
+        // Content directories lie in it.
+        for entry in self.list(&path, || Spot::outside(path.clone())).await? {
+            let path = path.join(&entry.name);
+            if entry.attributes.kind == RemoteKind::Directory {
+                self.note_content(path, &entry).await?;
+            } else {
+                self.note_stray(Stray::of(entry.name.as_bytes()), &entry, Spot::outside(path));
             }
         }
         Ok(())
@@ -91,9 +82,4 @@ impl Check<'_> {
         }
         Ok((held, names))
     }
-}
-
-/// Whether these are characters of a base32 hash.
-pub(super) fn is_hash(name: &[u8]) -> bool {
-    name.iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
 }

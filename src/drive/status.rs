@@ -12,7 +12,7 @@ use super::content::file::File;
 use super::tree::Nodes;
 use super::{Drive, DriveError};
 use crate::drive::places::place::Place;
-use crate::remote::RemoteCounters;
+use crate::remote::{RemoteCounters, RemotePath};
 use crate::vault::{Undecided, UnlockedVault, VaultNode};
 
 /// The kind of an error that kept a file from being saved.
@@ -20,6 +20,9 @@ const UNSAVED: &str = "unsaved";
 
 /// The kind of what waits for a person's decision.
 const UNDECIDED: &str = "undecided";
+
+/// The same of content that no mount shows.
+const UNDECIDED_CONTENT: &str = "undecided_content";
 
 /// The kind of an error about what the server holds.
 const DAMAGED: &str = "damaged";
@@ -243,6 +246,20 @@ impl Drive {
                 "{}: a sync client left {} here; `scaup vault conflicts` lists all that waits for a decision in this vault",
                 shown.display(),
                 found.join(", and ")
+            ),
+        );
+    }
+
+    /// Tells that a sync client has changed the name of a content directory in an unlocked vault.
+    pub(super) fn tell_renamed_content(&self, inode: Inode, content: &RemotePath) {
+        let shown = self.tree.lock().shown_path(inode);
+        self.record(
+            inode,
+            UNDECIDED_CONTENT,
+            format!(
+                "{}: a sync client kept what is in a directory that was removed on another machine, and mounts do not show it: {}; `scaup vault conflicts` lists what is in it",
+                shown.display(),
+                String::from_utf8_lossy(content.as_bytes())
             ),
         );
     }

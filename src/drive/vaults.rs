@@ -10,6 +10,7 @@ mod error;
 pub(super) mod expected;
 pub(super) mod locking;
 pub(super) mod marker_watch;
+mod renamed_content;
 pub(super) mod tidying;
 
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -256,6 +257,7 @@ impl Drive {
             gone
         };
         self.tidy_vault(inode, &vault, path);
+        self.look_for_renamed_content(inode, &vault, path);
         self.drop_from_kernel(inode, gone).await;
         Ok(())
     }

@@ -298,16 +298,10 @@ impl VaultDirectory {
         how: RenameHow,
     ) -> Result<Entry, NodeError> {
         let (target, long_name) = self.entry_name(name)?;
-        let source_path = from.path_of(source);
+        // What else lies in the entry stays where it is.
         let moves_whole = long_name.is_none()
-            && match &source.part {
-                None => true,
-                // What else lies in the entry stays where it is.
-                Some(part) => {
-                    !source.name.as_bytes().ends_with(b".c9s")
-                        && !from.has_company(remote, &source.name, part).await?
-                }
-            };
+            && (source.part.is_none()
+                || !source.name.as_bytes().ends_with(b".c9s") && from.lies_alone(remote, source).await?);
         if moves_whole {
             let target = Entry { name: target, part: source.part.clone() };
             let moved = match from.move_whole(remote, source, (self, &target), node, how).await {
@@ -328,6 +322,20 @@ impl VaultDirectory {
             }
             VaultNode::Symlink => Entry::inside(target, NodePart::Symlink),
         };
+        let lies_there = self.id == from.id && source.name == target.name;
+        let is_named = lies_there && self.is_named_there(remote, &target.name).await?;
+        if is_named && *source == target {
+            return Ok(target);
+        }
+        let shown = source;
+        let source = if lies_there && !is_named {
+            // It is to have the entry for itself.
+            let name = self.move_aside(remote, &target.name).await?.ok_or(RemoteError::Exists)?;
+            &Entry { name, part: source.part.clone() }
+        } else {
+            source
+        };
+        let source_path = from.path_of(source);
         // A move into or out of an entry takes more than one step. The node appears under its new name whole, then is
         // removed from the old one: a cut in between leaves both names for one content, never none.
         match node {
@@ -402,7 +410,7 @@ impl VaultDirectory {
             }
             VaultNode::Unknown(why) => return Err(NodeError::damaged(why)),
         }
-        from.forget_name_of(source, node);
+        from.forget_name_of(shown, node);
         Ok(target)
     }
 

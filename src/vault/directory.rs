@@ -335,7 +335,8 @@ impl VaultDirectory {
             }
         }
         names.records.sort();
-        waiting.sort_by(|a, b| a.entry.cmp(&b.entry));
+        // The parts of one entry are in their order already.
+        waiting.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
         for node in waiting {
             names.undecided.copies += usize::from(node.addition.is_some());
             let addition = node.addition.as_deref().unwrap_or_default();

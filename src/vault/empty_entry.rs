@@ -69,7 +69,7 @@ impl VaultDirectory {
     pub(super) async fn clear_emptied(&self, remote: &dyn Remote, taken: &Entry) {
         let cleared = async {
             if !clear_entry(remote, &self.content().join(&taken.name)).await? {
-                self.keep_names(remote, taken).await?;
+                self.keep_names(remote, taken, None).await?;
             }
             Ok::<_, RemoteError>(())
         };
@@ -78,9 +78,15 @@ impl VaultDirectory {
         }
     }
 
-    /// Keeps the names under which the other parts of an entry are shown. Behind the one that had the name of the
-    /// entry, the next one would get it: whoever removed the first once more would remove the other.
-    async fn keep_names(&self, remote: &dyn Remote, taken: &Entry) -> Result<(), RemoteError> {
+    /// Keeps the names under which the other parts of an entry are shown, except that of `heir`. Behind the part that
+    /// had the name of the entry, the next one would get it: a program that removed the first once more would remove
+    /// the other.
+    pub(super) async fn keep_names(
+        &self,
+        remote: &dyn Remote,
+        taken: &Entry,
+        heir: Option<&Entry>,
+    ) -> Result<(), RemoteError> {
         let Some(InsideEntry::Part(first)) = taken.part.as_ref().map(|part| InsideEntry::of(part.as_bytes()))
         else {
             return Ok(());
@@ -91,7 +97,7 @@ impl VaultDirectory {
             let stem = of.file_name().trim_end_matches(".c9r");
             let shown = Entry { name: taken.name.clone(), part: Some(part.clone()) };
             let kept = RemoteName::parse(format!("{stem} ({}).c9r", mark(&shown, MARK_LEN)).as_bytes());
-            if let Some(kept) = kept.filter(|_| of > first) {
+            if let Some(kept) = kept.filter(|_| of > first && heir != Some(&shown)) {
                 remote.rename(&path.join(&part), &path.join(&kept), RenameHow::New).await?;
                 self.vault.record_aside(&self.id);
             }
@@ -122,34 +128,54 @@ impl VaultDirectory {
             Err(RemoteError::NotFound) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
+        if self.is_named_there(remote, name).await? {
+            return Ok(false);
+        }
+        Ok(clear_entry(remote, &path).await? || self.move_aside(remote, name).await?.is_some())
+    }
+
+    /// Whether a node that lies in an entry, a directory on the server, has the name that the entry tells.
+    pub(super) async fn is_named_there(
+        &self,
+        remote: &dyn Remote,
+        name: &RemoteName,
+    ) -> Result<bool, NodeError> {
+        let path = self.content().join(name);
         let is_shortened = name.as_bytes().ends_with(b".c9s");
         let inside = Inside::read(remote, &path, is_shortened).await;
-        if inside.parts().first().is_some_and(|part| part.addition.is_none()) {
-            let is_named = match read_long_name(remote, &path, &inside).await? {
-                Some(long_name) => {
-                    self.cryptor.expand_shortened(name.as_bytes(), &long_name, &self.id).is_ok()
-                }
-                None => !is_shortened,
-            };
-            if is_named {
-                return Ok(false);
-            }
+        if let Err(error) = &inside.entries
+            && error.is_unanswered()
+        {
+            return Err(error.clone().into());
         }
-        if clear_entry(remote, &path).await? {
-            return Ok(true);
+        if inside.parts().first().is_none_or(|part| part.addition.is_some()) {
+            return Ok(false);
         }
+        Ok(match read_long_name(remote, &path, &inside).await? {
+            Some(long_name) => self.cryptor.expand_shortened(name.as_bytes(), &long_name, &self.id).is_ok(),
+            None => !is_shortened,
+        })
+    }
+
+    /// Gives an entry another name, so that all in it is shown as before. Returns the name; `None` if all are taken.
+    pub(super) async fn move_aside(
+        &self,
+        remote: &dyn Remote,
+        name: &RemoteName,
+    ) -> Result<Option<RemoteName>, NodeError> {
+        let path = self.content().join(name);
         for attempt in 1..=ASIDE_MAX {
-            let Some(aside) = aside(name, attempt) else { return Ok(false) };
+            let Some(aside) = aside(name, attempt) else { break };
             match remote.rename(&path, &self.content().join(&aside), RenameHow::New).await {
                 Ok(()) | Err(RemoteError::NotFound) => {
                     self.vault.record_aside(&self.id);
-                    return Ok(true);
+                    return Ok(Some(aside));
                 }
                 Err(RemoteError::Exists | RemoteError::NotEmpty) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Whether a node that has the name of an entry, a directory on the server, lies in it.

@@ -70,7 +70,8 @@ impl Inside {
         parts
     }
 
-    /// Returns the names of all entries if nobody can want any of them; `None` if somebody may, or if that is not known.
+    /// Returns the names of all entries if nobody can want any of them; `None` if somebody may, or if that is not
+    /// known.
     pub(super) fn unwanted(&self) -> Option<Vec<RemoteName>> {
         let entries = self.entries.as_ref().ok()?;
         let is_wanted = |entry: &RemoteEntry| {

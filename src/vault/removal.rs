@@ -232,8 +232,25 @@ impl VaultDirectory {
         }
     }
 
+    /// Hides a node whose name the node at `by` in the directory `from` is to get. No other part of its entry gets the
+    /// name before that.
+    pub(crate) async fn hide_replaced(
+        &self,
+        remote: &dyn Remote,
+        (entry, node): (&Entry, &VaultNode),
+        (from, by): (&Self, &Entry),
+    ) -> Result<HiddenNode, NodeError> {
+        let hidden = self.hide(remote, entry, node, Fate::Emptied).await?;
+        if let Some(taken) = &hidden.taken
+            && let Err(error) = self.keep_names(remote, taken, Some(by).filter(|_| from.id == self.id)).await
+        {
+            tracing::debug!(error = error.kind(), "a part of an entry may get the name of another");
+        }
+        Ok(hidden)
+    }
+
     /// Whether a node is the only one in its entry, and has the entry's name.
-    async fn lies_alone(&self, remote: &dyn Remote, entry: &Entry) -> Result<bool, NodeError> {
+    pub(super) async fn lies_alone(&self, remote: &dyn Remote, entry: &Entry) -> Result<bool, NodeError> {
         match &entry.part {
             Some(part) if matches!(InsideEntry::of(part.as_bytes()), InsideEntry::Part(_)) => {
                 Ok(!self.has_company(remote, &entry.name, part).await?)
@@ -473,8 +490,9 @@ impl VaultDirectory {
                     _ => Ok(()),
                 }
             }
-            (Err(RemoteError::Exists), VaultNode::Directory(_)) => {
-                self.discard_replaced(remote, hidden, name, node).await
+            (Err(RemoteError::Exists), VaultNode::Directory(id)) => {
+                let hidden = HiddenNode { taken: None, ..hidden };
+                self.remove_content_or_show(remote, hidden, id, name).await.map(drop)
             }
             // The entry around it was taken away.
             (Err(RemoteError::NotFound), VaultNode::Directory(id)) => {
@@ -499,15 +517,17 @@ impl VaultDirectory {
         }
     }
 
-    /// Removes for good a node that had `name`, was replaced, and was hidden by [`Self::hide`]. A directory in which
-    /// somebody made something meanwhile is shown again, beside the node that replaced it.
+    /// Removes for good a node that had `name`, was replaced by the node at `by`, and was hidden by [`Self::hide`]. A
+    /// directory in which somebody made something meanwhile is shown again, beside the node that replaced it.
     pub(crate) async fn discard_replaced(
         &self,
         remote: &dyn Remote,
-        hidden: HiddenNode,
-        name: &CleartextName,
+        mut hidden: HiddenNode,
+        (name, by): (&CleartextName, &Entry),
         node: &VaultNode,
     ) -> Result<(), NodeError> {
+        // The name of the entry was given to another part of it.
+        hidden.taken = hidden.taken.filter(|taken| taken.name != by.name);
         if let VaultNode::Directory(id) = node {
             self.remove_content_or_show(remote, hidden, id, name).await.map(drop)
         } else {

@@ -23,7 +23,7 @@ use crate::drive::places::listed_names::Names;
 use crate::drive::places::place::{Found, Place, plain_name};
 use crate::drive::tree::node::VaultHere;
 use crate::remote::{RemoteAttributes, RemoteError, RemoteKind, RemotePath, RenameHow};
-use crate::vault::{Entry, Fate, VaultDirectory, VaultNode, cleartext_name, temporary};
+use crate::vault::{Entry, VaultDirectory, VaultNode, cleartext_name, temporary};
 
 impl Drive {
     /// Checks that a new name may be made in `parent`, and returns it as the drive keeps it: in vaults in NFC.
@@ -516,6 +516,10 @@ impl Drive {
         let Some((old, old_node)) = replaced else {
             return Ok(to.move_here(remote, from, entry, node, &name, RenameHow::New).await?);
         };
+        // In a directory that has two names, both lead to one node.
+        if from.id == to.id && entry == old {
+            return Ok(old.clone());
+        }
         // A move that was cut between its steps left both names for one directory: it is finished here.
         if let VaultNode::Directory(id) = node
             && old_node == node
@@ -530,11 +534,11 @@ impl Drive {
             return Ok(to.move_here(remote, from, entry, node, &name, RenameHow::Replace).await?);
         }
         // A node that can't be replaced in one step is hidden first, and comes back if the move fails.
-        let hidden = to.hide(remote, old, old_node, Fate::Emptied).await?;
+        let hidden = to.hide_replaced(remote, (old, old_node), (from, entry)).await?;
         match to.move_here(remote, from, entry, node, &name, RenameHow::New).await {
             Ok(entry) => {
                 // The move is done. The replaced node is debris until then.
-                if let Err(error) = to.discard_replaced(remote, hidden, &name, old_node).await {
+                if let Err(error) = to.discard_replaced(remote, hidden, (&name, &entry), old_node).await {
                     tracing::warn!(error = %error.kind(), "what was replaced is not removed yet");
                 }
                 Ok(entry)

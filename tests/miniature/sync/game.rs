@@ -124,6 +124,8 @@ impl Game {
             let versions = Versions::new(1000 * (1 + number as u32), ["one end", "the other end"][number]);
             let below = if self.apart { APART[number] } else { "" };
             act(&kernel, versions, below, edits, log).await?;
+            // What was removed goes from the server a moment later.
+            kernel.drive.save_all().await;
             trees.push(read(&server, self.place));
             servers.push(server);
             kernels.push(kernel);
@@ -144,15 +146,15 @@ impl Game {
         let kernel = if self.looks_meanwhile {
             let kernel = kernels.swap_remove(0);
             let (some, rest) = changes.split_at(chance("").below(changes.len() + 1));
-            apply(&server, self.place, some).await;
+            apply(&server, self.place, some).await?;
             tokio::time::sleep(LONG_ENOUGH).await;
             // What is shown now is half of it.
             let _ = walk(&kernel).await;
-            apply(&server, self.place, rest).await;
+            apply(&server, self.place, rest).await?;
             tokio::time::sleep(LONG_ENOUGH).await;
             kernel
         } else {
-            apply(&server, self.place, &changes).await;
+            apply(&server, self.place, &changes).await?;
             mount(&server, self.place).await
         };
         log.push("after the client, on the server:".to_owned());

@@ -107,7 +107,7 @@ fn a_directory_whose_content_is_on_its_way_is_told_of_and_stays() {
 }
 
 #[test]
-fn what_a_client_renamed_beside_content_directories_is_told_with_its_names() {
+fn renamed_content_is_told_with_its_names_once_the_server_is_not_needed() {
     runtime().block_on(async {
         let place = Place::Gcm;
         let server = place.server();
@@ -132,6 +132,17 @@ fn what_a_client_renamed_beside_content_directories_is_told_with_its_names() {
             let found = findings(&server, place).await;
             let told: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
             assert!(told.len() == 1 && told[0].ends_with("in it are \"letter\""), "{found:#?}");
+
+            let kernel = mount(&server, place).await;
+            for second in 0..20 {
+                kernel.save("busy", format!("{second}").as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            assert!(kernel.drive.errors().is_empty(), "{:?}", kernel.drive.errors());
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let told = kernel.drive.errors();
+            let renamed = String::from_utf8_lossy(renamed.as_bytes()).into_owned();
+            assert!(told.len() == 1 && told[0].message.contains(&renamed), "{told:#?}");
         }
     });
 }

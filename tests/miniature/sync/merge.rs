@@ -289,11 +289,7 @@ impl Merging<'_> {
     /// Directories that are there for what is in them, or though nothing is.
     fn directories(&mut self) {
         for path in self.merged.keys().cloned().collect::<Vec<_>>() {
-            let mut above = parent(&path);
-            while !above.is_empty() {
-                self.merged.entry(above.to_owned()).or_insert(Node::Directory);
-                above = parent(above);
-            }
+            self.make_above(&path);
         }
         let paths: BTreeSet<String> = self.ends.iter().flat_map(|end| end.keys()).cloned().collect();
         for path in paths {
@@ -309,8 +305,18 @@ impl Merging<'_> {
                 _ => false,
             };
             if stays {
+                self.make_above(&path);
                 self.merged.entry(path).or_insert(Node::Directory);
             }
+        }
+    }
+
+    /// Puts the directories above a path where nothing is.
+    fn make_above(&mut self, path: &str) {
+        let mut above = parent(path);
+        while !above.is_empty() {
+            self.merged.entry(above.to_owned()).or_insert(Node::Directory);
+            above = parent(above);
         }
     }
 }

@@ -9,6 +9,7 @@ use scaup::vault::open_vault;
 use scaup_crypto::{Cryptor, DirectoryId, Listed};
 use scaup_fakes::{MemoryRemote, MemoryServer};
 
+use super::game::Failure;
 use super::merge::{Chance, Node, Tree, join, parent};
 use crate::kernel::{PASSWORD, Place};
 
@@ -76,16 +77,18 @@ pub(crate) fn changes(from: &Tree, to: &Tree, chance: Chance<'_>) -> Vec<Change>
     [first, files, last, late].concat()
 }
 
-pub(crate) async fn apply(server: &MemoryServer, place: Place, changes: &[Change]) {
+pub(crate) async fn apply(server: &MemoryServer, place: Place, changes: &[Change]) -> Result<(), Failure> {
     let remote = MemoryRemote::connect(server);
     for change in changes {
-        match change {
-            Change::Make(path) => remote.mkdir(&on_server(place, path), 0o755).await.unwrap(),
-            Change::Write(path, content) => server.set_content(&on_server(place, path), content).unwrap(),
-            Change::Remove(path) => remote.remove(&on_server(place, path)).await.unwrap(),
-            Change::RemoveDirectory(path) => remote.rmdir(&on_server(place, path)).await.unwrap(),
-        }
+        let (path, made) = match change {
+            Change::Make(path) => (path, remote.mkdir(&on_server(place, path), 0o755).await),
+            Change::Write(path, content) => (path, server.set_content(&on_server(place, path), content)),
+            Change::Remove(path) => (path, remote.remove(&on_server(place, path)).await),
+            Change::RemoveDirectory(path) => (path, remote.rmdir(&on_server(place, path)).await),
+        };
+        made.map_err(|error| Failure::new("the client is refused", format!("{path}: {error}")))?;
     }
+    Ok(())
 }
 
 /// The keys of a vault, and what they opened so far.
