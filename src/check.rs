@@ -15,11 +15,11 @@
 //! ```
 //!
 //! The content directories of a vault lie flat in `d` (`docs/vault-format.md` section 4), so they are all read at once,
-//! whatever the tree that they form (`directory`, `node` for one entry in it and what lies inside that, and `strays` for
-//! what lies beside content directories). Most say by their
-//! `dirid.c9r` which directory they are, which gives their names; those that don't are read again when all `dir.c9r`
-//! are known. From these the tree is put together at the end (`tree`), and only then does every finding get its
-//! cleartext path. So memory goes with the number of directories, not of files.
+//! whatever the tree that they form (`directory`, `node` for one entry in it and what lies inside that, and `strays`
+//! for what lies beside content directories). Most say by their `dirid.c9r` which directory they are, which gives their
+//! names; those that don't are read again when all `dir.c9r` are known. From these the tree is put together at the end
+//! (`tree`), and only then does every finding get its cleartext path. So memory goes with the number of directories,
+//! not of files.
 
 mod base;
 mod budget;

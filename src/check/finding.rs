@@ -109,7 +109,7 @@ kinds! {
         "give it a name in a mount, which shows it as \"unnamed\"; Cryptomator's health check can repair it, too";
     UndecryptableName: Warning, "the name does not decrypt in this directory, so it is not shown",
         "move it back to the directory that it comes from, or restore it from a backup";
-    UnshowableName: Warning, "the name decrypts to one that no directory can hold, so it is not shown",
+    UnshowableName: Warning, "the name decrypts to one that no directory can hold, so mounts do not show that name",
         "it was made by somebody who has the vault's keys; remove it on the server";
     UncanonicalName: Warning, "the name is stored in a form that Cryptomator lists but can't open",
         "rename it in a mount and back again";

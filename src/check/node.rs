@@ -292,7 +292,10 @@ impl Check<'_> {
         let (name, addition) = match long_name_of(self.cryptor, id, &entry.name, long_name) {
             Ok(named) => named,
             Err(NameError::Malformed) => return lost(FindingKind::UndecodableLongName),
-            Err(_) => return lost(FindingKind::LongNameMismatch),
+            Err(NameError::Unsafe | NameError::TooLong) => return lost(FindingKind::UnshowableName),
+            Err(NameError::NotAuthentic | NameError::HashMismatch { .. }) => {
+                return lost(FindingKind::LongNameMismatch);
+            }
         };
         let canonical = self.cryptor.encrypt_name(&name, id).entry;
         if addition.is_none() && canonical.as_bytes() != entry.name.as_bytes() {
