@@ -1,16 +1,18 @@
 //! Access to a vault without a mount: its location, and its password.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::converse;
 use super::error::CliError;
 use super::prompt;
 use crate::config::settings::LoginSettings;
 use crate::config::target::{ServerTarget, Target};
 use crate::daemon::answer_programs::AnswerCommand;
-use crate::daemon::protocol::{FailureKind, LoginRequest, password_question};
+use crate::daemon::protocol::{FailureKind, LoginRequest, VaultEntry, VaultEntryState, password_question};
 use crate::remote::{Remote, RemotePath};
 
 /// Where a vault is, and how to get there.
@@ -28,6 +30,7 @@ impl VaultLocation {
         let mut target = Target::parse(&self.path).map_err(CliError::usage)?;
         let last = match &mut target {
             Target::Local(path) => {
+                refuse_shown(path)?;
                 let last = path.file_name().map(|name| name.to_string_lossy().into_owned());
                 path.pop();
                 last
@@ -56,6 +59,32 @@ impl VaultLocation {
         let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
         Ok((remote, path))
     }
+}
+
+/// Fails for a path in an unlocked vault of a mount: only where the vault lies it is one.
+fn refuse_shown(path: &Path) -> Result<(), CliError> {
+    let path = std::path::absolute(path)?;
+    for (_, mount) in converse::all()?.replying {
+        let Ok(below) = path.strip_prefix(&mount.mountpoint) else { continue };
+        let shows = |vault: &&VaultEntry| {
+            let unlocked = vault.state == VaultEntryState::Unlocked;
+            unlocked && (vault.path == "." || below.starts_with(&vault.path))
+        };
+        if let Some(vault) = mount.vaults.iter().find(shows) {
+            let around = mount.target.trim_end_matches('/');
+            let slash = if around.ends_with(':') { "" } else { "/" };
+            let vault = match vault.path.as_str() {
+                "." => around.to_owned(),
+                vault => format!("{around}{slash}{vault}"),
+            };
+            return Err(CliError::usage(format!(
+                "{} is what the mount {} shows; name the vault where it lies: {vault}",
+                path.display(),
+                mount.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Returns a vault's password: the first line that a command prints.

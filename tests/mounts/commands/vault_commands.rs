@@ -288,6 +288,24 @@ fn a_vault_is_made_and_inspected_here_and_over_ssh() {
 }
 
 #[test]
+fn a_command_for_a_vault_that_is_named_as_a_mount_shows_it_says_where_it_lies() {
+    let (scaup, sshd) = (scaup(), Sshd::key_only().start());
+    let fixture = Fixture::unpack("gcm8");
+    fixture.copy_vault_to(&sshd.home().join("Vault"));
+    sshd.give(&sshd.home());
+    let mount = scaup.mount_on(&sshd, "").answering(&answering(&fixture)).args(["--vault", "Vault"]).start();
+    let password = scaup.command_answering(&fixture.manifest.password);
+    for below in ["Vault", "Vault/some/where"] {
+        let shown = mount.join(below);
+        let shown = shown.to_str().unwrap();
+        let output = scaup.run(["vault", "conflicts", shown, "--vault-password-command", &password]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(":Vault"), "{}", said(&output));
+    }
+    mount.unmount(&scaup);
+}
+
+#[test]
 fn what_is_written_into_a_vault_made_here_is_read_by_another_reader() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     let (password, port) = ("correct horse battery", sshd.port().to_string());
