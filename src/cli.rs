@@ -15,13 +15,16 @@ mod forget;
 mod login;
 mod man;
 mod mount;
+mod mount_helper;
 mod progress;
 mod prompt;
 mod screen;
+mod service_manager;
 mod status;
 mod unmount;
 mod vault;
 mod vault_access;
+mod vault_password;
 
 use std::process::ExitCode;
 
@@ -81,8 +84,9 @@ pub fn main() -> ExitCode {
     if let Err(error) = scaup_memory::protect() {
         screen::fail(&format!("the memory of this process can't be protected: {error}"));
     }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let arguments = match given() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
@@ -104,7 +108,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut std::io::stdout());
             Ok(())
         }
-        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command(), mount_helper::command()),
         Command::Daemon => return run_daemon(),
     };
     match done {
@@ -113,6 +117,18 @@ pub fn main() -> ExitCode {
             screen::fail(&message);
             ExitCode::from(kind.exit_code())
         }
+    }
+}
+
+/// Returns the arguments of this process; `None` if there is nothing to do.
+fn given() -> Result<Option<Arguments>, clap::Error> {
+    let given = std::env::args_os();
+    if !std::env::args_os().next().is_some_and(|program| mount_helper::is_helper(&program)) {
+        return Arguments::try_parse_from(given).map(Some);
+    }
+    match mount_helper::asked(given)? {
+        mount_helper::Asked::Mount(arguments) => Arguments::try_parse_from(arguments).map(Some),
+        mount_helper::Asked::Nothing => Ok(None),
     }
 }
 

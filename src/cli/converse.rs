@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::error::CliError;
 use super::progress::DaemonProgress;
 use super::prompt;
-use super::vault_access::password_from;
+use super::vault_password::password_from;
 use crate::daemon::client::{self, Conversation, ConversationError};
 use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, PromptKind, Request, Secret};
 

@@ -17,16 +17,19 @@ pub(super) struct Arguments {
     directory: PathBuf,
 }
 
-pub(super) fn run(arguments: &Arguments, command: Command) -> Result<(), CliError> {
-    Ok(write(&arguments.directory, command)?)
+pub(super) fn run(arguments: &Arguments, command: Command, helper: Command) -> Result<(), CliError> {
+    Ok(write(&arguments.directory, command, helper)?)
 }
 
-/// Writes a page of section 1 for each command, and one of section 5 for bookmarks.
-fn write(directory: &Path, command: Command) -> io::Result<()> {
+/// Writes a page of section 1 for each command, one of section 5 for bookmarks, and one of section 8 for the `helper`
+/// of mount(8).
+fn write(directory: &Path, command: Command, helper: Command) -> io::Result<()> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
     let source = format!("scaup {}", command.get_version().unwrap_or_default());
     write_commands(directory, &command, &source)?;
+    let helper = page(&Man::new(helper).section("8").source(source.clone()))?;
+    std::fs::write(directory.join("mount.scaup.8"), helper)?;
     std::fs::write(directory.join("scaup-bookmark.5"), bookmarks(&source))
 }
 
@@ -35,11 +38,15 @@ fn write_commands(directory: &Path, command: &Command, source: &str) -> io::Resu
         write_commands(directory, command, source)?;
     }
     let man = Man::new(command.clone()).source(source);
+    std::fs::write(directory.join(man.get_filename()), page(&man)?)
+}
+
+/// Returns the text of a page.
+fn page(man: &Man) -> io::Result<String> {
     let mut page = Vec::new();
     man.render(&mut page)?;
     // What clap_mangen calls the text below the options.
-    let page = String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n");
-    std::fs::write(directory.join(man.get_filename()), page)
+    Ok(String::from_utf8_lossy(&page).replace(".SH EXTRA\n", ".SH NOTES\n"))
 }
 
 /// Returns the page about the files of bookmarks.
@@ -78,7 +85,7 @@ mod tests {
     fn each_option_of_mount_and_each_key_of_bookmarks_has_its_place_in_a_page() {
         let directory = tempfile::tempdir().unwrap();
         let command = super::super::Arguments::command();
-        write(directory.path(), command.clone()).unwrap();
+        write(directory.path(), command.clone(), super::super::mount_helper::command()).unwrap();
         let page = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap().replace("\\-", "-");
         let (mount, bookmarks) = (page("scaup-mount.1"), page("scaup-bookmark.5"));
         let is_at_the_head = |page: &str, word: &str| {
@@ -97,7 +104,7 @@ mod tests {
             let head = format!("\\fB{key}\\fR = ");
             assert_ne!(is_at_the_head(&bookmarks, &head), is_of_the_command_only, "{key}: {bookmarks}");
         }
-        for nested in ["scaup.1", "scaup-vault-check.1", "scaup-bookmark-add.1"] {
+        for nested in ["scaup.1", "scaup-vault-check.1", "scaup-bookmark-add.1", "mount.scaup.8"] {
             assert!(page(nested).contains(".SH SYNOPSIS"), "{nested}");
         }
         for hidden in ["scaup-daemon.1", "scaup-help.1"] {
@@ -109,7 +116,8 @@ mod tests {
     #[test]
     fn groff_finds_nothing_wrong_with_the_pages() {
         let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), super::super::Arguments::command()).unwrap();
+        write(directory.path(), super::super::Arguments::command(), super::super::mount_helper::command())
+            .unwrap();
         let pages = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
         let groff = process::Command::new("groff")
             .args(["-man", "-Tutf8", "-Kutf8", "-z", "-ww"])

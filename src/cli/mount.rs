@@ -1,6 +1,7 @@
 //! `scaup mount`.
 
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::converse::{self, DaemonReply};
 use super::error::CliError;
 use super::prompt;
 use super::screen;
+use super::service_manager::ServiceManager;
 use crate::config::bookmark::{self, Bookmark};
 use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::ssh_config::keywords;
@@ -104,8 +106,17 @@ pub(super) fn run(arguments: MountArguments) -> Result<(), CliError> {
     if !foreground {
         return Ok(());
     }
+    let told = match ServiceManager::connect() {
+        Ok(manager) => manager.map(|manager| manager.follow(name)),
+        Err(error) => {
+            screen::tell(&format!("systemd can't be told that the mount is ready: {error}"));
+            None
+        }
+    };
     converse::until_the_end(&mut conversation);
-    match daemon.wait()?.code() {
+    let ended = daemon.wait()?;
+    drop(told.map(JoinHandle::join));
+    match ended.code() {
         Some(0) => Ok(()),
         code if code == Some(FailureKind::Unsaved.exit_code().into()) => {
             Err(CliError::new(FailureKind::Unsaved, "content that could not be saved is lost"))

@@ -60,11 +60,8 @@ fn show_all(mounts: &[MountStatus], arguments: &StatusArguments) -> Result<(), C
 }
 
 fn show(mount: &MountStatus) {
-    let state = serde_json::to_value(mount.state).ok();
-    let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default().replace('_', " ");
     screen::out(&format!("{}: {} at {}", mount.name, mount.target, mount.mountpoint.display()));
-    let reason = mount.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-    screen::out(&format!("  {state} since {}{reason}", mount.since));
+    screen::out(&format!("  {}", state_of(mount)));
     for vault in &mount.vaults {
         let kind = match (vault.format, &vault.cipher_combo) {
             (Some(format), Some(combo)) => format!(" (format {format}, {combo})"),
@@ -83,6 +80,27 @@ fn show(mount: &MountStatus) {
     for error in mount.errors.iter().take(10) {
         screen::out(&format!("  {} {}: {}", error.time, error.kind, error.message));
     }
+}
+
+/// Returns what is most important of a mount, without names of files: others may read it.
+pub(super) fn in_one_line(mount: &MountStatus) -> String {
+    let mut line = state_of(mount);
+    let UnsavedEntry { files, bytes, .. } = mount.unsaved;
+    if files > 0 {
+        line.push_str(&format!("; not on the server yet: {files} files, {}", size::show(bytes)));
+    }
+    if !mount.errors.is_empty() {
+        line.push_str(&format!("; `scaup status {}` shows what went wrong", mount.name));
+    }
+    Line::of(&line).to_string()
+}
+
+/// Returns the state of a mount, since when it is so, and why.
+fn state_of(mount: &MountStatus) -> String {
+    let state = serde_json::to_value(mount.state).ok();
+    let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default().replace('_', " ");
+    let reason = mount.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{state} since {}{reason}", mount.since)
 }
 
 /// Shows latencies, counters, and requests under way.

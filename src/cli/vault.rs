@@ -10,7 +10,8 @@ use super::converse;
 use super::error::CliError;
 use super::prompt;
 use super::screen;
-use super::vault_access::{VaultLocation, password_from};
+use super::vault_access::VaultLocation;
+use super::vault_password::password_from;
 use crate::daemon::protocol::{FailureKind, Request, new_password_question};
 use crate::vault::{check_place_for_vault, create_vault, inspect_vault};
 

@@ -1,18 +1,16 @@
-//! Access to a vault without a mount: its location, and its password.
+//! Access to a vault without a mount: where it is, and how to get there.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use zeroize::Zeroizing;
 
 use super::converse;
 use super::error::CliError;
 use super::prompt;
 use crate::config::settings::LoginSettings;
 use crate::config::target::{ServerTarget, Target};
-use crate::daemon::answer_programs::AnswerCommand;
-use crate::daemon::protocol::{FailureKind, LoginRequest, VaultEntry, VaultEntryState, password_question};
+use crate::daemon::protocol::{LoginRequest, VaultEntry, VaultEntryState};
 use crate::remote::{Remote, RemotePath};
 
 /// Where a vault is, and how to get there.
@@ -85,13 +83,4 @@ fn refuse_shown(path: &Path) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-/// Returns a vault's password: the first line that a command prints.
-pub(super) fn password_from(command: &str, path: &str) -> Result<Zeroizing<String>, CliError> {
-    let (directory, prompt) = (std::env::current_dir()?, password_question(path));
-    let command = AnswerCommand { command, directory: &directory, prompt: &prompt, vault: Some(path) };
-    command
-        .run_at_terminal()
-        .map_err(|reason| CliError::new(FailureKind::Vault, format!("no password was given: {reason}")))
 }
