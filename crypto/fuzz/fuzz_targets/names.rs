@@ -6,7 +6,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use scaup_crypto::{CipherCombo, CleartextName, Cryptor, DirectoryId, Listed};
+use scaup_crypto::{
+    CipherCombo, CleartextName, Cryptor, DirectoryId, Listed, conflict_mark, is_litter, unfinished,
+};
 use scaup_crypto_fuzz::vault;
 
 static VAULT: LazyLock<Cryptor> = LazyLock::new(|| vault(CipherCombo::SivGcm, 10_240));
@@ -22,9 +24,10 @@ fn check_listed(entry: &[u8], parent: &DirectoryId) -> Listed {
     let listed = VAULT.identify(entry, parent);
     match &listed {
         Listed::Name(name) => check(name),
-        Listed::Conflict { original, suffix } => {
+        Listed::Conflict { original, addition } => {
             check(original);
-            original.for_sync_copy(suffix).take(12).for_each(|name| check(&name));
+            check(&original.with_addition(addition));
+            let _ = conflict_mark(addition);
         }
         Listed::NotAnEntry | Listed::Shortened | Listed::Undecryptable => {}
     }
@@ -41,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
 
     check_listed(entry, &parent);
     let Ok(text) = std::str::from_utf8(entry) else { return };
-    let _ = VAULT.decrypt_name(text, &parent);
+    let _ = (VAULT.decrypt_name(text, &parent), is_litter(text), unfinished(text));
 
     // As a foreign client may have encrypted it, and as a sync client may then have copied it.
     let encrypted = VAULT.encrypt_raw_name(text, &parent).entry;
