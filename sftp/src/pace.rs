@@ -7,7 +7,9 @@
 //!
 //! How much may be under way follows from how long acknowledgement takes. A piece that is handed over while `n` bytes
 //! are under way is acknowledged when all of these have passed, `t` later: then the line carries at least `n / t`. It
-//! carries more if fewer bytes are under way than the road holds; the next, higher bound shows that.
+//! carries more if fewer bytes are under way than the road holds; the next, higher bound shows that. A bound rises in
+//! steps: all pieces that one packet acknowledges are one step, and so is all that a buffer in front of the line takes
+//! at once. Each of them shows more than the one before, and the line has carried none of them yet.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +46,10 @@ const UNDER_WAY_WITHIN: Duration = Duration::from_secs(1);
 const UNDER_WAY_MIN: f64 = 1.5 * 1024.0;
 /// The same before anything is measured, bytes: a second at 32 kbit/s.
 const UNDER_WAY_FIRST: f64 = 4.0 * 1024.0;
+/// How many times higher the rate can become in one step.
+const RISES_BY: f64 = 4.0;
+/// The least time between two steps: in less, a buffer of 64 KiB that takes content at once passes for a fast line.
+const RISES_EVERY: Duration = Duration::from_millis(20);
 /// A line faster than this has no noticeable queue, bytes a second.
 const FAST: f64 = 2.0 * 1024.0 * 1024.0;
 /// On a line slower than this a hundred small requests take a quarter of a second and more, bytes a second.
@@ -75,10 +81,11 @@ pub struct Pace {
 /// The end of a piece that is under way.
 #[derive(Debug)]
 struct Mark {
+    /// When the piece began to be handed over.
     handed_over: Instant,
-    /// Bytes that the system had taken at that time, in all.
+    /// Bytes that the system has taken with the piece, in all.
     position: u64,
-    /// Bytes that were under way at that time.
+    /// Bytes that were under way with the piece.
     under_way: u64,
 }
 
@@ -86,6 +93,8 @@ struct Mark {
 struct Measured {
     /// Rate of the line, bytes a second.
     rate: Option<f64>,
+    /// When the rate's last step began, and the rate then.
+    step: Option<(Instant, f64)>,
     marks: VecDeque<Mark>,
     /// When the acknowledged bytes were last looked up.
     looked: Option<Instant>,
@@ -105,33 +114,37 @@ impl Measured {
         }
         while self.marks.front().is_some_and(|mark| mark.position <= acknowledged) {
             let Some(mark) = self.marks.pop_front() else { break };
-            let took = now.duration_since(mark.handed_over);
             // The time of arrival is unknown if nobody looked meanwhile.
-            if unwatched <= LOOK_EVERY + LOOK_FIRST * 5 || unwatched * 4 <= took {
-                self.record_rate(mark.under_way as f64 / took.max(LOOK_FIRST / 10).as_secs_f64());
+            if unwatched <= LOOK_EVERY + LOOK_FIRST * 5
+                || unwatched * 4 <= now.duration_since(mark.handed_over)
+            {
+                self.record_passed(now, &mark);
             }
         }
     }
 
-    /// Smooths the rate: a lost packet makes one rate look low, and its late arrival the next one high.
-    fn record_rate(&mut self, rate: f64) {
-        self.rate = Some(match self.rate {
-            Some(before) if rate > before => rate.min(before * 2.0),
-            Some(before) => before * 0.75 + rate * 0.25,
-            None => rate,
-        });
-    }
-
-    /// Records that a piece was handed over.
-    fn mark(&mut self, now: Instant, position: u64, under_way: u64) {
-        self.passed = Some(now);
-        self.marks.push_back(Mark { handed_over: now, position, under_way });
+    /// Takes in what a piece shows that has passed. Smooths the rate: a lost packet makes one rate look low, and its
+    /// late arrival the next one high.
+    fn record_passed(&mut self, now: Instant, mark: &Mark) {
+        let took = now.duration_since(mark.handed_over).max(LOOK_FIRST / 10);
+        let rate = mark.under_way as f64 / took.as_secs_f64();
+        let before = self.rate.unwrap_or(UNDER_WAY_FIRST / PASSES_WITHIN.as_secs_f64());
+        if rate <= before {
+            self.rate = Some(self.rate.map_or(rate, |before| before * 0.75 + rate * 0.25));
+            return;
+        }
+        let (_, base) = *match &mut self.step {
+            Some(step) if mark.handed_over < step.0 || now.duration_since(step.0) < RISES_EVERY => step,
+            step => step.insert((now, before)),
+        };
+        self.rate = Some(before.max(rate.min(base * RISES_BY)));
     }
 
     /// Discards what was measured if it may be old.
     fn begin(&mut self, now: Instant) {
         if self.passed.is_none_or(|passed| now.duration_since(passed) > BELIEVED) {
             self.rate = None;
+            self.step = None;
             self.marks.clear();
         }
     }
@@ -218,9 +231,9 @@ impl Pace {
     /// Waits until a piece of `most` bytes or less may be handed over.
     pub(crate) async fn turn(&self, most: usize) -> Turn<'_> {
         let turn = self.turn.lock().await;
-        let length = self.wait_for_room(most).await;
+        let (length, under_way) = self.wait_for_room(most).await;
         let written = *self.written.borrow();
-        Turn { pace: self, _turn: turn, length, written }
+        Turn { pace: self, _turn: turn, length, began: Instant::now(), written, under_way }
     }
 
     /// Returns whether packets may go whole.
@@ -248,17 +261,18 @@ impl Pace {
         }
     }
 
-    /// Waits until little is in the system and on the line. Returns how long the next piece is to be.
-    async fn wait_for_room(&self, most: usize) -> usize {
+    /// Waits until little is in the system and on the line. Returns how long the next piece is to be, and the bytes
+    /// under way if they can be known.
+    async fn wait_for_room(&self, most: usize) -> (usize, Option<u64>) {
         let round_trip = self.socket.as_deref().and_then(round_trip).unwrap_or_default();
         self.measured().begin(Instant::now());
         let mut pause = LOOK_FIRST;
         loop {
-            let Some((under_way, _)) = self.look() else { return most.min(PIECE_MAX) };
+            let Some((under_way, _)) = self.look() else { return (most.min(PIECE_MAX), None) };
             let under_way_max = self.measured().under_way_max(round_trip);
             let length = piece(under_way_max).min(most);
             if under_way == 0 || under_way as f64 + (length + AROUND) as f64 <= under_way_max {
-                return length;
+                return (length, Some(under_way));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK_EVERY);
@@ -271,8 +285,11 @@ pub(crate) struct Turn<'a> {
     pace: &'a Pace,
     _turn: tokio::sync::MutexGuard<'a, ()>,
     length: usize,
+    began: Instant,
     /// Bytes that the system had taken before.
     written: u64,
+    /// Bytes that were under way before, if that can be known.
+    under_way: Option<u64>,
 }
 
 impl Turn<'_> {
@@ -286,11 +303,15 @@ impl Turn<'_> {
         let wanted = self.written.saturating_add(self.length as u64);
         // The sender is in the pace itself.
         let _ = self.pace.written.subscribe().wait_for(|written| *written >= wanted).await;
-        let looked = self.pace.look();
+        let position = *self.pace.written.borrow();
         let mut measured = self.pace.measured();
-        match looked {
-            Some((under_way, written)) => measured.mark(Instant::now(), written, under_way),
-            None => measured.passed = Some(Instant::now()),
+        measured.passed = Some(Instant::now());
+        if let Some(under_way) = self.under_way.filter(|_| position < u64::MAX) {
+            let under_way = under_way + position.saturating_sub(self.written);
+            measured.marks.push_back(Mark { handed_over: self.began, position, under_way });
+            drop(measured);
+            // It may have passed already, which nobody would know later.
+            self.pace.look();
         }
     }
 }
@@ -334,7 +355,11 @@ mod tests {
                 written += length;
                 free_at = free_at.max(now) + Duration::from_secs_f64((length + 52) as f64 / rate);
                 arriving.push_back((free_at + round_trip, written));
-                measured.mark(now, written, written - acknowledged);
+                measured.marks.push_back(Mark {
+                    handed_over: now,
+                    position: written,
+                    under_way: written - acknowledged,
+                });
                 if now - began > Duration::from_secs(5) {
                     longest = longest.max(free_at - now);
                 }
@@ -362,7 +387,11 @@ mod tests {
             let most = measured.under_way_max(round_trip) as u64;
             for _ in 0..4 {
                 written += most / 4;
-                measured.mark(now, written, written - acknowledged);
+                measured.marks.push_back(Mark {
+                    handed_over: now,
+                    position: written,
+                    under_way: written - acknowledged,
+                });
             }
             now += round_trip;
             measured.looked = Some(now - LOOK_EVERY);
@@ -372,9 +401,27 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_at_once_is_one_step() {
+        let (mut measured, began) = (Measured::default(), Instant::now());
+        let first = UNDER_WAY_FIRST / PASSES_WITHIN.as_secs_f64();
+        let (mut written, mut now) = (0, began);
+        measured.look(began, 0);
+        for step in 1..4 {
+            for _ in 0..20 {
+                written += 1000;
+                measured.marks.push_back(Mark { handed_over: now, position: written, under_way: 1000 });
+                measured.look(now, written);
+                assert_eq!(measured.rate, Some(first * RISES_BY.powi(step)));
+                now += LOOK_FIRST / 10;
+            }
+            now += RISES_EVERY;
+        }
+    }
+
+    #[test]
     fn what_nobody_saw_arrive_says_nothing() {
         let (mut measured, began) = (Measured::default(), Instant::now());
-        measured.mark(began, 1000, 1000);
+        measured.marks.push_back(Mark { handed_over: began, position: 1000, under_way: 1000 });
         measured.look(began, 0);
         measured.look(began + Duration::from_secs(1), 1000);
         assert_eq!(measured.rate, None);

@@ -12,12 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 
-use super::{Direction, Shared, slept};
+use super::{Direction, SEGMENT, Shared, slept};
 
 /// Bytes read at a time, at most.
 const READ_MAX: usize = 256 * 1024;
-/// Bytes read at a time on a narrow line, at least: what fits one Ethernet frame.
-const READ_MIN: u64 = 1448;
 /// Bytes under way in one direction, at most.
 const QUEUE_MAX: usize = 64 * 1024 * 1024;
 /// What a narrow line may catch up after its thread woke late.
@@ -186,7 +184,7 @@ impl Connection<'_> {
                 self.wait_for(now.free_at[at]);
                 return Ok(());
             }
-            most = usize::try_from((rate / 500).max(READ_MIN)).unwrap_or(READ_MAX).min(READ_MAX);
+            most = usize::try_from((rate / 500).max(SEGMENT.into())).unwrap_or(READ_MAX).min(READ_MAX);
         }
         match self.ends[at].read(&mut self.buffer[..most]) {
             Ok(0) => course.end = Some(now.time + now.delay),
