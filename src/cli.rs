@@ -122,14 +122,12 @@ pub fn main() -> ExitCode {
 
 /// Returns the arguments of this process; `None` if there is nothing to do.
 fn given() -> Result<Option<Arguments>, clap::Error> {
-    let given = std::env::args_os();
-    if !std::env::args_os().next().is_some_and(|program| mount_helper::is_helper(&program)) {
-        return Arguments::try_parse_from(given).map(Some);
-    }
-    match mount_helper::asked(given)? {
-        mount_helper::Asked::Mount(arguments) => Arguments::try_parse_from(arguments).map(Some),
-        mount_helper::Asked::Nothing => Ok(None),
-    }
+    let given: Vec<_> = std::env::args_os().collect();
+    let given = match given.first() {
+        Some(program) if mount_helper::is_helper(program) => mount_helper::arguments_of_mount(given)?,
+        _ => Some(given),
+    };
+    given.map(Arguments::try_parse_from).transpose()
 }
 
 fn run_daemon() -> ExitCode {

@@ -1,7 +1,6 @@
 //! `scaup mount`.
 
 use std::path::PathBuf;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -106,17 +105,13 @@ pub(super) fn run(arguments: MountArguments) -> Result<(), CliError> {
     if !foreground {
         return Ok(());
     }
-    let told = match ServiceManager::connect() {
-        Ok(manager) => manager.map(|manager| manager.follow(name)),
-        Err(error) => {
-            screen::tell(&format!("systemd can't be told that the mount is ready: {error}"));
-            None
-        }
-    };
+    match ServiceManager::connect() {
+        Ok(Some(manager)) => manager.follow(name),
+        Ok(None) => {}
+        Err(error) => screen::tell(&format!("systemd can't be told that the mount is ready: {error}")),
+    }
     converse::until_the_end(&mut conversation);
-    let ended = daemon.wait()?;
-    drop(told.map(JoinHandle::join));
-    match ended.code() {
+    match daemon.wait()?.code() {
         Some(0) => Ok(()),
         code if code == Some(FailureKind::Unsaved.exit_code().into()) => {
             Err(CliError::new(FailureKind::Unsaved, "content that could not be saved is lost"))

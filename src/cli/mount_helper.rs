@@ -45,36 +45,30 @@ struct HelperArguments {
     r#type: Option<OsString>,
 }
 
-/// What mount(8) asks for.
-pub(super) enum Asked {
-    /// To mount, by these arguments of the program.
-    Mount(Vec<OsString>),
-    /// Nothing: `-f`.
-    Nothing,
-}
-
 /// Whether the program was run by this name as a mount helper.
 pub(super) fn is_helper(program: &OsStr) -> bool {
     let name = Path::new(program).file_name();
     name.is_some_and(|name| name == "mount.scaup" || name == "mount.fuse.scaup")
 }
 
-/// Returns what the arguments of a mount helper, its name first, ask for.
+/// Returns the arguments of `scaup mount` for those of a mount helper, its name first; `None` if nothing is to be done.
 ///
 /// # Errors
 ///
 /// Says how it is used.
-pub(super) fn asked(given: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
+pub(super) fn arguments_of_mount(
+    given: impl IntoIterator<Item = OsString>,
+) -> Result<Option<Vec<OsString>>, clap::Error> {
     let HelperArguments { target, mountpoint, options, fake, verbose, .. } =
         HelperArguments::try_parse_from(given)?;
     if fake {
-        return Ok(Asked::Nothing);
+        return Ok(None);
     }
     let mut arguments: Vec<OsString> = ["scaup", "mount"].map(OsString::from).to_vec();
     arguments.extend((!verbose).then(|| "-q".into()));
     arguments.extend(options.into_iter().flat_map(|options| ["-o".into(), options]));
     arguments.extend(["--".into(), target, mountpoint]);
-    Ok(Asked::Mount(arguments))
+    Ok(Some(arguments))
 }
 
 /// Returns the definition of the helper's command line.
@@ -88,10 +82,8 @@ mod tests {
     use super::*;
 
     fn mounts_by(given: &[&str]) -> Option<Vec<String>> {
-        match asked(given.iter().map(OsString::from)).unwrap() {
-            Asked::Mount(by) => Some(by.into_iter().map(|text| text.into_string().unwrap()).collect()),
-            Asked::Nothing => None,
-        }
+        let by = arguments_of_mount(given.iter().map(OsString::from)).unwrap()?;
+        Some(by.into_iter().map(|text| text.into_string().unwrap()).collect())
     }
 
     #[test]
@@ -112,6 +104,6 @@ mod tests {
             mounts_by(&["mount.scaup", "-v", "-N", "/proc/1/ns/mnt", "-t", "scaup", "a@b:/c d", "/mnt/a b"]);
         assert_eq!(by.unwrap(), ["scaup", "mount", "--", "a@b:/c d", "/mnt/a b"]);
         assert_eq!(mounts_by(&["mount.scaup", "-f", "hq", "/mnt/hq"]), None);
-        assert!(asked(["mount.scaup", "hq"].map(OsString::from)).is_err());
+        assert!(arguments_of_mount(["mount.scaup", "hq"].map(OsString::from)).is_err());
     }
 }

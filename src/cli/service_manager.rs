@@ -6,7 +6,8 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use super::status;
 use crate::daemon::client::Conversation;
@@ -14,6 +15,10 @@ use crate::daemon::protocol::{Event, MountState, Request};
 
 /// By how much the time that systemd gives a stop is extended whenever something was saved, microseconds.
 const SAVES_FOR: u64 = 90_000_000;
+
+/// After how long a lost conversation with the mount's process is begun again: only so many programs can watch it, and
+/// the next one takes the place of the first.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// The socket of the service manager.
 pub(super) struct ServiceManager(UnixDatagram);
@@ -31,14 +36,15 @@ impl ServiceManager {
         Ok(Some(Self(socket)))
     }
 
-    /// Tells that the mount can be used, and from then on what `scaup status` shows of it. The thread that does so ends
-    /// with the mount's process.
-    pub(super) fn follow(self, mount: String) -> JoinHandle<()> {
+    /// Tells that the mount can be used, and from then on what `scaup status` shows of it, until this process ends.
+    pub(super) fn follow(self, mount: String) {
         self.tell("READY=1");
         thread::spawn(move || {
-            self.tell_changes(&mount);
-            self.tell("STOPPING=1");
-        })
+            loop {
+                self.tell_changes(&mount);
+                thread::sleep(AGAIN_AFTER);
+            }
+        });
     }
 
     fn tell_changes(&self, mount: &str) {

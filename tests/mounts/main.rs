@@ -21,6 +21,7 @@ mod commands {
     mod control_protocol;
     mod mounting;
     mod seeing;
+    mod service_manager;
     mod switches;
     mod vault_check;
     mod vault_commands;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -404,37 +403,6 @@ fn in_the_foreground_it_stays_until_a_signal_or_unmount() {
         assert!(!mountpoint.exists());
         assert_eq!(fs::read_to_string(directory.join(way)).unwrap(), "written");
     }
-}
-
-/// As a service of `Type=notify` it is ready when it can be used, and says how it is until it ends.
-#[test]
-fn systemd_is_told_of_a_mount_in_the_foreground() {
-    let scaup = scaup();
-    let directory = directory(&scaup);
-    let (place, mountpoint) = (tempfile::tempdir().unwrap(), scaup.home().join("mnt/service"));
-    let path = place.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut buffer = vec![0; 4096];
-    let mut told = || {
-        let len = socket.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..len].to_vec()).unwrap()
-    };
-    let mut command = scaup.command();
-    command.args(["mount", "-q", "-f"]).arg(&directory).arg(&mountpoint).env("NOTIFY_SOCKET", &path);
-    let mut service = command.spawn().unwrap();
-    assert_eq!(told(), "READY=1");
-    assert_eq!(fs::read_to_string(mountpoint.join("file")).unwrap(), "content");
-    let status = told();
-    assert!(status.starts_with("STATUS=connected since "), "{status}");
-    signal(service.id(), Signal::TERM);
-    let mut last = told();
-    while last.contains("STATUS=") {
-        last = told();
-    }
-    assert_eq!(last, "STOPPING=1");
-    assert!(service.wait().unwrap().success());
-    assert!(!mountpoint.exists());
 }
 
 /// mount(8) runs the program by another name.
