@@ -5,6 +5,7 @@ pub mod mount_options;
 pub mod parts;
 pub mod paths;
 pub mod private_directory;
+pub mod records;
 pub mod settings;
 pub mod size;
 pub mod ssh_config;

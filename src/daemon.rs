@@ -8,7 +8,8 @@
 //! `last_saving` is what it does last. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`,
 //! `front_end`, `requests`), says how it is (`status`), follows the connection to the server (`connection`), notifies
 //! its user of a login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`,
-//! `network`). `client` is the other side of the socket. The log is `log`, `log_lines` and `log_file`.
+//! `network`). `client` is the other side of the socket. Secrets that the user wants remembered are in
+//! the desktop's `keyring` (`kept_secrets`, `secret_names`). The log is `log`, `log_lines` and `log_file`.
 //!
 //! Who waits for whom: a front end waits for the reply to each request it made, one at a time. A login waits for a
 //! person only if a front end is attached or the desktop can ask, and programs on the mount never wait for a person
@@ -16,15 +17,18 @@
 //!
 //! What must always hold: one daemon for a name, and its socket is the user's alone; no command is run for a request
 //! that came through the socket; a one-time code is sent once; a password or code is in no log, file, or environment
-//! of another process; the exit code says whether something was lost.
+//! of another process, and in the keyring only if a person wants it there; the exit code says whether something was lost.
 
 pub mod answer_programs;
 pub mod client;
+pub mod code_maker;
 mod codes;
 mod connection;
 mod conversations;
 mod front_end;
 mod front_end_slots;
+pub mod kept_secrets;
+mod keyring;
 mod last_saving;
 mod life;
 pub mod log;
@@ -35,11 +39,13 @@ mod mountpoint;
 mod network;
 mod notification;
 mod options;
+mod people;
 mod prompts;
 pub mod protocol;
 pub mod remembered;
 mod remote;
 mod requests;
+mod secret_names;
 mod signals;
 mod sleep;
 mod sleep_and_roaming;
@@ -49,4 +55,4 @@ mod users;
 mod vaults;
 
 pub use life::run;
-pub use remote::{connect_here, remembered_vaults_of};
+pub use remote::{connect_here, remembered_vaults_of, whose_secrets};

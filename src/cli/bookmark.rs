@@ -5,10 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::error::CliError;
-use super::screen;
+use super::mount::looked_up;
+use super::{prompt, screen};
 use crate::config::bookmark::{self, Bookmark, BookmarkError, Key};
 use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::ssh_config;
+use crate::daemon::code_maker::CodeMaker;
+use crate::daemon::kept_secrets::{self, Whose};
+use crate::daemon::protocol::LoginRequest;
+use crate::daemon::whose_secrets;
 
 /// Keep what to mount and how under a name.
 #[derive(Subcommand)]
@@ -32,6 +37,17 @@ pub(super) enum BookmarkCommand {
     /// Show a bookmark
     Show {
         /// Its name
+        name: String,
+    },
+    /// Remember in the desktop's keyring what makes the one-time codes of a bookmark's server
+    #[command(
+        after_help = "Scaup asks for the otpauth:// address behind the picture that the server shows when codes are set up, or for the secret \
+        in letters and digits beside it. From then on Scaup makes the codes by itself: whoever gets into this computer's keyring then has \
+        both factors. `scaup forget NAME` removes it again.\n\n\
+        Example:\n  scaup bookmark remember-codes hq"
+    )]
+    RememberCodes {
+        /// The bookmark's name
         name: String,
     },
     /// Change a bookmark: the settings given, or all of it in $VISUAL or $EDITOR
@@ -74,7 +90,11 @@ pub(super) fn run(command: BookmarkCommand) -> Result<(), CliError> {
         BookmarkCommand::Show { name } => {
             let found = bookmark::load(&name)?;
             toml::to_string(&found).map_err(CliError::other)?.lines().for_each(screen::out);
+            for secret in kept_secrets::listed(&whose_secrets(&login_of(&name)?)?)? {
+                screen::out(&format!("# remembered: {secret}"));
+            }
         }
+        BookmarkCommand::RememberCodes { name } => remember_codes(&name)?,
         BookmarkCommand::Edit { name, settings } if settings.is_empty() => edit(&name)?,
         BookmarkCommand::Edit { name, settings } => {
             let found = bookmark::load(&name)?;
@@ -83,6 +103,33 @@ pub(super) fn run(command: BookmarkCommand) -> Result<(), CliError> {
         BookmarkCommand::Remove { name } => bookmark::remove(&name)?,
         BookmarkCommand::Import { files } => import(&files)?,
     }
+    Ok(())
+}
+
+/// Returns how a bookmark's target is reached.
+fn login_of(name: &str) -> Result<LoginRequest, CliError> {
+    bookmark::load(name)?;
+    Ok(looked_up(name, LoginSettings::default())?.0)
+}
+
+fn remember_codes(name: &str) -> Result<(), CliError> {
+    let Whose::Server { destination, .. } = whose_secrets(&login_of(name)?)? else {
+        return Err(CliError::usage(format!(
+            "{name} is a directory of this computer: no codes are asked for"
+        )));
+    };
+    screen::tell(
+        "This puts the second factor beside the first: whoever gets into this computer's keyring can log in without your phone.",
+    );
+    let text =
+        prompt::ask("otpauth:// address or secret (Enter to leave it): ", false).map_err(CliError::other)?;
+    if text.trim().is_empty() {
+        return Err(CliError::other("nothing was remembered"));
+    }
+    CodeMaker::parse(&text).map_err(CliError::usage)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let kept = runtime.block_on(kept_secrets::keep_codes(&destination, &text)).map_err(CliError::other)?;
+    screen::tell(&format!("remembered on this computer: {kept}"));
     Ok(())
 }
 

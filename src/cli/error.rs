@@ -1,6 +1,7 @@
 //! The failures of commands.
 
 use crate::config::bookmark::BookmarkError;
+use crate::config::records::RecordError;
 use crate::daemon::protocol::{Failure, FailureKind};
 
 /// A command's failure: what failed, the object, and a remedy to try.
@@ -27,6 +28,12 @@ impl CliError {
 impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
         Self { kind: failure.kind, message: failure.message }
+    }
+}
+
+impl From<RecordError> for CliError {
+    fn from(error: RecordError) -> Self {
+        Self::other(error)
     }
 }
 

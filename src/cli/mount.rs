@@ -13,7 +13,7 @@ use super::prompt;
 use super::screen;
 use super::service_manager::ServiceManager;
 use crate::config::bookmark::{self, Bookmark};
-use crate::config::settings::{LoginSettings, MountSettings};
+use crate::config::settings::{LoginSettings, MountSettings, Remember};
 use crate::config::ssh_config::keywords;
 use crate::config::target::Target;
 use crate::config::{mount_options, paths, size};
@@ -133,10 +133,14 @@ pub(super) fn looked_up(
         Some(bookmark) => (bookmark.target.as_str(), bookmark.login.clone()),
         None => (named, LoginSettings::default()),
     };
+    let settings = settings.over(below).map_err(CliError::usage)?;
     let login = LoginRequest {
         target: Target::parse(target).map_err(CliError::usage)?,
         directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
-        settings: settings.over(below).map_err(CliError::usage)?,
+        settings: LoginSettings {
+            remember: settings.remember.or_else(|| prompt::is_at_terminal().then_some(Remember::Ask)),
+            ..settings
+        },
     };
     Ok((login, bookmark))
 }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::mount_options::Options;
@@ -22,6 +22,20 @@ const MEMORY: Size = Size(128 << 20);
 const ATTR_TIMEOUT: u64 = 5;
 /// How long an operation waits for a lost server by default, seconds.
 const TIMEOUT: u64 = 60;
+
+/// When a passphrase or password that a person typed is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Remember {
+    /// A person is asked for how long.
+    Ask,
+    /// Nothing is remembered.
+    Never,
+    /// Until the user logs out.
+    Session,
+    /// On this computer.
+    Always,
+}
 
 /// How a server is logged in to: all that a command needs that works without a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args, Serialize, Deserialize)]
@@ -56,6 +70,11 @@ pub struct LoginSettings {
     #[arg(long, value_name = "CMD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otp_command: Option<String>,
+    /// Remember a passphrase or password that was typed, in the desktop's keyring: `ask` a person at the end, `never`,
+    /// `session` until you log out, `always` on this computer [default: ask at a terminal, else never]
+    #[arg(long, value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remember: Option<Remember>,
     /// How long an operation waits for the server after the connection was lost, before it fails [default: 60]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +96,7 @@ impl LoginSettings {
             forget_key: self.forget_key || below.forget_key,
             passphrase_command: self.passphrase_command.or(below.passphrase_command),
             otp_command: self.otp_command.or(below.otp_command),
+            remember: self.remember.or(below.remember),
             timeout: self.timeout.or(below.timeout),
         })
     }
@@ -102,6 +122,12 @@ impl LoginSettings {
             otp_for: self.options.otp_for.clone(),
             directory: directory.to_owned(),
         }
+    }
+
+    /// Returns when a typed secret is remembered. With `forget_key`, no secret is to stay anywhere.
+    #[must_use]
+    pub fn remember(&self) -> Remember {
+        self.remember.filter(|_| !self.forget_key).unwrap_or(Remember::Never)
     }
 
     /// Returns how long an operation waits for a lost server.

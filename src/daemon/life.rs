@@ -1,5 +1,6 @@
 //! The life of a daemon: from the first request to the last saved file.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +15,10 @@ use tokio::time::Instant;
 
 use super::connection::{self, ServerConnection};
 use super::front_end::FrontEnd;
-use super::login_questions::People;
+use super::kept_secrets::KeptSecrets;
+
 use super::options::{drive_options, mount_options};
+use super::people::People;
 use super::prompts::Prompts;
 use super::protocol::{
     Event, Failure, FailureKind, MOUNT_REQUEST_LEN_MAX, MountRequest, MountState, Request,
@@ -24,7 +27,8 @@ use super::remote::{ResolvedTarget, connect};
 use super::signals::Signals;
 use super::socket::{self, SocketFile};
 use super::status::Activity;
-use super::{last_saving, log, mountpoint, sleep_and_roaming, vaults};
+use super::vaults::{self, Unlocking};
+use super::{last_saving, log, mountpoint, sleep_and_roaming};
 use crate::config::paths;
 use crate::drive::Drive;
 
@@ -91,6 +95,7 @@ async fn live(
     let activity = Activity::new();
     let daemon = Arc::new(Daemon {
         prompts: Prompts::new(front_end.clone(), &request, target.asks_nobody(), Arc::clone(&activity)),
+        kept: Arc::new(KeptSecrets::new(request.login.settings.remember())),
         request,
         target,
         activity,
@@ -112,8 +117,16 @@ async fn live(
             let standing = daemon.standing.get_or_init(|| standing);
             daemon.activity.set(MountState::Connected, None);
             let (name, mountpoint) = (daemon.request.name.clone(), daemon.request.mountpoint.clone());
-            front_end.tell(Event::Mounted { name, mountpoint });
-            Ok(daemon.until_the_end(standing, front_end, &mut signals).await)
+            // The mount works already, and may end, while a person is asked.
+            let telling = async {
+                daemon.kept.offer(&daemon.prompts).await;
+                front_end.tell(Event::Mounted { name, mountpoint });
+                std::future::pending::<Infallible>().await
+            };
+            tokio::select! {
+                code = daemon.until_the_end(standing, front_end, &mut signals) => Ok(code),
+                never = telling => match never {},
+            }
         }
         Err(failure) => Err(failure),
     };
@@ -131,6 +144,8 @@ pub(super) struct Daemon {
     pub(super) request: MountRequest,
     pub(super) target: ResolvedTarget,
     pub(super) prompts: Prompts,
+    /// What the user wants remembered.
+    pub(super) kept: Arc<KeptSecrets>,
     pub(super) activity: Arc<Activity>,
     pub(super) standing: OnceLock<Standing>,
     /// Notified when a front end gives the mount up.
@@ -181,7 +196,7 @@ impl Daemon {
         let request = &self.request;
         let login_prompts = Arc::new(self.prompts.for_logins(front_end.clone()));
         let (connected, password) = tokio::try_join!(
-            connect(&self.target, &request.login, Arc::clone(&login_prompts) as Arc<dyn People>),
+            connect(&self.target, &request.login, Arc::clone(&login_prompts) as Arc<dyn People>, &self.kept),
             async { Ok(vaults::first_password(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(Arc::clone(&connected.remote), drive_options(request));
@@ -194,8 +209,9 @@ impl Daemon {
                 connected.ready(&request.login).await?;
             }
             let prompts = &self.prompts;
-            let unlocked =
-                vaults::unlock_at_mount(&drive, request, password, &remembered, prompts, front_end).await;
+            let unlocking =
+                Unlocking { drive: &drive, remembered: &remembered, kept: &self.kept, prompts, front_end };
+            let unlocked = unlocking.at_mount(request, password).await;
             // If the directory is missing, that is reported, and not the failure that follows from it.
             connected.ready(&request.login).await?;
             unlocked?;

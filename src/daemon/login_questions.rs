@@ -12,8 +12,12 @@ use async_trait::async_trait;
 use scaup_sftp::ssh::{Cancelled, Credential, Interaction, Progress, Question};
 use zeroize::Zeroizing;
 
+use super::code_maker::CodeMaker;
 use super::codes::{self, CodeLedger};
+use super::kept_secrets::KeptSecrets;
+use super::people::People;
 use super::protocol::{PromptKind, UserQuestion};
+use super::secret_names::SecretName;
 use crate::config::settings::LoginSettings;
 use crate::remote::sftp::LoginAllowance;
 
@@ -22,19 +26,6 @@ const BY_COMMAND_MAX: u32 = 2;
 
 /// How often a person may: the device that shows the codes may run on another clock.
 const BY_PERSON_MAX: u32 = 3;
-
-/// The sources of answers.
-#[async_trait]
-pub(super) trait People: Send + Sync {
-    /// Returns the answer of a user's command.
-    async fn by_command(&self, command: &str, text: &str) -> Result<Zeroizing<String>, String>;
-    /// Returns the answer of a person.
-    async fn by_person(&self, question: UserQuestion) -> Result<Zeroizing<String>, String>;
-    /// Shows a message.
-    fn tell(&self, text: String);
-    /// Waits, and shows the reason to the person.
-    async fn pause(&self, why: String, time: Duration);
-}
 
 /// What a server's prompt asks for, as far as codes are concerned.
 #[derive(Clone, Copy)]
@@ -58,12 +49,32 @@ impl Kind {
     }
 }
 
+/// The remembered secrets that one login uses.
+#[derive(Default)]
+struct Remembered {
+    /// What was given, and whether it turned out wrong.
+    given: HashMap<SecretName, bool>,
+    /// What was given as the last answer of all.
+    last: Option<SecretName>,
+}
+
+/// Where a code comes from.
+enum CodeSource<'a> {
+    Command(&'a str),
+    /// What codes are made of, which the user wants remembered.
+    Remembered(CodeMaker),
+    Person,
+}
+
 /// Asks people on behalf of a login.
 pub(super) struct Asker {
     people: Arc<dyn People>,
     passphrase_command: Option<String>,
     otp_command: Option<String>,
+    kept: Arc<KeptSecrets>,
     ledger: CodeLedger,
+    /// What was remembered and is used in the current login, or the last one.
+    remembered: Mutex<Remembered>,
     /// Whether a command gave a code for the current login, or the last one.
     has_used_command: AtomicBool,
     /// Whether a person was asked for it.
@@ -73,9 +84,16 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(people: Arc<dyn People>, settings: &LoginSettings, ledger: CodeLedger) -> Self {
+    pub(super) fn new(
+        people: Arc<dyn People>,
+        settings: &LoginSettings,
+        kept: Arc<KeptSecrets>,
+        ledger: CodeLedger,
+    ) -> Self {
         Self {
             people,
+            kept,
+            remembered: Mutex::default(),
             passphrase_command: settings.passphrase_command.clone(),
             otp_command: settings.otp_command.clone(),
             ledger,
@@ -90,10 +108,24 @@ impl Asker {
         self.has_used_command.store(false, Ordering::Relaxed);
         self.has_asked_person.store(false, Ordering::Relaxed);
         self.lock_attempts().clear();
+        *self.lock_remembered() = Remembered::default();
+        self.kept.discard_typed();
+    }
+
+    /// Takes in that the server refused the login: if the last answer was remembered, it is wrong.
+    pub(super) async fn refused(&self) {
+        let last = self.lock_remembered().last.take();
+        if let Some(secret) = last {
+            self.forget_refused(&secret).await;
+        }
     }
 
     fn lock_attempts(&self) -> MutexGuard<'_, HashMap<String, u32>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what the current login, or the last one, needed.
@@ -107,7 +139,13 @@ impl Asker {
         }
     }
 
+    async fn by_command(&self, command: &str, text: &str) -> Result<Zeroizing<String>, String> {
+        self.lock_remembered().last = None;
+        self.people.by_command(command, text).await
+    }
+
     async fn by_person(&self, mut question: UserQuestion) -> Result<Zeroizing<String>, String> {
+        self.lock_remembered().last = None;
         self.has_asked_person.store(true, Ordering::Relaxed);
         question.attempt = {
             let mut attempts = self.lock_attempts();
@@ -121,19 +159,87 @@ impl Asker {
     async fn answer(&self, question: Question) -> Result<Zeroizing<String>, String> {
         let (credential, for_person) = (question.credential(), for_person(&question));
         match (question, credential) {
-            (Question::Passphrase { .. }, _) => match &self.passphrase_command {
-                Some(command) => self.people.by_command(command, &for_person.text).await,
-                None => self.by_person(for_person).await,
+            (Question::Passphrase { path }, _) => match &self.passphrase_command {
+                Some(command) => self.by_command(command, &for_person.text).await,
+                None => self.remembered_or(SecretName::key(&path), self.by_person(for_person)).await,
             },
-            (Question::Prompt { unattended, .. }, Some(Credential::Code)) => {
-                let command = self.otp_command.as_deref().filter(|_| unattended);
-                self.unsent(command, for_person, Kind::Code).await
+            (Question::Prompt { unattended, destination, .. }, Some(Credential::Code)) => {
+                let source = self.source_of_codes(unattended, &destination).await;
+                self.unsent(source, for_person, Kind::Code).await
             }
             (Question::Prompt { .. }, Some(Credential::Answer)) => {
-                self.unsent(None, for_person, Kind::Answer).await
+                self.unsent(CodeSource::Person, for_person, Kind::Answer).await
             }
-            (Question::Prompt { .. }, _) => self.unsent(None, for_person, Kind::Secret).await,
-            (Question::UnknownHost { .. } | Question::Password { .. }, _) => self.by_person(for_person).await,
+            (Question::Prompt { destination, .. }, Some(Credential::Password)) => {
+                let secret = SecretName::password(&destination, &for_person.text);
+                self.remembered_or(secret, self.unsent(CodeSource::Person, for_person, Kind::Secret)).await
+            }
+            (Question::Prompt { .. }, _) => self.unsent(CodeSource::Person, for_person, Kind::Secret).await,
+            (Question::Password { destination }, _) => {
+                let secret = SecretName::password(&destination, &for_person.text);
+                self.remembered_or(secret, self.by_person(for_person)).await
+            }
+            (Question::UnknownHost { .. }, _) => self.by_person(for_person).await,
+        }
+    }
+
+    /// Returns a secret that is remembered; else what a person types, which may be remembered after the login.
+    async fn remembered_or(
+        &self,
+        secret: SecretName,
+        typed: impl Future<Output = Result<Zeroizing<String>, String>>,
+    ) -> Result<Zeroizing<String>, String> {
+        if let Some(found) = self.remembered(&secret).await {
+            return Ok(found);
+        }
+        let answer = typed.await?;
+        // Some users answer with a code whatever is asked.
+        if self.people.is_attended() && as_code(&answer, &Kind::Secret.digits()).is_none() {
+            self.kept.add_typed(secret, &answer);
+        }
+        Ok(answer)
+    }
+
+    /// Returns a secret that is remembered, once in a login: one that is asked for again was wrong.
+    async fn remembered(&self, secret: &SecretName) -> Option<Zeroizing<String>> {
+        let was_given = self.lock_remembered().given.contains_key(secret);
+        if was_given {
+            self.forget_refused(secret).await;
+            return None;
+        }
+        let found = self.kept.find(secret, self.people.is_attended()).await?;
+        let mut remembered = self.lock_remembered();
+        remembered.given.insert(secret.clone(), false);
+        remembered.last = Some(secret.clone());
+        Some(found)
+    }
+
+    async fn forget_refused(&self, secret: &SecretName) {
+        let was_known = self.lock_remembered().given.insert(secret.clone(), true) == Some(true);
+        if !was_known && let Some(text) = self.kept.refuse(secret, self.people.is_attended()).await {
+            self.people.tell(text);
+        }
+    }
+
+    async fn source_of_codes(&self, unattended: bool, server: &str) -> CodeSource<'_> {
+        match &self.otp_command {
+            Some(command) if unattended => CodeSource::Command(command),
+            None if unattended => {
+                let secret = SecretName::codes(server);
+                // A refused code says nothing about what it was made of: the clocks may differ.
+                let is_first = self.lock_remembered().given.insert(secret.clone(), true).is_none();
+                let found =
+                    if is_first { self.kept.find(&secret, self.people.is_attended()).await } else { None };
+                match found.map(|address| CodeMaker::parse(&address)) {
+                    Some(Ok(maker)) => CodeSource::Remembered(maker),
+                    Some(Err(error)) => {
+                        self.people.tell(format!("{secret} are remembered, but can't be made: {error}"));
+                        CodeSource::Person
+                    }
+                    None => CodeSource::Person,
+                }
+            }
+            _ => CodeSource::Person,
         }
     }
 
@@ -141,21 +247,26 @@ impl Asker {
     /// waits for the next one.
     async fn unsent(
         &self,
-        command: Option<&str>,
+        source: CodeSource<'_>,
         question: UserQuestion,
         kind: Kind,
     ) -> Result<Zeroizing<String>, String> {
-        let (times, who) = match command {
-            Some(_) => (BY_COMMAND_MAX, "the command gives"),
-            None => (BY_PERSON_MAX, "the answer is"),
+        let (times, who) = match source {
+            CodeSource::Command(_) => (BY_COMMAND_MAX, "the command gives"),
+            CodeSource::Remembered(_) => (BY_COMMAND_MAX, "what makes codes gives"),
+            CodeSource::Person => (BY_PERSON_MAX, "the answer is"),
         };
         for time in 1..=times {
-            let answer = match command {
-                Some(command) => {
+            let answer = match &source {
+                CodeSource::Command(command) => {
                     self.has_used_command.store(true, Ordering::Relaxed);
-                    self.people.by_command(command, &question.text).await?
+                    self.by_command(command, &question.text).await?
                 }
-                None => self.by_person(question.clone()).await?,
+                CodeSource::Remembered(maker) => {
+                    self.has_used_command.store(true, Ordering::Relaxed);
+                    maker.code().map_err(|error| error.to_string())?
+                }
+                CodeSource::Person => self.by_person(question.clone()).await?,
             };
             let Some(code) = as_code(&answer, &kind.digits()) else { return Ok(answer) };
             let is_new = match kind {
@@ -237,6 +348,7 @@ mod tests {
 
     use super::super::codes::tests::ledger;
     use super::*;
+    use crate::config::settings::Remember;
 
     /// People and a command that give these answers one after the other. It records where each question went, and each
     /// wait.
@@ -271,6 +383,10 @@ mod tests {
             answer
         }
 
+        fn is_attended(&self) -> bool {
+            true
+        }
+
         fn tell(&self, text: String) {
             let text = text.split(';').next().unwrap_or_default().to_owned();
             self.noted.lock().unwrap().push(text);
@@ -281,12 +397,14 @@ mod tests {
         }
     }
 
-    /// A login with `--passphrase-command P --otp-command C`.
+    /// A login with `--passphrase-command P --otp-command C`, where nothing is remembered.
     fn asker(given: &Arc<Given>, ledger: CodeLedger) -> Asker {
         Asker {
             people: Arc::clone(given) as Arc<dyn People>,
             passphrase_command: Some("P".to_owned()),
             otp_command: Some("C".to_owned()),
+            kept: Arc::new(KeptSecrets::new(Remember::Never)),
+            remembered: Mutex::default(),
             ledger,
             has_used_command: AtomicBool::new(false),
             has_asked_person: AtomicBool::new(false),

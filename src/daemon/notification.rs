@@ -15,7 +15,7 @@ use zbus::connection::Builder;
 use crate::remote::Reachability;
 
 /// How long any reply from the bus may take.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const BUS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Programs that ask for a secret in a window, where the system packages put them: OpenSSH's own default, which the
 /// `ssh-askpass` packages of all desktops provide.
@@ -47,7 +47,7 @@ trait Notifications {
         summary: &str,
         body: &str,
         actions: &[&str],
-        hints: HashMap<&str, zbus::Variant<'_>>,
+        hints: HashMap<&str, zbus::zvariant::Value<'_>>,
         expire_timeout: i32,
     ) -> zbus::Result<u32>;
 
@@ -71,9 +71,9 @@ pub(super) async fn vault_displaced(name: String, vault: String) {
         "The server shows something else in the place of vault {vault}. Reads and writes there fail until the vault is back."
     );
     let shown = async {
-        let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
+        let bus = Builder::session()?.method_timeout(BUS_PATIENCE).build().await?;
         let notifications = NotificationsProxy::new(&bus).await?;
-        let urgent = HashMap::from([("urgency", zbus::Variant::U8(2))]);
+        let urgent = HashMap::from([("urgency", zbus::zvariant::Value::U8(2))]);
         let title = format!("{name}: a vault is not in its place");
         notifications.notify("Scaup", 0, "network-server", &title, &text, &[], urgent, 0).await
     };
@@ -83,7 +83,7 @@ pub(super) async fn vault_displaced(name: String, vault: String) {
 }
 
 async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> zbus::Result<()> {
-    let bus = Builder::session().method_timeout(BUS_PATIENCE).build().await?;
+    let bus = Builder::session()?.method_timeout(BUS_PATIENCE).build().await?;
     let notifications = NotificationsProxy::new(&bus).await?;
     let mut actions = notifications.receive_action_invoked().await?;
     // The notification may be seen on a locked screen: it contains no file names, and nothing of the question.
@@ -91,7 +91,10 @@ async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> 
         format!("{name} needs you to log in"),
         "The connection was lost, and the server asks something that only you can answer. No data is lost in the meantime.",
     );
-    let urgent = HashMap::from([("urgency", zbus::Variant::U8(2)), ("resident", zbus::Variant::Bool(true))]);
+    let urgent = HashMap::from([
+        ("urgency", zbus::zvariant::Value::U8(2)),
+        ("resident", zbus::zvariant::Value::Bool(true)),
+    ]);
     let log_in = ["default", "Log in", "login", "Log in"];
     let id = notifications.notify("Scaup", 0, "network-server", &title, text, &log_in, urgent, 0).await?;
     let asked = async {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::answer_programs::{AnswerCommand, Askpass, BATCH_MODE};
 use super::front_end::FrontEnd;
-use super::login_questions::People;
+use super::people::People;
 use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, PromptKind, UserQuestion, password_question};
 use super::status::Activity;
 use crate::config::target::Target;
@@ -208,6 +208,10 @@ impl People for Prompts {
 
     async fn by_person(&self, question: UserQuestion) -> Result<Zeroizing<String>, String> {
         self.person(question).await
+    }
+
+    fn is_attended(&self) -> bool {
+        !self.batch_mode && !self.front_end.borrow().is_gone()
     }
 
     fn tell(&self, text: String) {

@@ -1,20 +1,15 @@
 //! The vaults that were unlocked on this machine, remembered across mounts: for each its server and user, its path
 //! there, and its id. If a mount does not find one of them in its place, it does not show what is there instead, since
 //! programs would save in clear what used to be encrypted.
-//!
-//! One small file for each vault, so that mounts which end at the same time do not write over each other.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use data_encoding::HEXLOWER;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use scaup_sftp::ssh::Destination;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::config::paths;
+use super::secret_names::SecretName;
+use crate::config::records::{self, RecordError, Records};
 use crate::remote::{RemoteName, RemotePath};
 
 /// The server's name in records of directories of this machine.
@@ -45,28 +40,11 @@ pub(super) struct Expected {
     pub(super) id: Option<String>,
 }
 
-/// Why the remembered vaults can't be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum RememberedError {
-    /// The file system refused.
-    #[error("{}: {source}", .path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A file is damaged.
-    #[error(
-        "{} is damaged, so Scaup can't notice when a vault is missing on the server; if none is missing, remove that file: {source}",
-        .path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The error in it.
-        source: toml::de::Error,
-    },
+impl records::Record for Record {
+    /// A vault keeps its place whatever its id.
+    fn key(&self) -> Vec<&str> {
+        vec![&self.server, &self.path]
+    }
 }
 
 /// The vaults below one directory of one server.
@@ -93,9 +71,8 @@ impl RememberedVaults {
     }
 
     /// Returns the vaults that were unlocked in this directory or below it.
-    pub(super) fn expected(&self) -> Result<Vec<Expected>, RememberedError> {
-        let records = records()?.into_iter().map(|(_, record)| record);
-        let expected = records.filter_map(|record| {
+    pub(super) fn expected(&self) -> Result<Vec<Expected>, RecordError> {
+        let expected = records().all::<Record>()?.into_iter().filter_map(|record| {
             let path = self.path_below(&record)?;
             Some(Expected { path, id: record.id })
         });
@@ -103,28 +80,15 @@ impl RememberedVaults {
     }
 
     /// Remembers a vault.
-    pub(super) fn remember(&self, path: &RemotePath, id: Option<String>) -> Result<(), RememberedError> {
+    pub(super) fn remember(&self, path: &RemotePath, id: Option<String>) -> Result<(), RecordError> {
         let path = percent_encode(&self.full(path), ENCODED).to_string();
-        let record = Record { server: self.server.clone(), path, id };
-        let directory = directory();
-        let failed = |source| RememberedError::Io { path: directory.clone(), source };
-        paths::make_private(&directory).map_err(failed)?;
-        let file = record.file();
-        let text = toml::to_string(&record).map_err(io::Error::other).map_err(failed)?;
-        if fs::read_to_string(&file).is_ok_and(|known| known == text) {
-            return Ok(());
-        }
-        let mut written = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
-        written.write_all(text.as_bytes()).map_err(failed)?;
-        written.as_file().sync_all().map_err(failed)?;
-        written.persist(&file).map_err(|error| RememberedError::Io { path: file, source: error.error })?;
-        Ok(())
+        records().write(&Record { server: self.server.clone(), path, id })
     }
 
     /// Forgets a vault.
-    pub(super) fn forget(&self, path: &RemotePath) -> Result<(), RememberedError> {
+    pub(super) fn forget(&self, path: &RemotePath) -> Result<(), RecordError> {
         let path = percent_encode(&self.full(path), ENCODED).to_string();
-        remove(&Record { server: self.server.clone(), path, id: None }.file())
+        records().remove(&[&self.server, &path])
     }
 
     /// Forgets all vaults in this directory and below it. Returns their paths on the server.
@@ -132,8 +96,18 @@ impl RememberedVaults {
     /// # Errors
     ///
     /// If the files can't be read or removed.
-    pub fn forget_below(&self) -> Result<Vec<String>, RememberedError> {
+    pub fn forget_below(&self) -> Result<Vec<String>, RecordError> {
         forget(|record| self.path_below(record).is_some())
+    }
+
+    /// Returns whether a vault of this server, whose path is percent-encoded, is in this directory or below it.
+    pub(super) fn includes(&self, server: &str, path: &str) -> bool {
+        self.path_below(&Record { server: server.to_owned(), path: path.to_owned(), id: None }).is_some()
+    }
+
+    /// Returns what a vault's password is remembered as.
+    pub(super) fn password_of(&self, path: &RemotePath) -> SecretName {
+        SecretName::vault(self.server.clone(), percent_encode(&self.full(path), ENCODED).to_string())
     }
 
     /// Returns a vault's whole path, in the form of the mounted directory.
@@ -165,77 +139,29 @@ impl RememberedVaults {
     }
 }
 
-impl Record {
-    /// Returns the file of this vault, whatever its id.
-    fn file(&self) -> PathBuf {
-        let name = Sha256::digest([self.server.as_bytes(), b"\0", self.path.as_bytes()].concat());
-        directory().join(format!("{}.toml", HEXLOWER.encode(&name)))
-    }
-}
-
 /// Forgets every vault. Returns their servers and paths.
 ///
 /// # Errors
 ///
 /// If the files can't be read or removed.
-pub fn forget_all() -> Result<Vec<String>, RememberedError> {
+pub fn forget_all() -> Result<Vec<String>, RecordError> {
     // Files that can't be read are removed, too.
-    for file in files()? {
-        if matches!(read(&file), Err(RememberedError::Damaged { .. })) {
-            remove(&file)?;
-        }
-    }
+    records().remove_damaged::<Record>()?;
     forget(|_| true)
 }
 
-fn forget(is_meant: impl Fn(&Record) -> bool) -> Result<Vec<String>, RememberedError> {
+fn forget(is_meant: impl Fn(&Record) -> bool) -> Result<Vec<String>, RecordError> {
     let mut forgotten = Vec::new();
-    for (file, record) in records()?.into_iter().filter(|(_, record)| is_meant(record)) {
-        remove(&file)?;
+    for record in records().all::<Record>()?.into_iter().filter(is_meant) {
+        records().remove(&[&record.server, &record.path])?;
         let path = percent_decode_str(&record.path).decode_utf8_lossy().into_owned();
         forgotten.push(format!("{} of {}", path, record.server));
     }
     Ok(forgotten)
 }
 
-fn directory() -> PathBuf {
-    paths::state().join("vaults")
-}
-
-fn records() -> Result<Vec<(PathBuf, Record)>, RememberedError> {
-    files()?.into_iter().map(|file| read(&file).map(|record| (file, record))).collect()
-}
-
-fn files() -> Result<Vec<PathBuf>, RememberedError> {
-    let path = directory();
-    let failed = |source| RememberedError::Io { path: path.clone(), source };
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let file = entry.map_err(failed)?.path();
-        if file.extension().is_some_and(|extension| extension == "toml") {
-            files.push(file);
-        }
-    }
-    Ok(files)
-}
-
-fn read(file: &Path) -> Result<Record, RememberedError> {
-    let text =
-        fs::read_to_string(file).map_err(|source| RememberedError::Io { path: file.to_owned(), source })?;
-    toml::from_str(&text).map_err(|source| RememberedError::Damaged { path: file.to_owned(), source })
-}
-
-fn remove(file: &Path) -> Result<(), RememberedError> {
-    match fs::remove_file(file) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(RememberedError::Io { path: file.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+fn records() -> Records {
+    Records::called("vaults")
 }
 
 /// Returns a path without empty and `.` parts, so that one directory has one spelling.

@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 use super::answer_programs::{AnswerCommand, BATCH_MODE};
 use super::codes::CodeLedger;
 use super::connection::ServerConnection;
-use super::login_questions::{Asker, People};
+use super::kept_secrets::{KeptSecrets, Whose};
+use super::login_questions::Asker;
+use super::people::People;
 use super::protocol::{Failure, FailureKind, LoginRequest, UserQuestion};
 use super::remembered::RememberedVaults;
 use crate::config::ssh_config;
@@ -69,11 +71,26 @@ pub fn remembered_vaults_of(request: &LoginRequest) -> Result<RememberedVaults, 
     Ok(ResolvedTarget::of(request)?.remembered_vaults())
 }
 
+/// Returns whose remembered secrets a request's target needs.
+///
+/// # Errors
+///
+/// If the configuration does not give the target.
+pub fn whose_secrets(request: &LoginRequest) -> Result<Whose, Failure> {
+    let target = ResolvedTarget::of(request)?;
+    let vaults = target.remembered_vaults();
+    Ok(match target {
+        ResolvedTarget::Local(_) => Whose::Local(vaults),
+        ResolvedTarget::Server { destination, .. } => Whose::Server { destination, vaults },
+    })
+}
+
 /// Connects, and logs in where that is needed. [`Connected::ready`] tells whether the directory exists.
 pub(super) async fn connect(
     target: &ResolvedTarget,
     request: &LoginRequest,
     people: Arc<dyn People>,
+    kept: &Arc<KeptSecrets>,
 ) -> Result<Connected, Failure> {
     let (destination, directory) = match target {
         ResolvedTarget::Local(path) => {
@@ -85,7 +102,7 @@ pub(super) async fn connect(
     };
     let held = (!request.settings.forget_key).then(HeldKeys::default);
     let ledger = CodeLedger::of_user().map_err(|error| Failure::new(FailureKind::Other, error))?;
-    let asker = Arc::new(Asker::new(people, &request.settings, ledger));
+    let asker = Arc::new(Asker::new(people, &request.settings, Arc::clone(kept), ledger));
     let login = Arc::new(Login { destination, asker, held });
     let session = login.log_in().await.map_err(|error| login_failure(&error))?;
     let remote = SftpRemote::open(session, directory.as_bytes(), login, request.settings.patience()).await;
@@ -151,7 +168,11 @@ impl Login {
     async fn log_in(&self) -> Result<Session, ConnectError> {
         self.asker.begin_login();
         let interaction = Arc::clone(&self.asker) as Arc<dyn Interaction>;
-        ssh::connect(&self.destination, &interaction, self.held.as_ref()).await
+        let session = ssh::connect(&self.destination, &interaction, self.held.as_ref()).await;
+        if let Err(ConnectError::Refused { .. }) = &session {
+            self.asker.refused().await;
+        }
+        session
     }
 }
 
@@ -226,6 +247,10 @@ impl People for Here {
         asked.unwrap_or_else(|error| Err(error.to_string()))
     }
 
+    fn is_attended(&self) -> bool {
+        !self.batch_mode
+    }
+
     fn tell(&self, text: String) {
         (self.tell)(&text);
     }
@@ -247,7 +272,9 @@ pub async fn connect_here(
 ) -> Result<Arc<dyn Remote>, Failure> {
     let target = ResolvedTarget::of(request)?;
     let here = Here { ask, tell, directory: request.directory.clone(), batch_mode: target.asks_nobody() };
-    let connected = connect(&target, request, Arc::new(here)).await?;
+    let (here, kept) = (Arc::new(here), Arc::new(KeptSecrets::new(request.settings.remember())));
+    let connected = connect(&target, request, Arc::clone(&here) as Arc<dyn People>, &kept).await?;
     connected.ready(request).await?;
+    kept.offer(&*here).await;
     Ok(connected.remote)
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use scaup_fuse::UnmountError;
 
 use super::front_end::FrontEnd;
+use super::kept_secrets::KeptSecrets;
+use super::last_saving;
 use super::life::{Daemon, Standing};
 use super::protocol::{Event, Failure, FailureKind, MountStatus, Request};
 use super::users::users_of;
-use super::{last_saving, vaults};
+use super::vaults::{self, Unlocking};
 use crate::remote::Reachability;
 
 impl Daemon {
@@ -42,10 +44,14 @@ impl Daemon {
                 if !prompts.has_vault_password() {
                     standing.logged_in(self.request.login.settings.patience()).await?;
                 }
-                let remembered = self.target.remembered_vaults();
-                let unlocked =
-                    vaults::unlock(&standing.drive, vault.as_deref(), &remembered, &prompts, front_end).await;
-                unlocked.map(|()| Event::Done)
+                let unlocking = Unlocking {
+                    drive: &standing.drive,
+                    remembered: &self.target.remembered_vaults(),
+                    kept: &KeptSecrets::new(self.request.login.settings.remember()),
+                    prompts: &prompts,
+                    front_end,
+                };
+                unlocking.on_request(vault.as_deref()).await.map(|()| Event::Done)
             }
             Request::Lock { vault } => {
                 vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)
@@ -53,7 +59,7 @@ impl Daemon {
             Request::Unmount { force, wait } => {
                 self.unmount(standing, force, wait, front_end).await.map(|()| Event::Done)
             }
-            Request::Login => standing.log_in(front_end).await.map(|()| Event::Done),
+            Request::Login => self.log_in(standing, front_end).await.map(|()| Event::Done),
             Request::Hello(_)
             | Request::Status
             | Request::Watch
@@ -127,6 +133,34 @@ impl Daemon {
             Err(error) => Err(Failure::new(FailureKind::Other, error)),
         }
     }
+
+    /// Reconnects, asking this front end, and waits until the connection is ready or is refused.
+    async fn log_in(&self, standing: &Standing, front_end: &FrontEnd) -> Result<(), Failure> {
+        let Some(connection) = &standing.connection else { return Ok(()) };
+        let mut reachability = connection.reachability();
+        if *reachability.borrow_and_update() == Reachability::Connected {
+            front_end.tell(Event::Progress("the connection is up".to_owned()));
+            return Ok(());
+        }
+        let _attached = standing.login_prompts.attach(front_end.clone());
+        connection.hurry();
+        loop {
+            if reachability.changed().await.is_err() {
+                return Err(Failure::new(FailureKind::Other, "the mount is ending"));
+            }
+            let now = reachability.borrow_and_update().clone();
+            match now {
+                Reachability::Connected => {
+                    self.kept.offer(&*standing.login_prompts).await;
+                    return Ok(());
+                }
+                Reachability::Waiting(why) => return Err(Failure::new(FailureKind::Login, why)),
+                Reachability::Reconnecting(why) => {
+                    front_end.tell(Event::Progress(format!("trying again: {why}")))
+                }
+            }
+        }
+    }
 }
 
 impl Standing {
@@ -144,30 +178,6 @@ impl Standing {
             },
             Ok(Err(_)) => Err(Failure::new(FailureKind::Other, "the mount is ending")),
             Err(_) => Err(lost(FailureKind::Unreachable, "reconnecting has not succeeded yet")),
-        }
-    }
-
-    /// Reconnects, asking this front end, and waits until the connection is ready or is refused.
-    async fn log_in(&self, front_end: &FrontEnd) -> Result<(), Failure> {
-        let Some(connection) = &self.connection else { return Ok(()) };
-        let mut reachability = connection.reachability();
-        if *reachability.borrow_and_update() == Reachability::Connected {
-            front_end.tell(Event::Progress("the connection is up".to_owned()));
-            return Ok(());
-        }
-        let _attached = self.login_prompts.attach(front_end.clone());
-        connection.hurry();
-        loop {
-            if reachability.changed().await.is_err() {
-                return Err(Failure::new(FailureKind::Other, "the mount is ending"));
-            }
-            match &*reachability.borrow_and_update() {
-                Reachability::Connected => return Ok(()),
-                Reachability::Waiting(why) => return Err(Failure::new(FailureKind::Login, why)),
-                Reachability::Reconnecting(why) => {
-                    front_end.tell(Event::Progress(format!("trying again: {why}")))
-                }
-            }
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Delay {
     /// How long it is safe to wait.
     pub(super) limit: Duration,
     /// `None` if the machine does not wait at all.
-    _lock: Option<zbus::OwnedFd>,
+    _lock: Option<zbus::zvariant::OwnedFd>,
 }
 
 /// logind (org.freedesktop.login1(5)).
@@ -38,7 +38,7 @@ pub(super) struct Delay {
     default_path = "/org/freedesktop/login1"
 )]
 trait Manager {
-    fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<zbus::OwnedFd>;
+    fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedFd>;
 
     #[zbus(property(emits_changed_signal = "false"), name = "InhibitDelayMaxUSec")]
     fn inhibit_delay_max_usec(&self) -> zbus::Result<u64>;
@@ -54,7 +54,7 @@ trait Manager {
 pub(super) struct Logind {
     manager: ManagerProxy<'static>,
     starts: BoxStream<'static, zbus::Result<bool>>,
-    lock: Option<zbus::OwnedFd>,
+    lock: Option<zbus::zvariant::OwnedFd>,
 }
 
 impl Logind {
@@ -64,7 +64,7 @@ impl Logind {
     ///
     /// If there is no bus, or no logind on it.
     pub(super) async fn find() -> zbus::Result<Self> {
-        let bus = Builder::system().method_timeout(BUS_PATIENCE).build().await?;
+        let bus = Builder::system()?.method_timeout(BUS_PATIENCE).build().await?;
         let manager = ManagerProxy::new(&bus).await?;
         let sleeps = manager.receive_prepare_for_sleep().await?;
         let shutdowns = manager.receive_prepare_for_shutdown().await?;
@@ -95,7 +95,7 @@ impl Logind {
 }
 
 /// Takes logind's lock that delays the next sleep; `None` if it grants none.
-async fn lock(manager: &ManagerProxy<'_>) -> Option<zbus::OwnedFd> {
+async fn lock(manager: &ManagerProxy<'_>) -> Option<zbus::zvariant::OwnedFd> {
     let why = "saving what is not on the server yet";
     let asked = manager.inhibit("sleep:shutdown", "Scaup", why, "delay").await;
     asked

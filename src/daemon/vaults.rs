@@ -8,11 +8,14 @@ use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 use super::front_end::FrontEnd;
+use super::kept_secrets::KeptSecrets;
 use super::notification;
+use super::people::People;
 use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
-use super::remembered::{Expected, RememberedError, RememberedVaults};
+use super::remembered::{Expected, RememberedVaults};
 use super::status::{exact, legible};
+use crate::config::records::RecordError;
 use crate::config::target::Target;
 use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
@@ -35,6 +38,17 @@ enum Outcome {
 /// The password, or the reason why there is none.
 type Answer = Result<Zeroizing<String>, String>;
 
+/// What unlocks the vaults of a mount on behalf of one front end.
+pub(super) struct Unlocking<'a> {
+    pub(super) drive: &'a Arc<Drive>,
+    /// The vaults that were unlocked before.
+    pub(super) remembered: &'a RememberedVaults,
+    /// Their passwords, if the user wants them remembered.
+    pub(super) kept: &'a KeptSecrets,
+    pub(super) prompts: &'a Prompts,
+    pub(super) front_end: &'a FrontEnd,
+}
+
 /// Returns the password of the first named vault, if a command prints it: no person is asked for it, so it need not
 /// wait for the server.
 pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
@@ -43,8 +57,9 @@ pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) ->
     Some(prompts.vault_password(&exact(&path), 1).await)
 }
 
-fn not_remembered(error: RememberedError) -> Failure {
-    Failure::new(FailureKind::Vault, error)
+fn not_remembered(error: RecordError) -> Failure {
+    let text = format!("Scaup can't tell whether a vault is missing on the server: {error}");
+    Failure::new(FailureKind::Vault, text)
 }
 
 /// Binds the vaults that earlier mounts unlocked to their paths, before any part of the mount is shown.
@@ -138,66 +153,151 @@ pub(super) async fn follow(
     }
 }
 
-/// Unlocks, while mounting, the named vaults, or else those that are found.
-pub(super) async fn unlock_at_mount(
-    drive: &Arc<Drive>,
-    request: &MountRequest,
-    mut first_password: Option<Answer>,
-    remembered: &RememberedVaults,
-    prompts: &Prompts,
-    front_end: &FrontEnd,
-) -> Result<(), Failure> {
-    if request.settings.no_vaults {
-        return Ok(());
-    }
-    for named in &request.settings.vaults {
-        let path = parse(named)?;
-        // A person is not asked without need. A command that prints the password need not wait for that.
-        if !prompts.has_vault_password() {
-            check_openable(drive, &path).await?;
-        }
-        if let Outcome::NoPassword(reason) =
-            unlock_asking(drive, &path, first_password.take(), remembered, prompts, front_end).await?
-        {
-            let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
-            return Err(Failure::new(FailureKind::Vault, text));
-        }
-    }
-    if !request.settings.vaults.is_empty() {
-        return Ok(());
-    }
-    let found = match drive.find_vaults().await {
-        Ok(found) => found,
-        // Such a directory can still be traversed, and its vaults named.
-        Err(VaultError::Open(OpenError::Remote { source: RemoteError::PermissionDenied, .. })) => {
-            let text = "the directory can't be listed, so vaults in it are not found; name them with --vault";
-            front_end.tell(Event::Progress(text.to_owned()));
+impl Unlocking<'_> {
+    /// Unlocks, while mounting, the named vaults, or else those that are found.
+    pub(super) async fn at_mount(
+        &self,
+        request: &MountRequest,
+        mut first_password: Option<Answer>,
+    ) -> Result<(), Failure> {
+        let Self { drive, prompts, front_end, .. } = self;
+        if request.settings.no_vaults {
             return Ok(());
         }
-        Err(error) => return Err(failure(error)),
-    };
-    for vault in found {
-        let path = legible(&vault.path);
-        match vault.state {
-            _ if vault.displaced.is_some() => {}
-            VaultState::Locked => {
-                front_end.tell(Event::Progress(format!("vault {path} found")));
-                if !request.interactive && !prompts.has_vault_password() {
-                    continue;
-                }
-                if let Outcome::NoPassword(reason) =
-                    unlock_asking(drive, &vault.path, None, remembered, prompts, front_end).await?
-                {
-                    front_end.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
-                }
+        for named in &request.settings.vaults {
+            let path = parse(named)?;
+            // A person is not asked without need. A command that prints the password need not wait for that.
+            if !prompts.has_vault_password() {
+                check_openable(drive, &path).await?;
             }
-            VaultState::Unsupported(reason) => {
-                front_end.tell(Event::Progress(format!("vault {path}: {reason}")))
+            if let Outcome::NoPassword(reason) = self.asking(&path, first_password.take()).await? {
+                let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
+                return Err(Failure::new(FailureKind::Vault, text));
             }
-            VaultState::Unlocked => {}
+        }
+        if !request.settings.vaults.is_empty() {
+            return Ok(());
+        }
+        let found = match drive.find_vaults().await {
+            Ok(found) => found,
+            // Such a directory can still be traversed, and its vaults named.
+            Err(VaultError::Open(OpenError::Remote { source: RemoteError::PermissionDenied, .. })) => {
+                let text =
+                    "the directory can't be listed, so vaults in it are not found; name them with --vault";
+                front_end.tell(Event::Progress(text.to_owned()));
+                return Ok(());
+            }
+            Err(error) => return Err(failure(error)),
+        };
+        for vault in found {
+            let path = legible(&vault.path);
+            match vault.state {
+                _ if vault.displaced.is_some() => {}
+                VaultState::Locked => {
+                    front_end.tell(Event::Progress(format!("vault {path} found")));
+                    let is_known = || self.kept.may_know(&self.remembered.password_of(&vault.path));
+                    if !request.interactive && !prompts.has_vault_password() && !is_known() {
+                        continue;
+                    }
+                    if let Outcome::NoPassword(reason) = self.asking(&vault.path, None).await? {
+                        front_end.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
+                    }
+                }
+                VaultState::Unsupported(reason) => {
+                    front_end.tell(Event::Progress(format!("vault {path}: {reason}")))
+                }
+                VaultState::Unlocked => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlocks on a front end's request.
+    pub(super) async fn on_request(&self, vault: Option<&str>) -> Result<(), Failure> {
+        let path = choose(self.drive, vault, &VaultState::Locked)?;
+        if vault.is_some() {
+            // No person is asked, and no command run, for a path that a front end made up.
+            check_openable(self.drive, &path).await?;
+        }
+        match self.asking(&path, None).await? {
+            Outcome::Unlocked => {
+                self.kept.offer(self.prompts).await;
+                Ok(())
+            }
+            Outcome::NoPassword(reason) => {
+                let text = format!("vault {}: no password was given ({reason})", legible(&path));
+                Err(Failure::new(FailureKind::Vault, text))
+            }
         }
     }
-    Ok(())
+
+    /// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty
+    /// answer leaves the vault locked.
+    async fn asking(&self, path: &RemotePath, mut known: Option<Answer>) -> Result<Outcome, Failure> {
+        let Self { drive, prompts, front_end, .. } = self;
+        let secret = self.remembered.password_of(path);
+        let mut kept = None;
+        if known.is_none() && !prompts.has_vault_password() {
+            kept = self.kept.find(&secret, prompts.is_attended()).await;
+        }
+        let mut attempt = 1;
+        loop {
+            // A person may take as long as they like, and delays no other request. A command is run once at a time, however
+            // many requests need it.
+            let mut alone = None;
+            if prompts.has_vault_password() {
+                alone = Some(UNLOCKING.acquire().await.map_err(closed)?);
+            }
+            let is_kept = kept.is_some();
+            let answer = match known.take().or(kept.take().map(Ok)) {
+                Some(answer) => answer,
+                None => prompts.vault_password(&exact(path), attempt).await,
+            };
+            let password = match answer {
+                Ok(password) if password.is_empty() => {
+                    return Ok(Outcome::NoPassword("the answer was empty".to_owned()));
+                }
+                Ok(password) => password,
+                Err(reason) => return Ok(Outcome::NoPassword(reason)),
+            };
+            let alone = match alone {
+                Some(alone) => alone,
+                None => UNLOCKING.acquire().await.map_err(closed)?,
+            };
+            match unlock_alone(drive, path, password.clone(), alone).await {
+                Ok(()) => {
+                    if !is_kept && !prompts.has_vault_password() {
+                        self.kept.add_typed(secret, &password);
+                    }
+                    let id = drive
+                        .vaults()
+                        .into_iter()
+                        .find(|vault| vault.path == *path)
+                        .and_then(|vault| vault.id);
+                    if let Err(error) = self.remembered.remember(path, id) {
+                        let text = format!(
+                            "vault {} can't be remembered for the next mount: {error}",
+                            legible(path)
+                        );
+                        front_end.tell(Event::Progress(text));
+                    }
+                    front_end.tell(Event::Progress(format!("vault {} unlocked", legible(path))));
+                    return Ok(Outcome::Unlocked);
+                }
+                Err(VaultError::Open(OpenError::WrongPassword { .. })) if is_kept => {
+                    if let Some(text) = self.kept.refuse(&secret, prompts.is_attended()).await {
+                        front_end.tell(Event::Progress(text));
+                    }
+                }
+                Err(VaultError::Open(OpenError::WrongPassword { beside, .. })) if attempt < ATTEMPTS => {
+                    front_end
+                        .tell(Event::Progress(format!("wrong password for vault {}{beside}", legible(path))));
+                    attempt += 1;
+                }
+                Err(error) => return Err(failure(error)),
+            }
+        }
+    }
 }
 
 /// Fails if there is no vault that a password could open.
@@ -205,61 +305,6 @@ async fn check_openable(drive: &Drive, path: &RemotePath) -> Result<(), Failure>
     match drive.inspect(path).await.map_err(failure)?.unsupported {
         Some(reason) => Err(failure(OpenError::refused(path, reason).into())),
         None => Ok(()),
-    }
-}
-
-/// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty
-/// answer leaves the vault locked.
-async fn unlock_asking(
-    drive: &Arc<Drive>,
-    path: &RemotePath,
-    mut known: Option<Answer>,
-    remembered: &RememberedVaults,
-    prompts: &Prompts,
-    front_end: &FrontEnd,
-) -> Result<Outcome, Failure> {
-    let mut attempt = 1;
-    loop {
-        // A person may take as long as they like, and delays no other request. A command is run once at a time, however
-        // many requests need it.
-        let mut alone = None;
-        if prompts.has_vault_password() {
-            alone = Some(UNLOCKING.acquire().await.map_err(closed)?);
-        }
-        let answer = match known.take() {
-            Some(answer) => answer,
-            None => prompts.vault_password(&exact(path), attempt).await,
-        };
-        let password = match answer {
-            Ok(password) if password.is_empty() => {
-                return Ok(Outcome::NoPassword("the answer was empty".to_owned()));
-            }
-            Ok(password) => password,
-            Err(reason) => return Ok(Outcome::NoPassword(reason)),
-        };
-        let alone = match alone {
-            Some(alone) => alone,
-            None => UNLOCKING.acquire().await.map_err(closed)?,
-        };
-        match unlock_alone(drive, path, password, alone).await {
-            Ok(()) => {
-                let id =
-                    drive.vaults().into_iter().find(|vault| vault.path == *path).and_then(|vault| vault.id);
-                if let Err(error) = remembered.remember(path, id) {
-                    let text =
-                        format!("vault {} can't be remembered for the next mount: {error}", legible(path));
-                    front_end.tell(Event::Progress(text));
-                }
-                front_end.tell(Event::Progress(format!("vault {} unlocked", legible(path))));
-                return Ok(Outcome::Unlocked);
-            }
-            Err(VaultError::Open(OpenError::WrongPassword { beside, .. })) if attempt < ATTEMPTS => {
-                front_end
-                    .tell(Event::Progress(format!("wrong password for vault {}{beside}", legible(path))));
-                attempt += 1;
-            }
-            Err(error) => return Err(failure(error)),
-        }
     }
 }
 
@@ -283,28 +328,6 @@ async fn unlock_alone(
 
 fn closed(error: AcquireError) -> Failure {
     Failure::new(FailureKind::Other, error)
-}
-
-/// Unlocks on a front end's request.
-pub(super) async fn unlock(
-    drive: &Arc<Drive>,
-    vault: Option<&str>,
-    remembered: &RememberedVaults,
-    prompts: &Prompts,
-    front_end: &FrontEnd,
-) -> Result<(), Failure> {
-    let path = choose(drive, vault, &VaultState::Locked)?;
-    if vault.is_some() {
-        // No person is asked, and no command run, for a path that a front end made up.
-        check_openable(drive, &path).await?;
-    }
-    match unlock_asking(drive, &path, None, remembered, prompts, front_end).await? {
-        Outcome::Unlocked => Ok(()),
-        Outcome::NoPassword(reason) => {
-            let text = format!("vault {}: no password was given ({reason})", legible(&path));
-            Err(Failure::new(FailureKind::Vault, text))
-        }
-    }
 }
 
 /// Locks on a front end's request.

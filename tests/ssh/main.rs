@@ -8,6 +8,7 @@ mod support;
 mod login {
     mod first_login;
     mod host_keys;
+    mod keyring;
     mod login_again;
     mod prompts;
     mod ssh_config;

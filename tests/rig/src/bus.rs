@@ -61,11 +61,10 @@ impl Bus {
     /// Puts a service on it.
     pub(crate) fn serve(&self, name: &'static str, path: &'static str, service: impl Interface) -> Service {
         let runtime = Runtime::new().expect("a runtime can be made");
-        let serving = Builder::address(self.address.as_str())
-            .method_timeout(PATIENCE)
-            .name(name)
-            .serve_at(path, service)
-            .build();
+        let serving = async {
+            let builder = Builder::address(self.address.as_str())?.method_timeout(PATIENCE);
+            builder.name(name)?.serve_at(path, service)?.build().await
+        };
         let connection = runtime.block_on(serving).expect("the service can be put on the bus");
         Service { connection, runtime }
     }

@@ -16,6 +16,7 @@ mod fixtures;
 mod gate;
 mod hostile;
 mod install;
+mod keyring;
 mod keys;
 mod logind;
 mod network;
@@ -31,6 +32,7 @@ pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable
 pub use gate::{Gate, Gatekeeper, Held, Passage};
 pub use hostile::{HostileServer, Lie, SftpPacket, hostile_sftp};
 pub use install::{need, need_root};
+pub use keyring::Keyring;
 pub use keys::{Key, KeyKind};
 pub use logind::Logind;
 pub use network::{change_network, own_network, packets_of_a_network};

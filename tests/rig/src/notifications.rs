@@ -47,7 +47,7 @@ impl Server {
         title: String,
         text: String,
         actions: Vec<String>,
-        _hints: HashMap<String, zbus::OwnedVariant>,
+        _hints: HashMap<String, zbus::zvariant::OwnedValue>,
         _expires: i32,
     ) -> u32 {
         let mut shown = self.0.lock().unwrap();

@@ -388,6 +388,12 @@ impl Sshd {
         self.totp_at(0)
     }
 
+    /// What the codes are made of, in Base32.
+    #[must_use]
+    pub fn totp_secret(&self) -> &str {
+        &self.secret
+    }
+
     /// How long the present code stays the same.
     #[must_use]
     pub fn totp_remaining(&self) -> Duration {
