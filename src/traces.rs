@@ -351,7 +351,12 @@ pub async fn remove_gvfs_metadata(
     directories: &UserDirectories,
     places: &Places,
 ) -> Result<u64, MetadataError> {
-    let found = find_those(|kind| kind == Kind::GvfsMetadata, directories, places);
+    let found = {
+        let (directories, places) = (directories.clone(), places.clone());
+        // A file system may hang.
+        let find = move || find_those(|kind| kind == Kind::GvfsMetadata, &directories, &places);
+        tokio::task::spawn_blocking(find).await?
+    };
     let count = found.traces.iter().map(|trace| trace.count).sum();
     if count > 0 {
         let files: Vec<PathBuf> = found.traces.into_iter().map(|trace| trace.path).collect();

@@ -48,7 +48,9 @@ impl Daemon {
                 unlocked.map(|()| Event::Done)
             }
             Request::Lock { vault } => {
-                vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)
+                let locked = vaults::lock(&standing.drive, vault.as_deref()).await?;
+                self.sweep([locked]).await;
+                Ok(Event::Done)
             }
             Request::Unmount { force, wait } => {
                 self.unmount(standing, force, wait, front_end).await.map(|()| Event::Done)

@@ -37,8 +37,14 @@ fn trees(places: &Places) -> [(&'static str, &[u8]); 2] {
 
 /// Why gvfs did not remove entries.
 #[derive(Debug, thiserror::Error)]
-#[error("the service of gvfs did not remove its notes: {0}")]
-pub struct MetadataError(#[from] zbus::Error);
+pub enum MetadataError {
+    /// The bus or the service failed.
+    #[error("the service of gvfs did not remove its notes: {0}")]
+    Bus(#[from] zbus::Error),
+    /// Its files were not looked at.
+    #[error("the notes of gvfs were not looked at: {0}")]
+    Search(#[from] tokio::task::JoinError),
+}
 
 #[zbus::proxy(
     interface = "org.gtk.vfs.Metadata",
