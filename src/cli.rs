@@ -10,6 +10,7 @@ mod conflicts;
 mod converse;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod error;
 mod forget;
 mod login;
@@ -59,6 +60,7 @@ enum Command {
     Unlock(vault::UnlockArguments),
     Lock(vault::LockArguments),
     Forget(forget::ForgetArguments),
+    Doctor(doctor::DoctorArguments),
     #[command(subcommand)]
     Bookmark(bookmark::BookmarkCommand),
     #[command(subcommand)]
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Unlock(arguments) => vault::unlock(arguments),
         Command::Lock(arguments) => vault::lock(arguments),
         Command::Forget(arguments) => forget::run(arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
         #[cfg(feature = "demo")]

@@ -5,7 +5,7 @@
 //!
 //! `life` is its life: it reads one `MountRequest` (`protocol`), connects (`remote`, `login_questions`, `codes`),
 //! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`);
-//! `last_saving` is what it does last. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`,
+//! `last_saving` is what it does last, but for `sweep`, which removes traces in other programs, also after a lock. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`,
 //! `front_end`, `requests`), says how it is (`status`), follows the connection to the server (`connection`), notifies
 //! its user of a login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`,
 //! `network`). `client` is the other side of the socket. Secrets that the user wants remembered are in
@@ -51,6 +51,7 @@ mod sleep;
 mod sleep_and_roaming;
 mod socket;
 mod status;
+mod sweep;
 mod users;
 mod vaults;
 

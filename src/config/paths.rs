@@ -24,16 +24,43 @@ pub fn expand_home(path: PathBuf) -> PathBuf {
     path.strip_prefix("~").map(|below| home().join(below)).unwrap_or(path)
 }
 
+/// The directories in which the programs of the user keep their files.
+#[derive(Debug, Clone)]
+pub struct UserDirectories {
+    /// The home directory.
+    pub home: PathBuf,
+    /// `XDG_CACHE_HOME`.
+    pub cache: PathBuf,
+    /// `XDG_CONFIG_HOME`.
+    pub config: PathBuf,
+    /// `XDG_DATA_HOME`.
+    pub data: PathBuf,
+    /// `XDG_STATE_HOME`.
+    pub state: PathBuf,
+}
+
+/// Returns the directories of all programs of the user.
+#[must_use]
+pub fn user_directories() -> UserDirectories {
+    UserDirectories {
+        home: home(),
+        cache: from_environment("XDG_CACHE_HOME", ".cache"),
+        config: from_environment("XDG_CONFIG_HOME", ".config"),
+        data: from_environment("XDG_DATA_HOME", ".local/share"),
+        state: from_environment("XDG_STATE_HOME", ".local/state"),
+    }
+}
+
 /// Returns the directory of the bookmarks, one file each.
 #[must_use]
 pub fn bookmarks() -> PathBuf {
-    from_environment("XDG_CONFIG_HOME", ".config").join("scaup/bookmarks")
+    user_directories().config.join("scaup/bookmarks")
 }
 
 /// Returns the directory of the daemons' logs.
 #[must_use]
 pub fn state() -> PathBuf {
-    from_environment("XDG_STATE_HOME", ".local/state").join("scaup")
+    user_directories().state.join("scaup")
 }
 
 /// Returns the directory in which mount points are created if the user names none.

@@ -173,6 +173,11 @@ pub struct MountSettings {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub follow_outside: bool,
+    /// Leave what other programs noted about a vault's files (previews, recent files, notes of file managers) where it
+    /// is when the vault is locked or unmounted
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_sweep: bool,
     /// Write cleartext names to the log, and the lines of libraries that SCAUP_LOG selects
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -198,6 +203,7 @@ impl MountSettings {
             attr_timeout: self.attr_timeout.or(below.attr_timeout),
             sync_on_close: self.sync_on_close || below.sync_on_close,
             follow_outside: self.follow_outside || below.follow_outside,
+            no_sweep: self.no_sweep || below.no_sweep,
             log_names: self.log_names || below.log_names,
         }
     }

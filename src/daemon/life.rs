@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use scaup_fuse::requests::Requests;
 use scaup_fuse::{Automount, Mount, MountError};
@@ -102,6 +102,7 @@ async fn live(
         standing: OnceLock::new(),
         given_up: Notify::new(),
         conversations: RwLock::new(()),
+        began: SystemTime::now(),
     });
     let front_ends = tokio::spawn(Arc::clone(&daemon).receive(listener));
     let cancelled = || Failure::new(FailureKind::Other, "cancelled before it was mounted");
@@ -152,6 +153,8 @@ pub(super) struct Daemon {
     pub(super) given_up: Notify,
     /// Held for reading while a front end is being served.
     pub(super) conversations: RwLock<()>,
+    /// When this process began to mount.
+    pub(super) began: SystemTime,
 }
 
 /// The parts of a mount that is ready.
@@ -301,6 +304,8 @@ impl Daemon {
             }
         }
         mountpoint::remove(&self.request.mountpoint, standing.made_mountpoint);
+        // No program finds the vaults any more: previews can only come of what was read before.
+        self.sweep(standing.drive.vaults().into_iter().map(|vault| vault.path)).await;
         if unsaved.files == 0 {
             standing.drive.forget_unfinished();
             return 0;

@@ -54,7 +54,9 @@ impl Daemon {
                 unlocking.on_request(vault.as_deref()).await.map(|()| Event::Done)
             }
             Request::Lock { vault } => {
-                vaults::lock(&standing.drive, vault.as_deref()).await.map(|()| Event::Done)
+                let locked = vaults::lock(&standing.drive, vault.as_deref()).await?;
+                self.sweep([locked]).await;
+                Ok(Event::Done)
             }
             Request::Unmount { force, wait } => {
                 self.unmount(standing, force, wait, front_end).await.map(|()| Event::Done)

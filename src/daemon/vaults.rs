@@ -330,10 +330,11 @@ fn closed(error: AcquireError) -> Failure {
     Failure::new(FailureKind::Other, error)
 }
 
-/// Locks on a front end's request.
-pub(super) async fn lock(drive: &Drive, vault: Option<&str>) -> Result<(), Failure> {
+/// Locks on a front end's request; returns which vault that was.
+pub(super) async fn lock(drive: &Drive, vault: Option<&str>) -> Result<RemotePath, Failure> {
     let path = choose(drive, vault, &VaultState::Unlocked)?;
-    drive.lock(&path).await.map_err(failure)
+    drive.lock(&path).await.map_err(failure)?;
+    Ok(path)
 }
 
 /// Returns the vault that is meant: the named one, or the only one in `state`.

@@ -23,6 +23,7 @@ mod commands {
     mod seeing;
     mod service_manager;
     mod switches;
+    mod traces;
     mod vault_check;
     mod vault_commands;
 }
