@@ -62,7 +62,7 @@ pub(super) async fn remove(files: &[PathBuf], places: &Places) -> Result<(), Met
             |file: &&PathBuf| file.file_name().is_some_and(|it| tree_of(it.as_bytes()) == name.as_bytes());
         files.iter().find(is_of).map(|file| (file.with_file_name(name), prefix))
     });
-    let bus = Builder::session().method_timeout(PATIENCE).build().await?;
+    let bus = Builder::session()?.method_timeout(PATIENCE).build().await?;
     let metadata = MetadataProxy::new(&bus).await?;
     for (tree, prefix) in trees.into_iter().flatten() {
         for path in places.relative_to(prefix) {
