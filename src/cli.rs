@@ -10,6 +10,7 @@ mod conflicts;
 mod converse;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod error;
 mod forget;
 mod login;
@@ -63,6 +64,7 @@ enum Command {
     Bookmark(bookmark::BookmarkCommand),
     #[command(subcommand)]
     Vault(vault::VaultCommand),
+    Doctor(doctor::DoctorArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     /// Print a completion script for a shell.
@@ -102,6 +104,10 @@ pub fn main() -> ExitCode {
         Command::Forget(arguments) => forget::run(arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
+        Command::Doctor(arguments) => match doctor::run(arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions { shell } => {

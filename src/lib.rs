@@ -2,12 +2,13 @@
 //!
 //! A request of the kernel walks one way: `scaup_fuse`, then [`drive`], then [`vault`] for what lies in one, then
 //! `scaup_crypto` and [`remote`]. Around that stand the [`daemon`], one process per mount, and the [`cli`], its front
-//! end. [`check`] looks a vault over without mounting it.
+//! end. [`check`] looks a vault over without mounting it, and [`doctor`] examines the machine, the login and the server.
 
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod drive;
 pub mod vault;
 
@@ -21,13 +22,14 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use of the others. None leads back. `remote`, a crate of its own, lies below all of them.
-    const ALLOWED: [(&str, &[&str]); 6] = [
+    const ALLOWED: [(&str, &[&str]); 7] = [
         ("config", &[]),
         ("vault", &["config"]),
         ("check", &["vault"]),
         ("drive", &["config", "vault"]),
         ("daemon", &["config", "drive", "vault"]),
-        ("cli", &["check", "config", "daemon", "vault"]),
+        ("doctor", &["config", "daemon", "vault"]),
+        ("cli", &["check", "config", "daemon", "doctor", "vault"]),
     ];
 
     /// What each wing of the drive may use of the others. None leads back.

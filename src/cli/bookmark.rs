@@ -9,6 +9,7 @@ use super::screen;
 use crate::config::bookmark::{self, Bookmark, BookmarkError, Key};
 use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::ssh_config;
+use crate::doctor::{self, Check};
 
 /// Keep what to mount and how under a name.
 #[derive(Subcommand)]
@@ -60,8 +61,9 @@ pub(super) fn run(command: BookmarkCommand) -> Result<(), CliError> {
             if bookmark::find(&name)?.is_some() {
                 return Err(BookmarkError::Exists(name).into());
             }
-            let new = Bookmark { target, ..Bookmark::default() };
-            bookmark::save(&name, &changed(&new, &settings)?)?;
+            let new = changed(&Bookmark { target, ..Bookmark::default() }, &settings)?;
+            bookmark::save(&name, &new)?;
+            warn(&name, &new);
         }
         BookmarkCommand::List => {
             for name in bookmark::names()? {
@@ -84,6 +86,17 @@ pub(super) fn run(command: BookmarkCommand) -> Result<(), CliError> {
         BookmarkCommand::Import { files } => import(&files)?,
     }
     Ok(())
+}
+
+/// Tells what `scaup doctor` would find about a new bookmark.
+fn warn(name: &str, new: &Bookmark) {
+    let (others, _) = doctor::bookmarks();
+    for Check { found, verdict, .. } in doctor::bookmark_checks(name, new, &others) {
+        if let Some(advice) = verdict.advice() {
+            screen::tell(&format!("warning: {found}"));
+            screen::tell(&format!("  {advice}"));
+        }
+    }
 }
 
 /// Returns a bookmark with settings changed.
