@@ -94,12 +94,12 @@ impl<'a> Reader<'a> {
                         self.include(&pattern, Place { can_hold: holds, depth: place.depth + 1, ..place })?;
                     }
                 }
-                (_, Treatment::NeverDone(reason)) => {
-                    if holds && keyword.refusal_as_option(line.value).is_some() {
-                        self.values.never_done.push(NeverDone { origin, keyword: keyword.name, reason });
-                    }
+                (_, Treatment::NeverDone(reason))
+                    if holds && keyword.refusal_as_option(line.value).is_some() =>
+                {
+                    self.values.never_done.push(NeverDone { origin, keyword: keyword.name, reason });
                 }
-                (_, Treatment::WithoutEffect(_)) => {}
+                (_, Treatment::NeverDone(_) | Treatment::WithoutEffect(_)) => {}
                 _ if holds => self.values.add(keyword, line.value, &origin)?,
                 _ => {}
             }
