@@ -60,11 +60,11 @@ enum Command {
     Unlock(vault::UnlockArguments),
     Lock(vault::LockArguments),
     Forget(forget::ForgetArguments),
-    Doctor(doctor::DoctorArguments),
     #[command(subcommand)]
     Bookmark(bookmark::BookmarkCommand),
     #[command(subcommand)]
     Vault(vault::VaultCommand),
+    Doctor(doctor::DoctorArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     /// Print a completion script for a shell.
@@ -102,9 +102,12 @@ pub fn main() -> ExitCode {
         Command::Unlock(arguments) => vault::unlock(arguments),
         Command::Lock(arguments) => vault::lock(arguments),
         Command::Forget(arguments) => forget::run(arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
+        Command::Doctor(arguments) => match doctor::run(arguments) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions { shell } => {

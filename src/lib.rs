@@ -2,13 +2,14 @@
 //!
 //! A request of the kernel walks one way: `scaup_fuse`, then [`drive`], then [`vault`] for what lies in one, then
 //! `scaup_crypto` and [`remote`]. Around that stand the [`daemon`], one process per mount, and the [`cli`], its front
-//! end. [`check`] looks a vault over without mounting it. [`traces`] finds and removes what other programs keep of a
-//! vault.
+//! end. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login and the server, and
+//! [`traces`] finds and removes what other programs keep of a vault.
 
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod drive;
 pub mod traces;
 pub mod vault;
@@ -23,14 +24,15 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use of the others. None leads back. `remote`, a crate of its own, lies below all of them.
-    const ALLOWED: [(&str, &[&str]); 7] = [
+    const ALLOWED: [(&str, &[&str]); 8] = [
         ("config", &[]),
         ("traces", &["config"]),
         ("vault", &["config"]),
         ("check", &["vault"]),
         ("drive", &["config", "vault"]),
         ("daemon", &["config", "drive", "traces", "vault"]),
-        ("cli", &["check", "config", "daemon", "traces", "vault"]),
+        ("doctor", &["config", "daemon", "traces", "vault"]),
+        ("cli", &["check", "config", "daemon", "doctor", "traces", "vault"]),
     ];
 
     /// What each wing of the drive may use of the others. None leads back.
@@ -45,7 +47,7 @@ mod tests {
 
     /// Folders whose files do not import from each other in a circle. (Elsewhere in the drive, `Drive`, `File` and
     /// `Nodes` have their methods in several files, which name each other's types.)
-    const WITHOUT_CIRCLES: [&str; 17] = [
+    const WITHOUT_CIRCLES: [&str; 19] = [
         "fuse/src",
         "remote/src",
         "remote/src/sftp",
@@ -57,6 +59,8 @@ mod tests {
         "src/config",
         "src/config/ssh_config",
         "src/daemon",
+        "src/doctor/login",
+        "src/doctor/machine",
         "src/drive/ahead",
         "src/drive/names",
         "src/drive/places",

@@ -8,13 +8,14 @@
 //! (sections 6 and 7). Sync clients make copies of all of these, also inside nodes, and leave entries without a node.
 //!
 //! `format` has the names and lengths that the format defines. `markers` names the files that make a vault; `opening`
-//! and `create` work on it as a whole, and `copies_beside` on copies of its two files. `entry_kinds` says what a name
+//! and `create` work on it as a whole, `copies_beside` and `backups` on copies of its two files. `entry_kinds` says what a name
 //! in a directory of a vault is, and `data_entries` what one beside content directories is. `directory` finds and lists
 //! nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them, `empty_entry`
 //! handles entries without one, and `known_names` notices directories with two names. Unfinished content has a
 //! `temporary` name, `unfinished` records on this machine where such names may be, and `sweep` removes debris of dead
 //! processes. If two machines change the same file, one version gets one of the `conflict_names`.
 
+mod backups;
 mod changes;
 mod conflict_names;
 mod copies_beside;
@@ -42,6 +43,7 @@ mod unlocked;
 #[cfg(test)]
 mod vault_in_memory;
 
+pub use backups::{Backup, backups};
 pub use copies_beside::CopiesBeside;
 pub use create::{check_place_for_vault, create_vault};
 pub use error::{NodeError, OpenError};

@@ -29,6 +29,7 @@ use node::SET_GID;
 pub use node::{RemoteAttributes, RemoteEntry, RemoteKind, RemoteSetAttributes};
 pub use path::{RemoteName, RemotePath};
 pub use scaup_sftp::client::{HeldNames, NamesBudget};
+pub use scaup_sftp::ssh::Agreed;
 
 /// How to open a file on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +91,27 @@ pub struct RemoteStatistics {
     /// Longest name, bytes.
     pub name_max: u64,
 }
+
+/// What is known of a server and of the connection to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// How the connection is secured.
+    pub agreed: Option<Agreed>,
+    /// The extensions of SFTP that [`EXTENSIONS`] lists and the server offers.
+    pub extensions: Vec<&'static str>,
+    /// How many bytes it lets one request read, if it says.
+    pub read_len_max: Option<u32>,
+}
+
+/// The extensions of SFTP that are used where a server offers them.
+pub const EXTENSIONS: [&str; 6] = [
+    "posix-rename@openssh.com",
+    "fsync@openssh.com",
+    "limits@openssh.com",
+    "statvfs@openssh.com",
+    "hardlink@openssh.com",
+    "lsetstat@openssh.com",
+];
 
 /// Counters of the traffic so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -292,6 +314,10 @@ pub trait Remote: Send + Sync + 'static {
     /// Waits until the road has room for `length` bytes that nobody waits for yet: what programs wait for goes first.
     async fn room_ahead(&self, _length: usize) -> Result<Room, RemoteError> {
         Ok(Room::default())
+    }
+    /// What is known of the server now; `None` where there is none, or no connection to it.
+    fn server(&self) -> Option<ServerFacts> {
+        None
     }
     /// Traffic so far.
     fn counters(&self) -> RemoteCounters;

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use super::{
     NamesBudget, Reachability, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError,
     RemoteFile, RemoteKind, RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
-    RemoteStatistics, RenameHow, Room, SET_GID,
+    RemoteStatistics, RenameHow, Room, SET_GID, ServerFacts,
 };
 use connection::{Connection, MountedDirectory};
 use conversions::{from_wire, plain, to_wire, with_mode};
@@ -308,6 +308,10 @@ impl Remote for SftpRemote {
             files_free: s.files_free,
             name_max: s.name_max,
         })
+    }
+
+    fn server(&self) -> Option<ServerFacts> {
+        Some(self.link.present()?.server())
     }
 
     fn counters(&self) -> RemoteCounters {

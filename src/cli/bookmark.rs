@@ -14,6 +14,7 @@ use crate::daemon::code_maker::CodeMaker;
 use crate::daemon::kept_secrets::{self, Whose};
 use crate::daemon::protocol::LoginRequest;
 use crate::daemon::whose_secrets;
+use crate::doctor::{self, Check};
 
 /// Keep what to mount and how under a name.
 #[derive(Subcommand)]
@@ -76,8 +77,9 @@ pub(super) fn run(command: BookmarkCommand) -> Result<(), CliError> {
             if bookmark::find(&name)?.is_some() {
                 return Err(BookmarkError::Exists(name).into());
             }
-            let new = Bookmark { target, ..Bookmark::default() };
-            bookmark::save(&name, &changed(&new, &settings)?)?;
+            let new = changed(&Bookmark { target, ..Bookmark::default() }, &settings)?;
+            bookmark::save(&name, &new)?;
+            warn(&name, &new);
         }
         BookmarkCommand::List => {
             for name in bookmark::names()? {
@@ -131,6 +133,17 @@ fn remember_codes(name: &str) -> Result<(), CliError> {
     let kept = runtime.block_on(kept_secrets::keep_codes(&destination, &text)).map_err(CliError::other)?;
     screen::tell(&format!("remembered on this computer: {kept}"));
     Ok(())
+}
+
+/// Tells what `scaup doctor` would find about a new bookmark.
+fn warn(name: &str, new: &Bookmark) {
+    let (others, _) = doctor::bookmarks();
+    for Check { found, verdict, .. } in doctor::bookmark_checks(name, new, &others) {
+        if let Some(advice) = verdict.advice() {
+            screen::tell(&format!("warning: {found}"));
+            screen::tell(&format!("  {advice}"));
+        }
+    }
 }
 
 /// Returns a bookmark with settings changed.

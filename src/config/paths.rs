@@ -57,6 +57,12 @@ pub fn bookmarks() -> PathBuf {
     user_directories().config.join("scaup/bookmarks")
 }
 
+/// Returns the directory of the user's own units of systemd.
+#[must_use]
+pub fn user_units() -> PathBuf {
+    user_directories().config.join("systemd/user")
+}
+
 /// Returns the directory of the daemons' logs.
 #[must_use]
 pub fn state() -> PathBuf {
@@ -87,27 +93,49 @@ pub fn unfinished() -> io::Result<PrivateDirectory> {
     logs()?.below("unfinished")
 }
 
-/// Returns the directory for the daemons' sockets, created if missing. It lies in `XDG_RUNTIME_DIR`, which has to be
-/// private to the user, too: another owner could exchange the directory for another one.
+/// Where the daemons' sockets lie.
+#[derive(Debug)]
+pub struct RuntimePlace {
+    /// The directory around theirs, which has to be private to the user, too: another owner could exchange theirs for
+    /// another one. `None` in the directory for temporary files: every user may write to that, and its sticky bit keeps
+    /// theirs in its place.
+    pub around: Option<PathBuf>,
+    /// Their directory.
+    pub directory: PathBuf,
+}
+
+/// Returns where the daemons' sockets lie: in `XDG_RUNTIME_DIR`, if there is one.
+#[must_use]
+pub fn runtime_place() -> RuntimePlace {
+    let uid = rustix::process::getuid().as_raw();
+    let systemd = PathBuf::from(format!("/run/user/{uid}"));
+    let around = runtime_directory_named().or_else(|| Some(systemd).filter(|systemd| systemd.is_dir()));
+    match around {
+        Some(around) => RuntimePlace { directory: around.join("scaup"), around: Some(around) },
+        None => RuntimePlace { around: None, directory: std::env::temp_dir().join(format!("scaup-{uid}")) },
+    }
+}
+
+fn runtime_directory_named() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Returns the directory for the daemons' sockets, created if missing.
 ///
 /// # Errors
 ///
 /// As for [`PrivateDirectory::at`].
 pub fn runtime() -> io::Result<PrivateDirectory> {
-    let uid = rustix::process::getuid().as_raw();
-    let systemd = PathBuf::from(format!("/run/user/{uid}"));
-    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(path) if path.is_absolute() => {
-            let named = PrivateDirectory::at(&path).map_err(|error| {
-                let text = format!("{error}; set XDG_RUNTIME_DIR to such a directory, or unset it");
-                io::Error::new(error.kind(), text)
-            });
-            named?.below("scaup")
+    let RuntimePlace { around, directory } = runtime_place();
+    let Some(around) = around else { return PrivateDirectory::at(&directory) };
+    let opened = PrivateDirectory::at(&around).map_err(|error| match runtime_directory_named() {
+        Some(_) => {
+            let text = format!("{error}; set XDG_RUNTIME_DIR to such a directory, or unset it");
+            io::Error::new(error.kind(), text)
         }
-        _ if systemd.is_dir() => PrivateDirectory::at(&systemd)?.below("scaup"),
-        // Every user may write to the directory for temporary files; its sticky bit keeps this one in its place.
-        _ => PrivateDirectory::at(&std::env::temp_dir().join(format!("scaup-{uid}"))),
-    }
+        None => error,
+    });
+    opened?.below("scaup")
 }
 
 /// Creates a directory private to the user, or checks that an existing one is.

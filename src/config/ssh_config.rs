@@ -22,6 +22,7 @@ pub use error::{Origin, SshConfigError};
 pub use files::{Disk, Files};
 use keywords::{KEYWORDS, Keyword};
 use reader::{Context, Reader, user_directory};
+pub use values::NeverDone;
 use values::Values;
 
 /// The directory of the system's configuration.
@@ -69,10 +70,33 @@ pub fn resolve_with(wanted: &Wanted, files: &dyn Files) -> Result<Destination, S
     resolve_at_depth(wanted, files, 0)
 }
 
+/// Returns what the files want for a host, and Scaup never does. Each line stands there once.
+///
+/// # Errors
+///
+/// As for [`resolve`].
+pub fn never_done(wanted: &Wanted) -> Result<Vec<NeverDone>, SshConfigError> {
+    let (values, _) = read(wanted, &Disk)?;
+    let mut never_done: Vec<NeverDone> = Vec::new();
+    for wish in values.never_done {
+        // Files may be read twice.
+        if !never_done.contains(&wish) {
+            never_done.push(wish);
+        }
+    }
+    Ok(never_done)
+}
+
 fn resolve_at_depth(wanted: &Wanted, files: &dyn Files, depth: usize) -> Result<Destination, SshConfigError> {
     if depth > JUMPS_MAX {
         return Err(SshConfigError::TooManyJumps);
     }
+    let (values, context) = read(wanted, files)?;
+    destination(wanted, files, &values, &context, depth)
+}
+
+/// Reads what the command line and the files say about a host.
+fn read<'a>(wanted: &'a Wanted, files: &dyn Files) -> Result<(Values, Context<'a>), SshConfigError> {
     let local_user =
         std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "root".to_owned());
     let mut context = Context {
@@ -93,14 +117,13 @@ fn resolve_at_depth(wanted: &Wanted, files: &dyn Files, depth: usize) -> Result<
     if let Some(user) = values.get("User") {
         context.user = user.to_owned();
     }
-    if !read_files(wanted, files, &context, &mut values, false)? {
-        return destination(wanted, files, &values, &context, depth);
+    if read_files(wanted, files, &context, &mut values, false)? {
+        // `Match final`: everything is read again, with the name to connect to, which can't change any more.
+        let host = values.host_name(&wanted.host).replace('%', "%%");
+        values.fix("HostName", &host);
+        read_files(wanted, files, &context, &mut values, true)?;
     }
-    // `Match final`: everything is read again, with the name to connect to, which can't change any more.
-    let host = values.host_name(&wanted.host).replace('%', "%%");
-    values.fix("HostName", &host);
-    read_files(wanted, files, &context, &mut values, true)?;
-    destination(wanted, files, &values, &context, depth)
+    Ok((values, context))
 }
 
 /// Reads all files; returns whether they are to be read again.
@@ -393,7 +416,7 @@ pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     fn resolved(config: &str, host: &str) -> Destination {
@@ -451,6 +474,18 @@ mod tests {
         std::fs::write(directory.path().join("a.conf"), "Port 42\n").unwrap();
         let config = format!("Include {}/*.conf\nPort 1\n", directory.path().display());
         assert_eq!(resolved(&config, "h").port, 42);
+    }
+
+    #[test]
+    fn what_a_file_wants_in_vain_for_the_host_is_listed_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = "Host h\n  GSSAPIAuthentication yes\n  Tunnel no\n  LogLevel DEBUG\nHost other\n  HostbasedAuthentication yes\nMatch final\n  Port 5\n";
+        std::fs::write(file.path(), config).unwrap();
+        let wanted = Wanted { host: "h".into(), config_file: Some(file.path().into()), ..Wanted::default() };
+        let found = never_done(&wanted).unwrap();
+        let [only] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(only.keyword, "GSSAPIAuthentication");
+        assert_eq!(only.origin, Origin::Line(file.path().to_owned(), 2));
     }
 
     #[test]

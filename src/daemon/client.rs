@@ -78,6 +78,22 @@ pub fn names() -> io::Result<Vec<String>> {
     socket::names(&paths::runtime()?)
 }
 
+/// Returns the names of mounts whose daemons are dead, sorted. Their sockets stay.
+///
+/// # Errors
+///
+/// If a socket can't be examined.
+pub fn dead_names() -> io::Result<Vec<String>> {
+    let directory = paths::runtime()?;
+    let mut dead = Vec::new();
+    for name in socket::names(&directory)? {
+        if !socket::is_live(&directory, &name)? {
+            dead.push(name);
+        }
+    }
+    Ok(dead)
+}
+
 /// Returns whether a mount has this name. A socket that a dead daemon left is removed.
 ///
 /// # Errors

@@ -38,6 +38,11 @@ pub(super) fn names(directory: &PrivateDirectory) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Returns whether the daemon of a mount listens. Nothing is changed.
+pub(super) fn is_live(directory: &PrivateDirectory, mount: &str) -> io::Result<bool> {
+    is_alive(directory, &file_name(mount))
+}
+
 /// Connects to the daemon of a mount; `NotFound` if there is none. The socket of a dead daemon is removed.
 pub(super) fn connect(directory: &PrivateDirectory, mount: &str) -> io::Result<UnixStream> {
     let name = file_name(mount);

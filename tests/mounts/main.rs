@@ -19,6 +19,7 @@ mod commands {
     mod bookmarks;
     mod command_line;
     mod control_protocol;
+    mod doctor;
     mod mounting;
     mod seeing;
     mod service_manager;

@@ -11,7 +11,7 @@ use scaup_sftp::ssh::Session;
 use tokio::sync::OnceCell;
 
 use super::conversions::{from_wire, plain};
-use crate::{NamesBudget, RemoteError, RemoteKind, RemotePath};
+use crate::{EXTENSIONS, NamesBudget, RemoteError, RemoteKind, RemotePath, ServerFacts};
 
 /// Lanes for uploads beside the one for content. With the two others they stay within OpenSSH's `MaxSessions 10`.
 const UPLOAD_LANES_MAX: usize = 7;
@@ -134,6 +134,16 @@ impl Connection {
     /// Records that a directory created with the bits `asked` has the bits `found`.
     pub(super) fn record_kept_bits(&self, asked: u16, found: u16) {
         self.kept_bits.fetch_or(asked & found, Ordering::Relaxed);
+    }
+
+    /// Returns what is known of the server.
+    pub(super) fn server(&self) -> ServerFacts {
+        let offered = |extension: &&str| self.names.offers(extension.as_bytes());
+        ServerFacts {
+            agreed: self.session.agreed().cloned(),
+            extensions: EXTENSIONS.into_iter().filter(offered).collect(),
+            read_len_max: self.names.read_len_max(),
+        }
     }
 
     /// Returns whether content fills a slow line.

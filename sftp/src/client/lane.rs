@@ -239,6 +239,12 @@ impl Lane {
         self.shared.extensions.get().is_some_and(|offered| offered.contains(extension))
     }
 
+    /// Returns how many bytes the server lets one request read, if it says.
+    #[must_use]
+    pub fn read_len_max(&self) -> Option<u32> {
+        self.offers(LIMITS).then(|| self.limits().read_len)
+    }
+
     /// Returns how many handles the server allows to be open at a time, if it says.
     #[must_use]
     pub fn open_handles_max(&self) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, Config, Handle};
@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::bounds::Allowance;
 use super::destination::{AddressFamily, Destination, Rekeying, StrictHostKeyChecking};
 use super::error::{ConnectError, HostKeyProblem};
-use super::handler::{Client, Seen};
+use super::handler::{Agreed, Client, Seen};
 use super::held_keys::HeldKeys;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::known_hosts::{KnownHost, record};
@@ -74,6 +74,7 @@ async fn connect_one(
         let known = KnownHost::load(destination);
         let seen = Arc::new(Mutex::new(None));
         let words = Arc::new(Words::new());
+        let agreed = Arc::<OnceLock<Agreed>>::default();
         let client = Client {
             destination: destination.clone(),
             known: known.clone(),
@@ -83,6 +84,7 @@ async fn connect_one(
             words: Arc::clone(&words),
             interaction: Arc::clone(interaction),
             banners: 0,
+            agreed: Arc::clone(&agreed),
         };
         let config = Arc::new(config(destination, &known));
         let segment_max = segments::segment_max(destination);
@@ -126,7 +128,7 @@ async fn connect_one(
                     return Err(allowance.refused(destination).unwrap_or(error));
                 }
                 allowance.lift();
-                return Ok(Session::new(handle, transport, pace));
+                return Ok(Session::new(handle, transport, pace, agreed));
             }
             (Err(_), Some(Seen::Refused(problem))) => {
                 transport.abort();

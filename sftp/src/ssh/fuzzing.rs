@@ -75,6 +75,7 @@ impl Shown {
             words: Arc::new(Words::new()),
             interaction: Arc::new(Nobody),
             banners: 0,
+            agreed: Arc::default(),
         };
         match client.judge(&self.0) {
             Ok(()) => Judgement::Trusted,

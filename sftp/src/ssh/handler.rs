@@ -1,10 +1,10 @@
 //! What the library tells of a connection: the server's key, its banners, and its attempts to open channels.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use russh::Channel;
 use russh::client::{self, ChannelOpenHandle, Handler, Msg};
 use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, Names};
 
 use super::destination::Destination;
 use super::error::HostKeyProblem;
@@ -24,6 +24,21 @@ pub(super) enum Seen {
     Refused(HostKeyProblem),
 }
 
+/// How a connection is secured, by the names of the algorithms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// The key exchange.
+    pub kex: String,
+    /// The cipher.
+    pub cipher: String,
+    /// The message authentication code, which ciphers with one of their own do not use.
+    pub message_code: String,
+    /// The type of the server's key.
+    pub host_key: String,
+    /// Whether packets can't be removed unnoticed at the beginning (OpenSSH's strict key exchange, CVE-2023-48795).
+    pub is_strict: bool,
+}
+
 /// The library's callbacks for one connection.
 pub(super) struct Client {
     pub(super) destination: Destination,
@@ -35,6 +50,8 @@ pub(super) struct Client {
     pub(super) interaction: Arc<dyn Interaction>,
     /// Number of banners shown.
     pub(super) banners: usize,
+    /// What the first key exchange agreed on.
+    pub(super) agreed: Arc<OnceLock<Agreed>>,
 }
 
 impl Client {
@@ -84,6 +101,22 @@ impl Client {
 
 impl Handler for Client {
     type Error = russh::Error;
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        names: &Names,
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.agreed.get_or_init(|| Agreed {
+            kex: names.kex.as_ref().to_owned(),
+            cipher: names.cipher.as_ref().to_owned(),
+            message_code: names.client_mac.as_ref().to_owned(),
+            host_key: names.key.to_string(),
+            is_strict: names.strict_kex(),
+        });
+        Ok(())
+    }
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         match self.judge(shown) {

@@ -1,7 +1,7 @@
 //! Identities: key files, and keys in the agent.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use super::destination::{Agent, Destination};
 use super::error::ConnectError;
 use super::interaction::{Cancelled, Interaction, Progress, Question};
 use super::secret_key::{SecretKey, wiped_after};
+
+/// The longest key file that is read, bytes.
+const KEY_FILE_MAX: u64 = 1024 * 1024;
 
 /// The agent's protocol over any stream that leads to it.
 pub(super) type AnyAgent = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
@@ -55,20 +58,116 @@ pub(super) enum KeyFile {
     },
 }
 
+/// Why a key file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileProblem {
+    /// It can't be read.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It is a private key that others may read or change.
+    #[error(
+        "{path}: a private key that others may read or change (mode {mode:04o}) is not used; chmod 600 {path}",
+        path = .path.display()
+    )]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is encrypted in the way of RFC 1421, by which OpenSSL encrypted before PKCS#8: with MD5, and nothing that
+    /// tells a wrong passphrase.
+    #[error(
+        "{path}: a private key that is encrypted in the old PEM format is not used; \
+         `ssh-keygen -p -f {path}` writes it in OpenSSH's own",
+        path = .path.display()
+    )]
+    OldPem {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a public key.
+    #[error("{}: a public key, and no agent holds its private half", .path.display())]
+    PublicOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is no private key of a known form.
+    #[error("{}: not a private key that can be read ({source})", .path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+        /// The library's error.
+        source: russh::keys::Error,
+    },
+}
+
+/// What is known of a private key without its passphrase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// Its type, such as `ssh-ed25519`; `None` if the passphrase is needed to tell.
+    pub algorithm: Option<String>,
+    /// The length of an RSA key, bits.
+    pub rsa_bits: Option<u32>,
+    /// Whether it has a passphrase.
+    pub is_encrypted: bool,
+}
+
+/// Reads what is known of the private key in a file without asking for its passphrase.
+///
+/// # Errors
+///
+/// Why it is not used.
+pub fn key_facts(path: &Path) -> Result<KeyFacts, KeyFileProblem> {
+    let facts = |public: Option<&PublicKey>, is_encrypted| KeyFacts {
+        algorithm: public.map(|public| public.algorithm().to_string()),
+        rsa_bits: public.and_then(|public| public.key_data().rsa().map(|key| key.key_size())),
+        is_encrypted,
+    };
+    Ok(match read(path)? {
+        KeyFile::Open(key) => facts(Some(key.public()), false),
+        KeyFile::Locked { public, .. } => facts(public.as_ref(), true),
+    })
+}
+
+/// The error that an agent can't be used, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AgentError(String);
+
+/// Returns how many keys an agent holds; `None` if no agent is to be used. Nothing is signed, so nobody is asked.
+///
+/// # Errors
+///
+/// If the agent can't be reached, or does not reply as specified.
+pub async fn keys_in(agent: &Agent) -> Result<Option<usize>, AgentError> {
+    let Some(mut agent) = connect_agent(agent).await.map_err(|error| AgentError(error.to_string()))? else {
+        return Ok(None);
+    };
+    let held = agent.request_identities().await.map_err(|error| AgentError(error.to_string()))?;
+    Ok(Some(held.len()))
+}
+
+async fn connect_agent(agent: &Agent) -> Result<Option<AnyAgent>, russh::keys::Error> {
+    let connected = match agent {
+        Agent::None => return Ok(None),
+        Agent::FromEnvironment => AgentClient::connect_env().await?,
+        Agent::Socket(path) => AgentClient::connect_uds(path).await?,
+    };
+    Ok(Some(connected.dynamic()))
+}
+
 /// Connects to the agent, if there is one.
 pub(super) async fn agent(destination: &Destination) -> Option<AnyAgent> {
-    let connected = match &destination.agent {
-        Agent::None => return None,
-        Agent::FromEnvironment => AgentClient::connect_env().await,
-        Agent::Socket(path) => AgentClient::connect_uds(path).await,
-    };
-    match connected {
-        Ok(agent) => Some(agent.dynamic()),
-        Err(error) => {
-            tracing::debug!(%error, "no agent");
-            None
-        }
-    }
+    connect_agent(&destination.agent).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "no agent");
+        None
+    })
 }
 
 /// Returns the identities to offer, in order: the named ones first, from the agent where it holds them, then the
@@ -125,10 +224,10 @@ fn held_key(held: &AgentIdentity) -> PublicKey {
 fn public_half(path: &Path) -> Option<PublicKey> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".pub");
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let read = |path: &Path| read_text(path).ok().map(|(text, _)| text);
     // A key without a passphrase is read whole.
     let inside = || {
-        let text = Zeroizing::new(read(path)?);
+        let text = read(path)?;
         Some(PrivateKey::from_openssh(text.as_bytes()).ok()?.public_key().clone())
     };
     wiped_after(inside).or_else(|| {
@@ -148,45 +247,48 @@ fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
         .collect()
 }
 
+/// Returns the text of a key file, and its attributes. A longer file is not read, nor what is no file: its end may never
+/// come.
+fn read_text(path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.len() > KEY_FILE_MAX {
+        return Err(io::Error::other(format!("more than {KEY_FILE_MAX} bytes")));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(KEY_FILE_MAX).read_to_string(&mut text)?;
+    Ok((text, metadata))
+}
+
 /// Reads a key file.
 ///
 /// # Errors
 ///
-/// A description of the problem.
-pub(super) fn read(path: &Path) -> Result<KeyFile, String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut file = File::open(path).map_err(failed)?;
-    let mut text = Zeroizing::new(String::new());
-    let metadata = file.metadata().map_err(failed)?;
-    file.read_to_string(&mut text).map_err(failed)?;
+/// Why it is not used.
+pub(super) fn read(path: &Path) -> Result<KeyFile, KeyFileProblem> {
+    let (text, metadata) =
+        read_text(path).map_err(|source| KeyFileProblem::Io { path: path.to_owned(), source })?;
     // As in `ssh` (sshkey_perm_ok), the mode of a file that belongs to another user, such as root's keys for a group,
     // is that user's responsibility.
     let is_ours = metadata.uid() == rustix::process::getuid().as_raw();
     let is_open_to_others = is_ours && metadata.mode() & 0o077 != 0;
     if is_open_to_others && PublicKey::from_openssh(text.trim()).is_err() {
-        let (path, mode) = (path.display(), metadata.mode() & 0o777);
-        return Err(format!(
-            "{path}: a private key that others may read or change (mode {mode:04o}) is not used; chmod 600 {path}"
-        ));
+        return Err(KeyFileProblem::OpenToOthers { path: path.to_owned(), mode: metadata.mode() & 0o777 });
     }
-    // RFC 1421's header, by which OpenSSL encrypted before PKCS#8: with MD5, and nothing that tells a wrong passphrase.
     if text.lines().any(|line| line.starts_with("DEK-Info:")) {
-        let path = path.display();
-        return Err(format!(
-            "{path}: a private key that is encrypted in the old PEM format is not used; \
-             `ssh-keygen -p -f {path}` writes it in OpenSSH's own"
-        ));
+        return Err(KeyFileProblem::OldPem { path: path.to_owned() });
     }
     match SecretKey::decode(&text, None) {
         Ok(key) => return Ok(KeyFile::Open(key)),
         Err(russh::keys::Error::KeyIsEncrypted) => {}
         Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {}
         Err(_) if PublicKey::from_openssh(text.trim()).is_ok() => {
-            return Err(format!("{}: a public key, and no agent holds its private half", path.display()));
+            return Err(KeyFileProblem::PublicOnly { path: path.to_owned() });
         }
-        Err(error) => {
-            return Err(format!("{}: not a private key that can be read ({error})", path.display()));
-        }
+        Err(source) => return Err(KeyFileProblem::NotAKey { path: path.to_owned(), source }),
     }
     Ok(KeyFile::Locked { public: public_half(path), text })
 }

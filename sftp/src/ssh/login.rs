@@ -317,7 +317,7 @@ impl Login<'_> {
             },
             Err(reason) => {
                 tracing::warn!("{reason}");
-                self.unusable.push(reason);
+                self.unusable.push(reason.to_string());
                 return Ok(None);
             }
         };
@@ -432,7 +432,7 @@ impl Login<'_> {
         } else {
             return false;
         };
-        self.unusable.push(reason);
+        self.unusable.push(reason.to_string());
         true
     }
 

@@ -1,7 +1,7 @@
 //! A session after the login: one connection, and channels on it.
 
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{Handle, Msg};
@@ -12,7 +12,7 @@ use socket2::Socket;
 use super::bounds::{ANSWER_MAX, answered};
 use super::destination::Destination;
 use super::error::ConnectError;
-use super::handler::Client;
+use super::handler::{Agreed, Client};
 use crate::pace::Pace;
 
 /// A connection on which the user is logged in. Clones share it; it ends with the last.
@@ -21,6 +21,7 @@ pub struct Session {
     handle: Arc<Handle<Client>>,
     transport: Transport,
     pace: Arc<Pace>,
+    agreed: Arc<OnceLock<Agreed>>,
 }
 
 /// The transport of a session's bytes.
@@ -62,8 +63,19 @@ impl Transport {
 pub struct ChannelError(String);
 
 impl Session {
-    pub(super) fn new(handle: Handle<Client>, transport: Transport, pace: Arc<Pace>) -> Self {
-        Self { handle: Arc::new(handle), transport, pace }
+    pub(super) fn new(
+        handle: Handle<Client>,
+        transport: Transport,
+        pace: Arc<Pace>,
+        agreed: Arc<OnceLock<Agreed>>,
+    ) -> Self {
+        Self { handle: Arc::new(handle), transport, pace, agreed }
+    }
+
+    /// Returns how the connection is secured.
+    #[must_use]
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.get()
     }
 
     /// Returns the pace at which content may be handed over.

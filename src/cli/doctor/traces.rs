@@ -1,6 +1,7 @@
 //! `scaup doctor --traces`.
 
 use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
 
 use scaup_sftp::text::Line;
 use serde::Serialize;
@@ -9,6 +10,7 @@ use crate::cli::converse::{self, Mounts};
 use crate::cli::error::CliError;
 use crate::cli::{prompt, screen};
 use crate::config::paths::{self, UserDirectories};
+use crate::doctor::{Check, Group};
 use crate::traces::{self, Failure, Kind, Places, Remedy, Removal, Search, Trace};
 
 /// Most files of a kind that are listed for people.
@@ -47,14 +49,57 @@ impl From<&Trace> for TraceEntry {
     }
 }
 
+/// What `--json` prints: the checks of the doctor, and each file.
 #[derive(Serialize)]
 struct Report {
+    checks: Vec<Check>,
     traces: Vec<TraceEntry>,
 }
 
-/// Shows the traces of a directory, or of all mounts, and removes them if that is wanted. It is a failure if some are
-/// left.
-pub(super) fn run(path: Option<&Path>, remove: bool, json: bool) -> Result<(), CliError> {
+/// Looks for traces of all mounts, without a list of them.
+pub(super) fn check() -> Check {
+    const NAME: &str = "other programs";
+    let search = looked_for(None).map(|places| {
+        let directories = paths::user_directories();
+        traces::find(&directories, &Places::new(&directories.home, &places))
+    });
+    match search.as_ref().map(|search| entries(&search.traces)) {
+        Ok(0) => Group::Traces.ok(NAME, "they keep nothing of files in mounts where Scaup looks"),
+        Ok(count) => {
+            let found = format!("{count} {} of files in mounts", traces_in_words(count));
+            Group::Traces.warning(NAME, found, "scaup doctor --traces")
+        }
+        Err(error) => Group::Traces.warning(NAME, &error.message, "scaup doctor --traces ~/Scaup"),
+    }
+}
+
+/// Returns what the doctor says of traces.
+fn checks(search: &Search) -> Vec<Check> {
+    let mut checks: Vec<Check> = search
+        .traces
+        .chunk_by(|one, other| one.kind == other.kind)
+        .filter_map(|of_kind| {
+            let first = of_kind.first()?;
+            let found = format!("{} in {}", entries(of_kind), Line::of(&first.path.to_string_lossy()));
+            let advice = match first.kind.remedy() {
+                Remedy::Remove | Remedy::RemoveAndLose(_) => "scaup doctor --traces --remove",
+                Remedy::Advice(advice) => advice,
+            };
+            Some(Group::Traces.warning(first.kind.name(), found, advice))
+        })
+        .collect();
+    let unseen = |failure: &Failure| {
+        Group::Traces.warning("not looked at", failure.to_string(), "look at this file yourself")
+    };
+    checks.extend(search.failures.iter().map(unseen));
+    if checks.is_empty() {
+        checks.push(Group::Traces.ok("other programs", "none was found"));
+    }
+    checks
+}
+
+/// Shows the traces of a directory, or of all mounts, and removes them if that is wanted. Returns 1 if some are left.
+pub(super) fn run(path: Option<&Path>, remove: bool, json: bool) -> Result<ExitCode, CliError> {
     if remove && !prompt::is_at_terminal() {
         return Err(CliError::usage("--remove asks for each kind of traces, so it needs a terminal"));
     }
@@ -62,7 +107,8 @@ pub(super) fn run(path: Option<&Path>, remove: bool, json: bool) -> Result<(), C
     let places = Places::new(&directories.home, &looked_for(path)?);
     let mut search = traces::find(&directories, &places);
     if json {
-        screen::out_json(&Report { traces: search.traces.iter().map(TraceEntry::from).collect() })?;
+        let traces = search.traces.iter().map(TraceEntry::from).collect();
+        screen::out_json(&Report { checks: checks(&search), traces })?;
     } else {
         for of_kind in search.traces.chunk_by(|one, other| one.kind == other.kind) {
             show(of_kind, remove);
@@ -82,13 +128,7 @@ pub(super) fn run(path: Option<&Path>, remove: bool, json: bool) -> Result<(), C
     }
     let Search { traces, failures } = search;
     tell_failures(&failures);
-    match (entries(&traces), failures.len()) {
-        (0, 0) => Ok(()),
-        (0, failures) => {
-            Err(CliError::other(format!("{failures} files or directories could not be looked at")))
-        }
-        (count, _) => Err(CliError::other(format!("there are {count} {}", traces_in_words(count)))),
-    }
+    Ok(ExitCode::from(u8::from(!traces.is_empty() || !failures.is_empty())))
 }
 
 fn entries(traces: &[Trace]) -> u64 {

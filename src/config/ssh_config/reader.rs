@@ -6,7 +6,7 @@ use super::error::{Origin, SshConfigError};
 use super::files::Files;
 use super::keywords::{self, Treatment};
 use super::lines::{ConfigLine, lines, words};
-use super::values::Values;
+use super::values::{NeverDone, Values};
 
 /// Deepest chain of Include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -93,6 +93,11 @@ impl<'a> Reader<'a> {
                     for pattern in self.words(&line, &origin, keyword.name)? {
                         self.include(&pattern, Place { can_hold: holds, depth: place.depth + 1, ..place })?;
                     }
+                }
+                (_, Treatment::NeverDone(reason))
+                    if holds && keyword.refusal_as_option(line.value).is_some() =>
+                {
+                    self.values.never_done.push(NeverDone { origin, keyword: keyword.name, reason });
                 }
                 (_, Treatment::NeverDone(_) | Treatment::WithoutEffect(_)) => {}
                 _ if holds => self.values.add(keyword, line.value, &origin)?,

@@ -25,6 +25,19 @@ pub(super) struct Values {
     single: HashMap<&'static str, Value>,
     pub(super) identities: Vec<String>,
     pub(super) certificates: Vec<String>,
+    /// What the files want and Scaup never does.
+    pub(super) never_done: Vec<NeverDone>,
+}
+
+/// A line of a file that wants what Scaup never does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeverDone {
+    /// The place of the option.
+    pub origin: Origin,
+    /// The option.
+    pub keyword: &'static str,
+    /// Why it is not done.
+    pub reason: &'static str,
 }
 
 impl Values {

@@ -47,6 +47,7 @@ fn every_command_explains_itself() {
         &["mount"],
         &["unmount"],
         &["status"],
+        &["doctor"],
         &["lock"],
         &["unlock"],
         &["bookmark"],
