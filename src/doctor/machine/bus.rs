@@ -33,11 +33,11 @@ trait Clock {
 
 /// Connects to the bus of the user's session.
 pub(super) async fn session() -> zbus::Result<Connection> {
-    within(async { Builder::session().method_timeout(BUS_PATIENCE).build().await }).await
+    within(async { Builder::session()?.method_timeout(BUS_PATIENCE).build().await }).await
 }
 
 async fn system() -> zbus::Result<Connection> {
-    within(async { Builder::system().method_timeout(BUS_PATIENCE).build().await }).await
+    within(async { Builder::system()?.method_timeout(BUS_PATIENCE).build().await }).await
 }
 
 /// A socket that accepts connections may still be silent.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use scaup_rig::{Direction, Proxy, Scaup, Sshd};
@@ -12,7 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::front_end::socket;
-use crate::support::{PATIENCE, noise, scaup, signal};
+use crate::support::{noise, scaup, signal};
 
 /// What systemd is in this: a socket.
 struct Manager {
@@ -24,7 +25,7 @@ impl Manager {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self { socket, directory }
     }
 
