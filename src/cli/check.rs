@@ -18,7 +18,9 @@ use super::vault_password::password_from;
 use crate::check::{self, CheckError, CheckOptions, CheckProgress, Finding, Report, Severity, Summary};
 use crate::config::size;
 use crate::config::target::Target;
+use crate::daemon::kept_secrets;
 use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED, password_question};
+use crate::daemon::remembered_vaults_of;
 use crate::remote::{Remote, RemoteError, RemotePath};
 use crate::vault::{OpenError, open_vault};
 
@@ -108,7 +110,7 @@ async fn check(
     }
 }
 
-/// Unlocks the vault with the command's password, or asks until it is right.
+/// Unlocks the vault with the command's password, or the remembered one, or asks until it is right.
 async fn unlock(
     location: &VaultLocation,
     password_command: Option<&str>,
@@ -116,11 +118,18 @@ async fn unlock(
     vault: &RemotePath,
 ) -> Result<Cryptor, CliError> {
     let path = &location.path;
+    let known = remembered_vaults_of(&location.request()?.0)?;
+    let mut kept = None;
+    if password_command.is_none() {
+        kept = kept_secrets::password_of(&known, vault).await;
+    }
     let mut attempt = 1;
     loop {
-        let password = match password_command {
-            Some(command) => password_from(command, path)?,
-            None => {
+        let is_kept = kept.is_some();
+        let password = match (password_command, kept.take()) {
+            (Some(command), _) => password_from(command, path)?,
+            (None, Some(password)) => password,
+            (None, None) => {
                 if attempt == 1 && matches!(Target::parse(path), Ok(Target::Server(_))) {
                     screen::tell(LOGIN_HAS_ENDED);
                 }
@@ -131,6 +140,11 @@ async fn unlock(
         };
         match open_vault(remote, vault, &password).await {
             Ok(cryptor) => return Ok(cryptor),
+            Err(OpenError::WrongPassword { .. }) if is_kept => {
+                if let Some(text) = kept_secrets::refuse_password_of(&known, vault).await {
+                    screen::tell(&text);
+                }
+            }
             Err(error @ OpenError::WrongPassword { .. })
                 if attempt < ATTEMPTS && password_command.is_none() =>
             {

@@ -268,6 +268,7 @@ mod tests {
             let has_value = !matches!(argument.get_action(), ArgAction::SetTrue);
             let (one, other) = match key {
                 "options" => ("uid=7", "uid=8"),
+                "remember" => ("session", "always"),
                 _ if has_value => ("7", "8"),
                 _ => ("true", "true"),
             };

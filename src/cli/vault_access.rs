@@ -25,6 +25,13 @@ pub(super) struct VaultLocation {
 impl VaultLocation {
     /// Opens the directory around the vault; returns it with the vault's name in it.
     pub(super) async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
+        let (request, path) = self.request()?;
+        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
+        Ok((remote, path))
+    }
+
+    /// Returns how the directory around the vault is reached, and the vault's name in it.
+    pub(super) fn request(&self) -> Result<(LoginRequest, RemotePath), CliError> {
         let mut target = Target::parse(&self.path).map_err(CliError::usage)?;
         let last = match &mut target {
             Target::Local(path) => {
@@ -53,9 +60,7 @@ impl VaultLocation {
         let path = RemotePath::parse(last.as_bytes())
             .ok_or_else(|| CliError::usage(format!("{last:?} can't be a vault's name")))?;
         let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        let request = LoginRequest { target, directory, settings: self.login.clone() };
-        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
-        Ok((remote, path))
+        Ok((LoginRequest { target, directory, settings: self.login.clone() }, path))
     }
 }
 

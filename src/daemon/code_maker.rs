@@ -17,6 +17,9 @@ pub enum CodeMakerError {
     /// The address is not of the form that authenticators read.
     #[error("this is neither an otpauth://totp/ address nor a secret in Base32: {0}")]
     NoAddress(#[source] totp_rs::TotpError),
+    /// Its secret is empty.
+    #[error("there is no secret")]
+    NoSecret,
     /// It asks for codes that no server takes.
     #[error("{0} has to be from {min} to {max}", min = .1.start(), max = .1.end())]
     OutOfRange(&'static str, RangeInclusive<u64>),
@@ -37,10 +40,16 @@ impl CodeMaker {
     pub fn parse(text: &str) -> Result<Self, CodeMakerError> {
         let address = address(text);
         let query = address.split_once('?').map_or("", |(_, query)| query);
+        let value = |key| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+        };
+        if value("secret") == Some("") {
+            return Err(CodeMakerError::NoSecret);
+        }
         for (key, range) in [("digits", DIGITS), ("period", PERIOD)] {
-            let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
-            let given = values.find(|(name, _)| *name == key).and_then(|(_, value)| value.parse().ok());
-            if given.is_some_and(|given: u64| !range.contains(&given)) {
+            let given: Option<u64> = value(key).and_then(|value| value.parse().ok());
+            if given.is_some_and(|given| !range.contains(&given)) {
                 return Err(CodeMakerError::OutOfRange(key, range));
             }
         }

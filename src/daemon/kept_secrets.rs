@@ -18,6 +18,7 @@ use super::remembered::RememberedVaults;
 use super::secret_names::{SecretKind, SecretName};
 use crate::config::records::{self, RecordError, Records};
 use crate::config::settings::Remember;
+use crate::remote::RemotePath;
 
 /// A secret that is remembered, as its file says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,6 +67,10 @@ async fn find(secret: &SecretName, is_attended: bool) -> Result<Option<Zeroizing
     }
 }
 
+async fn find_of_agent(key_file: &str) -> Result<Found, KeyringError> {
+    Keyring::connect().await?.find_of_agent(key_file).await
+}
+
 /// Remembers a secret.
 async fn keep(secret: &SecretName, text: &str, life: Life) -> Result<(), KeptSecretError> {
     let known = records().find::<Record>(&secret.parts())?;
@@ -89,6 +94,15 @@ async fn forget(secret: &SecretName, is_attended: bool) -> Result<bool, KeptSecr
     Keyring::connect().await?.remove(&record.id.to_string(), is_attended).await?;
     records().remove(&secret.parts())?;
     Ok(true)
+}
+
+/// Forgets a remembered secret that turned out wrong. Returns what to tell the person, if Scaup remembered it.
+pub(super) async fn refuse(secret: &SecretName, is_attended: bool) -> Option<String> {
+    match Box::pin(forget(secret, is_attended)).await {
+        Ok(true) => Some(format!("{secret} was remembered, but is wrong: it is forgotten")),
+        Ok(false) => None,
+        Err(error) => Some(format!("{secret} was remembered, but is wrong, and can't be forgotten: {error}")),
+    }
 }
 
 /// Whose remembered secrets are meant.
@@ -137,6 +151,16 @@ pub async fn keep_codes(destination: &Destination, text: &str) -> Result<String,
     let secret = SecretName::codes(&destination.user_at_host());
     keep(&secret, text, Life::Computer).await?;
     Ok(secret.to_string())
+}
+
+/// Returns the password of a vault, if it is remembered. A failure of the keyring is no reason not to ask a person.
+pub async fn password_of(vaults: &RememberedVaults, path: &RemotePath) -> Option<Zeroizing<String>> {
+    find(&vaults.password_of(path), true).await.ok().flatten()
+}
+
+/// Forgets the password of a vault, which turned out wrong. Returns what to tell the person.
+pub async fn refuse_password_of(vaults: &RememberedVaults, path: &RemotePath) -> Option<String> {
+    refuse(&vaults.password_of(path), true).await
 }
 
 /// Returns what is remembered, and for how long, in words.
@@ -194,27 +218,17 @@ impl KeptSecrets {
     /// Returns the secret, if it is remembered. A failure of the keyring is no reason to end a login: then a person is
     /// asked.
     pub(super) async fn find(&self, secret: &SecretName, is_attended: bool) -> Option<Zeroizing<String>> {
-        let found = find(secret, is_attended).await.unwrap_or_else(|error| {
+        // What talks to the keyring is large, and rarely needed.
+        let found = Box::pin(find(secret, is_attended)).await.unwrap_or_else(|error| {
             tracing::info!(%error, "a remembered secret is not used");
             None
         });
         if found.is_some() || secret.kind != SecretKind::KeyPassphrase {
             return found;
         }
-        match Keyring::connect().await.ok()?.find_of_agent(&secret.name).await {
+        match Box::pin(find_of_agent(&secret.name)).await {
             Ok(Found::Secret(passphrase)) => Some(passphrase),
             Ok(Found::Locked | Found::Nothing) | Err(_) => None,
-        }
-    }
-
-    /// Forgets a remembered secret that turned out wrong. Returns what to tell the person, if Scaup remembered it.
-    pub(super) async fn refuse(&self, secret: &SecretName, is_attended: bool) -> Option<String> {
-        match forget(secret, is_attended).await {
-            Ok(true) => Some(format!("{secret} was remembered, but is wrong: it is forgotten")),
-            Ok(false) => None,
-            Err(error) => {
-                Some(format!("{secret} was remembered, but is wrong, and can't be forgotten: {error}"))
-            }
         }
     }
 
@@ -243,7 +257,7 @@ impl KeptSecrets {
             Remember::Never => return,
             Remember::Session => Some(Life::Session),
             Remember::Always => Some(Life::Computer),
-            Remember::Ask => match Keyring::connect().await {
+            Remember::Ask => match Box::pin(Keyring::connect()).await {
                 Ok(_) => ask_for_how_long(typed.iter().map(|(secret, _)| secret), people).await,
                 // Where nothing can be remembered, nobody is asked.
                 Err(error) => {
@@ -254,7 +268,7 @@ impl KeptSecrets {
         };
         let Some(life) = life else { return };
         for (secret, text) in typed {
-            if let Err(error) = keep(&secret, &text, life).await {
+            if let Err(error) = Box::pin(keep(&secret, &text, life)).await {
                 people.tell(format!("{secret} is not remembered: {error}"));
             }
         }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::code_maker::CodeMaker;
 use super::codes::{self, CodeLedger};
-use super::kept_secrets::KeptSecrets;
+use super::kept_secrets::{self, KeptSecrets};
 use super::people::People;
 use super::protocol::{PromptKind, UserQuestion};
 use super::secret_names::SecretName;
@@ -216,7 +216,7 @@ impl Asker {
 
     async fn forget_refused(&self, secret: &SecretName) {
         let was_known = self.lock_remembered().given.insert(secret.clone(), true) == Some(true);
-        if !was_known && let Some(text) = self.kept.refuse(secret, self.people.is_attended()).await {
+        if !was_known && let Some(text) = kept_secrets::refuse(secret, self.people.is_attended()).await {
             self.people.tell(text);
         }
     }

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 use super::front_end::FrontEnd;
-use super::kept_secrets::KeptSecrets;
+use super::kept_secrets::{self, KeptSecrets};
 use super::notification;
 use super::people::People;
 use super::prompts::Prompts;
@@ -285,7 +285,7 @@ impl Unlocking<'_> {
                     return Ok(Outcome::Unlocked);
                 }
                 Err(VaultError::Open(OpenError::WrongPassword { .. })) if is_kept => {
-                    if let Some(text) = self.kept.refuse(&secret, prompts.is_attended()).await {
+                    if let Some(text) = kept_secrets::refuse(&secret, prompts.is_attended()).await {
                         front_end.tell(Event::Progress(text));
                     }
                 }

@@ -262,7 +262,7 @@ mod tests {
                 std::fs::write(&list, "secret\nkept\nnew\n").unwrap();
             }
             assert!(text.starts_with(b"secret\n"));
-            vec![0..7]
+            std::iter::once(0..7).collect()
         });
         assert_eq!((done.unwrap(), calls.get()), (1, 2));
         assert_eq!(std::fs::read_to_string(&list).unwrap(), "kept\nnew\n");
@@ -278,7 +278,7 @@ mod tests {
         let folder = Folder::at(home.path()).unwrap().unwrap();
         let done = cut(&folder, OsStr::new("list"), |text| {
             std::fs::write(&list, [text, b"+"].concat()).unwrap();
-            vec![0..6]
+            std::iter::once(0..6).collect()
         });
         assert_eq!(done.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         assert!(std::fs::read_to_string(&list).unwrap().starts_with("secret+"));

@@ -83,7 +83,7 @@ fn without_a_target_nothing_is_connected_to_asked_or_changed() {
         let mut keys: Vec<&String> = check.as_object().unwrap().keys().collect();
         keys.sort();
         assert_eq!(keys, ["advice", "check", "found", "group", "state"]);
-        assert!(["machine", "login"].contains(&text(check, "group")), "{check}");
+        assert!(["machine", "login", "traces"].contains(&text(check, "group")), "{check}");
         assert!(["ok", "warning", "failed"].contains(&text(check, "state")), "{check}");
         assert_eq!(check["advice"].is_null(), check["state"] == "ok", "{check}");
     }
