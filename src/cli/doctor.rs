@@ -189,7 +189,8 @@ impl Report {
         if speed {
             self.add(doctor::speed_checks(remote.as_ref(), named.may_be_written_to()).await);
         }
-        self.add(doctor::vault_checks(remote.as_ref()).await);
+        let vaults = named.bookmark.as_ref().map_or(&[][..], |bookmark| &bookmark.mount.vaults);
+        self.add(doctor::vault_checks(remote.as_ref(), vaults).await);
     }
 
     fn end(self) -> Result<ExitCode, CliError> {

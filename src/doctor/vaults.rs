@@ -14,8 +14,8 @@ const LOOKED_AT_MAX: usize = 500;
 /// How many are looked into at a time.
 const AT_A_TIME: usize = 16;
 
-/// Examines all vaults.
-pub async fn checks(remote: &dyn Remote) -> Vec<Check> {
+/// Examines all vaults, and those that a bookmark names.
+pub async fn checks(remote: &dyn Remote, named: &[String]) -> Vec<Check> {
     let listed = match remote.list(&RemotePath::root()).await {
         Ok(listed) => listed,
         Err(error) => {
@@ -29,9 +29,19 @@ pub async fn checks(remote: &dyn Remote) -> Vec<Check> {
     directories.sort_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
     let left_out = directories.len().saturating_sub(LOOKED_AT_MAX);
     directories.truncate(LOOKED_AT_MAX);
-    let places = std::iter::once(RemotePath::root()).chain(directories);
-    let found = stream::iter(places).map(|place| async move { of_directory(remote, &place).await });
-    let mut checks: Vec<Check> = found.buffered(AT_A_TIME).collect::<Vec<_>>().await.concat();
+    let mut places = vec![RemotePath::root()];
+    places.extend(directories);
+    let (named, no_paths): (Vec<_>, Vec<_>) =
+        named.iter().map(|name| (name, RemotePath::parse(name.as_bytes()))).partition(|(_, it)| it.is_some());
+    let named: Vec<RemotePath> = named.into_iter().filter_map(|(_, path)| path).collect();
+    places.retain(|place| !named.contains(place));
+    let mut checks: Vec<Check> = no_paths.iter().map(|(name, _)| missing(name)).collect();
+    for place in &named {
+        let found = of_directory(remote, place).await;
+        checks.extend(if found.is_empty() { vec![missing(&shown(place))] } else { found });
+    }
+    let found = stream::iter(&places).map(|place| async move { of_directory(remote, place).await });
+    checks.extend(found.buffered(AT_A_TIME).collect::<Vec<_>>().await.concat());
     if checks.is_empty() {
         checks.push(GROUP.ok("vaults", "there is none in the target's directory, nor is it one"));
     }
@@ -41,11 +51,19 @@ pub async fn checks(remote: &dyn Remote) -> Vec<Check> {
     checks
 }
 
+fn missing(name: &str) -> Check {
+    let found = format!("{}: the bookmark names it, and there is no vault", Line::of(name));
+    GROUP.failed("vault", found, "correct `vaults` in the bookmark, or the target's directory")
+}
+
+/// Returns a path as people write it.
+fn shown(place: &RemotePath) -> String {
+    if place.is_root() { ".".to_owned() } else { String::from_utf8_lossy(place.as_bytes()).into_owned() }
+}
+
 /// Examines a directory; there is nothing to say about one that is no vault.
 async fn of_directory(remote: &dyn Remote, place: &RemotePath) -> Vec<Check> {
-    let name =
-        if place.is_root() { ".".to_owned() } else { String::from_utf8_lossy(place.as_bytes()).into_owned() };
-    let name = Line::of(&name);
+    let name = Line::of(&shown(place));
     let info = match inspect_vault(remote, place).await {
         Ok(info) => info,
         Err(OpenError::NotAVault(_)) => return Vec::new(),
@@ -94,7 +112,7 @@ mod tests {
         Fixture::unpack("empty-gcm").copy_vault_to(&vault);
         fs::create_dir(place.path().join("plain")).unwrap();
         let judged = async || {
-            let checks = checks(&LocalRemote::open(place.path()).unwrap()).await;
+            let checks = checks(&LocalRemote::open(place.path()).unwrap(), &[]).await;
             checks.into_iter().map(|check| (check.name, check.found, check.verdict)).collect::<Vec<_>>()
         };
         let found = judged().await;
@@ -124,5 +142,7 @@ mod tests {
         );
         fs::remove_dir_all(&vault).unwrap();
         assert_eq!(judged().await[0].0, "vaults");
+        let named = checks(&LocalRemote::open(place.path()).unwrap(), &["Vault".to_owned()]).await;
+        assert!(matches!(named[0].verdict, Verdict::Failed { .. }), "{named:?}");
     }
 }
