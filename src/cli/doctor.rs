@@ -71,7 +71,7 @@ pub(super) fn run(arguments: DoctorArguments) -> Result<ExitCode, CliError> {
             None => {
                 report.add(unreadable);
                 report.add(of_bookmarks(&bookmarks).await);
-                report.add(vec![traces::check()]);
+                report.add(vec![traces::check(&bookmarks)]);
             }
             Some(named) => {
                 report.add(named.login_checks(&bookmarks).await);

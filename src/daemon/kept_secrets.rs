@@ -74,7 +74,7 @@ async fn find_of_agent(key_file: &str) -> Result<Found, KeyringError> {
 /// Remembers a secret.
 async fn keep(secret: &SecretName, text: &str, life: Life) -> Result<(), KeptSecretError> {
     let known = records().find::<Record>(&secret.parts())?;
-    let id = known.map_or_else(Uuid::new_v4, |known| known.id);
+    let id = known.as_ref().map_or_else(Uuid::new_v4, |known| known.id);
     // First the file: what it does not name could never be forgotten.
     records().write(&Record { secret: secret.clone(), id, life })?;
     let kept = async {
@@ -82,7 +82,10 @@ async fn keep(secret: &SecretName, text: &str, life: Life) -> Result<(), KeptSec
         Keyring::connect().await?.keep(&id.to_string(), &label, text, life).await
     };
     if let Err(error) = kept.await {
-        records().remove(&secret.parts())?;
+        match known {
+            Some(known) => records().write(&known)?,
+            None => records().remove(&secret.parts())?,
+        }
         return Err(error.into());
     }
     Ok(())
@@ -219,10 +222,13 @@ impl KeptSecrets {
     /// asked.
     pub(super) async fn find(&self, secret: &SecretName, is_attended: bool) -> Option<Zeroizing<String>> {
         // What talks to the keyring is large, and rarely needed.
-        let found = Box::pin(find(secret, is_attended)).await.unwrap_or_else(|error| {
-            tracing::info!(%error, "a remembered secret is not used");
-            None
-        });
+        let found = match Box::pin(find(secret, is_attended)).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::info!(%error, "a remembered secret is not used");
+                return None;
+            }
+        };
         if found.is_some() || secret.kind != SecretKind::KeyPassphrase {
             return found;
         }
@@ -249,7 +255,9 @@ impl KeptSecrets {
 
     /// Remembers what a person typed, if they want it: they are asked once, about all of it.
     pub(super) async fn offer(&self, people: &dyn People) {
-        let typed = std::mem::take(&mut *self.typed());
+        let mut typed = std::mem::take(&mut *self.typed());
+        // What is remembered was typed only because the keyring is locked.
+        typed.retain(|(secret, _)| !self.may_know(secret));
         if typed.is_empty() {
             return;
         }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use zbus::connection::Builder;
 use zeroize::Zeroizing;
 
-use super::notification::BUS_PATIENCE;
-
+/// How long the keyring may take for what needs nobody. Meanwhile a person waits for the next question.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a person may take to unlock the keyring, or to make one.
 const PERSON_PATIENCE: Duration = Duration::from_secs(60);
 /// The longest secret that is taken from the keyring, bytes: what a terminal accepts as one line.
@@ -73,8 +73,8 @@ pub(super) struct Keyring(SecretService<'static>);
 impl Keyring {
     /// Connects to the keyring.
     pub(super) async fn connect() -> Result<Self, KeyringError> {
-        within(BUS_PATIENCE, async {
-            let bus = Builder::session()?.method_timeout(BUS_PATIENCE).build().await?;
+        within(PATIENCE, async {
+            let bus = Builder::session()?.method_timeout(PATIENCE).build().await?;
             Ok(Self(SecretService::connect_with_existing(EncryptionType::Dh, bus).await?))
         })
         .await
@@ -92,7 +92,7 @@ impl Keyring {
     }
 
     async fn find_by(&self, by: HashMap<&str, &str>, is_attended: bool) -> Result<Found, KeyringError> {
-        let found = within(BUS_PATIENCE, async { Ok(self.0.search_items(by).await?) }).await?;
+        let found = within(PATIENCE, async { Ok(self.0.search_items(by).await?) }).await?;
         let item = match (found.unlocked.first(), found.locked.first()) {
             (Some(item), _) => item,
             (None, Some(_)) if !is_attended => return Ok(Found::Locked),
@@ -102,7 +102,7 @@ impl Keyring {
             }
             (None, None) => return Ok(Found::Nothing),
         };
-        let secret = within(BUS_PATIENCE, async { Ok(item.get_secret().await?) }).await?;
+        let secret = within(PATIENCE, async { Ok(item.get_secret().await?) }).await?;
         let text = Some(secret).filter(|secret| secret.len() <= SECRET_LEN_MAX).map(String::from_utf8);
         Ok(text.and_then(Result::ok).map_or(Found::Nothing, |text| Found::Secret(Zeroizing::new(text))))
     }
@@ -116,7 +116,7 @@ impl Keyring {
         secret: &str,
         life: Life,
     ) -> Result<(), KeyringError> {
-        let collection = within(BUS_PATIENCE, self.collection(life)).await?;
+        let collection = within(PATIENCE, self.collection(life)).await?;
         within(PERSON_PATIENCE, async {
             if collection.is_locked().await? {
                 collection.unlock().await?;
@@ -140,9 +140,9 @@ impl Keyring {
         }
     }
 
-    /// Removes the secret with this id; returns whether none is there any more.
+    /// Removes the secret with this id, if it is there.
     pub(super) async fn remove(&self, id: &str, is_attended: bool) -> Result<(), KeyringError> {
-        let found = within(BUS_PATIENCE, async { Ok(self.0.search_items(attributes(id)).await?) }).await?;
+        let found = within(PATIENCE, async { Ok(self.0.search_items(attributes(id)).await?) }).await?;
         if !found.locked.is_empty() && !is_attended {
             return Err(KeyringError::Locked);
         }

@@ -121,6 +121,7 @@ async fn live(
             // The mount works already, and may end, while a person is asked.
             let telling = async {
                 daemon.kept.offer(&daemon.prompts).await;
+                standing.login_prompts.end_mounting();
                 front_end.tell(Event::Mounted { name, mountpoint });
                 std::future::pending::<Infallible>().await
             };

@@ -15,7 +15,7 @@ use zbus::connection::Builder;
 use crate::remote::Reachability;
 
 /// How long any reply from the bus may take.
-pub(super) const BUS_PATIENCE: Duration = Duration::from_secs(10);
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Programs that ask for a secret in a window, where the system packages put them: OpenSSH's own default, which the
 /// `ssh-askpass` packages of all desktops provide.

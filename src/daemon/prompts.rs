@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,6 +47,9 @@ pub(super) struct Prompts {
     front_end: watch::Sender<FrontEnd>,
     /// The front end that is asked while no other is attached.
     first: FrontEnd,
+    /// Whether a person waits at the first front end for what is being done. They do not any more when the mount is
+    /// made: it may reconnect at night.
+    is_first_attended: AtomicBool,
     askpass: Option<Askpass>,
     /// Whether no person may be asked.
     batch_mode: bool,
@@ -68,6 +72,7 @@ impl Prompts {
         Self {
             front_end: watch::Sender::new(front_end.clone()),
             first: front_end,
+            is_first_attended: AtomicBool::new(request.interactive),
             askpass: Askpass::from_environment(),
             batch_mode,
             vault_password_command: request.settings.vault_password_command.clone(),
@@ -84,6 +89,7 @@ impl Prompts {
         Self {
             front_end: watch::Sender::new(front_end.clone()),
             first: front_end,
+            is_first_attended: AtomicBool::new(true),
             is_logged_in: self.is_logged_in,
             // A question for this front end alone ends with it.
             askpass: None,
@@ -100,11 +106,17 @@ impl Prompts {
     /// later.
     pub(super) fn for_logins(&self, front_end: FrontEnd) -> Self {
         Self {
+            is_first_attended: AtomicBool::new(self.is_first_attended.load(Ordering::Relaxed)),
             askpass: self.askpass.clone(),
             unattended: UNATTENDED,
             activity: Arc::clone(&self.activity),
             ..self.for_front_end(front_end, false)
         }
+    }
+
+    /// Takes in that the mount is made: nobody waits at the first front end any more.
+    pub(super) fn end_mounting(&self) {
+        self.is_first_attended.store(false, Ordering::Relaxed);
     }
 
     /// Asks this front end from now on, also for answers that another one still owes, until the result is dropped.
@@ -211,7 +223,9 @@ impl People for Prompts {
     }
 
     fn is_attended(&self) -> bool {
-        !self.batch_mode && !self.front_end.borrow().is_gone()
+        let front_end = self.front_end.borrow();
+        let is_waited_at = !front_end.is_same(&self.first) || self.is_first_attended.load(Ordering::Relaxed);
+        !self.batch_mode && !front_end.is_gone() && is_waited_at
     }
 
     fn tell(&self, text: String) {
@@ -238,6 +252,7 @@ mod tests {
         Prompts {
             front_end: watch::Sender::new(front_end.clone()),
             first: front_end,
+            is_first_attended: AtomicBool::new(true),
             askpass: None,
             batch_mode: false,
             vault_password_command: None,

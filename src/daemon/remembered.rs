@@ -8,12 +8,9 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use scaup_sftp::ssh::Destination;
 use serde::{Deserialize, Serialize};
 
-use super::secret_names::SecretName;
+use super::secret_names::{LOCAL, SecretName};
 use crate::config::records::{self, RecordError, Records};
 use crate::remote::{RemoteName, RemotePath};
-
-/// The server's name in records of directories of this machine.
-const LOCAL: &str = "local";
 
 /// Bytes that are encoded in a path: all that are not printable ASCII, and the percent sign itself.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');

@@ -6,6 +6,9 @@ use std::path::Path;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
+/// The server's name in what belongs to a directory of this machine.
+pub(super) const LOCAL: &str = "local";
+
 /// What kind of secret it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,7 +72,10 @@ impl fmt::Display for SecretName {
             SecretKind::ServerPassword => write!(formatter, "the answer to \"{name}\""),
             SecretKind::VaultPassword => {
                 let path = percent_decode_str(name).decode_utf8_lossy();
-                write!(formatter, "the password of vault {path} of {server}")
+                match server.as_str() {
+                    LOCAL => write!(formatter, "the password of vault {path}"),
+                    server => write!(formatter, "the password of vault {path} of {server}"),
+                }
             }
             SecretKind::Codes => write!(formatter, "the codes for {server}"),
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::converse::{self, Mounts};
 use crate::cli::error::CliError;
 use crate::cli::{prompt, screen};
+use crate::config::bookmark::Bookmark;
 use crate::config::paths::{self, UserDirectories};
 use crate::doctor::{Check, Group};
 use crate::traces::{self, Failure, Kind, Places, Remedy, Removal, Search, Trace};
@@ -56,20 +57,20 @@ struct Report {
     traces: Vec<TraceEntry>,
 }
 
-/// Looks for traces of all mounts, without a list of them.
-pub(super) fn check() -> Check {
+/// Looks for traces of what is mounted at the usual places. The mounts themselves are not asked, since that would remove
+/// the sockets of dead ones.
+pub(super) fn check(bookmarks: &[(String, Bookmark)]) -> Check {
     const NAME: &str = "other programs";
-    let search = looked_for(None).map(|places| {
-        let directories = paths::user_directories();
-        traces::find(&directories, &Places::new(&directories.home, &places))
-    });
-    match search.as_ref().map(|search| entries(&search.traces)) {
-        Ok(0) => Group::Traces.ok(NAME, "they keep nothing of files in mounts where Scaup looks"),
-        Ok(count) => {
+    let directories = paths::user_directories();
+    let mountpoints = bookmarks.iter().filter_map(|(_, bookmark)| bookmark.mountpoint.clone());
+    let places: Vec<PathBuf> = mountpoints.map(paths::expand_home).chain([paths::mounts()]).collect();
+    let search = traces::find(&directories, &Places::new(&directories.home, &places));
+    match entries(&search.traces) {
+        0 => Group::Traces.ok(NAME, "they keep nothing of files in mounts where Scaup looks"),
+        count => {
             let found = format!("{count} {} of files in mounts", traces_in_words(count));
             Group::Traces.warning(NAME, found, "scaup doctor --traces")
         }
-        Err(error) => Group::Traces.warning(NAME, &error.message, "scaup doctor --traces ~/Scaup"),
     }
 }
 

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Bus {
     daemon: Child,
     address: String,
+    services: Option<TempDir>,
     // Dropped after the daemon is gone.
     _directory: TempDir,
 }
@@ -29,6 +30,23 @@ impl Bus {
     /// Starts one.
     #[must_use]
     pub fn start() -> Self {
+        Self::with("", Command::new("dbus-daemon"))
+    }
+
+    /// Starts one that starts this program for whom the name is asked for, on this screen.
+    pub(crate) fn with_program(name: &str, program: &str, display: &str) -> Self {
+        let services =
+            tempfile::Builder::new().prefix("scaup-services").tempdir().expect("a directory can be made");
+        let text = format!("[D-BUS Service]\nName={name}\nExec={program}\n");
+        std::fs::write(services.path().join(format!("{name}.service")), text).expect("a file can be written");
+        let mut daemon = Command::new("dbus-daemon");
+        daemon.env("DISPLAY", display).env("GDK_BACKEND", "x11");
+        let mut bus = Self::with(&format!("<servicedir>{}</servicedir>", services.path().display()), daemon);
+        bus.services = Some(services);
+        bus
+    }
+
+    fn with(services: &str, mut daemon: Command) -> Self {
         need(&[("dbus-daemon", "dbus-daemon")]);
         let directory =
             tempfile::Builder::new().prefix("scaup-bus").tempdir().expect("a directory can be made");
@@ -38,10 +56,10 @@ impl Bus {
         // No service is started by asking for it: a desktop's own must not answer.
         let text = format!(
             "<busconfig><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
-             <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>"
+             <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy>{services}</busconfig>"
         );
         std::fs::write(&config, text).expect("the configuration can be written");
-        let daemon = Command::new("dbus-daemon")
+        let daemon = daemon
             .args(["--nofork", "--config-file"])
             .arg(&config)
             .stdin(Stdio::null())
@@ -49,7 +67,7 @@ impl Bus {
             .spawn()
             .expect("dbus-daemon runs");
         eventually("the bus listens", PATIENCE, || is_socket(&socket));
-        Self { daemon, address, _directory: directory }
+        Self { daemon, address, services: None, _directory: directory }
     }
 
     /// Its address, for `DBUS_SYSTEM_BUS_ADDRESS` or `DBUS_SESSION_BUS_ADDRESS`.

@@ -1,11 +1,12 @@
-//! GNOME's keyring on a bus of a test's own: a person's keyring without a desktop.
+//! GNOME's keyring on a bus and a screen of a test's own.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use secret_service::{EncryptionType, SecretService};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -17,15 +18,20 @@ use crate::process::run;
 use crate::within::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Its password.
+const PASSWORD: &str = "of the keyring";
+/// What shows its questions.
+const PROMPTER: &str = "/usr/libexec/gcr-prompter";
 const SERVICE: &str = "/org/freedesktop/secrets";
 /// Every collection that is kept on disk.
 const LOGIN: &str = "/org/freedesktop/secrets/collection/login";
 
 /// A keyring. It ends when this is dropped.
 pub struct Keyring {
-    bus: Bus,
     daemon: Child,
+    bus: Bus,
     home: TempDir,
+    screen: Screen,
 }
 
 impl Keyring {
@@ -35,9 +41,25 @@ impl Keyring {
         need(&[("gnome-keyring-daemon", "gnome-keyring"), ("gdbus", "libglib2.0-bin")]);
         let home =
             tempfile::Builder::new().prefix("scaup-keyring").tempdir().expect("a directory can be made");
-        let bus = Bus::start();
+        let screen = Screen::start();
+        let bus = Bus::with_program("org.gnome.keyring.SystemPrompter", PROMPTER, &screen.display);
         let daemon = daemon(&bus, home.path());
-        Self { bus, daemon, home }
+        Self { daemon, bus, home, screen }
+    }
+
+    /// Whether it asks for its password on its screen.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.screen.has_window()
+    }
+
+    /// Waits for it to ask for its password, and types that.
+    pub fn unlock(&self) {
+        eventually("the keyring asks", PATIENCE, || self.asks());
+        // The window takes the keyboard for itself a moment later.
+        std::thread::sleep(Duration::from_secs(1));
+        self.screen.run(&["type", "--delay", "20", PASSWORD]);
+        self.screen.run(&["key", "Return"]);
     }
 
     /// The address of its bus, for `DBUS_SESSION_BUS_ADDRESS`.
@@ -52,7 +74,7 @@ impl Keyring {
         self.home.path().join(".local/share/keyrings")
     }
 
-    /// Locks what it keeps on disk. Nobody can unlock that: there is no screen for its question.
+    /// Locks what it keeps on disk.
     pub fn lock(&self) {
         self.call("org.freedesktop.Secret.Service.Lock", &format!("[objectpath '{LOGIN}']"));
     }
@@ -61,6 +83,12 @@ impl Keyring {
     pub fn log_in_again(&mut self) {
         self.end();
         self.daemon = daemon(&self.bus, self.home.path());
+    }
+
+    /// It replies to nothing any more.
+    pub fn freeze(&self) {
+        let pid = Pid::from_child(&self.daemon);
+        kill_process(pid, Signal::STOP).expect("the keyring can be stopped");
     }
 
     /// Its process ends, and nobody starts another.
@@ -105,6 +133,46 @@ impl Keyring {
     }
 }
 
+/// A screen on which a keyring asks for its password. It is gone when this is dropped.
+struct Screen {
+    server: Child,
+    display: String,
+}
+
+impl Screen {
+    fn start() -> Self {
+        need(&[("Xvfb", "xvfb"), ("xdotool", "xdotool"), (PROMPTER, "gcr")]);
+        let mut server = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Xvfb runs");
+        let mut number = String::new();
+        let said = server.stdout.take().expect("its standard output is a pipe");
+        BufReader::new(said).read_line(&mut number).expect("it says its number");
+        Self { server, display: format!(":{}", number.trim()) }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut tool = Command::new("xdotool");
+        tool.args(arguments).env("DISPLAY", &self.display).stdin(Stdio::null());
+        tool.output().expect("xdotool runs")
+    }
+
+    fn has_window(&self) -> bool {
+        !self.run(&["search", "--onlyvisible", "--name", "."]).stdout.is_empty()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 impl Drop for Keyring {
     fn drop(&mut self) {
         let _ = self.daemon.kill();
@@ -127,7 +195,7 @@ fn daemon(bus: &Bus, home: &Path) -> Child {
         .spawn()
         .expect("gnome-keyring-daemon runs");
     let mut password = daemon.stdin.take().expect("its standard input is a pipe");
-    password.write_all(b"of the keyring").expect("the password can be written");
+    password.write_all(PASSWORD.as_bytes()).expect("the password can be written");
     drop(password);
     eventually("the keyring is on the bus", PATIENCE, || {
         let mut ask = Command::new("gdbus");

@@ -55,10 +55,7 @@ impl Desk {
 
     /// Mounts, types all secrets, and answers how long they are to be remembered.
     fn mount_and_remember(&self, answer: &str) {
-        let mut terminal = self.run("mount hq");
-        terminal.answer(&self.passphrase(), &format!("{}\n", Sshd::PASSPHRASE));
-        self.give_code(&mut terminal);
-        terminal.answer("Password for vault Vault: ", &format!("{}\n", self.vault.manifest.password));
+        let mut terminal = self.typed_everything();
         terminal.answer(QUESTION, &format!("{answer}\n"));
         self.mounted(terminal);
     }
@@ -84,14 +81,26 @@ impl Desk {
         }
     }
 
-    /// Mounts, and is asked for everything; remembers nothing.
-    fn is_asked_for_everything(&self) {
+    /// Begins to mount, and types all secrets.
+    fn typed_everything(&self) -> Terminal {
         let mut terminal = self.run("mount hq");
         terminal.answer(&self.passphrase(), &format!("{}\n", Sshd::PASSPHRASE));
         self.give_code(&mut terminal);
         terminal.answer("Password for vault Vault: ", &format!("{}\n", self.vault.manifest.password));
+        terminal
+    }
+
+    /// Mounts, and is asked for everything; remembers nothing.
+    fn is_asked_for_everything(&self) {
+        let mut terminal = self.typed_everything();
         terminal.answer(QUESTION, "\n");
         self.mounted(terminal);
+    }
+
+    /// Mounts, and is asked for everything, and not whether to remember it.
+    fn is_asked_for_everything_and_nothing_else(&self) {
+        let screen = self.mounted(self.typed_everything());
+        assert!(!screen.contains("Remember"), "{screen}");
     }
 
     /// What `bookmark show` says is remembered.
@@ -163,10 +172,7 @@ fn a_remembered_secret_that_is_wrong_is_forgotten_and_asked_for() {
     let desk = Desk::new();
     desk.mount_and_remember("o");
     desk.keyring.falsify();
-    let mut terminal = desk.run("mount hq");
-    terminal.answer(&desk.passphrase(), &format!("{}\n", Sshd::PASSPHRASE));
-    desk.give_code(&mut terminal);
-    terminal.answer("Password for vault Vault: ", &format!("{}\n", desk.vault.manifest.password));
+    let mut terminal = desk.typed_everything();
     terminal.answer(QUESTION, "always\n");
     let screen = desk.mounted(terminal);
     assert_eq!(screen.matches("is wrong: it is forgotten").count(), 2, "{screen}");
@@ -174,23 +180,34 @@ fn a_remembered_secret_that_is_wrong_is_forgotten_and_asked_for() {
 }
 
 #[test]
-fn a_locked_or_dying_keyring_or_none_is_in_nobodys_way() {
-    let mut desk = Desk::new();
+fn a_locked_keyring_asks_for_its_password_only_where_a_person_waits() {
+    let desk = Desk::new();
     desk.mount_and_remember("always");
     desk.keyring.lock();
-    // Its own question can't be shown here, which it says at once.
-    let mut terminal = desk.run("mount hq --remember never");
-    terminal.answer(&desk.passphrase(), &format!("{}\n", Sshd::PASSPHRASE));
-    desk.give_code(&mut terminal);
-    terminal.answer("Password for vault Vault: ", &format!("{}\n", desk.vault.manifest.password));
-    desk.mounted(terminal);
-    desk.keyring.end();
+    // Nobody waits: this is what a service does at a login.
+    let program = env!("CARGO_BIN_EXE_scaup");
+    let words = format!(
+        "DBUS_SESSION_BUS_ADDRESS='{}' setsid -w '{program}' mount hq </dev/null",
+        desk.keyring.address()
+    );
+    let (status, said) = Terminal::run(&desk.scaup, &words).end();
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(!desk.keyring.asks(), "{said}");
     let mut terminal = desk.run("mount hq");
-    terminal.answer(&desk.passphrase(), &format!("{}\n", Sshd::PASSPHRASE));
+    desk.keyring.unlock();
     desk.give_code(&mut terminal);
-    terminal.answer("Password for vault Vault: ", &format!("{}\n", desk.vault.manifest.password));
-    let screen = desk.mounted(terminal);
-    assert!(!screen.contains("Remember"), "{screen}");
+    let said = desk.mounted(terminal);
+    assert!(!said.contains("Passphrase") && !said.contains("Password"), "{said}");
+}
+
+#[test]
+fn a_keyring_that_is_silent_or_dead_is_in_nobodys_way() {
+    let mut desk = Desk::new();
+    desk.mount_and_remember("always");
+    desk.keyring.freeze();
+    desk.is_asked_for_everything_and_nothing_else();
+    desk.keyring.end();
+    desk.is_asked_for_everything_and_nothing_else();
     assert_eq!(desk.shown().len(), 2, "what is remembered stays known");
 }
 
