@@ -2,8 +2,8 @@
 //!
 //! A request of the kernel walks one way: `scaup_fuse`, then [`drive`], then [`vault`] for what lies in one, then
 //! `scaup_crypto` and [`remote`]. Around that stand the [`daemon`], one process per mount, and the [`cli`], its front
-//! end. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login and the server, and
-//! [`traces`] finds and removes what other programs keep of a vault.
+//! end. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login and the server,
+//! and [`traces`] finds and removes what other programs keep of a vault.
 
 pub mod check;
 pub mod cli;

@@ -2,8 +2,8 @@
 //!
 //! `SOURCES` says where each kind of trace lies and in which form; a form has one way to find it and one to remove it
 //! (`Form`). Removing takes out only what belongs to the [`Places`] that are given. The places themselves are never
-//! looked into: they lie in mounts, which may hang or be gone. The files are those of other programs, which may write at
-//! the same time, and may be damaged: `files` is how they are read and changed.
+//! looked into: they lie in mounts, which may hang or be gone. The files are those of other programs, which may write
+//! at the same time, and may be damaged: `files` is how they are read and changed.
 
 mod editors;
 mod files;

@@ -44,8 +44,8 @@ pub(super) struct DoctorArguments {
     /// Measure how fast content comes from the server and goes there
     #[arg(long, requires = "target")]
     speed: bool,
-    /// Find what other programs keep of files below PATH, and nothing else: previews, lists of recent files, trash, swap
-    /// files, histories [default: all mounts, and ~/Scaup]
+    /// Find what other programs keep of files below PATH, and nothing else: previews, lists of recent files, trash,
+    /// swap files, histories [default: all mounts, and ~/Scaup]
     #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["target", "speed"])]
     traces: Option<Option<PathBuf>>,
     /// Remove these traces, after a question for each kind

@@ -26,7 +26,8 @@ pub(super) struct SecretName {
     pub(super) kind: SecretKind,
     /// `user@host`, with the port for a vault; empty for a key, which opens many servers.
     pub(super) server: String,
-    /// The key's file, the words of the server's question, or the vault's path on the server; percent-encoded; empty for codes.
+    /// The key's file, the words of the server's question, or the vault's path on the server; percent-encoded; empty
+    /// for codes.
     pub(super) name: String,
 }
 

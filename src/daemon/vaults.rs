@@ -242,8 +242,8 @@ impl Unlocking<'_> {
         }
         let mut attempt = 1;
         loop {
-            // A person may take as long as they like, and delays no other request. A command is run once at a time, however
-            // many requests need it.
+            // A person may take as long as they like, and delays no other request. A command is run once at a time,
+            // however many requests need it.
             let mut alone = None;
             if prompts.has_vault_password() {
                 alone = Some(UNLOCKING.acquire().await.map_err(closed)?);

@@ -1,8 +1,9 @@
 //! What file managers note about files by gvfs: positions of icons, emblems, the last page of a document.
 //!
-//! gvfs has a tree of names in one file, and the changes since in a journal beside it. Both belong to its service, which
-//! has them mapped into memory: only the service can remove entries, on request over the session bus. It marks them as
-//! removed at once; their text is in the files until it writes the tree and begins a new journal, within a minute.
+//! gvfs has a tree of names in one file, and the changes since in a journal beside it. Both belong to its service,
+//! which has them mapped into memory: only the service can remove entries, on request over the session bus. It marks
+//! them as removed at once; their text is in the files until it writes the tree and begins a new journal, within a
+//! minute.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;

@@ -1,5 +1,5 @@
-//! Lists of files opened last: that of GTK and newer KDE (`recently-used.xbel`, Desktop Bookmark Specification), and the
-//! directory of links of older KDE.
+//! Lists of files opened last: that of GTK and newer KDE (`recently-used.xbel`, Desktop Bookmark Specification), and
+//! the directory of links of older KDE.
 
 use std::io;
 use std::ops::Range;

@@ -247,8 +247,8 @@ fn certificates(destination: &Destination, path: &Path) -> Vec<Certificate> {
         .collect()
 }
 
-/// Returns the text of a key file, and its attributes. A longer file is not read, nor what is no file: its end may never
-/// come.
+/// Returns the text of a key file, and its attributes. A longer file is not read, nor what is no file: its end may
+/// never come.
 fn read_text(path: &Path) -> io::Result<(Zeroizing<String>, Metadata)> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));

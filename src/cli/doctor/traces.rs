@@ -57,8 +57,8 @@ struct Report {
     traces: Vec<TraceEntry>,
 }
 
-/// Looks for traces of what is mounted at the usual places. The mounts themselves are not asked, since that would remove
-/// the sockets of dead ones.
+/// Looks for traces of what is mounted at the usual places. The mounts themselves are not asked, since that would
+/// remove the sockets of dead ones.
 pub(super) fn check(bookmarks: &[(String, Bookmark)]) -> Check {
     const NAME: &str = "other programs";
     let directories = paths::user_directories();

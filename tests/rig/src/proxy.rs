@@ -19,8 +19,8 @@ use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, listen, shutdown, socket_with};
 use socket2::{SockFilter, SockRef};
 
-/// The longest segment that clients send, bytes: what fits one Ethernet frame. Loopback's segments of 64 KiB fit into no
-/// window of a narrow line, and each would wait for the kernel's next probe of that window.
+/// The longest segment that clients send, bytes: what fits one Ethernet frame. Loopback's segments of 64 KiB fit into
+/// no window of a narrow line, and each would wait for the kernel's next probe of that window.
 const SEGMENT: u32 = 1448;
 
 /// Connections that the kernel holds until the proxy takes them.

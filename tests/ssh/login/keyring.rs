@@ -109,7 +109,8 @@ impl Desk {
         screen.lines().filter_map(|line| Some(line.strip_prefix("# remembered: ")?.to_owned())).collect()
     }
 
-    /// Neither Scaup's files nor the keyring's have a secret in clear, nor do the keyring's names have more than numbers.
+    /// Neither Scaup's files nor the keyring's have a secret in clear, nor do the keyring's names have more than
+    /// numbers.
     fn nothing_is_readable(&self) {
         let secrets = [Sshd::PASSPHRASE, &self.vault.manifest.password];
         for directory in [self.scaup.home().join("state"), self.keyring.files()] {
