@@ -60,6 +60,8 @@ impl Bus {
         );
         std::fs::write(&config, text).expect("the configuration can be written");
         let daemon = daemon
+            // What it starts has to find it.
+            .env("DBUS_SESSION_BUS_ADDRESS", &address)
             .args(["--nofork", "--config-file"])
             .arg(&config)
             .stdin(Stdio::null())
