@@ -4,9 +4,9 @@
 //! A line stays one line, without characters that control a terminal. On a terminal, a line wider than the screen is
 //! continued in lines that are marked: otherwise a text of the right length could have its end on a line of its own,
 //! and look like one of Scaup's.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stderr)]
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use rustix::termios::tcgetwinsize;
@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::error::CliError;
+use crate::daemon::protocol::FailureKind;
 
 /// Marks a line that continues the one before it.
 const GOES_ON: &str = "  > ";
@@ -24,13 +25,13 @@ const WIDTH_MIN: usize = 16;
 
 /// Prints a line of the requested output.
 pub(super) fn out(line: &str) {
-    println!("{}", fitting(line, io::stdout()));
+    print(&fitting(line, io::stdout()));
 }
 
 /// Prints a line of the requested output, in columns with tabs between them.
 pub(super) fn out_columns(columns: &[&str]) {
     let columns: Vec<String> = columns.iter().map(|column| visible(column)).collect();
-    println!("{}", columns.join("\t"));
+    print(&columns.join("\t"));
 }
 
 /// Prints the requested output for programs: exactly, with every invisible character escaped.
@@ -38,8 +39,19 @@ pub(super) fn out_json(value: &impl Serialize) -> Result<(), CliError> {
     let mut text = Vec::new();
     let formatter = Escaping(PrettyFormatter::new());
     value.serialize(&mut Serializer::with_formatter(&mut text, formatter)).map_err(CliError::other)?;
-    println!("{}", String::from_utf8_lossy(&text));
+    print(&String::from_utf8_lossy(&text));
     Ok(())
+}
+
+/// A reader that has gone, such as `head`, wants no more of it, and what the command does goes on.
+fn print(text: &str) {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("the output can't be written: {error}"));
+            std::process::exit(FailureKind::Other.exit_code().into());
+        }
+        _ => {}
+    }
 }
 
 /// Prints a message beside the requested output.
