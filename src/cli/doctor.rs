@@ -15,7 +15,7 @@ use super::mount::looked_up;
 use super::prompt;
 use super::screen;
 use crate::config::bookmark::Bookmark;
-use crate::config::settings::{LoginSettings, Remember};
+use crate::config::settings::LoginSettings;
 use crate::config::target::Target;
 use crate::daemon::protocol::{FailureKind, LoginRequest};
 use crate::doctor::{self, Check, Group, Subject, Verdict};
@@ -106,8 +106,6 @@ struct Named {
 
 impl Named {
     fn of(name: String, settings: LoginSettings) -> Result<Self, CliError> {
-        // It changes nothing, the keyring included.
-        let settings = LoginSettings { remember: Some(Remember::Never), ..settings };
         let (login, bookmark) = looked_up(&name, settings)?;
         Ok(Self { name, login, bookmark })
     }
@@ -131,7 +129,9 @@ impl Named {
 
     /// Connects as `mount` does.
     async fn connect(&self) -> Result<Arc<dyn Remote>, Check> {
-        crate::daemon::connect_here(&self.login, prompt::ask, prompt::tell).await.map_err(|failure| {
+        // Neither read nor changed: the keyring is not examined.
+        let connecting = crate::daemon::connect_here(&self.login, prompt::ask, prompt::tell, None);
+        connecting.await.map_err(|failure| {
             let advice = match failure.kind {
                 FailureKind::Login => "ask the server's owner whether this key and user may log in",
                 FailureKind::HostKey => "compare the key's fingerprint with what the server's owner says",

@@ -26,7 +26,8 @@ impl VaultLocation {
     /// Opens the directory around the vault; returns it with the vault's name in it.
     pub(super) async fn open(&self) -> Result<(Arc<dyn Remote>, RemotePath), CliError> {
         let (request, path) = self.request()?;
-        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell).await?;
+        let remember = Some(request.settings.remember());
+        let remote = crate::daemon::connect_here(&request, prompt::ask, prompt::tell, remember).await?;
         Ok((remote, path))
     }
 

@@ -22,7 +22,6 @@ use crate::remote::RemotePath;
 
 /// A secret that is remembered, as its file says.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Record {
     #[serde(flatten)]
     secret: SecretName,
@@ -199,13 +198,14 @@ pub async fn forget_those(whose: &Whose) -> Result<Vec<String>, KeptSecretError>
 
 /// The secrets of one command or mount: those that are remembered, and those that a person types.
 pub(super) struct KeptSecrets {
-    when: Remember,
+    /// When a typed secret is remembered; `None` where the keyring is left alone.
+    when: Option<Remember>,
     /// What a person typed, and turned out right.
     typed: Mutex<Vec<(SecretName, Zeroizing<String>)>>,
 }
 
 impl KeptSecrets {
-    pub(super) fn new(when: Remember) -> Self {
+    pub(super) fn new(when: Option<Remember>) -> Self {
         Self { when, typed: Mutex::default() }
     }
 
@@ -221,6 +221,7 @@ impl KeptSecrets {
     /// Returns the secret, if it is remembered. A failure of the keyring is no reason to end a login: then a person is
     /// asked.
     pub(super) async fn find(&self, secret: &SecretName, is_attended: bool) -> Option<Zeroizing<String>> {
+        self.when?;
         // What talks to the keyring is large, and rarely needed.
         let found = match Box::pin(find(secret, is_attended)).await {
             Ok(found) => found,
@@ -240,7 +241,7 @@ impl KeptSecrets {
 
     /// Records what a person typed.
     pub(super) fn add_typed(&self, secret: SecretName, text: &Zeroizing<String>) {
-        if self.when == Remember::Never {
+        if self.when.is_none_or(|when| when == Remember::Never) {
             return;
         }
         let mut typed = self.typed();
@@ -262,10 +263,10 @@ impl KeptSecrets {
             return;
         }
         let life = match self.when {
-            Remember::Never => return,
-            Remember::Session => Some(Life::Session),
-            Remember::Always => Some(Life::Computer),
-            Remember::Ask => match Box::pin(Keyring::connect()).await {
+            None | Some(Remember::Never) => return,
+            Some(Remember::Session) => Some(Life::Session),
+            Some(Remember::Always) => Some(Life::Computer),
+            Some(Remember::Ask) => match Box::pin(Keyring::connect()).await {
                 Ok(_) => ask_for_how_long(typed.iter().map(|(secret, _)| secret), people).await,
                 // Where nothing can be remembered, nobody is asked.
                 Err(error) => {

@@ -95,7 +95,7 @@ async fn live(
     let activity = Activity::new();
     let daemon = Arc::new(Daemon {
         prompts: Prompts::new(front_end.clone(), &request, target.asks_nobody(), Arc::clone(&activity)),
-        kept: Arc::new(KeptSecrets::new(request.login.settings.remember())),
+        kept: Arc::new(KeptSecrets::new(Some(request.login.settings.remember()))),
         request,
         target,
         activity,

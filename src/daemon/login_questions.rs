@@ -348,7 +348,6 @@ mod tests {
 
     use super::super::codes::tests::ledger;
     use super::*;
-    use crate::config::settings::Remember;
 
     /// People and a command that give these answers one after the other. It records where each question went, and each
     /// wait.
@@ -403,7 +402,7 @@ mod tests {
             people: Arc::clone(given) as Arc<dyn People>,
             passphrase_command: Some("P".to_owned()),
             otp_command: Some("C".to_owned()),
-            kept: Arc::new(KeptSecrets::new(Remember::Never)),
+            kept: Arc::new(KeptSecrets::new(None)),
             remembered: Mutex::default(),
             ledger,
             has_used_command: AtomicBool::new(false),

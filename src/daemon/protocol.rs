@@ -155,7 +155,7 @@ pub struct UserQuestion {
     /// What is asked for.
     pub kind: PromptKind,
     /// What the answer is for: `user@host` for a server's questions, the host for its key, the file for the passphrase
-    /// of a key, the vault's path below the mount for anything about a vault.
+    /// of a key, the vault's path below the mount for anything about a vault; empty for what was typed in all.
     pub destination: String,
     /// How many times this question was asked, with this time: in one login, or for one unlocking.
     pub attempt: u32,

@@ -17,6 +17,7 @@ use super::login_questions::Asker;
 use super::people::People;
 use super::protocol::{Failure, FailureKind, LoginRequest, UserQuestion};
 use super::remembered::RememberedVaults;
+use crate::config::settings::Remember;
 use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::remote::local::LocalRemote;
@@ -260,7 +261,8 @@ impl People for Here {
     }
 }
 
-/// Connects for a command that works without a daemon, asking by `ask` and telling by `tell` in this process.
+/// Connects for a command that works without a daemon, asking by `ask` and telling by `tell` in this process. Without
+/// `remember`, the keyring is left alone: neither read nor changed.
 ///
 /// # Errors
 ///
@@ -269,10 +271,11 @@ pub async fn connect_here(
     request: &LoginRequest,
     ask: fn(&str, bool) -> Result<Zeroizing<String>, String>,
     tell: fn(&str),
+    remember: Option<Remember>,
 ) -> Result<Arc<dyn Remote>, Failure> {
     let target = ResolvedTarget::of(request)?;
     let here = Here { ask, tell, directory: request.directory.clone(), batch_mode: target.asks_nobody() };
-    let (here, kept) = (Arc::new(here), Arc::new(KeptSecrets::new(request.settings.remember())));
+    let (here, kept) = (Arc::new(here), Arc::new(KeptSecrets::new(remember)));
     let connected = connect(&target, request, Arc::clone(&here) as Arc<dyn People>, &kept).await?;
     connected.ready(request).await?;
     kept.offer(&*here).await;

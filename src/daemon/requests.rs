@@ -47,7 +47,7 @@ impl Daemon {
                 let unlocking = Unlocking {
                     drive: &standing.drive,
                     remembered: &self.target.remembered_vaults(),
-                    kept: &KeptSecrets::new(self.request.login.settings.remember()),
+                    kept: &KeptSecrets::new(Some(self.request.login.settings.remember())),
                     prompts: &prompts,
                     front_end,
                 };

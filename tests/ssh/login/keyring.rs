@@ -202,6 +202,18 @@ fn a_locked_keyring_asks_for_its_password_only_where_a_person_waits() {
 }
 
 #[test]
+fn the_doctor_leaves_the_keyring_alone() {
+    let desk = Desk::new();
+    desk.mount_and_remember("always");
+    let mut terminal = desk.run("doctor hq");
+    terminal.answer(&desk.passphrase(), &format!("{}\n", Sshd::PASSPHRASE));
+    desk.give_code(&mut terminal);
+    let (_, said) = terminal.end();
+    assert!(said.contains(": it works") && !said.contains("Remember"), "{said}");
+    assert_eq!(desk.shown().len(), 2, "{said}");
+}
+
+#[test]
 fn a_keyring_that_is_silent_or_dead_is_in_nobodys_way() {
     let mut desk = Desk::new();
     desk.mount_and_remember("always");
