@@ -111,7 +111,9 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "scaup", &mut script);
+            screen::out_script(&String::from_utf8_lossy(&script));
             Ok(())
         }
         Command::Man(arguments) => man::run(&arguments, Arguments::command(), mount_helper::command()),

@@ -43,6 +43,11 @@ pub(super) fn out_json(value: &impl Serialize) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Prints a script as it is: Scaup's own text.
+pub(super) fn out_script(script: &str) {
+    print(script.trim_end_matches('\n'));
+}
+
 /// A reader that has gone, such as `head`, wants no more of it, and what the command does goes on.
 fn print(text: &str) {
     match writeln!(io::stdout(), "{text}") {

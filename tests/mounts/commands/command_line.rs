@@ -409,11 +409,13 @@ fn in_the_foreground_it_stays_until_a_signal_or_unmount() {
 #[test]
 fn output_that_nobody_reads_is_no_failure_and_output_that_is_lost_is_one() {
     let scaup = scaup();
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let mut command = scaup.command();
-    let output = command.args(["doctor", "--traces"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
-    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""));
+    for arguments in [["doctor", "--traces"], ["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = scaup.command();
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""));
+    }
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output =
         scaup.command().args(["status", "--json"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
