@@ -8,6 +8,7 @@
 //! [`UnverifiedConfig`] becomes the [`VaultConfig`]; both make a [`Cryptor`], which encrypts and decrypts names and
 //! content.
 
+pub mod age;
 mod combo;
 mod config;
 mod content;
