@@ -2,7 +2,7 @@
 //! own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
 //! them that can be long, narrow or broken ([`Proxy`]), or that ends after an exact message ([`Gate`]), an SFTP server
 //! that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what the tests need of a desktop on it ([`Logind`],
-//! [`Notifications`]).
+//! [`Notifications`]), and a stand-in for a [`nextcloud`] server.
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -20,6 +20,7 @@ mod keyring;
 mod keys;
 mod logind;
 mod network;
+pub mod nextcloud;
 mod notifications;
 mod process;
 mod proxy;
