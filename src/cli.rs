@@ -4,6 +4,7 @@
 //! person what the daemon asks (`prompt`, `screen`), and ends with the code that `exit` gives the result. `check` and
 //! `vault` work without a mount, on a connection of their own.
 
+mod account;
 mod bookmark;
 mod check;
 mod conflicts;
@@ -21,6 +22,7 @@ mod progress;
 mod prompt;
 mod screen;
 mod service_manager;
+mod share;
 mod status;
 mod unmount;
 mod vault;
@@ -44,7 +46,7 @@ use error::CliError;
         ls ~/Scaup/hq.example/\n  \
         scaup unmount hq.example\n\n\
         Exit codes: 0 done, 1 other failure, 2 usage, 3 login refused, 4 host key, 5 vault, 6 server not reachable,\n\
-        7 FUSE mount failed, 8 unsaved changes."
+        7 FUSE mount failed, 8 unsaved changes, 9 something was left on a server."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -64,6 +66,9 @@ enum Command {
     Bookmark(bookmark::BookmarkCommand),
     #[command(subcommand)]
     Vault(vault::VaultCommand),
+    Share(share::ShareArguments),
+    #[command(subcommand)]
+    Account(account::AccountCommand),
     Doctor(doctor::DoctorArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
@@ -104,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Forget(arguments) => forget::run(arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
+        Command::Share(arguments) => share::run(arguments),
+        Command::Account(command) => account::run(command),
         Command::Doctor(arguments) => match doctor::run(arguments) {
             Ok(code) => return code,
             Err(error) => Err(error),

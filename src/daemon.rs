@@ -30,7 +30,7 @@ mod conversations;
 mod front_end;
 mod front_end_slots;
 pub mod kept_secrets;
-mod keyring;
+pub mod keyring;
 mod last_saving;
 mod life;
 pub mod log;

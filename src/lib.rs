@@ -2,15 +2,19 @@
 //!
 //! A request of the kernel walks one way: `scaup_fuse`, then [`drive`], then [`vault`] for what lies in one, then
 //! `scaup_crypto` and [`remote`]. Around that stand the [`daemon`], one process per mount, and the [`cli`], its front
-//! end. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login and the server,
+//! end. [`share`] hands a file out of a vault to others by a link, through an [`account`] on a Nextcloud server, to which
+//! [`dav`] talks. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login and the server,
 //! and [`traces`] finds and removes what other programs keep of a vault.
 
+pub mod account;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dav;
 pub mod doctor;
 pub mod drive;
+pub mod share;
 pub mod traces;
 pub mod vault;
 
@@ -24,7 +28,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use of the others. None leads back. `remote`, a crate of its own, lies below all of them.
-    const ALLOWED: [(&str, &[&str]); 8] = [
+    const ALLOWED: [(&str, &[&str]); 11] = [
         ("config", &[]),
         ("traces", &["config"]),
         ("vault", &["config"]),
@@ -32,7 +36,10 @@ mod tests {
         ("drive", &["config", "vault"]),
         ("daemon", &["config", "drive", "traces", "vault"]),
         ("doctor", &["config", "daemon", "traces", "vault"]),
-        ("cli", &["check", "config", "daemon", "doctor", "traces", "vault"]),
+        ("dav", &[]),
+        ("account", &["config", "daemon", "dav"]),
+        ("share", &["account", "config", "daemon", "dav"]),
+        ("cli", &["account", "check", "config", "daemon", "dav", "doctor", "share", "traces", "vault"]),
     ];
 
     /// What each wing of the drive may use of the others. None leads back.

@@ -57,6 +57,12 @@ pub fn bookmarks() -> PathBuf {
     user_directories().config.join("scaup/bookmarks")
 }
 
+/// Returns the directory of the accounts on Nextcloud servers, one file each.
+#[must_use]
+pub fn accounts() -> PathBuf {
+    user_directories().config.join("scaup/accounts")
+}
+
 /// Returns the directory of the user's own units of systemd.
 #[must_use]
 pub fn user_units() -> PathBuf {

@@ -27,7 +27,7 @@ const APPLICATION: [(&str, &str); 2] = [("application", "scaup"), ("xdg:schema",
 /// How long a secret is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Life {
+pub enum Life {
     /// Until the user logs out: in memory only.
     Session,
     /// On this computer, encrypted with the keyring's password.
@@ -55,10 +55,12 @@ impl From<zbus::Error> for KeyringError {
 }
 
 /// What the keyring has of a secret.
-pub(super) enum Found {
+pub enum Found {
+    /// The secret.
     Secret(Zeroizing<String>),
     /// It is there, but the keyring is locked.
     Locked,
+    /// It is not there.
     Nothing,
 }
 
@@ -68,11 +70,11 @@ fn attributes(id: &str) -> HashMap<&str, &str> {
 }
 
 /// The keyring of this session.
-pub(super) struct Keyring(SecretService<'static>);
+pub struct Keyring(SecretService<'static>);
 
 impl Keyring {
     /// Connects to the keyring.
-    pub(super) async fn connect() -> Result<Self, KeyringError> {
+    pub async fn connect() -> Result<Self, KeyringError> {
         within(PATIENCE, async {
             let bus = Builder::session()?.method_timeout(PATIENCE).build().await?;
             Ok(Self(SecretService::connect_with_existing(EncryptionType::Dh, bus).await?))
@@ -81,12 +83,12 @@ impl Keyring {
     }
 
     /// Looks for the secret with this id. If a person waits, they may unlock the keyring for it.
-    pub(super) async fn find(&self, id: &str, is_attended: bool) -> Result<Found, KeyringError> {
+    pub async fn find(&self, id: &str, is_attended: bool) -> Result<Found, KeyringError> {
         self.find_by(attributes(id), is_attended).await
     }
 
     /// Looks for the passphrase that the user's SSH agent has put there for a key file (GNOME's does).
-    pub(super) async fn find_of_agent(&self, key_file: &str) -> Result<Found, KeyringError> {
+    pub async fn find_of_agent(&self, key_file: &str) -> Result<Found, KeyringError> {
         let unique = format!("ssh-store:{key_file}");
         self.find_by(HashMap::from([("unique", unique.as_str())]), false).await
     }
@@ -109,13 +111,7 @@ impl Keyring {
 
     /// Puts a secret there, in the place of one with the same id. A person has to be waiting, who may unlock the
     /// keyring. The label is what programs that show keyrings call it.
-    pub(super) async fn keep(
-        &self,
-        id: &str,
-        label: &str,
-        secret: &str,
-        life: Life,
-    ) -> Result<(), KeyringError> {
+    pub async fn keep(&self, id: &str, label: &str, secret: &str, life: Life) -> Result<(), KeyringError> {
         let collection = within(PATIENCE, self.collection(life)).await?;
         within(PERSON_PATIENCE, async {
             if collection.is_locked().await? {
@@ -141,7 +137,7 @@ impl Keyring {
     }
 
     /// Removes the secret with this id, if it is there.
-    pub(super) async fn remove(&self, id: &str, is_attended: bool) -> Result<(), KeyringError> {
+    pub async fn remove(&self, id: &str, is_attended: bool) -> Result<(), KeyringError> {
         let found = within(PATIENCE, async { Ok(self.0.search_items(attributes(id)).await?) }).await?;
         if !found.locked.is_empty() && !is_attended {
             return Err(KeyringError::Locked);

@@ -218,6 +218,8 @@ pub enum FailureKind {
     Fuse,
     /// Some changes are not on the server.
     Unsaved,
+    /// Something was left on a server that should not be there.
+    LeftBehind,
 }
 
 impl FailureKind {
@@ -232,6 +234,7 @@ impl FailureKind {
             Self::Unreachable => 6,
             Self::Fuse => 7,
             Self::Unsaved => 8,
+            Self::LeftBehind => 9,
         }
     }
 }

@@ -1,0 +1,194 @@
+//! The files of the accounts: `accounts/NAME.toml` beside the bookmarks.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::config::bookmark::is_valid_name;
+use crate::config::paths;
+
+/// The folder on the server that holds what is shared. Sync clients skip names with `.~` in them, so the readable file
+/// does not come back to the machines of its owner (seen with nextcloudcmd 3.7).
+pub const FOLDER: &str = "Scaup shares.~";
+
+/// Where the app password of an account comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppPassword {
+    /// The desktop's keyring has it, under this number.
+    Keyring(Uuid),
+    /// This command prints it.
+    Command(String),
+    /// It is made by a login in the browser each time, and deleted afterwards.
+    AskEveryTime,
+}
+
+/// An account on a Nextcloud server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// The server's address.
+    pub url: String,
+    /// The name to log in with.
+    pub login: String,
+    /// The user's id on the server.
+    pub user: String,
+    /// The folder for what is shared.
+    pub folder: String,
+    /// A file with the certificates of further authorities to trust (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Where the app password comes from.
+    pub app_password: AppPassword,
+}
+
+/// Why an account can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// The name can't be a file's name, or looks like an option.
+    #[error(
+        "{0:?} can't be an account's name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
+    )]
+    Name(String),
+    /// There is no account of that name.
+    #[error("no account {0:?}; `scaup account list` shows them")]
+    Missing(String),
+    /// There is already an account of that name.
+    #[error(
+        "there is an account {0:?} already: choose another --name, or remove it with `scaup account remove {0}`"
+    )]
+    Exists(String),
+    /// There is no account at all.
+    #[error("there is no account yet: add one with `scaup account add https://…`")]
+    None,
+    /// There are several, and none was named.
+    #[error("there are several accounts; choose one with --account: {}", .0.join(", "))]
+    Several(Vec<String>),
+    /// The file does not hold an account.
+    #[error("{} does not hold an account: {source}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The error in it.
+        source: toml::de::Error,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+fn path(name: &str) -> Result<PathBuf, AccountError> {
+    if is_valid_name(name) {
+        Ok(paths::accounts().join(format!("{name}.toml")))
+    } else {
+        Err(AccountError::Name(name.to_owned()))
+    }
+}
+
+impl Account {
+    /// Reads an account.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::Missing`], or if its file can't be read.
+    pub fn load(name: &str) -> Result<Self, AccountError> {
+        let path = path(name)?;
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => AccountError::Missing(name.to_owned()),
+            _ => AccountError::Io { path: path.clone(), source },
+        })?;
+        toml::from_str(&text).map_err(|source| AccountError::Invalid { path, source })
+    }
+
+    /// Returns the account that is meant, with its name: the one that is named, or the only one.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or several.
+    pub fn meant(name: Option<&str>) -> Result<(String, Self), AccountError> {
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => match names()?.as_slice() {
+                [] => return Err(AccountError::None),
+                [only] => only.clone(),
+                several => return Err(AccountError::Several(several.to_vec())),
+            },
+        };
+        Ok((name.clone(), Self::load(&name)?))
+    }
+
+    /// Writes an account under a name that is not taken.
+    ///
+    /// # Errors
+    ///
+    /// If it is taken or not valid, or the file can't be written.
+    pub fn create(&self, name: &str) -> Result<(), AccountError> {
+        let path = path(name)?;
+        let failed = |source| AccountError::Io { path: path.clone(), source };
+        let directory = paths::accounts();
+        paths::make_private(&directory).map_err(failed)?;
+        let text = toml::to_string(self).map_err(io::Error::other).map_err(failed)?;
+        let mut written = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
+        written.write_all(text.as_bytes()).map_err(failed)?;
+        written.as_file().sync_all().map_err(failed)?;
+        match written.persist_noclobber(&path) {
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(AccountError::Exists(name.to_owned()))
+            }
+            written => written.map(drop).map_err(|error| failed(error.error)),
+        }
+    }
+}
+
+/// Makes sure that an account may have this name.
+///
+/// # Errors
+///
+/// If it is taken or not valid.
+pub fn check_free(name: &str) -> Result<(), AccountError> {
+    if path(name)?.exists() { Err(AccountError::Exists(name.to_owned())) } else { Ok(()) }
+}
+
+/// Removes the file of an account.
+///
+/// # Errors
+///
+/// If the file system refuses.
+pub fn remove_file(name: &str) -> Result<(), AccountError> {
+    let path = path(name)?;
+    fs::remove_file(&path).map_err(|source| AccountError::Io { path, source })
+}
+
+/// Returns the names of all accounts, sorted.
+///
+/// # Errors
+///
+/// If their directory can't be read.
+pub fn names() -> Result<Vec<String>, AccountError> {
+    let path = paths::accounts();
+    let failed = |source| AccountError::Io { path: path.clone(), source };
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(failed)?.file_name();
+        let name = Path::new(&file).file_stem().and_then(|stem| stem.to_str());
+        if let Some(name) = name
+            && Path::new(&file).extension().is_some_and(|end| end == "toml")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,247 @@
+//! `scaup account`, and logging in to accounts.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::error::CliError;
+use super::{prompt, screen};
+use crate::account::files::{AccountError, FOLDER, names};
+use crate::account::login::LoginError;
+use crate::account::{self, Account, AppPassword, Browser, Session, SessionError};
+use crate::daemon::protocol::FailureKind;
+use crate::dav::{DavError, ServerAddress};
+
+/// Manage accounts on Nextcloud servers, for `scaup share`.
+#[derive(Subcommand)]
+pub(super) enum AccountCommand {
+    Add(AddArguments),
+    /// List the accounts.
+    List,
+    /// Remove an account, and its app password on the server.
+    Remove {
+        /// The account's name
+        name: String,
+    },
+}
+
+/// Add an account: log in by the browser.
+#[derive(Args)]
+#[command(
+    after_help = "The browser logs in, so that any second factor works. Scaup gets an app password from the server: it opens the account's \
+    files without a second factor, and can be revoked there under Settings, Security. It is kept in the desktop's keyring, or with \
+    --app-password-command printed by a command of yours. With --ask-every-time, it is deleted after each command, and no secret stays.\n\n\
+    Examples:\n  \
+    scaup account add https://cloud.example\n  \
+    scaup account add https://cloud.example --ask-every-time\n  \
+    scaup account add https://cloud.example --user alice --app-password-command 'pass show cloud.example'"
+)]
+pub(super) struct AddArguments {
+    /// The server's address, such as https://cloud.example
+    url: String,
+    /// The account's name here [default: the server's host]
+    #[arg(long)]
+    name: Option<String>,
+    /// Trust the authorities whose certificates this file holds (PEM), too
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The folder on the server for what is shared [default: "Scaup shares.~", which sync clients skip]
+    #[arg(long, value_name = "PATH")]
+    folder: Option<String>,
+    /// A command that prints an app password, which you have made on the server
+    #[arg(long, value_name = "CMD", requires = "user", conflicts_with = "ask_every_time")]
+    app_password_command: Option<String>,
+    /// The name to log in with, for --app-password-command
+    #[arg(long, value_name = "NAME", requires = "app_password_command")]
+    user: Option<String>,
+    /// Log in by the browser each time, and keep no app password
+    #[arg(long)]
+    ask_every_time: bool,
+}
+
+pub(super) fn run(command: AccountCommand) -> Result<(), CliError> {
+    match command {
+        AccountCommand::Add(arguments) => add(arguments),
+        AccountCommand::List => list(),
+        AccountCommand::Remove { name } => remove(&name),
+    }
+}
+
+fn add(arguments: AddArguments) -> Result<(), CliError> {
+    let AddArguments { url, name, ca, folder, app_password_command, user, ask_every_time } = arguments;
+    let address = ServerAddress::parse(&url).map_err(CliError::usage)?;
+    let host = address.host();
+    let name = name.unwrap_or_else(|| host.split(':').next().unwrap_or_default().to_owned());
+    let app_password = match app_password_command {
+        Some(command) => AppPassword::Command(command),
+        None if ask_every_time => AppPassword::AskEveryTime,
+        None => AppPassword::Keyring(Uuid::new_v4()),
+    };
+    let account = Account {
+        url,
+        login: user.unwrap_or_default(),
+        user: String::new(),
+        folder: folder.unwrap_or_else(|| FOLDER.to_owned()),
+        ca: ca.map(std::path::absolute).transpose()?,
+        app_password,
+    };
+    let session = runtime()?.block_on(unless_interrupted(account::add(&name, account, &Terminal)))??;
+    let Session { account, capabilities, user, .. } = session;
+    let shown = if user.display_name.is_empty() { &user.id } else { &user.display_name };
+    screen::out(&format!("logged in as {} ({shown})", account.login));
+    let links = match (capabilities.links.are_allowed, capabilities.links.days_max) {
+        (false, _) => "links are NOT allowed, so nothing can be shared".to_owned(),
+        (true, None) => "links allowed".to_owned(),
+        (true, Some(days)) => format!("links allowed, at most {days} days"),
+    };
+    screen::out(&format!("Nextcloud {}; {links}", capabilities.version));
+    screen::out(&match account.app_password {
+        AppPassword::Keyring(_) => format!(
+            "the app password is in your keyring; on the server it is called \"{}\"",
+            account::user_agent()
+        ),
+        AppPassword::Command(_) => "the app password is printed by your command each time".to_owned(),
+        AppPassword::AskEveryTime => {
+            "the app password was deleted again; each command asks the browser".to_owned()
+        }
+    });
+    screen::out(&format!("account {name} is ready"));
+    Ok(())
+}
+
+fn list() -> Result<(), CliError> {
+    let names = names()?;
+    if names.is_empty() {
+        screen::tell("there is no account yet: add one with `scaup account add https://…`");
+    }
+    for name in names {
+        match Account::load(&name) {
+            Ok(account) => screen::out_columns(&[&name, &account.login, &account.url]),
+            Err(error) => screen::fail(&error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+fn remove(name: &str) -> Result<(), CliError> {
+    let deleted = runtime()?.block_on(account::remove(name))?;
+    let result = match deleted {
+        Some(Ok(())) => {
+            screen::out("the app password was deleted on the server");
+            Ok(())
+        }
+        Some(Err(error)) => Err(CliError::new(
+            FailureKind::LeftBehind,
+            format!(
+                "the app password is still valid on the server ({error}): revoke it there, under Settings, Security"
+            ),
+        )),
+        None => Ok(()),
+    };
+    screen::out(&format!("account {name} is removed"));
+    result
+}
+
+/// Shows the page of a login at the terminal, and opens it where there is a desktop.
+struct Terminal;
+
+impl Browser for Terminal {
+    fn open(&self, page: &str) {
+        screen::tell("Open this page, log in and grant access (it waits 20 minutes; Ctrl-C gives up):");
+        screen::tell(&format!("  {page}"));
+        let has_desktop = ["WAYLAND_DISPLAY", "DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+        if has_desktop && prompt::is_at_terminal() {
+            let opened = Command::new("xdg-open")
+                .arg(page)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            // The page stands there, too.
+            drop(opened);
+        }
+    }
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Waits for work that needs nothing to be undone, or for Ctrl-C.
+async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    tokio::select! {
+        done = work => Ok(done),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Err(CliError::other("cancelled"))
+        }
+    }
+}
+
+/// Logs in to the account that is meant.
+pub(super) async fn session(name: Option<&str>) -> Result<Session, CliError> {
+    let (name, account) = Account::meant(name)?;
+    Ok(unless_interrupted(Session::begin(name, account, &Terminal)).await??)
+}
+
+/// Works with the account that is meant, and ends the session, also after Ctrl-C.
+pub(super) async fn with_session<T>(
+    name: Option<&str>,
+    work: impl AsyncFnOnce(&Session) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let session = session(name).await?;
+    let done = unless_interrupted(work(&session)).await;
+    end(&session).await;
+    done?
+}
+
+/// Ends a session, and says it if its app password is still valid.
+pub(super) async fn end(session: &Session) {
+    if let Err(error) = session.end().await {
+        screen::tell(&format!(
+            "the app password of this login is still valid ({error}): revoke \"{}\" on the server, under Settings, Security",
+            account::user_agent()
+        ));
+    }
+}
+
+/// Returns the class of a server's failure.
+pub(super) fn kind_of(error: &DavError) -> FailureKind {
+    match error {
+        DavError::LoginRefused { .. } | DavError::TooMany { .. } => FailureKind::Login,
+        DavError::Unreachable { .. } | DavError::NotTrusted { .. } | DavError::Maintenance { .. } => {
+            FailureKind::Unreachable
+        }
+        _ => FailureKind::Other,
+    }
+}
+
+impl From<AccountError> for CliError {
+    fn from(error: AccountError) -> Self {
+        let kind = match error {
+            AccountError::Name(_) | AccountError::None | AccountError::Several(_) => FailureKind::Usage,
+            _ => FailureKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<SessionError> for CliError {
+    fn from(error: SessionError) -> Self {
+        let kind = match &error {
+            SessionError::Account(_) => {
+                let SessionError::Account(error) = error else { return Self::other(error) };
+                return error.into();
+            }
+            SessionError::Address(_) => FailureKind::Usage,
+            SessionError::Dav(error) | SessionError::Login(LoginError::Dav(error)) => kind_of(error),
+            SessionError::Command(_) | SessionError::Gone(_) => FailureKind::Login,
+            SessionError::Login(_) | SessionError::TooOld { .. } | SessionError::Keyring(_) => {
+                FailureKind::Other
+            }
+        };
+        Self::new(kind, error)
+    }
+}

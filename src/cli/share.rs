@@ -1,0 +1,500 @@
+//! `scaup share`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::civil::{Date, DateTime};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
+use zeroize::Zeroizing;
+
+use super::account::{end, kind_of, runtime, session, with_session};
+use super::error::CliError;
+use super::progress::ProgressLine;
+use super::{prompt, screen};
+use crate::account::Session;
+use crate::config::size;
+use crate::daemon::answer_programs::AnswerCommand;
+use crate::daemon::protocol::FailureKind;
+use crate::dav::Progress;
+use crate::share::{Chosen, End, Ledger, Origin, Plan, Share, ShareError, Shared, State, Wish, prune};
+
+/// How long a link lasts if nothing else is said, days.
+const DAYS: i32 = 7;
+/// How often the progress is shown.
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
+
+/// Share one file by a link, with a password and an end.
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "The file is uploaded to your account on a Nextcloud server (`scaup account add`) and gets a link with a password and a last day. \
+    There it lies readable for the server, unless you share it with --end-to-end: then it is encrypted with a passphrase by the format of \
+    age, and the receiver opens it with any program that knows that format. Send the link one way (mail), and the password or passphrase another \
+    (telephone). `scaup share prune` removes files whose links have ended.\n\n\
+    Examples:\n  \
+    scaup share ~/Scaup/hq/Vault/Offer.pdf\n  \
+    scaup share --end-to-end --days 3 ~/Scaup/hq/Vault/Offer.pdf\n  \
+    scaup share list\n  \
+    scaup share revoke k7m2qx"
+)]
+pub(super) struct ShareArguments {
+    #[command(subcommand)]
+    command: Option<ShareCommand>,
+    #[command(flatten)]
+    file: FileArguments,
+}
+
+#[derive(Subcommand)]
+enum ShareCommand {
+    List(ListArguments),
+    /// Remove links and their files, from the server's trash, too.
+    Revoke {
+        /// The ids, as `scaup share list` shows them
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        /// The account, if there are several
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Remove the files whose links are gone or have ended.
+    Prune {
+        /// The account, if there are several
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Let a link last longer, or shorter, counted from today.
+    Extend {
+        /// The id, as `scaup share list` shows it
+        id: String,
+        /// For how many days from now
+        #[arg(long, value_name = "N")]
+        days: i32,
+        /// The account, if there are several
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+}
+
+/// List what is shared, from whichever machine.
+#[derive(Args)]
+struct ListArguments {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+    /// The account, if there are several
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+}
+
+#[derive(Args)]
+struct FileArguments {
+    /// The file; one called `list`, `revoke`, `prune` or `extend` as ./list
+    #[arg(required = true)]
+    file: Option<PathBuf>,
+    /// For how many days the link works [default: 7]
+    #[arg(long, value_name = "N", conflicts_with = "until")]
+    days: Option<i32>,
+    /// The last day on which the link works, such as 2026-12-05
+    #[arg(long, value_name = "DATE")]
+    until: Option<Date>,
+    /// The name for the receiver, if not the file's own
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
+    /// A note that the receiver reads beside the file
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Encrypt the file with a passphrase, so that the server can't read it
+    #[arg(long)]
+    end_to_end: bool,
+    /// The account, if there are several
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Do not ask whether to share it
+    #[arg(long)]
+    yes: bool,
+    /// A command that prints the password of your own, or with --end-to-end the passphrase
+    #[arg(long, value_name = "CMD")]
+    password_command: Option<String>,
+    /// Print the link, and the password on standard error, without waiting in between
+    #[arg(long)]
+    print_both: bool,
+    /// Show this as a QR code, too
+    #[arg(long, value_name = "WHAT")]
+    qr: Option<Qr>,
+    /// For programs; with the password only if --print-both is there, too
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Qr {
+    /// The link.
+    Link,
+    /// The password, or with --end-to-end the passphrase.
+    Password,
+}
+
+pub(super) fn run(arguments: ShareArguments) -> Result<(), CliError> {
+    match arguments.command {
+        None => share(arguments.file),
+        Some(ShareCommand::List(ListArguments { json, account })) => list(json, account.as_deref()),
+        Some(ShareCommand::Revoke { ids, account }) => revoke(&ids, account.as_deref()),
+        Some(ShareCommand::Prune { account }) => prune_all(account.as_deref()),
+        Some(ShareCommand::Extend { id, days, account }) => extend(&id, days, account.as_deref()),
+    }
+}
+
+fn share(arguments: FileArguments) -> Result<(), CliError> {
+    let is_attended = prompt::is_at_terminal();
+    if !is_attended && !(arguments.yes && (arguments.print_both || arguments.json)) {
+        return Err(CliError::usage(
+            "there is no terminal: use --yes, and --print-both or --json to say what is printed",
+        ));
+    }
+    let path = arguments.file.clone().unwrap_or_default();
+    let chosen = Chosen::look(&path)?;
+    let own_secret = arguments.password_command.as_deref().map(own_secret).transpose()?;
+    let shared = runtime()?.block_on(upload(chosen, own_secret, &arguments))?;
+    match shared {
+        Some(shared) => show(&shared, &arguments, is_attended),
+        None => Ok(()),
+    }
+}
+
+fn own_secret(command: &str) -> Result<Zeroizing<String>, CliError> {
+    let directory = std::env::current_dir().unwrap_or_default();
+    AnswerCommand { command, directory: &directory, prompt: "Password for the link: ", vault: None }
+        .run_at_terminal()
+        .map_err(CliError::other)
+}
+
+/// Shares the file, if the person agrees.
+async fn upload(
+    chosen: Chosen,
+    own_secret: Option<Zeroizing<String>>,
+    arguments: &FileArguments,
+) -> Result<Option<Shared>, CliError> {
+    let session = session(arguments.account.as_deref()).await?;
+    let uploaded = upload_in(&session, chosen, own_secret, arguments).await;
+    end(&session).await;
+    uploaded
+}
+
+async fn upload_in(
+    session: &Session,
+    chosen: Chosen,
+    own_secret: Option<Zeroizing<String>>,
+    arguments: &FileArguments,
+) -> Result<Option<Shared>, CliError> {
+    let end = arguments.until.map_or(End::AfterDays(arguments.days.unwrap_or(DAYS)), End::On);
+    let wish = Wish {
+        end,
+        name: arguments.name.clone(),
+        note: arguments.note.clone(),
+        end_to_end: arguments.end_to_end,
+        own_secret,
+    };
+    let plan = Plan::make(session, chosen, wish).await?;
+    explain(&plan);
+    // What stays encrypted needs no second thought.
+    let must_ask = !arguments.yes && !plan.is_end_to_end();
+    if must_ask
+        && !prompt::ask("Share it (yes/no)? ", true)
+            .map_err(CliError::other)?
+            .trim()
+            .eq_ignore_ascii_case("yes")
+    {
+        screen::tell("nothing was shared");
+        return Ok(None);
+    }
+    let progress = Progress::default();
+    let mut work = std::pin::pin!(plan.execute(&progress));
+    let line = ProgressLine::new();
+    let mut shown = interval(SHOWN_EVERY);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut is_cancelled = false;
+    let shared = loop {
+        tokio::select! {
+            shared = &mut work => break shared?,
+            _ = shown.tick() => line.show(if is_cancelled {
+                "cancelled: removing what was uploaded".to_owned()
+            } else if progress.sent() < plan.len_sent {
+                format!("sending: {} of {}", size::show(progress.sent()), size::show(plan.len_sent))
+            } else {
+                "making the link, and trying it".to_owned()
+            }),
+            _ = async { tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => (), _ = hangup.recv() => () } } => {
+                if is_cancelled {
+                    screen::fail("ended at once: `scaup share list` shows what is left on the server, and `scaup share revoke ID` removes it");
+                    std::process::exit(FailureKind::LeftBehind.exit_code().into());
+                }
+                is_cancelled = true;
+                progress.cancel();
+                screen::end_line();
+                screen::tell("cancelled: removing what was uploaded (Ctrl-C again ends at once and leaves it there)");
+            }
+        }
+    };
+    drop(line);
+    screen::tell("uploaded, and the server's copy compared");
+    Ok(Some(shared))
+}
+
+fn explain(plan: &Plan<'_>) {
+    let (name, host, day) = (&plan.name_here, plan.host(), plan.works_until());
+    if plan.is_end_to_end() {
+        let encrypted = &plan.name;
+        let clear = encrypted.trim_end_matches(".age");
+        screen::tell(&format!(
+            "{name} stays end-to-end encrypted: {host} gets {encrypted}, which opens with the passphrase only (age -d {encrypted} > {clear})."
+        ));
+        return;
+    }
+    let (len, as_name) = (
+        size::show(plan.len),
+        if plan.name == name.as_str() { String::new() } else { format!(" as {}", plan.name) },
+    );
+    match &plan.origin {
+        Origin::Vault { vault, mount } => screen::tell(&format!(
+            "{name} ({len}) leaves the vault {vault} of {mount}: on {host} it lies{as_name} readable for that server and whoever administers it,"
+        )),
+        Origin::Plain => screen::tell(&format!(
+            "{name} ({len}) is copied to {host}: there it lies{as_name} readable for that server and whoever administers it,"
+        )),
+    }
+    screen::tell(&format!(
+        "until it is revoked or pruned. The link works until {day}; the receiver needs it and the password."
+    ));
+}
+
+#[derive(Serialize)]
+struct SharedEntry<'a> {
+    id: String,
+    link: &'a str,
+    password: Option<&'a str>,
+    passphrase: Option<&'a str>,
+    expires: String,
+    name: &'a str,
+    size: u64,
+    end_to_end: bool,
+}
+
+fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result<(), CliError> {
+    if shared.is_corrected {
+        screen::tell(
+            "the server believes that it has another address, so the link is made from your account's: tell its administrator (overwrite.cli.url, trusted_proxies)",
+        );
+    }
+    if arguments.json {
+        let is_shown = arguments.print_both;
+        if !is_shown {
+            screen::tell("the password is left out: --print-both prints it, too");
+        }
+        return screen::out_json(&SharedEntry {
+            id: shared.id.to_string(),
+            link: shared.link.as_str(),
+            password: is_shown.then_some(shared.password.as_str()),
+            passphrase: shared.passphrase.as_ref().filter(|_| is_shown).map(|passphrase| passphrase.as_str()),
+            expires: shown_time(shared.ends),
+            name: &shared.name,
+            size: shared.len,
+            end_to_end: shared.passphrase.is_some(),
+        });
+    }
+    if arguments.print_both && !is_attended {
+        screen::out(shared.link.as_str());
+        screen::tell(&format!("expires: {} (as the server keeps it)", shown_time(shared.ends)));
+        screen::tell(&format!("password: {}", *shared.password));
+        if let Some(passphrase) = &shared.passphrase {
+            screen::tell(&format!("passphrase: {}", **passphrase));
+        }
+        return Ok(());
+    }
+    let (second, secret, width) = match &shared.passphrase {
+        None => ("password", &shared.password, 9),
+        Some(passphrase) => ("passphrase", passphrase, 11),
+    };
+    let label = |text: &str| format!("{:width$} ", format!("{text}:"));
+    match &shared.passphrase {
+        None => screen::out(&format!("{}{}", label("link"), shared.link)),
+        Some(_) => screen::out(&format!(
+            "{}{}   (its password, to be sent with it: {})",
+            label("link"),
+            shared.link,
+            *shared.password
+        )),
+    }
+    screen::out(&format!("{}{} (as the server keeps it)", label("expires"), shown_time(shared.ends)));
+    if arguments.qr == Some(Qr::Link) {
+        show_qr(shared.link.as_str())?;
+    }
+    if !arguments.print_both {
+        let text = format!("Send the link, then press Enter for the {second}, and send that another way.");
+        prompt::ask(&text, false).map_err(|why| {
+            CliError::other(format!(
+                "{why}: the {second} was not shown, so nobody can use the link; remove it with `scaup share revoke {}`",
+                shared.id
+            ))
+        })?;
+    }
+    screen::out(&format!("{}{}", label(second), **secret));
+    if arguments.qr == Some(Qr::Password) {
+        show_qr(secret)?;
+    }
+    Ok(())
+}
+
+fn show_qr(text: &str) -> Result<(), CliError> {
+    let code = QrCode::new(text).map_err(CliError::other)?;
+    screen::out_script(&code.render::<Dense1x2>().build());
+    Ok(())
+}
+
+/// Formats a time of the server's clock.
+fn shown_time(time: DateTime) -> String {
+    time.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+#[derive(Serialize)]
+struct ListedEntry {
+    id: String,
+    name: Option<String>,
+    size: u64,
+    expires: String,
+    state: &'static str,
+    end_to_end: bool,
+}
+
+fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
+    runtime()?.block_on(with_session(account, async |session| {
+        let ledger = Ledger::read(session).await?;
+        let expires = |share: &Share| share.ends.map_or_else(|| share.day.to_string(), shown_time);
+        if json {
+            let entries = ledger.shares.iter().map(|share| ListedEntry {
+                id: share.id.to_string(),
+                name: share.name.as_ref().map(ToString::to_string),
+                size: share.len,
+                expires: expires(share),
+                state: match share.state {
+                    State::Works => "works",
+                    State::Unprotected => "unprotected",
+                    State::Expired => "expired",
+                    State::LinkGone => "link_gone",
+                    State::Unfinished => "unfinished",
+                },
+                end_to_end: share.is_end_to_end(),
+            });
+            return screen::out_json(&entries.collect::<Vec<_>>());
+        }
+        if ledger.shares.is_empty() {
+            screen::tell("nothing is shared");
+        } else {
+            let name = |share: &Share| {
+                share.name.as_ref().map_or_else(|| "(no file)".to_owned(), ToString::to_string)
+            };
+            let width =
+                ledger.shares.iter().map(|share| name(share).chars().count()).max().unwrap_or(0).max(4);
+            screen::out(&format!("{:6}  {:width$}  {:16}  STATE", "ID", "FILE", "EXPIRES"));
+            for share in &ledger.shares {
+                let (id, name, expires, state) =
+                    (share.id.to_string(), name(share), expires(share), in_words(share));
+                screen::out(&format!("{id:6}  {name:width$}  {expires:16}  {state}"));
+            }
+        }
+        for name in &ledger.foreign {
+            screen::tell(&format!(
+                "{name} in the folder {} was not put there by Scaup: it is left alone",
+                session.account.folder
+            ));
+        }
+        Ok(())
+    }))
+}
+
+fn in_words(share: &Share) -> String {
+    let id = &share.id;
+    let text = match share.state {
+        State::Works => "link works, password set".to_owned(),
+        State::Unprotected => format!("link works WITHOUT A PASSWORD: scaup share revoke {id}"),
+        State::Expired => "expired; the file is still on the server: scaup share prune".to_owned(),
+        State::LinkGone => "the link is gone; the file is still on the server: scaup share prune".to_owned(),
+        State::Unfinished => format!("no link yet: being made, or cut off: scaup share revoke {id}"),
+    };
+    if share.is_end_to_end() { format!("{text}, end-to-end") } else { text }
+}
+
+fn revoke(ids: &[String], account: Option<&str>) -> Result<(), CliError> {
+    runtime()?.block_on(with_session(account, async |session| {
+        let ledger = Ledger::read(session).await?;
+        // All are looked for before any is removed: a wrong id may be a slip in all of them.
+        let shares: Vec<&Share> = ids.iter().map(|id| ledger.share(id)).collect::<Result<_, _>>()?;
+        for share in shares {
+            ledger.remove(share).await?;
+            match &share.name {
+                Some(name) => screen::out(&format!("the link is gone; {name} was deleted, from the trash too")),
+                None => screen::out(&format!(
+                    "share {} had no file any more: if you moved it in the web interface, its link went with it; look there",
+                    share.id
+                )),
+            }
+        }
+        Ok(())
+    }))
+}
+
+fn prune_all(account: Option<&str>) -> Result<(), CliError> {
+    runtime()?.block_on(with_session(account, async |session| {
+        let pruned = prune(session).await?;
+        if pruned.is_empty() {
+            screen::out("nothing to prune");
+        }
+        let mut failed = None;
+        for pruned in pruned {
+            let name =
+                pruned.share.name.as_ref().map_or_else(|| pruned.share.id.to_string(), ToString::to_string);
+            let what = match pruned.share.state {
+                State::Expired => format!("expired {}", pruned.share.day),
+                _ => "its link is gone".to_owned(),
+            };
+            match pruned.result {
+                Ok(()) => screen::out(&format!("{name} ({what}) was deleted, from the trash too")),
+                Err(error) => {
+                    screen::fail(&format!("{name} ({what}): {error}"));
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }))
+}
+
+fn extend(id: &str, days: i32, account: Option<&str>) -> Result<(), CliError> {
+    runtime()?.block_on(with_session(account, async |session| {
+        let ledger = Ledger::read(session).await?;
+        let ends = ledger.extend(ledger.share(id)?, End::AfterDays(days)).await?;
+        screen::out(&format!("{id}: the link works until {} (as the server keeps it)", shown_time(ends)));
+        Ok(())
+    }))
+}
+
+impl From<ShareError> for CliError {
+    fn from(error: ShareError) -> Self {
+        let kind = match &error {
+            ShareError::Locked { .. } => FailureKind::Vault,
+            ShareError::TooManyDays { .. } | ShareError::EndsBeforeItBegins | ShareError::NoSuchDay => {
+                FailureKind::Usage
+            }
+            ShareError::Dav(error) => kind_of(error),
+            ShareError::LeftBehind { .. } => FailureKind::LeftBehind,
+            _ => FailureKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,256 @@
+//! Uploads a file as a stream: in one request, or in parts if it is large. Whatever its length, only a few parts of it
+//! are in memory, and none on this machine's disk.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use futures::stream::{FuturesUnordered, StreamExt};
+use reqwest::header::HeaderValue;
+use reqwest::{Method, StatusCode};
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+use super::client::{Content, Request, Sent};
+use super::error::DavError;
+use super::files::{Depth, FilePath, Home, method};
+
+/// The longest content that is sent in one request, bytes.
+const WHOLE_LEN_MAX: u64 = 10 << 20;
+/// The length of a part, bytes: servers want 5 MiB at least.
+const PART_LEN: u64 = 16 << 20;
+/// The most parts of an upload.
+const PARTS_MAX: u64 = 10_000;
+/// How many parts are sent at once.
+const PARALLEL: usize = 3;
+/// How long one request with content may take.
+const PART_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How long the server may take to put the parts together.
+pub(super) const ASSEMBLY_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Content to upload, which is read once, from its begin to its end.
+#[async_trait]
+#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+pub trait Source: Send {
+    /// Returns how long the content is, bytes.
+    fn len(&self) -> u64;
+
+    /// Returns the next `len` bytes, or fewer at the content's end.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be read.
+    async fn read(&mut self, len: usize) -> io::Result<Zeroizing<Vec<u8>>>;
+
+    /// Returns whether all was read, and none of it has changed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If that can't be found out.
+    async fn has_ended(&mut self) -> io::Result<bool>;
+}
+
+/// How far an upload is, and whether it shall go on.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    sent: Arc<AtomicU64>,
+    is_cancelled: Arc<AtomicBool>,
+    cancelled: Arc<Notify>,
+}
+
+impl Progress {
+    /// Returns how many bytes were handed over to the network.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Makes the work end, and undo what it did.
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        self.cancelled.notify_waiters();
+    }
+
+    /// Returns an error if the work was cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`DavError::Cancelled`].
+    pub fn check(&self) -> Result<(), DavError> {
+        if self.is_cancelled.load(Ordering::SeqCst) { Err(DavError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Waits for the result of work that may end at any time, or for the cancellation.
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, DavError>>,
+    ) -> Result<T, DavError> {
+        let cancelled = self.cancelled.notified();
+        self.check()?;
+        tokio::select! {
+            done = work => done,
+            () = cancelled => Err(DavError::Cancelled),
+        }
+    }
+}
+
+/// What was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its length, bytes.
+    pub len: u64,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// An upload of one file.
+pub struct Upload<'a> {
+    /// Whose file it will be.
+    pub home: &'a Home,
+    /// Where it goes: nothing may be there.
+    pub path: &'a FilePath,
+    /// A name for its parts, which nobody else uses.
+    pub name: &'a str,
+    /// The largest part that the server accepts, bytes, if it says so.
+    pub part_len_max: Option<u64>,
+    /// How far it is.
+    pub progress: &'a Progress,
+}
+
+impl Upload<'_> {
+    /// Sends the content, and compares what the server stored.
+    ///
+    /// # Errors
+    ///
+    /// If the content can't be read or changes meanwhile, the server refuses, it stored something else, or the work was
+    /// cancelled. Parts may be left there ([`Home::remove_upload`]).
+    pub async fn run(&self, source: &mut dyn Source) -> Result<Stored, DavError> {
+        let len = source.len();
+        let stored =
+            if len <= WHOLE_LEN_MAX { self.whole(source).await? } else { self.parts(source).await? };
+        if self.home.hash(self.path).await? != stored.sha256 {
+            return Err(DavError::StoredDiffers { host: self.home.client.host() });
+        }
+        Ok(stored)
+    }
+
+    async fn whole(&self, source: &mut dyn Source) -> Result<Stored, DavError> {
+        let len = source.len();
+        let mut hash = Sha256::new();
+        let content = next(source, len, &mut hash).await?;
+        end(source).await?;
+        let mut request = self.home.put(self.path).with_text("if-none-match", "*");
+        request.content = Content::File(content, Sent::of(&self.progress.sent));
+        request.patience = PART_PATIENCE;
+        let sent = self.home.client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]);
+        match self.progress.unless_cancelled(sent).await {
+            // It was sent twice, and done at the first time: the folder is new, and the content is compared.
+            Err(error) if error.status() == Some(412) => {}
+            sent => drop(sent?),
+        }
+        Ok(Stored { len, sha256: HEXLOWER.encode(&hash.finalize()) })
+    }
+
+    async fn parts(&self, source: &mut dyn Source) -> Result<Stored, DavError> {
+        let (home, client) = (self.home, &self.home.client);
+        let len = source.len();
+        let total = HeaderValue::from(len);
+        let destination = home.destination(self.path)?;
+        let begin = Request::new(method("MKCOL")?, home.upload(self.name), "beginning an upload")
+            .with("destination", destination.clone());
+        match client.expect(&begin, &[StatusCode::CREATED]).await {
+            // As before: it was done at the first time.
+            Err(error) if error.status() == Some(405) => {}
+            begun => drop(begun?),
+        }
+        let part_len = PART_LEN.max(len.div_ceil(PARTS_MAX)).min(self.part_len_max.unwrap_or(u64::MAX));
+        let mut hash = Sha256::new();
+        let (mut number, mut read) = (0, 0);
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            if read < len && under_way.len() < PARALLEL {
+                self.progress.check()?;
+                let this = part_len.min(len - read);
+                let content = next(source, this, &mut hash).await?;
+                read += this;
+                number += 1;
+                let mut request = Request::new(
+                    Method::PUT,
+                    home.upload(&format!("{}/{number:05}", self.name)),
+                    "sending a part",
+                )
+                .with("destination", destination.clone())
+                .with("oc-total-length", total.clone());
+                request.content = Content::File(content, Sent::of(&self.progress.sent));
+                request.patience = PART_PATIENCE;
+                under_way.push(async move {
+                    client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await
+                });
+                continue;
+            }
+            match self.progress.unless_cancelled(async { under_way.next().await.transpose() }).await? {
+                Some(_) => {}
+                None => break,
+            }
+        }
+        drop(under_way);
+        end(source).await?;
+        self.progress.check()?;
+        let mut finish =
+            Request::new(method("MOVE")?, home.upload(&format!("{}/.file", self.name)), "ending an upload")
+                .with("destination", destination)
+                .with("oc-total-length", total)
+                .with_text("overwrite", "F");
+        finish.patience = ASSEMBLY_PATIENCE;
+        finish.is_repeatable = false;
+        match client.expect(&finish, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
+            Err(error) if error.may_be_done() => {
+                // Then the file is there, in its whole length.
+                let there = home.list(self.path, Depth::Itself).await;
+                if !there.is_ok_and(|there| there.iter().any(|entry| entry.len == len)) {
+                    return Err(error);
+                }
+            }
+            done => drop(done?),
+        }
+        Ok(Stored { len, sha256: HEXLOWER.encode(&hash.finalize()) })
+    }
+}
+
+impl Home {
+    fn put(&self, path: &FilePath) -> Request {
+        Request::new(Method::PUT, self.at(path), "sending the file")
+    }
+
+    /// Removes the parts of an upload that did not end. Returns whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses.
+    pub async fn remove_upload(&self, name: &str) -> Result<bool, DavError> {
+        let request = Request::new(Method::DELETE, self.upload(name), "removing an upload");
+        super::files::removed(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
+    }
+}
+
+/// Reads the next `len` bytes, which must be there.
+async fn next(source: &mut dyn Source, len: u64, hash: &mut Sha256) -> Result<Bytes, DavError> {
+    let wanted = usize::try_from(len).map_err(|_| DavError::Changed)?;
+    let content = source.read(wanted).await.map_err(DavError::Source)?;
+    if content.len() != wanted {
+        return Err(DavError::Changed);
+    }
+    hash.update(content.as_slice());
+    // Wiped when it was sent.
+    Ok(Bytes::from_owner(content))
+}
+
+/// Makes sure that the content ends here, and did not change.
+async fn end(source: &mut dyn Source) -> Result<(), DavError> {
+    if source.has_ended().await.map_err(DavError::Source)? { Ok(()) } else { Err(DavError::Changed) }
+}

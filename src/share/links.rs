@@ -1,0 +1,183 @@
+//! Links of files, as Nextcloud's own interface has them.
+//!
+//! The server's reply holds the hash of the password up to version 32, so nothing of it is kept but what stands here.
+
+use jiff::civil::DateTime;
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use zeroize::Zeroizing;
+
+use crate::account::Session;
+use crate::dav::{DavError, FilePath, Ocs, ServerAddress};
+
+const SHARES: &str = "apps/files_sharing/api/v1/shares";
+/// The kind of share that is a link.
+const LINK: u32 = 3;
+/// The right to read. Others are shown with it, such as to share again.
+const READ: u32 = 1;
+/// The rights to change something.
+const CHANGES: u32 = 2 | 4 | 8;
+
+/// A link, as the server describes it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Link {
+    pub(super) id: String,
+    share_type: u32,
+    permissions: u32,
+    path: String,
+    token: Option<String>,
+    expiration: Option<String>,
+    /// Present if there is a password: up to version 32 with its hash, which is dropped at once.
+    #[serde(default)]
+    password: Option<IgnoredAny>,
+    url: Option<String>,
+}
+
+impl Link {
+    pub(super) fn path(&self) -> FilePath {
+        FilePath::new(&self.path)
+    }
+
+    pub(super) fn is_link(&self) -> bool {
+        self.share_type == LINK
+    }
+
+    /// Returns whether whoever opens the link may read the file, and not change it.
+    pub(super) fn only_reads(&self) -> bool {
+        self.permissions & READ != 0 && self.permissions & CHANGES == 0
+    }
+
+    pub(super) fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// Returns when it ends, on the server's clock.
+    pub(super) fn ends(&self) -> Option<DateTime> {
+        self.expiration.as_deref()?.trim().parse().ok()
+    }
+
+    /// Returns the address for the receiver, and whether the server believes that it has another one.
+    pub(super) fn url(&self, address: &ServerAddress) -> Option<(Url, bool)> {
+        if let Some(url) = self.url.as_deref().and_then(|url| Url::parse(url).ok())
+            && address.includes(&url)
+        {
+            return Some((url, false));
+        }
+        // This form works whatever the server's configuration.
+        Some((address.at(&format!("index.php/s/{}", self.token()?)).ok()?, true))
+    }
+
+    /// Returns the random part of the address.
+    pub(super) fn token(&self) -> Option<&str> {
+        let token = self.token.as_deref()?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (!token.is_empty() && token.chars().all(is_plain)).then_some(token)
+    }
+}
+
+/// A link to make.
+pub(super) struct NewLink<'a> {
+    pub(super) file: &'a FilePath,
+    pub(super) password: &'a Zeroizing<String>,
+    /// The day, as the server takes it.
+    pub(super) ends: String,
+    /// What the receiver reads beside the file.
+    pub(super) note: Option<&'a str>,
+}
+
+impl Session {
+    /// Makes a link in one request, with all that protects it.
+    pub(super) async fn make_link(&self, link: &NewLink<'_>) -> Result<Link, DavError> {
+        let path = format!("/{}", link.file);
+        let mut fields = vec![
+            ("path", path.as_str()),
+            ("shareType", "3"),
+            ("permissions", "1"),
+            ("expireDate", link.ends.as_str()),
+            ("password", link.password.as_str()),
+        ];
+        fields.extend(link.note.map(|note| ("note", note)));
+        let ocs = Ocs {
+            method: Method::POST,
+            path: SHARES,
+            fields: &fields,
+            what: "making the link",
+            is_repeatable: false,
+        };
+        self.client.ocs(ocs).await
+    }
+
+    /// Returns all links of this user.
+    pub(super) async fn links(&self) -> Result<Vec<Link>, DavError> {
+        self.links_by(&[]).await
+    }
+
+    /// Returns the links of one file.
+    pub(super) async fn links_of(&self, file: &FilePath) -> Result<Vec<Link>, DavError> {
+        let path = format!("/{file}");
+        match self.links_by(&[("path", &path)]).await {
+            // There is no such file.
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            links => links,
+        }
+    }
+
+    async fn links_by(&self, fields: &[(&str, &str)]) -> Result<Vec<Link>, DavError> {
+        let ocs =
+            Ocs { method: Method::GET, path: SHARES, fields, what: "listing links", is_repeatable: true };
+        let links: Vec<Link> = self.client.ocs(ocs).await?;
+        Ok(links.into_iter().filter(Link::is_link).collect())
+    }
+
+    /// Reads a link; `None` if there is none.
+    pub(super) async fn link(&self, id: &str) -> Result<Option<Link>, DavError> {
+        let path = shares_of(id);
+        let ocs = Ocs {
+            method: Method::GET,
+            path: &path,
+            fields: &[],
+            what: "reading the link",
+            is_repeatable: true,
+        };
+        match self.client.ocs::<Vec<Link>>(ocs).await {
+            Err(error) if error.is_missing() => Ok(None),
+            links => Ok(links?.into_iter().next()),
+        }
+    }
+
+    /// Changes the day on which a link ends.
+    pub(super) async fn change_end(&self, id: &str, ends: &str) -> Result<(), DavError> {
+        let (path, fields) = (shares_of(id), [("expireDate", ends)]);
+        let ocs = Ocs {
+            method: Method::PUT,
+            path: &path,
+            fields: &fields,
+            what: "changing the day",
+            is_repeatable: true,
+        };
+        self.client.ocs::<IgnoredAny>(ocs).await.map(drop)
+    }
+
+    /// Removes a link. Returns whether it was there.
+    pub(super) async fn remove_link(&self, id: &str) -> Result<bool, DavError> {
+        let path = shares_of(id);
+        let ocs = Ocs {
+            method: Method::DELETE,
+            path: &path,
+            fields: &[],
+            what: "removing the link",
+            is_repeatable: true,
+        };
+        match self.client.ocs::<IgnoredAny>(ocs).await {
+            Err(error) if error.is_missing() => Ok(false),
+            removed => removed.map(|_| true),
+        }
+    }
+}
+
+fn shares_of(id: &str) -> String {
+    // An id is a number; anything else is not put into an address.
+    let number: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{SHARES}/{number}")
+}

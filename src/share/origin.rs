@@ -1,0 +1,94 @@
+//! Where a file comes from: out of a vault, or from a place that is not encrypted.
+
+use std::path::{Path, PathBuf};
+
+use scaup_sftp::text::Line;
+
+use super::error::ShareError;
+use crate::daemon::client::{self, Conversation};
+use crate::daemon::protocol::{Event, MountStatus, Request, VaultEntryState};
+
+/// Where a file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An unlocked vault.
+    Vault {
+        /// The vault's name.
+        vault: Line,
+        /// The mount's name.
+        mount: String,
+    },
+    /// Anywhere else.
+    Plain,
+}
+
+/// Returns where a file comes from, by the mounts that there are. The path need not exist: in a locked vault, it does
+/// not.
+///
+/// # Errors
+///
+/// [`ShareError::Locked`].
+pub(super) fn origin_of(path: &Path) -> Result<Origin, ShareError> {
+    let path = resolved(path);
+    // A vault may lie in another one, and a mount in another one: the innermost counts.
+    let mut innermost: Option<(usize, Origin)> = None;
+    for mount in mounts() {
+        for vault in &mount.vaults {
+            let directory = match vault.path.as_str() {
+                "." => mount.mountpoint.clone(),
+                below => mount.mountpoint.join(below),
+            };
+            let depth = directory.components().count();
+            if !path.starts_with(&directory) || innermost.as_ref().is_some_and(|(known, _)| *known > depth) {
+                continue;
+            }
+            let name = match vault.path.rsplit('/').next() {
+                Some(".") | None => mount.name.clone(),
+                Some(name) => name.to_owned(),
+            };
+            let origin = match vault.state {
+                VaultEntryState::Unlocked => {
+                    Origin::Vault { vault: Line::of(&name), mount: mount.name.clone() }
+                }
+                VaultEntryState::Locked => {
+                    return Err(ShareError::Locked {
+                        vault: Line::of(&vault.path),
+                        mount: mount.name.clone(),
+                    });
+                }
+                VaultEntryState::Unsupported => Origin::Plain,
+            };
+            innermost = Some((depth, origin));
+        }
+    }
+    Ok(innermost.map_or(Origin::Plain, |(_, origin)| origin))
+}
+
+/// Follows the links in a path, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for above in whole.ancestors() {
+        if let Ok(real) = above.canonicalize() {
+            return whole.strip_prefix(above).map_or(real.clone(), |below| real.join(below));
+        }
+    }
+    whole
+}
+
+/// Returns the mounts whose daemons reply.
+fn mounts() -> Vec<MountStatus> {
+    let names = client::names().unwrap_or_default();
+    names.iter().filter_map(|name| status(name)).collect()
+}
+
+fn status(name: &str) -> Option<MountStatus> {
+    let mut conversation = Conversation::with(name).ok()?;
+    conversation.say(&Request::Status).ok()?;
+    loop {
+        match conversation.hear().ok()?? {
+            Event::Status(status) => return Some(*status),
+            Event::Failed(_) => return None,
+            _ => {}
+        }
+    }
+}

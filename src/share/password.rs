@@ -1,0 +1,97 @@
+//! The password of a link: generated to be read out on a telephone, or the user's own; checked by the server before
+//! anything is uploaded.
+
+use reqwest::Method;
+use scaup_sftp::text::Line;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::error::ShareError;
+use super::words::{self, LINK_WORDS, PASSPHRASE_WORDS, Policy};
+use crate::account::Session;
+use crate::dav::{DavError, Ocs};
+
+/// How many passwords are generated before the server is asked for one.
+const TRIES: usize = 3;
+
+#[derive(Deserialize)]
+struct Checked {
+    passed: bool,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Generated {
+    password: Zeroizing<String>,
+}
+
+/// Returns a passphrase for a file that is encrypted.
+pub(super) fn passphrase() -> Result<Zeroizing<String>, ShareError> {
+    Ok(words::passphrase(PASSPHRASE_WORDS)?)
+}
+
+impl Session {
+    /// Returns the password for a link: `own`, if the server accepts it, or a generated one.
+    pub(super) async fn link_password(
+        &self,
+        own: Option<Zeroizing<String>>,
+    ) -> Result<Zeroizing<String>, ShareError> {
+        let min_length = self.capabilities.password_policy.as_ref().map_or(0, |policy| policy.min_length);
+        let policy =
+            Policy::new(min_length).map_err(|error| ShareError::Password(Line::of(&error.to_string())))?;
+        if let Some(own) = own {
+            if own.is_empty() {
+                return Err(ShareError::Password(Line::of("it is empty")));
+            }
+            return match self.refusal_of(&own).await? {
+                Some(reason) => Err(ShareError::Password(reason)),
+                None => Ok(own),
+            };
+        }
+        let mut reason = Line::default();
+        for _ in 0..TRIES {
+            let password = words::link_password(LINK_WORDS, &policy)?;
+            match self.refusal_of(&password).await? {
+                Some(refused) => reason = refused,
+                None => return Ok(password),
+            }
+        }
+        let generated = self.generated().await?;
+        match self.refusal_of(&generated).await? {
+            Some(_) => Err(ShareError::Password(reason)),
+            None => Ok(generated),
+        }
+    }
+
+    /// Returns why the server would refuse a password, if it would. Where no policy is known, any is accepted.
+    async fn refusal_of(&self, password: &str) -> Result<Option<Line>, DavError> {
+        if self.capabilities.password_policy.is_none() {
+            return Ok(None);
+        }
+        let fields = [("password", password), ("context", "sharing")];
+        let path = "apps/password_policy/api/v1/validate";
+        let ocs = Ocs {
+            method: Method::POST,
+            path,
+            fields: &fields,
+            what: "checking the password",
+            is_repeatable: true,
+        };
+        let Checked { passed, reason } = self.client.ocs(ocs).await?;
+        Ok((!passed).then(|| Line::of(&reason.unwrap_or_default())))
+    }
+
+    async fn generated(&self) -> Result<Zeroizing<String>, DavError> {
+        let path = "apps/password_policy/api/v1/generate";
+        let fields = [("context", "sharing")];
+        let ocs = Ocs {
+            method: Method::GET,
+            path,
+            fields: &fields,
+            what: "generating a password",
+            is_repeatable: true,
+        };
+        let Generated { password } = self.client.ocs(ocs).await?;
+        Ok(password)
+    }
+}

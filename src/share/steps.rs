@@ -1,0 +1,235 @@
+//! Shares a file: the steps, what is compared after each, and how they are undone.
+
+use jiff::civil::DateTime;
+use reqwest::Url;
+use zeroize::Zeroizing;
+
+use super::entry_name::{EntryName, Id};
+use super::error::ShareError;
+use super::links::{Link, NewLink};
+use super::plan::Plan;
+use super::receiver::try_link;
+use super::source::EncryptedSource;
+use crate::account::Session;
+use crate::dav::{DavError, Depth, FilePath, Home, Progress, Source, Upload};
+
+/// How many ids are tried: each of them is free unless a server is played with.
+const IDS_TRIED: usize = 3;
+/// The first version on which nothing that Scaup removes goes to the trash.
+const SKIPS_TRASH_SINCE: u32 = 31;
+
+/// A file that is shared.
+pub struct Shared {
+    /// The id of the share.
+    pub id: Id,
+    /// The link.
+    pub link: Url,
+    /// Whether the server believes that it has another address than the one by which it is reached.
+    pub is_corrected: bool,
+    /// The link's password.
+    pub password: Zeroizing<String>,
+    /// What decrypts the file, if it is encrypted.
+    pub passphrase: Option<Zeroizing<String>>,
+    /// When the link ends, as the server keeps it, on its clock.
+    pub ends: DateTime,
+    /// The name for the receiver.
+    pub name: String,
+    /// How much was uploaded, bytes.
+    pub len: u64,
+}
+
+/// What may be on the server, since it was asked for.
+struct Made {
+    id: Id,
+    folder: FilePath,
+    file: FilePath,
+    has_parts: bool,
+    has_link: bool,
+}
+
+impl Made {
+    fn upload_name(&self) -> String {
+        upload_name(&self.id)
+    }
+}
+
+/// Returns the name of the upload of a share.
+pub(super) fn upload_name(id: &Id) -> String {
+    format!("scaup-{id}")
+}
+
+impl Plan<'_> {
+    /// Shares the file. If anything goes wrong, or the work is cancelled, all of it is undone. It has to run to its
+    /// end: what is dropped half-way is not undone.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses, made something else, or can't be reached; [`ShareError::LeftBehind`] if something is left
+    /// there that could not be removed.
+    pub async fn execute(&self, progress: &Progress) -> Result<Shared, ShareError> {
+        let mut made = None;
+        match self.share(&mut made, progress).await {
+            Ok(shared) => Ok(shared),
+            Err(cause) => Err(match made {
+                None => cause,
+                Some(made) => undo(self.session, &made, cause).await,
+            }),
+        }
+    }
+
+    async fn share(&self, made: &mut Option<Made>, progress: &Progress) -> Result<Shared, ShareError> {
+        let (session, home) = (self.session, &self.session.home);
+        progress.check()?;
+        // Before anything is on the server: this takes a second.
+        let mut source: Box<dyn Source> = match &self.passphrase {
+            None => Box::new(self.source.clone()),
+            Some(passphrase) => {
+                Box::new(EncryptedSource::new(self.source.clone(), passphrase.clone()).await?)
+            }
+        };
+        let all = FilePath::new(&session.account.folder);
+        make_folders(home, &all).await?;
+        let made = self.make_entry(&all, made).await?;
+        progress.check()?;
+        made.has_parts = true;
+        let upload = Upload {
+            home,
+            path: &made.file,
+            name: &made.upload_name(),
+            part_len_max: session.capabilities.part_len_max,
+            progress,
+        };
+        upload.run(source.as_mut()).await?;
+        progress.check()?;
+        made.has_link = true;
+        let link = self.make_link(&made.file).await?;
+        progress.check()?;
+        let (id, link) = (link.id.clone(), session.link(&link.id).await?);
+        let link = link.ok_or_else(|| ShareError::NotAsAsked(format!("link {id} is not there")))?;
+        let ends = self.compare(&link, &made.file)?;
+        let address = session.client.address();
+        let (url, is_corrected) =
+            link.url(address).ok_or_else(|| ShareError::NotAsAsked("it has no address".to_owned()))?;
+        let token = link.token().ok_or_else(|| ShareError::NotAsAsked("it has no address".to_owned()))?;
+        try_link(session, &url, token, &self.password, self.len_sent).await?;
+        progress.check()?;
+        Ok(Shared {
+            id: made.id.clone(),
+            link: url,
+            is_corrected,
+            password: self.password.clone(),
+            passphrase: self.passphrase.clone(),
+            ends,
+            name: self.name.clone(),
+            len: self.len_sent,
+        })
+    }
+
+    /// Makes the folder of this share.
+    async fn make_entry<'m>(
+        &self,
+        all: &FilePath,
+        made: &'m mut Option<Made>,
+    ) -> Result<&'m mut Made, ShareError> {
+        let home = &self.session.home;
+        for _ in 0..IDS_TRIED {
+            let id = Id::random()?;
+            let folder = all.join(&EntryName { day: self.last_day.asked, id: id.clone() }.to_string());
+            let file = folder.join(&self.name);
+            let this = made.insert(Made { id, folder, file, has_parts: false, has_link: false });
+            // It may be one that was made at the first try, whose reply was lost: then nothing is in it.
+            if home.make_folder(&this.folder).await? || home.list(&this.folder, Depth::All).await?.len() == 1
+            {
+                break;
+            }
+            *made = None;
+        }
+        made.as_mut().ok_or_else(|| ShareError::NotAsAsked("no folder is free".to_owned()))
+    }
+
+    /// Makes the link. If nobody knows whether it was made, it is looked for, since a second one would need a password
+    /// of its own.
+    async fn make_link(&self, file: &FilePath) -> Result<Link, ShareError> {
+        let new = NewLink {
+            file,
+            password: &self.password,
+            ends: self.last_day.asked.to_string(),
+            note: self.note.as_deref(),
+        };
+        let first = self.session.make_link(&new).await;
+        let made = match first {
+            Err(error) if error.may_be_done() => match self.session.links_of(file).await?.pop() {
+                Some(link) => Ok(link),
+                None => self.session.make_link(&new).await,
+            },
+            first => first,
+        };
+        made.map_err(|error| match error {
+            DavError::TooMany { host, .. } => ShareError::TooManyLinks { host },
+            error => error.into(),
+        })
+    }
+
+    /// Makes sure that the server made the link that was asked for. Returns when it ends.
+    fn compare(&self, link: &Link, file: &FilePath) -> Result<DateTime, ShareError> {
+        let wrong = |why: &str| ShareError::NotAsAsked(why.to_owned());
+        if !link.is_link() || !link.only_reads() {
+            return Err(wrong("whoever opens it could change something"));
+        }
+        if !link.has_password() {
+            return Err(wrong("it has no password"));
+        }
+        if link.path() != *file {
+            return Err(wrong("it leads to another file"));
+        }
+        let ends = link.ends().ok_or_else(|| wrong("it does not end"))?;
+        let latest = self.last_day.asked.tomorrow().map_err(|_| ShareError::NoSuchDay)?;
+        if ends.date() > latest { Err(wrong("it ends later")) } else { Ok(ends) }
+    }
+}
+
+async fn make_folders(home: &Home, path: &FilePath) -> Result<(), DavError> {
+    let mut whole = FilePath::new("");
+    for name in path.as_str().split('/') {
+        whole = whole.join(name);
+        home.make_folder(&whole).await?;
+    }
+    Ok(())
+}
+
+/// Returns whether a copy of what is removed has to be looked for in the trash.
+pub(super) fn keeps_trash(session: &Session) -> bool {
+    session.capabilities.major < SKIPS_TRASH_SINCE || !session.capabilities.can_empty_trash
+}
+
+/// Undoes what was made. The link goes first: once its file is in the trash, the server does not show it any more, and
+/// it would live again with the file.
+async fn undo(session: &Session, made: &Made, cause: ShareError) -> ShareError {
+    let mut left = Vec::new();
+    if made.has_link && remove_links(session, &made.file).await.is_err() {
+        left.push("a link to the file");
+    }
+    // Where the server can't be reached, the rest takes as long, and ends alike.
+    if made.has_parts && session.home.remove_upload(&made.upload_name()).await.is_err() {
+        left.push("parts of the file");
+    }
+    if session.home.remove(&made.folder).await.is_err() {
+        left.push("the file");
+    }
+    if keeps_trash(session) && session.home.empty_trash_of(&made.folder).await.is_err() {
+        left.push("a copy of it in the trash");
+    }
+    if left.is_empty() {
+        return cause;
+    }
+    let host = session.client.address().host();
+    let command = format!("scaup share revoke {} --account {}", made.id, session.name);
+    ShareError::LeftBehind { cause: Box::new(cause), host, left, command }
+}
+
+async fn remove_links(session: &Session, file: &FilePath) -> Result<(), DavError> {
+    for link in session.links_of(file).await? {
+        session.remove_link(&link.id).await?;
+    }
+    Ok(())
+}
