@@ -9,4 +9,5 @@ pub mod login;
 mod session;
 
 pub use files::{Account, AccountError, AppPassword};
-pub use session::{Browser, Session, SessionError, add, remove, user_agent};
+pub use login::user_agent;
+pub use session::{Browser, Session, SessionError, add, remove};

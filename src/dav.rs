@@ -6,6 +6,7 @@
 //! too. What is busy is asked again for a while.
 
 mod address;
+mod cancel;
 mod client;
 mod content_body;
 mod error;
@@ -17,10 +18,11 @@ mod sessions;
 mod upload;
 
 pub use address::{AddressError, ServerAddress};
+pub use cancel::Cancel;
 pub use client::{Client, Login, Visit};
 pub use error::DavError;
 pub use files::{Depth, Entry, FilePath, Home};
 pub use multistatus::MultistatusError;
 pub use ocs::Ocs;
 pub use server::{Capabilities, ForbiddenNames, Links, PasswordPolicy, ServerStatus, User};
-pub use upload::{Progress, Source, Stored, Upload};
+pub use upload::{Source, Stored, Upload};

@@ -23,7 +23,7 @@ mod words;
 pub use day::End;
 pub use entry_name::Id;
 pub use error::ShareError;
-pub use ledger::{Ledger, Pruned, Share, State, prune};
+pub use ledger::{Ends, Ledger, Pruned, Share, State, prune};
 pub use origin::Origin;
 pub use plan::{Chosen, Plan, Wish};
 pub use steps::Shared;

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use scaup_sftp::text::Line;
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::config::bookmark::is_valid_name;
@@ -53,6 +55,9 @@ pub enum AccountError {
         "{0:?} can't be an account's name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
     )]
     Name(String),
+    /// The folder can't be one on a server.
+    #[error("{0} can't be a folder on the server: name one below your files, such as \"Scaup shares.~\"")]
+    Folder(Line),
     /// There is no account of that name.
     #[error("no account {0:?}; `scaup account list` shows them")]
     Missing(String),
@@ -155,6 +160,20 @@ impl Account {
 /// If it is taken or not valid.
 pub fn check_free(name: &str) -> Result<(), AccountError> {
     if path(name)?.exists() { Err(AccountError::Exists(name.to_owned())) } else { Ok(()) }
+}
+
+/// Returns the folder as the server stores its name.
+///
+/// # Errors
+///
+/// If it can't be a folder below the user's files.
+pub fn checked_folder(folder: &str) -> Result<String, AccountError> {
+    let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\\');
+    if folder.split('/').all(is_name) && !folder.chars().any(char::is_control) {
+        Ok(folder.nfc().collect())
+    } else {
+        Err(AccountError::Folder(Line::of(folder)))
+    }
 }
 
 /// Removes the file of an account.

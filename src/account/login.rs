@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::Url;
 use scaup_sftp::text::Line;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::dav::{Client, DavError, Login};
+use crate::dav::{Cancel, Client, DavError, Login};
 
 /// How long the page can be used.
 pub const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -33,6 +33,16 @@ pub enum LoginError {
         /// The address that was asked.
         asked: String,
     },
+    /// The server's reply was lost, and it may have held the app password.
+    #[error(
+        "the connection was lost while access was waited for; if you have granted it, revoke \"{device}\" on {host} under Settings, Security, and try again"
+    )]
+    ReplyLost {
+        /// What the app password is called there.
+        device: String,
+        /// The server's host.
+        host: String,
+    },
     /// Nobody granted access in time.
     #[error("nobody granted access within 20 minutes")]
     TooLate,
@@ -51,10 +61,18 @@ struct Poll {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Granted {
+struct Said {
     server: String,
     login_name: String,
     app_password: Zeroizing<String>,
+}
+
+/// Access that a person has granted.
+pub struct Granted {
+    /// The login, which is valid now.
+    pub login: Login,
+    /// Set if it was granted by another server than the one that was asked.
+    pub other: Option<LoginError>,
 }
 
 /// A login that waits for the browser.
@@ -87,39 +105,54 @@ impl BrowserLogin {
         self.page.as_str()
     }
 
-    /// Waits until a person has granted access there.
+    /// Waits until a person has granted access there. Who gets an app password has to delete it if it is not used. A
+    /// request under way is not dropped: it may be the one that brings the app password.
     ///
     /// # Errors
     ///
-    /// If nobody does in time, or another server did.
-    pub async fn granted(&self) -> Result<Login, LoginError> {
+    /// If nobody grants access in time, or the wait is cancelled.
+    pub async fn granted(&self, cancel: &Cancel) -> Result<Granted, LoginError> {
         let give_up = Instant::now() + PATIENCE;
         let fields = [("token", self.token.as_str())];
+        let mut is_lost = false;
         loop {
-            let asked = self
-                .client
-                .post_form::<Granted>("index.php/login/v2/poll", &fields, "asking for access")
-                .await;
+            let asked =
+                self.client.post_form::<Said>("index.php/login/v2/poll", &fields, "asking for access").await;
             match asked {
-                Ok(granted) => return self.checked(granted),
+                Ok(said) => return Ok(self.granted_by(said)),
+                // The server tells the app password once.
+                Err(error) if error.is_missing() && is_lost => {
+                    return Err(LoginError::ReplyLost {
+                        device: user_agent(),
+                        host: self.client.address().host(),
+                    });
+                }
                 Err(error) if error.is_missing() => {}
+                Err(error) if error.may_be_done() => is_lost = true,
                 Err(error) => return Err(error.into()),
             }
             if Instant::now() + ASKED_EVERY > give_up {
                 return Err(LoginError::TooLate);
             }
-            sleep(ASKED_EVERY).await;
+            cancel.pause(ASKED_EVERY).await?;
         }
     }
 
-    fn checked(&self, granted: Granted) -> Result<Login, LoginError> {
-        let Granted { server, login_name, app_password } = granted;
+    fn granted_by(&self, said: Said) -> Granted {
+        let Said { server, login_name, app_password } = said;
         let address = self.client.address();
         let is_here = Url::parse(&server)
             .is_ok_and(|server| address.includes(&server) || address.corrected(&server).is_some());
-        if !is_here {
-            return Err(LoginError::OtherServer { granted: Line::of(&server), asked: address.to_string() });
-        }
-        Ok(Login { name: login_name, password: app_password })
+        let other = (!is_here)
+            .then(|| LoginError::OtherServer { granted: Line::of(&server), asked: address.to_string() });
+        Granted { login: Login { name: login_name, password: app_password }, other }
     }
+}
+
+/// Returns the name by which the server calls what this machine does there, and the app passwords that it gets.
+#[must_use]
+pub fn user_agent() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).collect();
+    format!("Scaup {} ({host})", env!("CARGO_PKG_VERSION"))
 }

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use scaup_sftp::text::Line;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::files::{self, Account, AccountError, AppPassword};
-use super::login::{BrowserLogin, LoginError};
+use super::login::{BrowserLogin, LoginError, user_agent};
 use crate::daemon::answer_programs::AnswerCommand;
 use crate::daemon::keyring::{Found, Keyring, KeyringError, Life};
-use crate::dav::{AddressError, Capabilities, Client, DavError, Home, Login, ServerAddress, User};
+use crate::dav::{AddressError, Cancel, Capabilities, Client, DavError, Home, Login, ServerAddress, User};
 
 /// The oldest version that links are made on.
 const MAJOR_MIN: u32 = 28;
@@ -45,6 +46,32 @@ pub enum SessionError {
         "the app password of {0} is not in the keyring any more: remove the account with `scaup account remove {0}`, and add it again"
     )]
     Gone(String),
+    /// Somebody else logged in.
+    #[error(
+        "{actual} logged in, but account {name} is for {expected}: log in as {expected}, or add another account"
+    )]
+    OtherUser {
+        /// The account's name.
+        name: String,
+        /// Its user.
+        expected: String,
+        /// Who logged in.
+        actual: Line,
+    },
+    /// The app password that was made for this login may still be valid.
+    #[error(
+        "{}the app password of this login may still be valid ({error}): revoke \"{}\" on {host}, under Settings, Security",
+        .cause.as_ref().map_or_else(String::new, |cause| format!("{cause}\n")),
+        user_agent()
+    )]
+    AppPasswordLeft {
+        /// Why the login ended, if it was no success.
+        cause: Option<Box<SessionError>>,
+        /// Why the app password was not deleted.
+        error: DavError,
+        /// The server's host.
+        host: String,
+    },
     /// The keyring can't be used.
     #[error(
         "{0}; without a keyring, use --app-password-command CMD --user NAME, or --ask-every-time, which logs in by the browser each time and keeps no secret"
@@ -74,22 +101,32 @@ pub struct Session {
     pub user: User,
 }
 
-/// Returns the name by which the server calls what this machine does there.
-#[must_use]
-pub fn user_agent() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).collect();
-    format!("Scaup {} ({host})", env!("CARGO_PKG_VERSION"))
-}
-
 fn client(url: &str, ca: Option<&Path>) -> Result<Client, SessionError> {
     Ok(Client::new(ServerAddress::parse(url)?, ca, &user_agent())?)
 }
 
-async fn log_in_by(browser: &dyn Browser, client: &Client) -> Result<Login, LoginError> {
-    let login = BrowserLogin::begin(client).await?;
+/// Logs in by the browser. Whoever gets this client has to delete its app password, or to keep it.
+async fn log_in_by(browser: &dyn Browser, client: &Client, cancel: &Cancel) -> Result<Client, SessionError> {
+    let login = cancel.or(BrowserLogin::begin(client)).await?;
     browser.open(login.page());
-    login.granted().await
+    let granted = login.granted(cancel).await?;
+    let client = client.with_login(granted.login);
+    match granted.other {
+        None => Ok(client),
+        Some(other) => Err(give_up(&client, other.into()).await),
+    }
+}
+
+/// Deletes an app password that is not going to be used.
+async fn give_up(client: &Client, cause: SessionError) -> SessionError {
+    match client.delete_app_password().await {
+        Ok(()) => cause,
+        Err(error) => SessionError::AppPasswordLeft {
+            cause: Some(Box::new(cause)),
+            error,
+            host: client.address().host(),
+        },
+    }
 }
 
 fn printed_by(command: &str, account: &str) -> Result<Zeroizing<String>, SessionError> {
@@ -106,7 +143,12 @@ impl Session {
     /// # Errors
     ///
     /// If there is no app password, or the server refuses it.
-    pub async fn begin(name: String, account: Account, browser: &dyn Browser) -> Result<Self, SessionError> {
+    pub async fn begin(
+        name: String,
+        account: Account,
+        browser: &dyn Browser,
+        cancel: &Cancel,
+    ) -> Result<Self, SessionError> {
         let client = client(&account.url, account.ca.as_deref())?;
         let password = match &account.app_password {
             AppPassword::Keyring(id) => match Box::pin(from_keyring(*id)).await? {
@@ -115,28 +157,29 @@ impl Session {
             },
             AppPassword::Command(command) => printed_by(command, &name)?,
             AppPassword::AskEveryTime => {
-                let login = log_in_by(browser, &client).await?;
-                return Self::with(name, account, client.with_login(login)).await;
+                let client = log_in_by(browser, &client, cancel).await?;
+                return match Self::with(name, account, client.clone(), cancel).await {
+                    Ok(session) => Ok(session),
+                    Err(error) => Err(give_up(&client, error).await),
+                };
             }
         };
         let login = Login { name: account.login.clone(), password };
-        Self::with(name, account, client.with_login(login)).await
+        Self::with(name, account, client.with_login(login), cancel).await
     }
 
-    async fn with(name: String, account: Account, client: Client) -> Result<Self, SessionError> {
-        let begun = async {
-            let user = client.user().await?;
-            Ok::<_, DavError>((user, client.capabilities().await?))
-        };
-        let (user, capabilities) = match begun.await {
-            Ok(begun) => begun,
-            Err(error) => {
-                if account.app_password == AppPassword::AskEveryTime {
-                    let _ = client.delete_app_password().await;
-                }
-                return Err(error.into());
-            }
-        };
+    async fn with(
+        name: String,
+        account: Account,
+        client: Client,
+        cancel: &Cancel,
+    ) -> Result<Self, SessionError> {
+        let user = cancel.or(client.user()).await?;
+        // A new account has none yet.
+        if !account.user.is_empty() && account.user != user.id {
+            return Err(SessionError::OtherUser { name, expected: account.user, actual: Line::of(&user.id) });
+        }
+        let capabilities = cancel.or(client.capabilities()).await?;
         let home = Home::of(&client, &user.id);
         Ok(Self { name, account, client, home, capabilities, user })
     }
@@ -145,10 +188,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If the server does not delete it.
-    pub async fn end(&self) -> Result<(), DavError> {
+    /// [`SessionError::AppPasswordLeft`].
+    pub async fn end(&self) -> Result<(), SessionError> {
         match self.account.app_password {
-            AppPassword::AskEveryTime => self.client.delete_app_password().await,
+            AppPassword::AskEveryTime => self.client.delete_app_password().await.map_err(|error| {
+                SessionError::AppPasswordLeft { cause: None, error, host: self.client.address().host() }
+            }),
             AppPassword::Keyring(_) | AppPassword::Command(_) => Ok(()),
         }
     }
@@ -163,16 +208,22 @@ async fn from_keyring(id: Uuid) -> Result<Option<Zeroizing<String>>, KeyringErro
 }
 
 /// Adds an account under a name that is free. The login and user that it has are ignored, but for an app password that a
-/// command prints, which belongs to this login.
+/// command prints, which belongs to this login. The session that is returned has to be ended.
 ///
 /// # Errors
 ///
 /// If the server refuses, or the app password can't be kept: then it is deleted on the server again.
-pub async fn add(name: &str, mut account: Account, browser: &dyn Browser) -> Result<Session, SessionError> {
+pub async fn add(
+    name: &str,
+    mut account: Account,
+    browser: &dyn Browser,
+    cancel: &Cancel,
+) -> Result<Session, SessionError> {
     files::check_free(name)?;
+    account.folder = files::checked_folder(&account.folder)?;
     let client = client(&account.url, account.ca.as_deref())?;
     account.url = client.address().to_string();
-    let status = client.status().await?;
+    let status = cancel.or(client.status()).await?;
     if status.major() < MAJOR_MIN {
         let version = status.version().to_string();
         return Err(SessionError::TooOld { host: client.address().host(), version });
@@ -181,32 +232,40 @@ pub async fn add(name: &str, mut account: Account, browser: &dyn Browser) -> Res
         // Before the login: where there is none, the app password could not be kept.
         Box::pin(Keyring::connect()).await?;
     }
-    let login = match &account.app_password {
-        AppPassword::Command(command) => {
-            Login { name: account.login.clone(), password: printed_by(command, name)? }
-        }
-        AppPassword::Keyring(_) | AppPassword::AskEveryTime => log_in_by(browser, &client).await?,
-    };
-    account.login.clone_from(&login.name);
-    let password = login.password.clone();
-    let mut session = Session::with(name.to_owned(), account, client.with_login(login)).await?;
-    session.account.user.clone_from(&session.user.id);
-    let kept = async {
-        if let AppPassword::Keyring(id) = session.account.app_password {
-            let label =
-                format!("Scaup: the app password of {} at {}", session.account.login, session.account.url);
-            let keyring = Box::pin(Keyring::connect()).await?;
-            keyring.keep(&id.to_string(), &label, &password, Life::Computer).await?;
-        }
-        session.account.create(name).map_err(SessionError::from)
-    };
-    if let Err(error) = kept.await {
-        if !matches!(session.account.app_password, AppPassword::Command(_)) {
-            let _ = session.client.delete_app_password().await;
-        }
-        return Err(error);
+    if let AppPassword::Command(command) = &account.app_password {
+        let login = Login { name: account.login.clone(), password: printed_by(command, name)? };
+        return kept(name, account, client.with_login(login), cancel).await;
     }
-    session.end().await?;
+    let client = log_in_by(browser, &client, cancel).await?;
+    match kept(name, account, client.clone(), cancel).await {
+        Ok(session) => Ok(session),
+        Err(error) => Err(give_up(&client, error).await),
+    }
+}
+
+/// Writes an account that is logged in, and keeps its app password where it belongs.
+async fn kept(
+    name: &str,
+    account: Account,
+    client: Client,
+    cancel: &Cancel,
+) -> Result<Session, SessionError> {
+    let mut session = Session::with(name.to_owned(), account, client, cancel).await?;
+    let Some(login) = session.client.login() else { return Ok(session) };
+    session.account.login.clone_from(&login.name);
+    session.account.user.clone_from(&session.user.id);
+    if let AppPassword::Keyring(id) = session.account.app_password {
+        let label =
+            format!("Scaup: the app password of {} at {}", session.account.login, session.account.url);
+        let keyring = Box::pin(Keyring::connect()).await?;
+        keyring.keep(&id.to_string(), &label, &login.password, Life::Computer).await?;
+    }
+    if let Err(error) = session.account.create(name) {
+        if let AppPassword::Keyring(id) = session.account.app_password {
+            Box::pin(Keyring::connect()).await?.remove(&id.to_string(), true).await?;
+        }
+        return Err(error.into());
+    }
     Ok(session)
 }
 

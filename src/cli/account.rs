@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::error::CliError;
@@ -12,7 +13,7 @@ use crate::account::files::{AccountError, FOLDER, names};
 use crate::account::login::LoginError;
 use crate::account::{self, Account, AppPassword, Browser, Session, SessionError};
 use crate::daemon::protocol::FailureKind;
-use crate::dav::{DavError, ServerAddress};
+use crate::dav::{Cancel, DavError, ServerAddress};
 
 /// Manage accounts on Nextcloud servers, for `scaup share`.
 #[derive(Subcommand)]
@@ -87,7 +88,11 @@ fn add(arguments: AddArguments) -> Result<(), CliError> {
         ca: ca.map(std::path::absolute).transpose()?,
         app_password,
     };
-    let session = runtime()?.block_on(unless_interrupted(account::add(&name, account, &Terminal)))??;
+    let (session, ended) = run_cancellable(async |cancel| {
+        let session = account::add(&name, account, &Terminal, cancel).await?;
+        let ended = session.end().await;
+        Ok((session, ended))
+    })?;
     let Session { account, capabilities, user, .. } = session;
     let shown = if user.display_name.is_empty() { &user.id } else { &user.display_name };
     screen::out(&format!("logged in as {} ({shown})", account.login));
@@ -108,7 +113,7 @@ fn add(arguments: AddArguments) -> Result<(), CliError> {
         }
     });
     screen::out(&format!("account {name} is ready"));
-    Ok(())
+    Ok(ended?)
 }
 
 fn list() -> Result<(), CliError> {
@@ -126,7 +131,7 @@ fn list() -> Result<(), CliError> {
 }
 
 fn remove(name: &str) -> Result<(), CliError> {
-    let deleted = runtime()?.block_on(account::remove(name))?;
+    let deleted = run_cancellable(async |_| Ok(account::remove(name).await?))?;
     let result = match deleted {
         Some(Ok(())) => {
             screen::out("the app password was deleted on the server");
@@ -165,46 +170,63 @@ impl Browser for Terminal {
     }
 }
 
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+/// Runs work with what ends it: Ctrl-C, SIGTERM, or the end of the terminal. Then it cleans up; a second time ends this
+/// process at once.
+fn run_cancellable<T>(work: impl AsyncFnOnce(&Cancel) -> Result<T, CliError>) -> Result<T, CliError> {
+    // With a thread of its own, signals are heard while a person is asked.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let cancel = Cancel::default();
+    runtime.block_on(async {
+        let mut signals = [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ];
+        let on_signal = cancel.clone();
+        tokio::spawn(async move {
+            let [interrupt, terminate, hangup] = &mut signals;
+            for is_first in [true, false] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                on_signal.cancel();
+                screen::end_line();
+                if is_first {
+                    screen::tell("cancelled: cleaning up (again, it ends at once, and something may be left on the server)");
+                    continue;
+                }
+                screen::fail(&format!(
+                    "ended at once: `scaup share list` shows what is left on the server, and `scaup share revoke ID` removes it; an account that logs in each time may have left an app password called \"{}\"",
+                    account::user_agent()
+                ));
+                std::process::exit(FailureKind::LeftBehind.exit_code().into());
+            }
+        });
+        work(&cancel).await
+    })
 }
 
-/// Waits for work that needs nothing to be undone, or for Ctrl-C.
-async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
-    tokio::select! {
-        done = work => Ok(done),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            Err(CliError::other("cancelled"))
-        }
-    }
-}
-
-/// Logs in to the account that is meant.
-pub(super) async fn session(name: Option<&str>) -> Result<Session, CliError> {
-    let (name, account) = Account::meant(name)?;
-    Ok(unless_interrupted(Session::begin(name, account, &Terminal)).await??)
-}
-
-/// Works with the account that is meant, and ends the session, also after Ctrl-C.
-pub(super) async fn with_session<T>(
+/// Works with the account that is meant, and ends the session, whatever the work comes to. Returns the result of the
+/// work, and how the session ended.
+pub(super) fn with_session<T>(
     name: Option<&str>,
-    work: impl AsyncFnOnce(&Session) -> Result<T, CliError>,
-) -> Result<T, CliError> {
-    let session = session(name).await?;
-    let done = unless_interrupted(work(&session)).await;
-    end(&session).await;
-    done?
-}
-
-/// Ends a session, and says it if its app password is still valid.
-pub(super) async fn end(session: &Session) {
-    if let Err(error) = session.end().await {
-        screen::tell(&format!(
-            "the app password of this login is still valid ({error}): revoke \"{}\" on the server, under Settings, Security",
-            account::user_agent()
-        ));
-    }
+    work: impl AsyncFnOnce(&Session, &Cancel) -> Result<T, CliError>,
+) -> Result<(T, Result<(), CliError>), CliError> {
+    run_cancellable(async |cancel| {
+        let (name, account) = Account::meant(name)?;
+        let session = Session::begin(name, account, &Terminal, cancel).await?;
+        let done = work(&session, cancel).await;
+        let ended = session.end().await.map_err(CliError::from);
+        match (done, ended) {
+            (Ok(done), ended) => Ok((done, ended)),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(CliError { kind, message })) => {
+                Err(CliError::new(kind, format!("{}\n{message}", error.message)))
+            }
+        }
+    })
 }
 
 /// Returns the class of a server's failure.
@@ -221,7 +243,10 @@ pub(super) fn kind_of(error: &DavError) -> FailureKind {
 impl From<AccountError> for CliError {
     fn from(error: AccountError) -> Self {
         let kind = match error {
-            AccountError::Name(_) | AccountError::None | AccountError::Several(_) => FailureKind::Usage,
+            AccountError::Name(_)
+            | AccountError::Folder(_)
+            | AccountError::None
+            | AccountError::Several(_) => FailureKind::Usage,
             _ => FailureKind::Other,
         };
         Self::new(kind, error)
@@ -238,6 +263,10 @@ impl From<SessionError> for CliError {
             SessionError::Address(_) => FailureKind::Usage,
             SessionError::Dav(error) | SessionError::Login(LoginError::Dav(error)) => kind_of(error),
             SessionError::Command(_) | SessionError::Gone(_) => FailureKind::Login,
+            SessionError::AppPasswordLeft { .. } | SessionError::Login(LoginError::ReplyLost { .. }) => {
+                FailureKind::LeftBehind
+            }
+            SessionError::OtherUser { .. } => FailureKind::Login,
             SessionError::Login(_) | SessionError::TooOld { .. } | SessionError::Keyring(_) => {
                 FailureKind::Other
             }

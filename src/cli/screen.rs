@@ -4,7 +4,6 @@
 //! A line stays one line, without characters that control a terminal. On a terminal, a line wider than the screen is
 //! continued in lines that are marked: otherwise a text of the right length could have its end on a line of its own,
 //! and look like one of Scaup's.
-#![allow(clippy::print_stderr)]
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -36,11 +35,30 @@ pub(super) fn out_columns(columns: &[&str]) {
 
 /// Prints the requested output for programs: exactly, with every invisible character escaped.
 pub(super) fn out_json(value: &impl Serialize) -> Result<(), CliError> {
+    print(&json(value)?);
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> Result<String, CliError> {
     let mut text = Vec::new();
     let formatter = Escaping(PrettyFormatter::new());
     value.serialize(&mut Serializer::with_formatter(&mut text, formatter)).map_err(CliError::other)?;
-    print(&String::from_utf8_lossy(&text));
-    Ok(())
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Prints a line of output that is told only once. An error says that nobody may have got it.
+pub(super) fn deliver(line: &str) -> Result<(), CliError> {
+    delivered(&fitting(line, io::stdout()))
+}
+
+/// Prints output for programs that is told only once. An error says that nobody may have got it.
+pub(super) fn deliver_json(value: &impl Serialize) -> Result<(), CliError> {
+    delivered(&json(value)?)
+}
+
+fn delivered(text: &str) -> Result<(), CliError> {
+    writeln!(io::stdout(), "{text}")
+        .map_err(|error| CliError::other(format!("the output can't be written: {error}")))
 }
 
 /// Prints a script as it is: Scaup's own text.
@@ -61,7 +79,8 @@ fn print(text: &str) {
 
 /// Prints a message beside the requested output.
 pub(super) fn tell(line: &str) {
-    eprintln!("{}", fitting(line, io::stderr()));
+    // Where nobody can read it any more, what is done goes on: it may have to clean up.
+    let _ = writeln!(io::stderr(), "{}", fitting(line, io::stderr()));
 }
 
 /// Prints a failure. If it takes several lines, only the first begins as a message does.
@@ -76,7 +95,7 @@ pub(super) fn fail(message: &str) {
 
 /// Ends the current line.
 pub(super) fn end_line() {
-    eprintln!();
+    let _ = writeln!(io::stderr());
 }
 
 /// Returns a text, broken to fit the terminal where it is shown.

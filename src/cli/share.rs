@@ -1,18 +1,20 @@
 //! `scaup share`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::civil::{Date, DateTime};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use scaup_sftp::text::Line;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 use zeroize::Zeroizing;
 
-use super::account::{end, kind_of, runtime, session, with_session};
+use super::account::{kind_of, with_session};
 use super::error::CliError;
 use super::progress::ProgressLine;
 use super::{prompt, screen};
@@ -20,11 +22,15 @@ use crate::account::Session;
 use crate::config::size;
 use crate::daemon::answer_programs::AnswerCommand;
 use crate::daemon::protocol::FailureKind;
-use crate::dav::Progress;
-use crate::share::{Chosen, End, Ledger, Origin, Plan, Share, ShareError, Shared, State, Wish, prune};
+use crate::dav::Cancel;
+use crate::share::{
+    Chosen, End, Ends, Id, Ledger, Origin, Plan, Share, ShareError, Shared, State, Wish, prune,
+};
 
 /// How long a link lasts if nothing else is said, days.
 const DAYS: i32 = 7;
+/// The shortest passphrase that is accepted without a warning, characters.
+const PASSPHRASE_LEN_MIN: usize = 12;
 /// How often the progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
@@ -160,11 +166,13 @@ fn share(arguments: FileArguments) -> Result<(), CliError> {
     let path = arguments.file.clone().unwrap_or_default();
     let chosen = Chosen::look(&path)?;
     let own_secret = arguments.password_command.as_deref().map(own_secret).transpose()?;
-    let shared = runtime()?.block_on(upload(chosen, own_secret, &arguments))?;
-    match shared {
-        Some(shared) => show(&shared, &arguments, is_attended),
-        None => Ok(()),
+    let (shared, ended) = with_session(arguments.account.as_deref(), async |session, cancel| {
+        upload(session, cancel, chosen, own_secret, &arguments).await
+    })?;
+    if let Some(shared) = shared {
+        show(&shared, &arguments, is_attended)?;
     }
+    ended
 }
 
 fn own_secret(command: &str) -> Result<Zeroizing<String>, CliError> {
@@ -176,70 +184,43 @@ fn own_secret(command: &str) -> Result<Zeroizing<String>, CliError> {
 
 /// Shares the file, if the person agrees.
 async fn upload(
-    chosen: Chosen,
-    own_secret: Option<Zeroizing<String>>,
-    arguments: &FileArguments,
-) -> Result<Option<Shared>, CliError> {
-    let session = session(arguments.account.as_deref()).await?;
-    let uploaded = upload_in(&session, chosen, own_secret, arguments).await;
-    end(&session).await;
-    uploaded
-}
-
-async fn upload_in(
     session: &Session,
+    cancel: &Cancel,
     chosen: Chosen,
     own_secret: Option<Zeroizing<String>>,
     arguments: &FileArguments,
 ) -> Result<Option<Shared>, CliError> {
-    let end = arguments.until.map_or(End::AfterDays(arguments.days.unwrap_or(DAYS)), End::On);
     let wish = Wish {
-        end,
+        end: arguments.until.map_or(End::AfterDays(arguments.days.unwrap_or(DAYS)), End::On),
         name: arguments.name.clone(),
         note: arguments.note.clone(),
         end_to_end: arguments.end_to_end,
         own_secret,
     };
-    let plan = Plan::make(session, chosen, wish).await?;
+    let is_short = |secret: &Zeroizing<String>| secret.chars().count() < PASSPHRASE_LEN_MIN;
+    if wish.end_to_end && wish.own_secret.as_ref().is_some_and(is_short) {
+        screen::tell(
+            "this passphrase is short: whoever has the file can try all of that length; let Scaup make one",
+        );
+    }
+    let plan = cancel.or(Plan::make(session, chosen, wish)).await?;
     explain(&plan);
     // What stays encrypted needs no second thought.
-    let must_ask = !arguments.yes && !plan.is_end_to_end();
-    if must_ask
-        && !prompt::ask("Share it (yes/no)? ", true)
-            .map_err(CliError::other)?
-            .trim()
-            .eq_ignore_ascii_case("yes")
-    {
-        screen::tell("nothing was shared");
-        return Ok(None);
+    if !arguments.yes && !plan.is_end_to_end() {
+        let answer = prompt::ask("Share it (yes/no)? ", true).map_err(CliError::other)?;
+        if !answer.trim().eq_ignore_ascii_case("yes") {
+            screen::tell("nothing was shared");
+            return Ok(None);
+        }
     }
-    let progress = Progress::default();
-    let mut work = std::pin::pin!(plan.execute(&progress));
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut work = std::pin::pin!(plan.execute(&sent, cancel));
     let line = ProgressLine::new();
     let mut shown = interval(SHOWN_EVERY);
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut is_cancelled = false;
     let shared = loop {
         tokio::select! {
             shared = &mut work => break shared?,
-            _ = shown.tick() => line.show(if is_cancelled {
-                "cancelled: removing what was uploaded".to_owned()
-            } else if progress.sent() < plan.len_sent {
-                format!("sending: {} of {}", size::show(progress.sent()), size::show(plan.len_sent))
-            } else {
-                "making the link, and trying it".to_owned()
-            }),
-            _ = async { tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => (), _ = hangup.recv() => () } } => {
-                if is_cancelled {
-                    screen::fail("ended at once: `scaup share list` shows what is left on the server, and `scaup share revoke ID` removes it");
-                    std::process::exit(FailureKind::LeftBehind.exit_code().into());
-                }
-                is_cancelled = true;
-                progress.cancel();
-                screen::end_line();
-                screen::tell("cancelled: removing what was uploaded (Ctrl-C again ends at once and leaves it there)");
-            }
+            _ = shown.tick() => line.show(progress(sent.load(Ordering::Relaxed), plan.len_sent, cancel)),
         }
     };
     drop(line);
@@ -247,13 +228,24 @@ async fn upload_in(
     Ok(Some(shared))
 }
 
+fn progress(sent: u64, all: u64, cancel: &Cancel) -> String {
+    if cancel.check().is_err() {
+        "removing what was uploaded".to_owned()
+    } else if sent < all {
+        format!("sending: {} of {}", size::show(sent), size::show(all))
+    } else {
+        "making the link, and trying it".to_owned()
+    }
+}
+
 fn explain(plan: &Plan<'_>) {
     let (name, host, day) = (&plan.name_here, plan.host(), plan.works_until());
     if plan.is_end_to_end() {
         let encrypted = &plan.name;
-        let clear = encrypted.trim_end_matches(".age");
+        let clear = quoted(encrypted.strip_suffix(".age").unwrap_or(encrypted));
+        let to_open = quoted(encrypted);
         screen::tell(&format!(
-            "{name} stays end-to-end encrypted: {host} gets {encrypted}, which opens with the passphrase only (age -d {encrypted} > {clear})."
+            "{name} stays end-to-end encrypted: {host} gets {encrypted}, which opens with the passphrase only (age -d {to_open} > {clear})."
         ));
         return;
     }
@@ -274,6 +266,17 @@ fn explain(plan: &Plan<'_>) {
     ));
 }
 
+/// Returns a name as a person can paste it into a shell.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-+,:@%".contains(c);
+    // What begins with a dash is an option.
+    let name = if name.starts_with('-') { format!("./{name}") } else { name.to_owned() };
+    if name.trim_start_matches("./").chars().all(is_plain) {
+        return name;
+    }
+    format!("'{}'", name.replace('\'', r"'\''"))
+}
+
 #[derive(Serialize)]
 struct SharedEntry<'a> {
     id: String,
@@ -286,7 +289,19 @@ struct SharedEntry<'a> {
     end_to_end: bool,
 }
 
+/// Shows what only this process knows. If that fails, the share is of no use to anybody.
 fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result<(), CliError> {
+    show_once(shared, arguments, is_attended).map_err(|error| {
+        let Shared { id, account, .. } = shared;
+        let text = format!(
+            "{}: the link or what opens it was not shown; remove it with `scaup share revoke {id} --account {account}`",
+            error.message
+        );
+        CliError::new(FailureKind::LeftBehind, text)
+    })
+}
+
+fn show_once(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result<(), CliError> {
     if shared.is_corrected {
         screen::tell(
             "the server believes that it has another address, so the link is made from your account's: tell its administrator (overwrite.cli.url, trusted_proxies)",
@@ -297,7 +312,7 @@ fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result
         if !is_shown {
             screen::tell("the password is left out: --print-both prints it, too");
         }
-        return screen::out_json(&SharedEntry {
+        return screen::deliver_json(&SharedEntry {
             id: shared.id.to_string(),
             link: shared.link.as_str(),
             password: is_shown.then_some(shared.password.as_str()),
@@ -309,7 +324,7 @@ fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result
         });
     }
     if arguments.print_both && !is_attended {
-        screen::out(shared.link.as_str());
+        screen::deliver(shared.link.as_str())?;
         screen::tell(&format!("expires: {} (as the server keeps it)", shown_time(shared.ends)));
         screen::tell(&format!("password: {}", *shared.password));
         if let Some(passphrase) = &shared.passphrase {
@@ -322,29 +337,20 @@ fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result
         Some(passphrase) => ("passphrase", passphrase, 11),
     };
     let label = |text: &str| format!("{:width$} ", format!("{text}:"));
-    match &shared.passphrase {
-        None => screen::out(&format!("{}{}", label("link"), shared.link)),
-        Some(_) => screen::out(&format!(
-            "{}{}   (its password, to be sent with it: {})",
-            label("link"),
-            shared.link,
-            *shared.password
-        )),
-    }
-    screen::out(&format!("{}{} (as the server keeps it)", label("expires"), shown_time(shared.ends)));
+    let with_it = match &shared.passphrase {
+        None => String::new(),
+        Some(_) => format!("   (its password, to be sent with it: {})", *shared.password),
+    };
+    screen::deliver(&format!("{}{}{with_it}", label("link"), shared.link))?;
+    screen::deliver(&format!("{}{} (as the server keeps it)", label("expires"), shown_time(shared.ends)))?;
     if arguments.qr == Some(Qr::Link) {
         show_qr(shared.link.as_str())?;
     }
     if !arguments.print_both {
         let text = format!("Send the link, then press Enter for the {second}, and send that another way.");
-        prompt::ask(&text, false).map_err(|why| {
-            CliError::other(format!(
-                "{why}: the {second} was not shown, so nobody can use the link; remove it with `scaup share revoke {}`",
-                shared.id
-            ))
-        })?;
+        prompt::ask(&text, false).map_err(CliError::other)?;
     }
-    screen::out(&format!("{}{}", label(second), **secret));
+    screen::deliver(&format!("{}{}", label(second), **secret))?;
     if arguments.qr == Some(Qr::Password) {
         show_qr(secret)?;
     }
@@ -373,9 +379,13 @@ struct ListedEntry {
 }
 
 fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
-    runtime()?.block_on(with_session(account, async |session| {
-        let ledger = Ledger::read(session).await?;
-        let expires = |share: &Share| share.ends.map_or_else(|| share.day.to_string(), shown_time);
+    let ((), ended) = with_session(account, async |session, cancel| {
+        let ledger = cancel.or(Ledger::read(session)).await?;
+        let expires = |share: &Share| match share.ends {
+            Ends::NoLink => share.day.to_string(),
+            Ends::At(time) => shown_time(time),
+            Ends::Never => "never".to_owned(),
+        };
         if json {
             let entries = ledger.shares.iter().map(|share| ListedEntry {
                 id: share.id.to_string(),
@@ -388,6 +398,8 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
                     State::Expired => "expired",
                     State::LinkGone => "link_gone",
                     State::Unfinished => "unfinished",
+                    State::Mixed => "mixed",
+                    State::SharedOtherwise => "shared_otherwise",
                 },
                 end_to_end: share.is_end_to_end(),
             });
@@ -404,7 +416,7 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
             screen::out(&format!("{:6}  {:width$}  {:16}  STATE", "ID", "FILE", "EXPIRES"));
             for share in &ledger.shares {
                 let (id, name, expires, state) =
-                    (share.id.to_string(), name(share), expires(share), in_words(share));
+                    (share.id.to_string(), name(share), expires(share), in_words(share, account));
                 screen::out(&format!("{id:6}  {name:width$}  {expires:16}  {state}"));
             }
         }
@@ -415,43 +427,78 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
             ));
         }
         Ok(())
-    }))
+    })?;
+    ended
 }
 
-fn in_words(share: &Share) -> String {
-    let id = &share.id;
+fn in_words(share: &Share, account: Option<&str>) -> String {
+    let of = account.map_or_else(String::new, |account| format!(" --account {account}"));
+    let id = format!("{}{of}", share.id);
     let text = match share.state {
         State::Works => "link works, password set".to_owned(),
         State::Unprotected => format!("link works WITHOUT A PASSWORD: scaup share revoke {id}"),
-        State::Expired => "expired; the file is still on the server: scaup share prune".to_owned(),
-        State::LinkGone => "the link is gone; the file is still on the server: scaup share prune".to_owned(),
+        State::Expired => format!("expired; the file is still on the server: scaup share prune{of}"),
+        State::LinkGone => {
+            format!("the link is gone; the file is still on the server: scaup share prune{of}")
+        }
         State::Unfinished => format!("no link yet: being made, or cut off: scaup share revoke {id}"),
+        State::Mixed => "link works, password set; its folder holds other files, too".to_owned(),
+        State::SharedOtherwise => {
+            "no link; its file is shared in another way: look in the web interface".to_owned()
+        }
     };
     if share.is_end_to_end() { format!("{text}, end-to-end") } else { text }
 }
 
 fn revoke(ids: &[String], account: Option<&str>) -> Result<(), CliError> {
-    runtime()?.block_on(with_session(account, async |session| {
-        let ledger = Ledger::read(session).await?;
-        // All are looked for before any is removed: a wrong id may be a slip in all of them.
-        let shares: Vec<&Share> = ids.iter().map(|id| ledger.share(id)).collect::<Result<_, _>>()?;
-        for share in shares {
-            ledger.remove(share).await?;
-            match &share.name {
-                Some(name) => screen::out(&format!("the link is gone; {name} was deleted, from the trash too")),
-                None => screen::out(&format!(
-                    "share {} had no file any more: if you moved it in the web interface, its link went with it; look there",
-                    share.id
-                )),
+    let ((), ended) = with_session(account, async |session, cancel| {
+        let ledger = cancel.or(Ledger::read(session)).await?;
+        let mut failed = None;
+        for id in ids {
+            if let Err(error) = cancel.or(revoke_one(&ledger, id)).await {
+                // The others are not kept waiting for it.
+                screen::fail(&format!("{}: {error}", Line::of(id)));
+                failed = Some(error);
             }
+            cancel.check().map_err(ShareError::from)?;
         }
-        Ok(())
-    }))
+        // Each was told of.
+        failed.map_or(Ok(()), |error| {
+            Err(CliError { message: "not all could be removed".to_owned(), ..error.into() })
+        })
+    })?;
+    ended
+}
+
+async fn revoke_one(ledger: &Ledger<'_>, id: &str) -> Result<(), ShareError> {
+    let share = match ledger.share(id) {
+        Ok(share) => share,
+        Err(unknown) => {
+            let known = Id::parse(id);
+            let Some(id) = known else { return Err(unknown) };
+            if !ledger.remove_remains(&id).await? {
+                return Err(unknown);
+            }
+            screen::out(&format!("what was left of share {id} was removed"));
+            return Ok(());
+        }
+    };
+    ledger.remove(share).await?;
+    let name = share.name.as_ref().map_or("the file", Line::as_str);
+    screen::out(&match (&share.name, share.state) {
+        _ if share.has_link() => format!("the link is gone; {name} was deleted, from the trash too"),
+        (Some(_), _) => format!("{name} was deleted, from the trash too; it had no link"),
+        (None, State::Unfinished) => format!("share {id} was removed; it had no file and no link"),
+        (None, _) => format!(
+            "share {id} was removed; it had no file any more: if you moved that in the web interface, its link went with it; look there"
+        ),
+    });
+    Ok(())
 }
 
 fn prune_all(account: Option<&str>) -> Result<(), CliError> {
-    runtime()?.block_on(with_session(account, async |session| {
-        let pruned = prune(session).await?;
+    let ((), ended) = with_session(account, async |session, cancel| {
+        let pruned = cancel.or(prune(session)).await?;
         if pruned.is_empty() {
             screen::out("nothing to prune");
         }
@@ -471,17 +518,22 @@ fn prune_all(account: Option<&str>) -> Result<(), CliError> {
                 }
             }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
-    }))
+        // Each was told of.
+        failed.map_or(Ok(()), |error| {
+            Err(CliError { message: "not all could be removed".to_owned(), ..error.into() })
+        })
+    })?;
+    ended
 }
 
 fn extend(id: &str, days: i32, account: Option<&str>) -> Result<(), CliError> {
-    runtime()?.block_on(with_session(account, async |session| {
-        let ledger = Ledger::read(session).await?;
-        let ends = ledger.extend(ledger.share(id)?, End::AfterDays(days)).await?;
+    let ((), ended) = with_session(account, async |session, cancel| {
+        let ledger = cancel.or(Ledger::read(session)).await?;
+        let ends = cancel.or(ledger.extend(ledger.share(id)?, End::AfterDays(days))).await?;
         screen::out(&format!("{id}: the link works until {} (as the server keeps it)", shown_time(ends)));
         Ok(())
-    }))
+    })?;
+    ended
 }
 
 impl From<ShareError> for CliError {
@@ -493,6 +545,7 @@ impl From<ShareError> for CliError {
             }
             ShareError::Dav(error) => kind_of(error),
             ShareError::LeftBehind { .. } => FailureKind::LeftBehind,
+            ShareError::TooManyLinks { .. } => FailureKind::Login,
             _ => FailureKind::Other,
         };
         Self::new(kind, error)

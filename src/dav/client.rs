@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
@@ -36,6 +36,8 @@ const REPLY_PATIENCE: Duration = Duration::from_secs(60);
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// The pause before something is asked again, at least; at most twice that.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest time that a server may ask to wait, seconds.
+const WAIT_MAX: u64 = 24 * 3600;
 /// The longest reply that is taken, bytes: a list of 20,000 files.
 const REPLY_LEN_MAX: usize = 32 << 20;
 /// Says that the request does not come from a page in a browser. Without it, OCS refuses (412).
@@ -130,7 +132,8 @@ impl Reply {
 
     /// Returns how long the server asks to wait, seconds.
     fn seconds_to_wait(&self) -> Option<u64> {
-        self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
+        let seconds: u64 = self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+        Some(seconds.min(WAIT_MAX))
     }
 }
 
@@ -204,6 +207,17 @@ impl Client {
         Self { login: Some(login), sessions: Arc::default(), is_refused: Arc::default(), ..self.clone() }
     }
 
+    /// Returns the login.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    /// Returns a client with the same login that does not know that it was refused.
+    pub(super) fn unrefused(&self) -> Self {
+        Self { is_refused: Arc::default(), ..self.clone() }
+    }
+
     /// Returns the server's address.
     #[must_use]
     pub fn address(&self) -> &ServerAddress {
@@ -214,6 +228,13 @@ impl Client {
     #[must_use]
     pub fn clock_ahead(&self) -> Option<i64> {
         *self.clock_ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Returns the time on the server's clock, as far as it has said it.
+    #[must_use]
+    pub fn server_time(&self) -> Timestamp {
+        let ahead = SignedDuration::from_secs(self.clock_ahead().unwrap_or(0));
+        Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
     }
 
     pub(super) fn host(&self) -> String {
@@ -255,7 +276,6 @@ impl Client {
                         if self.is_in_maintenance().await? {
                             return Err(DavError::Maintenance { host: self.host() });
                         }
-                        is_undone = true;
                         reply.seconds_to_wait().map_or_else(pause, Duration::from_secs)
                     }
                     StatusCode::UNAUTHORIZED if self.login.is_some() => {
@@ -276,6 +296,12 @@ impl Client {
                     }
                     _ => return sent,
                 },
+                // Where there was no reply yet, the address is wrong, or this machine has no network.
+                Err(DavError::Unreachable { source, .. })
+                    if source.is_connect() && self.clock_ahead().is_none() =>
+                {
+                    return sent;
+                }
                 Err(DavError::Unreachable { .. }) => pause(),
                 Err(_) => return sent,
             };
@@ -347,28 +373,48 @@ impl Client {
     pub async fn len_told(&self, path: &str) -> Result<u64, DavError> {
         let what = "looking at a file";
         let url = self.address.at(path).map_err(|_| self.not_understood(what))?;
-        let mut built = self.http.get(url).timeout(REPLY_PATIENCE);
-        if let Some(login) = &self.login {
-            built = built.header(AUTHORIZATION, login.header()?);
-        }
-        let response = built.send().await.map_err(|source| self.failed(source))?;
-        match response.status() {
-            StatusCode::OK => response.content_length().ok_or_else(|| self.not_understood(what)),
-            status => Err(self.refused_with(what, status, None)),
+        let give_up = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let mut built = self.http.get(url.clone()).timeout(REPLY_PATIENCE);
+            if let Some(login) = &self.login {
+                built = built.header(AUTHORIZATION, login.header()?);
+            }
+            let pause = pause();
+            let can_wait = Instant::now() + pause < give_up;
+            match built.send().await {
+                Ok(response) if response.status() == StatusCode::OK => {
+                    return response.content_length().ok_or_else(|| self.not_understood(what));
+                }
+                Ok(response) if !(is_busy(response.status()) && can_wait) => {
+                    return Err(self.refused_with(what, response.status(), None));
+                }
+                Err(source) if !can_wait => return Err(self.failed(source)),
+                _ => sleep(pause).await,
+            }
         }
     }
 
-    /// Visits an address as somebody who does not have the login.
+    /// Visits an address of this server as somebody who does not have the login.
     ///
     /// # Errors
     ///
     /// If the server can't be reached.
     pub async fn visit(&self, url: &Url) -> Result<Visit, DavError> {
-        let visited = self.http.get(url.clone()).timeout(REPLY_PATIENCE).send().await;
-        let response = visited.map_err(|source| self.failed(source))?;
-        let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-        let location = location.and_then(|to| url.join(to).ok());
-        Ok(Visit { status: response.status().as_u16(), location })
+        let give_up = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let visited = self.http.get(url.clone()).timeout(REPLY_PATIENCE).send().await;
+            let pause = pause();
+            let can_wait = Instant::now() + pause < give_up;
+            match visited {
+                Ok(response) if !(is_busy(response.status()) && can_wait) => {
+                    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+                    let location = location.and_then(|to| url.join(to).ok());
+                    return Ok(Visit { status: response.status().as_u16(), location });
+                }
+                Err(source) if !can_wait => return Err(self.failed(source)),
+                _ => sleep(pause).await,
+            }
+        }
     }
 
     async fn is_in_maintenance(&self) -> Result<bool, DavError> {
@@ -379,12 +425,25 @@ impl Client {
 
     fn failed(&self, source: reqwest::Error) -> DavError {
         let (host, source) = (self.host(), source.without_url());
-        if is_about_certificate(&source) {
+        if source.is_builder() {
+            self.not_understood("an address")
+        } else if is_about_certificate(&source) {
             DavError::NotTrusted { host, source }
         } else {
             DavError::Unreachable { host, source }
         }
     }
+}
+
+/// Returns whether a status says that it may be different a little later.
+fn is_busy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::LOCKED
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 /// Returns a pause that varies, so that two clients do not meet again.

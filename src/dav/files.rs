@@ -38,6 +38,12 @@ impl FilePath {
         Self(if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) })
     }
 
+    /// Returns whether this is `folder`, or below it.
+    #[must_use]
+    pub fn is_in(&self, folder: &Self) -> bool {
+        self == folder || self.below(folder).is_some()
+    }
+
     /// Returns the path of what is below `folder`, from there.
     #[must_use]
     pub fn below(&self, folder: &Self) -> Option<&str> {
@@ -180,7 +186,11 @@ impl Home {
         let request = Request::new(method("MOVE")?, self.at(from), "renaming")
             .with("destination", self.destination(to)?)
             .with_text("overwrite", "F");
-        self.client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await.map(drop)
+        match self.client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
+            // It was sent twice, and done at the first time.
+            Err(error) if error.is_missing() && self.list(to, Depth::Itself).await.is_ok() => Ok(()),
+            renamed => renamed.map(drop),
+        }
     }
 
     /// Removes a file, or a folder with all in it. From version 31 on, nothing of it goes to the trash. Returns whether
@@ -192,27 +202,31 @@ impl Home {
     pub async fn remove(&self, path: &FilePath) -> Result<bool, DavError> {
         let request =
             Request::new(Method::DELETE, self.at(path), "removing").with_text("x-nc-skip-trashbin", "true");
-        removed(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
+        was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
     }
 
-    /// Removes from the trash what was at `path`, or below it. Returns how many there were.
+    /// Removes from the trash what was where `is_meant` says, which gets paths from the user's root. Returns how many there
+    /// were.
     ///
     /// # Errors
     ///
     /// If the server refuses.
-    pub async fn empty_trash_of(&self, path: &FilePath) -> Result<usize, DavError> {
+    pub async fn empty_trash_of(&self, is_meant: impl Fn(&FilePath) -> bool) -> Result<usize, DavError> {
         let trash = format!("remote.php/dav/trashbin/{}/trash", self.user);
         let list = propfind(&self.client, trash.clone(), "1", LIST_TRASH, "listing the trash").await?;
         let mut count = 0;
         for listed in list {
             let Some(original) = listed.property(NC, "trashbin-original-location") else { continue };
-            let original = FilePath::new(original);
-            if original != *path && original.below(path).is_none() {
+            if !is_meant(&FilePath::new(original)) {
                 continue;
             }
             let name = listed.href.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            let decoded = percent_decode_str(name).decode_utf8_lossy();
+            if matches!(&*decoded, "" | "." | "..") || decoded.contains('/') || name.contains(['?', '#']) {
+                continue;
+            }
             let request = Request::new(Method::DELETE, format!("{trash}/{name}"), "emptying the trash");
-            removed(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)?;
+            was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)?;
             count += 1;
         }
         Ok(count)
@@ -262,10 +276,10 @@ async fn propfind(
     multistatus::read(&reply.body).map_err(|source| DavError::List { host: client.host(), source })
 }
 
-pub(super) fn removed<T>(result: Result<T, DavError>) -> Result<bool, DavError> {
+pub(super) fn was_there<T>(result: Result<T, DavError>) -> Result<bool, DavError> {
     match result {
         Err(error) if error.is_missing() => Ok(false),
-        removed => removed.map(|_| true),
+        there => there.map(|_| true),
     }
 }
 

@@ -76,7 +76,7 @@ impl Client {
 }
 
 impl Client {
-    /// Sends a form to a page that replies in JSON.
+    /// Sends a form, once, to a page that replies in JSON.
     ///
     /// # Errors
     ///
@@ -89,17 +89,20 @@ impl Client {
     ) -> Result<T, DavError> {
         let mut request = Request::new(Method::POST, path.to_owned(), what);
         request.content = Content::Text("application/x-www-form-urlencoded", form(fields));
+        request.is_repeatable = false;
         let reply = self.expect(&request, &[StatusCode::OK]).await?;
         serde_json::from_slice(&reply.body).map_err(|_| self.not_understood(what))
     }
 
-    /// Deletes the app password of the login, which then opens nothing any more.
+    /// Deletes the app password of the login, which then opens nothing any more. It is tried even if a request was
+    /// refused before.
     ///
     /// # Errors
     ///
     /// If the server refuses, also because it was deleted before.
     pub async fn delete_app_password(&self) -> Result<(), DavError> {
         let _: IgnoredAny = self
+            .unrefused()
             .ocs(Ocs {
                 method: Method::DELETE,
                 path: "core/apppassword",

@@ -2,11 +2,16 @@
 
 use reqwest::{Method, StatusCode};
 use scaup_sftp::text::Line;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::client::{Client, Request};
 use super::error::DavError;
 use super::ocs::Ocs;
+
+/// The smallest part that every server accepts, bytes.
+const PART_LEN_MIN: u64 = 5 << 20;
 
 /// What a server says to everybody.
 #[derive(Debug, Deserialize)]
@@ -67,8 +72,9 @@ pub struct Links {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PasswordPolicy {
-    /// The shortest, characters.
-    pub min_length: usize,
+    /// The shortest, characters, if the server says so.
+    #[serde(deserialize_with = "number")]
+    pub min_length: Option<i64>,
 }
 
 /// Names that files may not have on the server.
@@ -76,19 +82,19 @@ pub struct PasswordPolicy {
 #[serde(default)]
 pub struct ForbiddenNames {
     /// Characters that may not be in a name.
-    #[serde(rename = "forbidden_filename_characters")]
+    #[serde(rename = "forbidden_filename_characters", deserialize_with = "texts")]
     pub characters: Vec<String>,
     /// Whole names.
-    #[serde(rename = "forbidden_filenames")]
+    #[serde(rename = "forbidden_filenames", deserialize_with = "texts")]
     pub names: Vec<String>,
     /// Names up to the first dot.
-    #[serde(rename = "forbidden_filename_basenames")]
+    #[serde(rename = "forbidden_filename_basenames", deserialize_with = "texts")]
     pub stems: Vec<String>,
     /// Ends of names, with their dot.
-    #[serde(rename = "forbidden_filename_extensions")]
+    #[serde(rename = "forbidden_filename_extensions", deserialize_with = "texts")]
     pub ends: Vec<String>,
     /// Whole names, as versions up to 29 call them.
-    #[serde(rename = "blacklisted_files")]
+    #[serde(rename = "blacklisted_files", deserialize_with = "texts")]
     pub old_names: Vec<String>,
 }
 
@@ -107,9 +113,42 @@ struct Version {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Groups {
+    #[serde(deserialize_with = "or_default")]
     files_sharing: Sharing,
+    #[serde(deserialize_with = "or_default")]
     password_policy: Option<Policies>,
+    #[serde(deserialize_with = "or_default")]
     files: Files,
+}
+
+/// Reads a value; what is of another kind counts as not said. An empty map of PHP is an empty list.
+fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: DeserializeOwned + Default,
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).unwrap_or_default())
+}
+
+/// Reads a list of texts, which PHP sends as a map if one was taken out of it.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let values: Vec<Value> = match Value::deserialize(deserializer)? {
+        Value::Array(values) => values,
+        Value::Object(values) => values.into_iter().map(|(_, value)| value).collect(),
+        _ => Vec::new(),
+    };
+    Ok(values.into_iter().filter_map(|value| value.as_str().map(str::to_owned)).collect())
+}
+
+/// Reads a number, which some versions send as a text.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        #[expect(clippy::cast_possible_truncation, reason = "what is too large for it is large enough")]
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -130,24 +169,8 @@ struct Public {
 #[serde(default)]
 struct ExpireDate {
     enforced: bool,
-    days: Option<Number>,
-}
-
-/// A number, which some versions send as a text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Number(i32),
-    Text(String),
-}
-
-impl Number {
-    fn value(&self) -> Option<i32> {
-        match self {
-            Self::Number(number) => Some(*number),
-            Self::Text(text) => text.parse().ok(),
-        }
-    }
+    #[serde(deserialize_with = "number")]
+    days: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -167,6 +190,7 @@ struct Purposes {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Files {
+    #[serde(deserialize_with = "or_default")]
     chunked_upload: Chunks,
     #[serde(flatten)]
     names: ForbiddenNames,
@@ -176,7 +200,8 @@ struct Files {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Chunks {
-    max_size: Option<u64>,
+    #[serde(deserialize_with = "number")]
+    max_size: Option<i64>,
 }
 
 /// The user who is logged in.
@@ -187,7 +212,7 @@ pub struct User {
     /// The name for people.
     #[serde(default, rename = "display-name")]
     pub display_name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     quota: Quota,
 }
 
@@ -202,6 +227,7 @@ impl User {
 
 #[derive(Debug, Default, Deserialize)]
 struct Quota {
+    #[serde(default, deserialize_with = "number")]
     free: Option<i64>,
 }
 
@@ -234,14 +260,18 @@ impl Client {
         let said: Said = self.look("cloud/capabilities", "capabilities").await?;
         let Groups { files_sharing, password_policy, files } = said.capabilities;
         let Public { enabled, expire_date } = files_sharing.public;
-        let days_max = expire_date.days.and_then(|days| days.value()).filter(|_| expire_date.enforced);
+        let days_max = expire_date.days.filter(|&days| days > 0 && expire_date.enforced);
+        let part_len_max = files.chunked_upload.max_size.and_then(|max| u64::try_from(max).ok());
         Ok(Capabilities {
             major: said.version.major,
             version: Line::of(&said.version.string),
-            links: Links { are_allowed: files_sharing.api_enabled && enabled, days_max },
+            links: Links {
+                are_allowed: files_sharing.api_enabled && enabled,
+                days_max: days_max.map(|days| i32::try_from(days).unwrap_or(i32::MAX)),
+            },
             password_policy: password_policy
                 .map(|Policies { account, policies }| policies.sharing.unwrap_or(account)),
-            part_len_max: files.chunked_upload.max_size.filter(|&max| max > 0),
+            part_len_max: part_len_max.map(|max| max.max(PART_LEN_MIN)),
             names: files.names,
             can_empty_trash: files.delete_from_trash.unwrap_or(true),
         })
@@ -256,11 +286,7 @@ impl Client {
         self.look("cloud/user", "the user").await
     }
 
-    async fn look<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &str,
-        what: &'static str,
-    ) -> Result<T, DavError> {
+    async fn look<T: DeserializeOwned>(&self, path: &str, what: &'static str) -> Result<T, DavError> {
         self.ocs(Ocs { method: Method::GET, path, fields: &[], what, is_repeatable: true }).await
     }
 }

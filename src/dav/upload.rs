@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,12 +13,12 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use super::cancel::Cancel;
 use super::client::{Content, Request, Sent};
 use super::error::DavError;
-use super::files::{Depth, FilePath, Home, method};
+use super::files::{Depth, FilePath, Home, method, was_there};
 
 /// The longest content that is sent in one request, bytes.
 const WHOLE_LEN_MAX: u64 = 10 << 20;
@@ -55,50 +55,6 @@ pub trait Source: Send {
     async fn has_ended(&mut self) -> io::Result<bool>;
 }
 
-/// How far an upload is, and whether it shall go on.
-#[derive(Debug, Clone, Default)]
-pub struct Progress {
-    sent: Arc<AtomicU64>,
-    is_cancelled: Arc<AtomicBool>,
-    cancelled: Arc<Notify>,
-}
-
-impl Progress {
-    /// Returns how many bytes were handed over to the network.
-    #[must_use]
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Makes the work end, and undo what it did.
-    pub fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::SeqCst);
-        self.cancelled.notify_waiters();
-    }
-
-    /// Returns an error if the work was cancelled.
-    ///
-    /// # Errors
-    ///
-    /// [`DavError::Cancelled`].
-    pub fn check(&self) -> Result<(), DavError> {
-        if self.is_cancelled.load(Ordering::SeqCst) { Err(DavError::Cancelled) } else { Ok(()) }
-    }
-
-    /// Waits for the result of work that may end at any time, or for the cancellation.
-    async fn unless_cancelled<T>(
-        &self,
-        work: impl Future<Output = Result<T, DavError>>,
-    ) -> Result<T, DavError> {
-        let cancelled = self.cancelled.notified();
-        self.check()?;
-        tokio::select! {
-            done = work => done,
-            () = cancelled => Err(DavError::Cancelled),
-        }
-    }
-}
-
 /// What was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -118,11 +74,19 @@ pub struct Upload<'a> {
     pub name: &'a str,
     /// The largest part that the server accepts, bytes, if it says so.
     pub part_len_max: Option<u64>,
-    /// How far it is.
-    pub progress: &'a Progress,
+    /// How many bytes were handed over to the network.
+    pub sent: &'a Arc<AtomicU64>,
+    /// Whether it shall end.
+    pub cancel: &'a Cancel,
 }
 
 impl Upload<'_> {
+    /// Returns whether content of this length is sent in parts.
+    #[must_use]
+    pub fn takes_parts(len: u64) -> bool {
+        len > WHOLE_LEN_MAX
+    }
+
     /// Sends the content, and compares what the server stored.
     ///
     /// # Errors
@@ -132,8 +96,8 @@ impl Upload<'_> {
     pub async fn run(&self, source: &mut dyn Source) -> Result<Stored, DavError> {
         let len = source.len();
         let stored =
-            if len <= WHOLE_LEN_MAX { self.whole(source).await? } else { self.parts(source).await? };
-        if self.home.hash(self.path).await? != stored.sha256 {
+            if Self::takes_parts(len) { self.parts(source).await? } else { self.whole(source).await? };
+        if self.cancel.or(self.home.hash(self.path)).await? != stored.sha256 {
             return Err(DavError::StoredDiffers { host: self.home.client.host() });
         }
         Ok(stored)
@@ -145,10 +109,10 @@ impl Upload<'_> {
         let content = next(source, len, &mut hash).await?;
         end(source).await?;
         let mut request = self.home.put(self.path).with_text("if-none-match", "*");
-        request.content = Content::File(content, Sent::of(&self.progress.sent));
+        request.content = Content::File(content, Sent::of(self.sent));
         request.patience = PART_PATIENCE;
         let sent = self.home.client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]);
-        match self.progress.unless_cancelled(sent).await {
+        match self.cancel.or(sent).await {
             // It was sent twice, and done at the first time: the folder is new, and the content is compared.
             Err(error) if error.status() == Some(412) => {}
             sent => drop(sent?),
@@ -168,13 +132,13 @@ impl Upload<'_> {
             Err(error) if error.status() == Some(405) => {}
             begun => drop(begun?),
         }
-        let part_len = PART_LEN.max(len.div_ceil(PARTS_MAX)).min(self.part_len_max.unwrap_or(u64::MAX));
+        let part_len = PART_LEN.min(self.part_len_max.unwrap_or(u64::MAX)).max(len.div_ceil(PARTS_MAX));
         let mut hash = Sha256::new();
         let (mut number, mut read) = (0, 0);
         let mut under_way = FuturesUnordered::new();
         loop {
             if read < len && under_way.len() < PARALLEL {
-                self.progress.check()?;
+                self.cancel.check()?;
                 let this = part_len.min(len - read);
                 let content = next(source, this, &mut hash).await?;
                 read += this;
@@ -186,21 +150,21 @@ impl Upload<'_> {
                 )
                 .with("destination", destination.clone())
                 .with("oc-total-length", total.clone());
-                request.content = Content::File(content, Sent::of(&self.progress.sent));
+                request.content = Content::File(content, Sent::of(self.sent));
                 request.patience = PART_PATIENCE;
                 under_way.push(async move {
                     client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await
                 });
                 continue;
             }
-            match self.progress.unless_cancelled(async { under_way.next().await.transpose() }).await? {
+            match self.cancel.or(async { under_way.next().await.transpose() }).await? {
                 Some(_) => {}
                 None => break,
             }
         }
         drop(under_way);
         end(source).await?;
-        self.progress.check()?;
+        self.cancel.check()?;
         let mut finish =
             Request::new(method("MOVE")?, home.upload(&format!("{}/.file", self.name)), "ending an upload")
                 .with("destination", destination)
@@ -227,6 +191,17 @@ impl Home {
         Request::new(Method::PUT, self.at(path), "sending the file")
     }
 
+    /// Returns whether there is an upload that did not end.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses.
+    pub async fn has_upload(&self, name: &str) -> Result<bool, DavError> {
+        let request = Request::new(method("PROPFIND")?, self.upload(name), "looking for an upload")
+            .with_text("depth", "0");
+        was_there(self.client.expect(&request, &[StatusCode::MULTI_STATUS]).await)
+    }
+
     /// Removes the parts of an upload that did not end. Returns whether there were any.
     ///
     /// # Errors
@@ -234,7 +209,7 @@ impl Home {
     /// If the server refuses.
     pub async fn remove_upload(&self, name: &str) -> Result<bool, DavError> {
         let request = Request::new(Method::DELETE, self.upload(name), "removing an upload");
-        super::files::removed(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
+        was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Up to version 32 a link ends at 00:00 at the beginning of the day that is asked for, on 34 at its end. A person who
 //! says "7 days" wants the link to work for seven whole days, and who names a day wants it to work on that day.
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::{Span, Zoned};
 
 use super::error::ShareError;
@@ -34,6 +34,12 @@ pub(super) fn today() -> Date {
     Zoned::now().date()
 }
 
+/// Returns whether a server that was asked for a day may have made this of it: zones differ by less than a day.
+pub(super) fn is_as_asked(ends: DateTime, asked: Date) -> bool {
+    asked.yesterday().is_ok_and(|earliest| ends.date() >= earliest)
+        && asked.tomorrow().is_ok_and(|latest| ends.date() <= latest)
+}
+
 /// Returns what to ask a server of this version for, which permits links for `days_max` days.
 pub(super) fn last_day(
     end: End,
@@ -41,7 +47,10 @@ pub(super) fn last_day(
     major: u32,
     days_max: Option<i32>,
 ) -> Result<LastDay, ShareError> {
-    let after = |days: i32| today.checked_add(Span::new().days(days)).map_err(|_| ShareError::NoSuchDay);
+    let after = |days: i32| {
+        let span = Span::new().try_days(days).map_err(|_| ShareError::NoSuchDay)?;
+        today.checked_add(span).map_err(|_| ShareError::NoSuchDay)
+    };
     let works_until = match end {
         End::AfterDays(days) if days < 1 => return Err(ShareError::EndsBeforeItBegins),
         End::AfterDays(days) => match after(days) {
@@ -53,7 +62,8 @@ pub(super) fn last_day(
         End::On(day) if day < today => return Err(ShareError::EndsBeforeItBegins),
         End::On(day) => day,
     };
-    let longest = days_max.map(after).transpose()?;
+    // What is longer than the calendar is no bound.
+    let longest = days_max.and_then(|days| after(days).ok());
     if let (Some(days), Some(longest)) = (days_max, longest)
         && works_until > longest
     {
@@ -111,6 +121,7 @@ mod tests {
             assert!(matches!(asked(end, 34, None), Err(ShareError::EndsBeforeItBegins)));
         }
         assert!(matches!(asked(End::AfterDays(i32::MAX), 34, None), Err(ShareError::NoSuchDay)));
+        assert!(asked(week, 34, Some(i32::MAX)).is_ok());
         assert!(matches!(asked(End::AfterDays(i32::MAX), 34, Some(7)), Err(ShareError::TooManyDays { .. })));
     }
 }

@@ -84,7 +84,7 @@ pub enum ShareError {
         host: String,
     },
     /// The server made the link differently.
-    #[error("the server made a link that is not what was asked for ({0}), so it was removed")]
+    #[error("the server made a link that is not what was asked for: {0}")]
     NotAsAsked(String),
     /// The encryption failed.
     #[error("the file can't be encrypted: {0}")]
@@ -96,8 +96,11 @@ pub enum ShareError {
     #[error("no share {0}; `scaup share list` shows them")]
     NoSuchShare(String),
     /// The folder of a share holds what Scaup did not put there.
-    #[error("the folder {0} holds more than one file: it is left alone; look at it in the web interface")]
+    #[error("the folder {0} holds other files, too: it is left; look at it in the web interface")]
     Foreign(Line),
+    /// The server keeps another day than it was asked for.
+    #[error("the server keeps another day than it was asked for: the link ends {0}")]
+    OtherDay(String),
     /// The share has no link any more.
     #[error("share {0} has no link any more: share the file again")]
     NoLink(String),

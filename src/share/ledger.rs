@@ -7,18 +7,19 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 use scaup_sftp::text::Line;
 
 use super::day::{self, End};
 use super::entry_name::{EntryName, Id};
 use super::error::ShareError;
 use super::links::Link;
-use super::steps::{keeps_trash, upload_name};
+use super::steps::upload_name;
 use crate::account::Session;
 use crate::dav::{DavError, Depth, Entry, FilePath};
 
-/// How long an upload may take before what it left counts as abandoned, seconds after its folder last changed.
-const UPLOAD_PATIENCE: i64 = 3600;
+/// How old a share without a link may be that is still being made, seconds.
+const MAKING_PATIENCE: i64 = 3600;
 /// The end of the names of files that are encrypted.
 const ENCRYPTED_END: &str = ".age";
 
@@ -35,6 +36,21 @@ pub enum State {
     LinkGone,
     /// It has no link yet: it is being made, or that was cut off.
     Unfinished,
+    /// Its link works, and somebody has put other files into its folder.
+    Mixed,
+    /// It has no link, and its file is shared in another way.
+    SharedOtherwise,
+}
+
+/// When the links of a share end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// There is none.
+    NoLink,
+    /// At this time, on the server's clock.
+    At(DateTime),
+    /// One has no end: somebody made or changed it in the web interface.
+    Never,
 }
 
 /// A share.
@@ -42,14 +58,14 @@ pub enum State {
 pub struct Share {
     /// Its id.
     pub id: Id,
-    /// The name of its file; `None` if the file is gone, or was moved away.
+    /// The name of its file; `None` if the file is gone, was moved away, or is one of several.
     pub name: Option<Line>,
     /// The length of its file, bytes.
     pub len: u64,
     /// The day for which it was asked.
     pub day: Date,
-    /// When its link ends, as the server keeps it.
-    pub ends: Option<DateTime>,
+    /// When the last of its links ends, as the server keeps it.
+    pub ends: Ends,
     /// What has become of it.
     pub state: State,
     folder: FilePath,
@@ -61,6 +77,12 @@ impl Share {
     #[must_use]
     pub fn is_end_to_end(&self) -> bool {
         self.name.as_ref().is_some_and(|name| name.as_str().ends_with(ENCRYPTED_END))
+    }
+
+    /// Returns whether it has a link.
+    #[must_use]
+    pub fn has_link(&self) -> bool {
+        self.links.iter().any(Link::is_link)
     }
 
     /// Returns whether nothing is lost if it is removed.
@@ -102,9 +124,17 @@ impl<'a> Ledger<'a> {
         }
         for (name, entries) in folders {
             let folder = all.join(&name);
-            let share = EntryName::parse(&name).and_then(|name| share(name, &folder, &entries, &mut links));
+            let now = session.client.server_time();
+            let share =
+                EntryName::parse(&name).and_then(|name| share(name, &folder, &entries, &mut links, now));
             match share {
-                Some(share) => ledger.shares.push(share),
+                Some(mut share) => {
+                    // The folder's time says nothing about an upload, which may take long.
+                    if share.is_over() && session.home.has_upload(&upload_name(&share.id)).await? {
+                        share.state = State::Unfinished;
+                    }
+                    ledger.shares.push(share);
+                }
                 None => ledger.foreign.push(Line::of(&name)),
             }
         }
@@ -130,11 +160,19 @@ impl<'a> Ledger<'a> {
     pub async fn remove(&self, share: &Share) -> Result<(), ShareError> {
         let Session { home, .. } = self.session;
         for link in &share.links {
-            self.session.remove_link(&link.id).await?;
+            self.session.remove_link(link.id).await?;
         }
         // It was read some time ago: what is not Scaup's must not go with it.
         let entries = match home.list(&share.folder, Depth::All).await {
-            Err(error) if error.is_missing() => Vec::new(),
+            Err(error) if error.is_missing() => {
+                // Another machine may have extended it meanwhile, which renames its folder.
+                if let Ok(renamed) = Self::read(self.session).await?.share(&share.id.to_string())
+                    && renamed.folder != share.folder
+                {
+                    return Box::pin(self.remove(renamed)).await;
+                }
+                Vec::new()
+            }
             entries => entries?,
         };
         let files = entries.iter().skip(1);
@@ -144,17 +182,45 @@ impl<'a> Ledger<'a> {
         for file in files {
             home.remove(&file.path).await?;
         }
-        if entries.is_empty() || home.list(&share.folder, Depth::All).await?.len() == 1 {
-            home.remove(&share.folder).await?;
-        } else {
-            return Err(ShareError::Foreign(Line::of(share.folder.as_str())));
+        if !entries.is_empty() {
+            let left = match home.list(&share.folder, Depth::All).await {
+                // Another machine removes it, too.
+                Err(error) if error.is_missing() => 0,
+                left => left?.len(),
+            };
+            match left {
+                0 => {}
+                1 => drop(home.remove(&share.folder).await?),
+                _ => return Err(ShareError::Foreign(Line::of(share.folder.as_str()))),
+            }
         }
         home.remove_upload(&upload_name(&share.id)).await?;
-        // Somebody may have removed the file in the web interface.
-        if keeps_trash(self.session) || share.name.is_none() {
-            home.empty_trash_of(&share.folder).await?;
-        }
+        // Somebody may have removed the file in the web interface: restored, it would have its link again.
+        home.empty_trash_of(|path| path.is_in(&share.folder)).await?;
         Ok(())
+    }
+
+    /// Removes what may be left of a share whose folder is gone: parts of its upload, and what of it is in the trash.
+    /// Returns whether there was anything.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses.
+    pub async fn remove_remains(&self, id: &Id) -> Result<bool, ShareError> {
+        let Session { home, account, .. } = self.session;
+        let all = FilePath::new(&account.folder);
+        let is_of_it = |path: &FilePath| {
+            let name = path.below(&all).and_then(|below| below.split('/').next()).and_then(EntryName::parse);
+            name.is_some_and(|name| name.id == *id)
+        };
+        let mut found = home.remove_upload(&upload_name(id)).await?;
+        for link in self.session.links().await? {
+            if is_of_it(&link.path()) {
+                found |= self.session.remove_link(link.id).await?;
+            }
+        }
+        found |= home.empty_trash_of(is_of_it).await? > 0;
+        Ok(found)
     }
 
     /// Lets the link of a share last longer, or shorter. Returns when it ends then.
@@ -165,14 +231,19 @@ impl<'a> Ledger<'a> {
     pub async fn extend(&self, share: &Share, end: End) -> Result<DateTime, ShareError> {
         let no_link = || ShareError::NoLink(share.id.to_string());
         let capabilities = &self.session.capabilities;
-        let link = share.links.first().ok_or_else(no_link)?;
         let last = day::last_day(end, day::today(), capabilities.major, capabilities.links.days_max)?;
-        self.session.change_end(&link.id, &last.asked.to_string()).await?;
-        let changed = self.session.link(&link.id).await?.ok_or_else(no_link)?;
-        let ends = changed.ends();
-        let ends = ends.filter(|ends| last.asked.tomorrow().is_ok_and(|latest| ends.date() <= latest));
-        let ends =
-            ends.ok_or_else(|| ShareError::NotAsAsked("its day is not the one asked for".to_owned()))?;
+        let mut latest = None;
+        // Somebody may have made another one in the web interface.
+        for link in share.links.iter().filter(|link| link.is_link()) {
+            self.session.change_end(link.id, &last.asked.to_string()).await?;
+            let changed = self.session.link(link.id).await?.ok_or_else(no_link)?;
+            let ends = changed.ends().ok_or_else(|| ShareError::OtherDay("never".to_owned()))?;
+            if !day::is_as_asked(ends, last.asked) {
+                return Err(ShareError::OtherDay(ends.to_string()));
+            }
+            latest = latest.max(Some(ends));
+        }
+        let ends = latest.ok_or_else(no_link)?;
         // The link counts, not the folder's name, while there is one.
         let name = EntryName { day: last.asked, id: share.id.clone() }.to_string();
         let folder = FilePath::new(&self.session.account.folder).join(&name);
@@ -184,29 +255,43 @@ impl<'a> Ledger<'a> {
 }
 
 /// Returns the share that a folder holds; `None` if Scaup did not make it so. Its links are taken from `links`.
-fn share(name: EntryName, folder: &FilePath, entries: &[Entry], links: &mut Vec<Link>) -> Option<Share> {
+fn share(
+    name: EntryName,
+    folder: &FilePath,
+    entries: &[Entry],
+    links: &mut Vec<Link>,
+    now: Timestamp,
+) -> Option<Share> {
     let itself = entries.iter().find(|entry| entry.path == *folder && entry.is_folder)?;
-    let mut files = entries.iter().filter(|entry| entry.path != *folder);
-    let file = files.next();
-    if files.next().is_some() || file.is_some_and(|file| file.is_folder) {
-        return None;
-    }
-    let mine = links.extract_if(.., |link| link.path() == *folder || link.path().below(folder).is_some());
-    let mine: Vec<Link> = mine.collect();
-    let age = itself.modified.map(|modified| Timestamp::now().as_second() - modified.as_second());
-    let state = match mine.first() {
-        Some(_) if mine.iter().all(Link::has_password) => State::Works,
-        Some(_) => State::Unprotected,
-        None if age.is_none_or(|age| age < UPLOAD_PATIENCE) => State::Unfinished,
-        None if name.day <= day::today() => State::Expired,
-        None => State::LinkGone,
+    let files: Vec<&Entry> = entries.iter().filter(|entry| entry.path != *folder).collect();
+    let mine: Vec<Link> = links.extract_if(.., |link| link.path().is_in(folder)).collect();
+    let only = match files.as_slice() {
+        [] => None,
+        [only] if !only.is_folder => Some(*only),
+        _ if mine.is_empty() => return None,
+        _ => None,
+    };
+    let is_young = itself.modified.is_none_or(|made| (now.as_second() - made.as_second()) < MAKING_PATIENCE);
+    let of_links: Vec<&Link> = mine.iter().filter(|link| link.is_link()).collect();
+    let is_over = name.day <= now.to_zoned(TimeZone::system()).date();
+    let state = match (of_links.first(), mine.first()) {
+        (Some(_), _) if of_links.iter().any(|link| !link.has_password()) => State::Unprotected,
+        (Some(_), _) if only.is_none() => State::Mixed,
+        (Some(_), _) => State::Works,
+        (None, Some(_)) => State::SharedOtherwise,
+        (None, None) if is_young => State::Unfinished,
+        (None, None) if is_over => State::Expired,
+        (None, None) => State::LinkGone,
     };
     Some(Share {
         id: name.id,
-        name: file.and_then(|file| file.path.below(folder)).map(Line::of),
-        len: file.map_or(0, |file| file.len),
+        name: only.and_then(|file| file.path.below(folder)).map(Line::of),
+        len: only.map_or(0, |file| file.len),
         day: name.day,
-        ends: mine.first().and_then(Link::ends),
+        ends: match of_links.iter().map(|link| link.ends()).collect::<Option<Vec<_>>>() {
+            None => Ends::Never,
+            Some(ends) => ends.into_iter().max().map_or(Ends::NoLink, Ends::At),
+        },
         state,
         folder: folder.clone(),
         links: mine,

@@ -4,8 +4,8 @@
 
 use jiff::civil::DateTime;
 use reqwest::{Method, Url};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Error, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::account::Session;
@@ -22,7 +22,8 @@ const CHANGES: u32 = 2 | 4 | 8;
 /// A link, as the server describes it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Link {
-    pub(super) id: String,
+    #[serde(deserialize_with = "number")]
+    pub(super) id: u64,
     share_type: u32,
     permissions: u32,
     path: String,
@@ -108,12 +109,12 @@ impl Session {
         self.client.ocs(ocs).await
     }
 
-    /// Returns all links of this user.
+    /// Returns all that this user shares, also in other ways than by links.
     pub(super) async fn links(&self) -> Result<Vec<Link>, DavError> {
         self.links_by(&[]).await
     }
 
-    /// Returns the links of one file.
+    /// Returns in which ways one file is shared.
     pub(super) async fn links_of(&self, file: &FilePath) -> Result<Vec<Link>, DavError> {
         let path = format!("/{file}");
         match self.links_by(&[("path", &path)]).await {
@@ -126,12 +127,11 @@ impl Session {
     async fn links_by(&self, fields: &[(&str, &str)]) -> Result<Vec<Link>, DavError> {
         let ocs =
             Ocs { method: Method::GET, path: SHARES, fields, what: "listing links", is_repeatable: true };
-        let links: Vec<Link> = self.client.ocs(ocs).await?;
-        Ok(links.into_iter().filter(Link::is_link).collect())
+        self.client.ocs(ocs).await
     }
 
     /// Reads a link; `None` if there is none.
-    pub(super) async fn link(&self, id: &str) -> Result<Option<Link>, DavError> {
+    pub(super) async fn link(&self, id: u64) -> Result<Option<Link>, DavError> {
         let path = shares_of(id);
         let ocs = Ocs {
             method: Method::GET,
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// Changes the day on which a link ends.
-    pub(super) async fn change_end(&self, id: &str, ends: &str) -> Result<(), DavError> {
+    pub(super) async fn change_end(&self, id: u64, ends: &str) -> Result<(), DavError> {
         let (path, fields) = (shares_of(id), [("expireDate", ends)]);
         let ocs = Ocs {
             method: Method::PUT,
@@ -160,7 +160,7 @@ impl Session {
     }
 
     /// Removes a link. Returns whether it was there.
-    pub(super) async fn remove_link(&self, id: &str) -> Result<bool, DavError> {
+    pub(super) async fn remove_link(&self, id: u64) -> Result<bool, DavError> {
         let path = shares_of(id);
         let ocs = Ocs {
             method: Method::DELETE,
@@ -176,8 +176,20 @@ impl Session {
     }
 }
 
-fn shares_of(id: &str) -> String {
-    // An id is a number; anything else is not put into an address.
-    let number: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("{SHARES}/{number}")
+fn shares_of(id: u64) -> String {
+    format!("{SHARES}/{id}")
+}
+
+/// Reads a number, which most versions send as a text.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Number(u64),
+        Text(String),
+    }
+    match Number::deserialize(deserializer)? {
+        Number::Number(number) => Ok(number),
+        Number::Text(text) => text.parse().map_err(D::Error::custom),
+    }
 }

@@ -8,6 +8,9 @@ use super::error::ShareError;
 use crate::daemon::client::{self, Conversation};
 use crate::daemon::protocol::{Event, MountStatus, Request, VaultEntryState};
 
+/// The most links that are followed, as by the system (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
 /// Where a file comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -64,12 +67,18 @@ pub(super) fn origin_of(path: &Path) -> Result<Origin, ShareError> {
     Ok(innermost.map_or(Origin::Plain, |(_, origin)| origin))
 }
 
-/// Follows the links in a path, as far as it exists.
+/// Follows the links in a path, as far as it exists: a link into a locked vault leads to nothing.
 fn resolved(path: &Path) -> PathBuf {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for above in whole.ancestors() {
-        if let Ok(real) = above.canonicalize() {
-            return whole.strip_prefix(above).map_or(real.clone(), |below| real.join(below));
+    let mut whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for _ in 0..LINKS_MAX {
+        let real = whole.ancestors().find_map(|above| {
+            let real = above.canonicalize().ok()?;
+            Some(whole.strip_prefix(above).map_or(real.clone(), |below| real.join(below)))
+        });
+        let Some(real) = real else { return whole };
+        match real.read_link() {
+            Ok(target) => whole = real.parent().map_or(target.clone(), |around| around.join(target)),
+            Err(_) => return real,
         }
     }
     whole

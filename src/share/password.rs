@@ -36,7 +36,8 @@ impl Session {
         &self,
         own: Option<Zeroizing<String>>,
     ) -> Result<Zeroizing<String>, ShareError> {
-        let min_length = self.capabilities.password_policy.as_ref().map_or(0, |policy| policy.min_length);
+        let min_length = self.capabilities.password_policy.as_ref().and_then(|policy| policy.min_length);
+        let min_length = min_length.and_then(|min| usize::try_from(min).ok()).unwrap_or(0);
         let policy =
             Policy::new(min_length).map_err(|error| ShareError::Password(Line::of(&error.to_string())))?;
         if let Some(own) = own {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use scaup_sftp::text::Line;
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use super::day::{self, End, LastDay};
@@ -107,7 +108,8 @@ impl<'a> Plan<'a> {
         if let Some(ahead) = session.client.clock_ahead().filter(|ahead| ahead.abs() > CLOCK_TOLERANCE) {
             return Err(ShareError::Clock { host, hours: ahead.abs() / 3600 });
         }
-        let mut name = wish.name.unwrap_or_else(|| name_here.to_string());
+        // As the server stores it.
+        let mut name: String = wish.name.unwrap_or_else(|| name_here.to_string()).nfc().collect();
         if wish.end_to_end {
             name.push_str(ENCRYPTED_END);
         }

@@ -22,9 +22,16 @@ pub(super) async fn try_link(
 ) -> Result<(), ShareError> {
     let wrong = |why: &str| ShareError::NotAsAsked(why.to_owned());
     let visit = session.client.visit(url).await?;
-    let asks = |to: &Url| session.client.address().includes(to) && to.path().to_ascii_lowercase().ends_with(PASSWORD_PAGE);
-    if !visit.location.as_ref().is_some_and(asks) {
-        return Err(wrong("whoever opens it is not asked for a password"));
+    let address = session.client.address();
+    let asks = |to: &Url| {
+        let is_here = address.includes(to) || address.corrected(to).is_some();
+        is_here && to.path().to_ascii_lowercase().ends_with(PASSWORD_PAGE)
+    };
+    match visit.status {
+        _ if visit.location.as_ref().is_some_and(asks) => {}
+        200 => return Err(wrong("whoever opens it is not asked for a password")),
+        300..=399 => return Err(wrong("it leads elsewhere")),
+        status => return Err(wrong(&format!("it can't be opened: {status}"))),
     }
     let login = |name: &str| Login { name: name.to_owned(), password: password.clone() };
     let seen = if session.capabilities.major >= NEW_ADDRESS_SINCE {
@@ -37,7 +44,9 @@ pub(super) async fn try_link(
         Ok(seen) if seen == len => Ok(()),
         Ok(_) => Err(wrong("its file has another length")),
         Err(DavError::LoginRefused { .. }) => Err(wrong("it does not open with its password")),
-        Err(error) if error.status().is_some() => Err(wrong("it does not open with its password")),
+        Err(DavError::Refused { status, .. }) => {
+            Err(wrong(&format!("it can't be opened with its password: {status}")))
+        }
         Err(error) => Err(error.into()),
     }
 }

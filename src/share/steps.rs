@@ -1,9 +1,13 @@
 //! Shares a file: the steps, what is compared after each, and how they are undone.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use jiff::civil::DateTime;
 use reqwest::Url;
 use zeroize::Zeroizing;
 
+use super::day::is_as_asked;
 use super::entry_name::{EntryName, Id};
 use super::error::ShareError;
 use super::links::{Link, NewLink};
@@ -11,7 +15,7 @@ use super::plan::Plan;
 use super::receiver::try_link;
 use super::source::EncryptedSource;
 use crate::account::Session;
-use crate::dav::{DavError, Depth, FilePath, Home, Progress, Source, Upload};
+use crate::dav::{Cancel, DavError, Depth, FilePath, Home, Source, Upload};
 
 /// How many ids are tried: each of them is free unless a server is played with.
 const IDS_TRIED: usize = 3;
@@ -22,6 +26,8 @@ const SKIPS_TRASH_SINCE: u32 = 31;
 pub struct Shared {
     /// The id of the share.
     pub id: Id,
+    /// The account's name.
+    pub account: String,
     /// The link.
     pub link: Url,
     /// Whether the server believes that it has another address than the one by which it is reached.
@@ -59,16 +65,16 @@ pub(super) fn upload_name(id: &Id) -> String {
 }
 
 impl Plan<'_> {
-    /// Shares the file. If anything goes wrong, or the work is cancelled, all of it is undone. It has to run to its
+    /// Shares the file, and counts the bytes that were handed over to the network. If anything goes wrong, or the work is cancelled, all of it is undone. It has to run to its
     /// end: what is dropped half-way is not undone.
     ///
     /// # Errors
     ///
     /// If the server refuses, made something else, or can't be reached; [`ShareError::LeftBehind`] if something is left
     /// there that could not be removed.
-    pub async fn execute(&self, progress: &Progress) -> Result<Shared, ShareError> {
+    pub async fn execute(&self, sent: &Arc<AtomicU64>, cancel: &Cancel) -> Result<Shared, ShareError> {
         let mut made = None;
-        match self.share(&mut made, progress).await {
+        match self.share(&mut made, sent, cancel).await {
             Ok(shared) => Ok(shared),
             Err(cause) => Err(match made {
                 None => cause,
@@ -77,9 +83,14 @@ impl Plan<'_> {
         }
     }
 
-    async fn share(&self, made: &mut Option<Made>, progress: &Progress) -> Result<Shared, ShareError> {
+    async fn share(
+        &self,
+        made: &mut Option<Made>,
+        sent: &Arc<AtomicU64>,
+        cancel: &Cancel,
+    ) -> Result<Shared, ShareError> {
         let (session, home) = (self.session, &self.session.home);
-        progress.check()?;
+        cancel.check()?;
         // Before anything is on the server: this takes a second.
         let mut source: Box<dyn Source> = match &self.passphrase {
             None => Box::new(self.source.clone()),
@@ -90,31 +101,32 @@ impl Plan<'_> {
         let all = FilePath::new(&session.account.folder);
         make_folders(home, &all).await?;
         let made = self.make_entry(&all, made).await?;
-        progress.check()?;
-        made.has_parts = true;
+        cancel.check()?;
+        made.has_parts = Upload::takes_parts(self.len_sent);
         let upload = Upload {
             home,
             path: &made.file,
             name: &made.upload_name(),
             part_len_max: session.capabilities.part_len_max,
-            progress,
+            sent,
+            cancel,
         };
         upload.run(source.as_mut()).await?;
-        progress.check()?;
-        made.has_link = true;
-        let link = self.make_link(&made.file).await?;
-        progress.check()?;
-        let (id, link) = (link.id.clone(), session.link(&link.id).await?);
+        cancel.check()?;
+        let link = self.make_link(made).await?;
+        cancel.check()?;
+        let (id, link) = (link.id, cancel.or(session.link(link.id)).await?);
         let link = link.ok_or_else(|| ShareError::NotAsAsked(format!("link {id} is not there")))?;
         let ends = self.compare(&link, &made.file)?;
         let address = session.client.address();
         let (url, is_corrected) =
             link.url(address).ok_or_else(|| ShareError::NotAsAsked("it has no address".to_owned()))?;
         let token = link.token().ok_or_else(|| ShareError::NotAsAsked("it has no address".to_owned()))?;
-        try_link(session, &url, token, &self.password, self.len_sent).await?;
-        progress.check()?;
+        cancel.or(try_link(session, &url, token, &self.password, self.len_sent)).await?;
+        cancel.check()?;
         Ok(Shared {
             id: made.id.clone(),
+            account: session.name.clone(),
             link: url,
             is_corrected,
             password: self.password.clone(),
@@ -137,34 +149,45 @@ impl Plan<'_> {
             let folder = all.join(&EntryName { day: self.last_day.asked, id: id.clone() }.to_string());
             let file = folder.join(&self.name);
             let this = made.insert(Made { id, folder, file, has_parts: false, has_link: false });
-            // It may be one that was made at the first try, whose reply was lost: then nothing is in it.
-            if home.make_folder(&this.folder).await? || home.list(&this.folder, Depth::All).await?.len() == 1
-            {
-                break;
+            let is_free = match home.make_folder(&this.folder).await {
+                Ok(true) => Ok(true),
+                // It may be one that was made at the first try, whose reply was lost: then nothing is in it.
+                Ok(false) => Ok(home.list(&this.folder, Depth::All).await?.len() == 1),
+                Err(error) => Err(error),
+            };
+            match is_free {
+                Ok(true) => break,
+                Ok(false) => *made = None,
+                Err(error) => {
+                    if !error.may_be_done() {
+                        *made = None;
+                    }
+                    return Err(error.into());
+                }
             }
-            *made = None;
         }
         made.as_mut().ok_or_else(|| ShareError::NotAsAsked("no folder is free".to_owned()))
     }
 
     /// Makes the link. If nobody knows whether it was made, it is looked for, since a second one would need a password
     /// of its own.
-    async fn make_link(&self, file: &FilePath) -> Result<Link, ShareError> {
+    async fn make_link(&self, made: &mut Made) -> Result<Link, ShareError> {
+        let file = &made.file;
         let new = NewLink {
             file,
             password: &self.password,
             ends: self.last_day.asked.to_string(),
             note: self.note.as_deref(),
         };
-        let first = self.session.make_link(&new).await;
-        let made = match first {
-            Err(error) if error.may_be_done() => match self.session.links_of(file).await?.pop() {
+        let mut link = self.session.make_link(&new).await;
+        made.has_link = link.as_ref().err().is_none_or(DavError::may_be_done);
+        if link.as_ref().is_err_and(DavError::may_be_done) {
+            link = match self.session.links_of(file).await?.pop() {
                 Some(link) => Ok(link),
                 None => self.session.make_link(&new).await,
-            },
-            first => first,
-        };
-        made.map_err(|error| match error {
+            };
+        }
+        link.map_err(|error| match error {
             DavError::TooMany { host, .. } => ShareError::TooManyLinks { host },
             error => error.into(),
         })
@@ -183,8 +206,7 @@ impl Plan<'_> {
             return Err(wrong("it leads to another file"));
         }
         let ends = link.ends().ok_or_else(|| wrong("it does not end"))?;
-        let latest = self.last_day.asked.tomorrow().map_err(|_| ShareError::NoSuchDay)?;
-        if ends.date() > latest { Err(wrong("it ends later")) } else { Ok(ends) }
+        if is_as_asked(ends, self.last_day.asked) { Ok(ends) } else { Err(wrong("it ends on another day")) }
     }
 }
 
@@ -198,38 +220,43 @@ async fn make_folders(home: &Home, path: &FilePath) -> Result<(), DavError> {
 }
 
 /// Returns whether a copy of what is removed has to be looked for in the trash.
-pub(super) fn keeps_trash(session: &Session) -> bool {
+fn keeps_trash(session: &Session) -> bool {
     session.capabilities.major < SKIPS_TRASH_SINCE || !session.capabilities.can_empty_trash
 }
 
 /// Undoes what was made. The link goes first: once its file is in the trash, the server does not show it any more, and
-/// it would live again with the file.
+/// it would live again with the file. What can't be removed is left with its folder, by which it can be found.
 async fn undo(session: &Session, made: &Made, cause: ShareError) -> ShareError {
-    let mut left = Vec::new();
-    if made.has_link && remove_links(session, &made.file).await.is_err() {
-        left.push("a link to the file");
-    }
-    // Where the server can't be reached, the rest takes as long, and ends alike.
-    if made.has_parts && session.home.remove_upload(&made.upload_name()).await.is_err() {
-        left.push("parts of the file");
-    }
-    if session.home.remove(&made.folder).await.is_err() {
-        left.push("the file");
-    }
-    if keeps_trash(session) && session.home.empty_trash_of(&made.folder).await.is_err() {
-        left.push("a copy of it in the trash");
-    }
-    if left.is_empty() {
-        return cause;
-    }
+    let left = match remains(session, made).await {
+        Ok(()) => return cause,
+        Err(left) => left,
+    };
     let host = session.client.address().host();
     let command = format!("scaup share revoke {} --account {}", made.id, session.name);
     ShareError::LeftBehind { cause: Box::new(cause), host, left, command }
 }
 
+/// Removes what was made, step by step; an error names what may still be there.
+async fn remains(session: &Session, made: &Made) -> Result<(), Vec<&'static str>> {
+    let home = &session.home;
+    if made.has_link && remove_links(session, &made.file).await.is_err() {
+        return Err(vec!["a link to the file", "the file"]);
+    }
+    if made.has_parts && home.remove_upload(&made.upload_name()).await.is_err() {
+        return Err(vec!["parts of the file", "its folder"]);
+    }
+    if home.remove(&made.folder).await.is_err() {
+        return Err(vec!["the file"]);
+    }
+    if keeps_trash(session) && home.empty_trash_of(|path| path.is_in(&made.folder)).await.is_err() {
+        return Err(vec!["a copy of the file in the trash"]);
+    }
+    Ok(())
+}
+
 async fn remove_links(session: &Session, file: &FilePath) -> Result<(), DavError> {
     for link in session.links_of(file).await? {
-        session.remove_link(&link.id).await?;
+        session.remove_link(link.id).await?;
     }
     Ok(())
 }

@@ -47,6 +47,15 @@ mod saving {
     mod ways_out;
 }
 
+mod sharing {
+    mod accounts;
+    mod cloud;
+    mod ledger;
+    mod refusals;
+    mod shares;
+    mod undo;
+}
+
 mod speed {
     mod round_trips;
     mod throughput;

@@ -60,6 +60,11 @@ impl Terminal {
         self.script.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
     }
 
+    /// Types without waiting.
+    pub(crate) fn type_now(&mut self, typed: &str) {
+        self.script.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+    }
+
     /// Waits for the end; returns how it ended and all that was shown.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let mut status = None;
