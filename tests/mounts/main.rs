@@ -50,6 +50,7 @@ mod saving {
 mod sharing {
     mod accounts;
     mod cloud;
+    mod counterparts;
     mod ledger;
     mod refusals;
     mod shares;

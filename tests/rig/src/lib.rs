@@ -2,7 +2,7 @@
 //! own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
 //! them that can be long, narrow or broken ([`Proxy`]), or that ends after an exact message ([`Gate`]), an SFTP server
 //! that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what the tests need of a desktop on it ([`Logind`],
-//! [`Notifications`]), and a stand-in for a [`nextcloud`] server.
+//! [`Notifications`]), a stand-in for a [`nextcloud`] server, and a [`Browser`].
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod account;
+mod browser;
 mod bus;
 mod fixtures;
 mod gate;
@@ -28,6 +29,7 @@ mod scaup;
 mod sshd;
 mod within;
 
+pub use browser::Browser;
 pub use bus::Bus;
 pub use fixtures::{Conflict, Entry, EntryKind, Fixture, Manifest, Open, Readable, Special};
 pub use gate::{Gate, Gatekeeper, Held, Passage};
