@@ -207,8 +207,8 @@ async fn from_keyring(id: Uuid) -> Result<Option<Zeroizing<String>>, KeyringErro
     }
 }
 
-/// Adds an account under a name that is free. The login and user that it has are ignored, but for an app password that a
-/// command prints, which belongs to this login. The session that is returned has to be ended.
+/// Adds an account under a name that is free. The login and user that it has are ignored, but for an app password that
+/// a command prints, which belongs to this login. The session that is returned has to be ended.
 ///
 /// # Errors
 ///
@@ -269,8 +269,8 @@ async fn kept(
     Ok(session)
 }
 
-/// Removes an account: its app password on the server and in the keyring, and its file. Returns whether the app password
-/// was deleted on the server, unless there is none of ours.
+/// Removes an account: its app password on the server and in the keyring, and its file. Returns whether the app
+/// password was deleted on the server, unless there is none of ours.
 ///
 /// # Errors
 ///

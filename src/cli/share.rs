@@ -544,7 +544,7 @@ impl From<ShareError> for CliError {
                 FailureKind::Usage
             }
             ShareError::Dav(error) => kind_of(error),
-            ShareError::LeftBehind { .. } => FailureKind::LeftBehind,
+            ShareError::LeftBehind { .. } | ShareError::InTrash(_) => FailureKind::LeftBehind,
             ShareError::TooManyLinks { .. } => FailureKind::Login,
             _ => FailureKind::Other,
         };

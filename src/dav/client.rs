@@ -34,14 +34,19 @@ const PROBED_EVERY: Duration = Duration::from_secs(10);
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long what is busy is asked again.
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
-/// The pause before something is asked again, at least; at most twice that.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The first pause before something is asked again, at least. Each is twice as long as the one before it.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest pause, at least.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// The longest time that a server may ask to wait, seconds.
 const WAIT_MAX: u64 = 24 * 3600;
 /// The longest reply that is taken, bytes: a list of 20,000 files.
 const REPLY_LEN_MAX: usize = 32 << 20;
 /// Says that the request does not come from a page in a browser. Without it, OCS refuses (412).
 const OCS_REQUEST: HeaderName = HeaderName::from_static("ocs-apirequest");
+
+/// The value of `X-Requested-With` that says that no page of a browser is wanted.
+pub(super) const BY_SCRIPT: &str = "XMLHttpRequest";
 
 /// A login: the name, and an app password.
 #[derive(Clone)]
@@ -261,7 +266,7 @@ impl Client {
     /// Sends a request; what is busy is asked again for a while. Returns any reply that does not concern all requests
     /// alike.
     pub(super) async fn send(&self, request: &Request) -> Result<Reply, DavError> {
-        let give_up = Instant::now() + BUSY_PATIENCE;
+        let (give_up, mut pauses) = (Instant::now() + BUSY_PATIENCE, Pauses::new());
         loop {
             let sent = self.send_once(request).await;
             let mut is_undone = false;
@@ -269,14 +274,17 @@ impl Client {
                 Ok(reply) => match reply.status {
                     StatusCode::LOCKED => {
                         is_undone = true;
-                        pause()
+                        pauses.next()
                     }
-                    StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => pause(),
+                    StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => pauses.next(),
                     StatusCode::SERVICE_UNAVAILABLE => {
                         if self.is_in_maintenance().await? {
                             return Err(DavError::Maintenance { host: self.host() });
                         }
-                        reply.seconds_to_wait().map_or_else(pause, Duration::from_secs)
+                        {
+                            let asked = Duration::from_secs(reply.seconds_to_wait().unwrap_or(0));
+                            asked.max(pauses.next())
+                        }
                     }
                     StatusCode::UNAUTHORIZED if self.login.is_some() => {
                         self.is_refused.store(true, Ordering::SeqCst);
@@ -302,7 +310,7 @@ impl Client {
                 {
                     return sent;
                 }
-                Err(DavError::Unreachable { .. }) => pause(),
+                Err(DavError::Unreachable { .. }) => pauses.next(),
                 Err(_) => return sent,
             };
             if !(is_undone || request.is_repeatable) || Instant::now() + pause > give_up {
@@ -373,24 +381,10 @@ impl Client {
     pub async fn len_told(&self, path: &str) -> Result<u64, DavError> {
         let what = "looking at a file";
         let url = self.address.at(path).map_err(|_| self.not_understood(what))?;
-        let give_up = Instant::now() + BUSY_PATIENCE;
-        loop {
-            let mut built = self.http.get(url.clone()).timeout(REPLY_PATIENCE);
-            if let Some(login) = &self.login {
-                built = built.header(AUTHORIZATION, login.header()?);
-            }
-            let pause = pause();
-            let can_wait = Instant::now() + pause < give_up;
-            match built.send().await {
-                Ok(response) if response.status() == StatusCode::OK => {
-                    return response.content_length().ok_or_else(|| self.not_understood(what));
-                }
-                Ok(response) if !(is_busy(response.status()) && can_wait) => {
-                    return Err(self.refused_with(what, response.status(), None));
-                }
-                Err(source) if !can_wait => return Err(self.failed(source)),
-                _ => sleep(pause).await,
-            }
+        let response = self.get(&url, self.login.as_ref()).await?;
+        match response.status() {
+            StatusCode::OK => response.content_length().ok_or_else(|| self.not_understood(what)),
+            status => Err(self.refused_with(what, status, None)),
         }
     }
 
@@ -400,19 +394,27 @@ impl Client {
     ///
     /// If the server can't be reached.
     pub async fn visit(&self, url: &Url) -> Result<Visit, DavError> {
-        let give_up = Instant::now() + BUSY_PATIENCE;
+        let response = self.get(url, None).await?;
+        let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+        let location = location.and_then(|to| url.join(to).ok());
+        Ok(Visit { status: response.status().as_u16(), location })
+    }
+
+    /// Gets what a browser would get, of which nothing is read yet. What is busy is asked again for a while.
+    async fn get(&self, url: &Url, login: Option<&Login>) -> Result<reqwest::Response, DavError> {
+        let (give_up, mut pauses) = (Instant::now() + BUSY_PATIENCE, Pauses::new());
         loop {
-            let visited = self.http.get(url.clone()).timeout(REPLY_PATIENCE).send().await;
-            let pause = pause();
-            let can_wait = Instant::now() + pause < give_up;
-            match visited {
-                Ok(response) if !(is_busy(response.status()) && can_wait) => {
-                    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-                    let location = location.and_then(|to| url.join(to).ok());
-                    return Ok(Visit { status: response.status().as_u16(), location });
-                }
-                Err(source) if !can_wait => return Err(self.failed(source)),
-                _ => sleep(pause).await,
+            let mut built = self.http.get(url.clone()).timeout(REPLY_PATIENCE);
+            if let Some(login) = login {
+                built = built.header(AUTHORIZATION, login.header()?).header("x-requested-with", BY_SCRIPT);
+            }
+            let got = built.send().await;
+            let pause = pauses.next();
+            let is_last = Instant::now() + pause > give_up;
+            match got {
+                Ok(response) if is_last || !is_busy(response.status()) => return Ok(response),
+                Err(source) if is_last => return Err(self.failed(source)),
+                Ok(_) | Err(_) => sleep(pause).await,
             }
         }
     }
@@ -446,11 +448,22 @@ fn is_busy(status: StatusCode) -> bool {
     )
 }
 
-/// Returns a pause that varies, so that two clients do not meet again.
-fn pause() -> Duration {
-    let mut random = [0];
-    let _ = getrandom::fill(&mut random);
-    PAUSE + PAUSE * u32::from(random[0]) / 256
+/// The pauses between requests that are repeated. They vary, so that two clients do not meet again.
+struct Pauses(Duration);
+
+impl Pauses {
+    fn new() -> Self {
+        Self(PAUSE_MIN)
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(PAUSE_MAX);
+        let mut random = [0];
+        // Without random numbers it is the same for all.
+        let _ = getrandom::fill(&mut random);
+        pause + pause * u32::from(random[0]) / 256
+    }
 }
 
 fn certificates(file: &Path) -> Result<Vec<Certificate>, DavError> {

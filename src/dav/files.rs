@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 
-use super::client::{Client, Content, Request};
+use super::client::{BY_SCRIPT, Client, Content, Request};
 use super::error::DavError;
 use super::multistatus::{self, Listed};
 
@@ -153,7 +153,7 @@ impl Home {
             Depth::Itself => "0",
             Depth::All => "infinity",
         };
-        let list = propfind(&self.client, self.at(path), depth, LIST, what).await?;
+        let list = listed(&self.client, &propfind(self.at(path), depth, LIST, what)?).await?;
         let entries = list.iter().map(|listed| {
             let decoded = percent_decode_str(listed.href.trim_end_matches('/')).decode_utf8().ok()?;
             // The address may have a path of its own before it, and the id need not be encoded as here.
@@ -205,15 +205,16 @@ impl Home {
         was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
     }
 
-    /// Removes from the trash what was where `is_meant` says, which gets paths from the user's root. Returns how many there
-    /// were.
+    /// Removes from the trash what was where `is_meant` says, which gets paths from the user's root. Returns how many
+    /// there were.
     ///
     /// # Errors
     ///
     /// If the server refuses.
     pub async fn empty_trash_of(&self, is_meant: impl Fn(&FilePath) -> bool) -> Result<usize, DavError> {
         let trash = format!("remote.php/dav/trashbin/{}/trash", self.user);
-        let list = propfind(&self.client, trash.clone(), "1", LIST_TRASH, "listing the trash").await?;
+        let request = propfind(trash.clone(), "1", LIST_TRASH, "listing the trash")?;
+        let list = listed(&self.client, &request).await?;
         let mut count = 0;
         for listed in list {
             let Some(original) = listed.property(NC, "trashbin-original-location") else { continue };
@@ -257,22 +258,27 @@ impl Client {
     /// If the login does not lead there.
     pub async fn len_at(&self, path: &str) -> Result<u64, DavError> {
         let what = "looking at a file";
-        let list = propfind(self, path.to_owned(), "0", LIST, what).await?;
+        // Where the server shares nothing with other servers, it wants this of everybody who looks at a link.
+        let request = propfind(path.to_owned(), "0", LIST, what)?.with_text("x-requested-with", BY_SCRIPT);
+        let list = listed(self, &request).await?;
         let len = list.first().and_then(|seen| seen.property(DAV, "getcontentlength")?.trim().parse().ok());
         len.ok_or_else(|| self.not_understood(what))
     }
 }
 
-async fn propfind(
-    client: &Client,
+fn propfind(
     path: String,
     depth: &'static str,
     properties: &str,
     what: &'static str,
-) -> Result<Vec<Listed>, DavError> {
+) -> Result<Request, DavError> {
     let mut request = Request::new(method("PROPFIND")?, path, what).with_text("depth", depth);
     request.content = Content::Text("application/xml", properties.to_owned().into());
-    let reply = client.expect(&request, &[StatusCode::MULTI_STATUS]).await?;
+    Ok(request)
+}
+
+async fn listed(client: &Client, request: &Request) -> Result<Vec<Listed>, DavError> {
+    let reply = client.expect(request, &[StatusCode::MULTI_STATUS]).await?;
     multistatus::read(&reply.body).map_err(|source| DavError::List { host: client.host(), source })
 }
 

@@ -98,6 +98,11 @@ pub enum ShareError {
     /// The folder of a share holds what Scaup did not put there.
     #[error("the folder {0} holds other files, too: it is left; look at it in the web interface")]
     Foreign(Line),
+    /// A copy could not be removed from the trash.
+    #[error(
+        "the link and the file are gone, but a copy may be left in the trash there: {0}; empty it in the web interface"
+    )]
+    InTrash(#[source] DavError),
     /// The server keeps another day than it was asked for.
     #[error("the server keeps another day than it was asked for: the link ends {0}")]
     OtherDay(String),

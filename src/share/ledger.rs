@@ -151,8 +151,8 @@ impl<'a> Ledger<'a> {
         self.shares.iter().find(|share| share.id.to_string() == id).ok_or_else(missing)
     }
 
-    /// Removes a share: its link first, since it would live on with a copy of the file, then the file, then what of it is
-    /// in the trash.
+    /// Removes a share: its link first, since it would live on with a copy of the file, then the file, then what of it
+    /// is in the trash.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl<'a> Ledger<'a> {
         }
         home.remove_upload(&upload_name(&share.id)).await?;
         // Somebody may have removed the file in the web interface: restored, it would have its link again.
-        home.empty_trash_of(|path| path.is_in(&share.folder)).await?;
+        home.empty_trash_of(|path| path.is_in(&share.folder)).await.map_err(ShareError::InTrash)?;
         Ok(())
     }
 

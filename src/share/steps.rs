@@ -65,8 +65,8 @@ pub(super) fn upload_name(id: &Id) -> String {
 }
 
 impl Plan<'_> {
-    /// Shares the file, and counts the bytes that were handed over to the network. If anything goes wrong, or the work is cancelled, all of it is undone. It has to run to its
-    /// end: what is dropped half-way is not undone.
+    /// Shares the file, and counts the bytes that were handed over to the network. If anything goes wrong, or the work
+    /// is cancelled, all of it is undone. It has to run to its end: what is dropped half-way is not undone.
     ///
     /// # Errors
     ///

@@ -164,3 +164,14 @@ fn a_server_with_another_idea_of_its_address_gives_links_that_work() {
         assert!(said(&output).contains(&format!("{}/index.php/s/", cloud.server.url())), "{}", said(&output));
     }
 }
+
+#[test]
+fn a_clock_that_is_hours_wrong_is_told_of_before_the_upload() {
+    for skew in [-3 * 3600, 3 * 3600] {
+        let cloud = Cloud::of(Version::V34);
+        cloud.server.change(|settings| settings.date_skew = skew);
+        let text = refused(&cloud, 1, &[]);
+        assert!(text.contains("differ by 3 hours") && text.contains("clock"), "{text}");
+        assert_eq!(uploads(&cloud), 0);
+    }
+}

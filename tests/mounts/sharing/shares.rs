@@ -169,6 +169,30 @@ fn the_dialogues_are_these() {
     let (link_at, password_at) = (screen.find(&share.token).unwrap(), screen.find(&password).unwrap());
     assert!(link_at < screen.find(enter).unwrap() && screen.find(enter).unwrap() < password_at);
 
+    // What stays encrypted is not asked about. A code shows what a camera is to read.
+    let words = "share \"$HOME/Offer.pdf\" --end-to-end --qr password";
+    let mut terminal = Terminal::run(&cloud.scaup, &format!("{} {words}", env!("CARGO_BIN_EXE_scaup")));
+    let enter = "Send the link, then press Enter for the passphrase, and send that another way.";
+    terminal.answer(enter, "\n");
+    let (status, screen) = terminal.end();
+    assert!(status.success(), "{screen}");
+    let share = cloud.server.shares().pop().unwrap();
+    let shown = screen.replace("\r\n  > ", "").replace("\r\n", "\n");
+    let opens = "which opens with the passphrase only (age -d Offer.pdf.age > Offer.pdf).";
+    assert!(
+        shown.contains(&format!("Offer.pdf stays end-to-end encrypted: {host} gets Offer.pdf.age, {opens}")),
+        "{shown}"
+    );
+    let sent_with_it = format!("(its password, to be sent with it: {})", share.password.unwrap());
+    assert!(
+        shown.contains(&format!("link:       http://{host}/s/{}   {sent_with_it}", share.token)),
+        "{shown}"
+    );
+    let (before, after) = shown.split_once(enter).unwrap();
+    let passphrase = after.split_once("passphrase: ").unwrap().1.lines().next().unwrap();
+    assert_eq!(passphrase.split('-').count(), 6, "{passphrase}");
+    assert!(!before.contains(passphrase) && !before.contains('█') && after.contains('█'), "{shown}");
+
     // A no shares nothing, and asks the server for nothing but what it permits.
     let before = cloud.server.requests().len();
     let mut terminal =

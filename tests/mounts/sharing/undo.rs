@@ -27,7 +27,8 @@ fn steps(cloud: &Cloud, file: &str) -> u32 {
 /// The versions that differ in how they undo.
 const VERSIONS: [Version; 3] = [Version::V28, Version::V31, Version::V34];
 
-/// Plays one fault at each step of a share, on each of these versions. `is_mended` says whether the share must work all the same.
+/// Plays one fault at each step of a share, on each of these versions. `is_mended` says whether the share must work all
+/// the same.
 fn at_each_step(versions: &[Version], len: usize, what: &What, is_mended: bool) {
     for &version in versions {
         let cloud = Cloud::of(version);
