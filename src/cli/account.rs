@@ -96,11 +96,16 @@ fn add(arguments: AddArguments) -> Result<(), CliError> {
     let Session { account, capabilities, user, .. } = session;
     let shown = if user.display_name.is_empty() { &user.id } else { &user.display_name };
     screen::out(&format!("logged in as {} ({shown})", account.login));
-    let links = match (capabilities.links.are_allowed, capabilities.links.days_max) {
-        (false, _) => "links are NOT allowed, so nothing can be shared".to_owned(),
-        (true, None) => "links allowed".to_owned(),
-        (true, Some(days)) => format!("links allowed, at most {days} days"),
-    };
+    let mut links = vec![if capabilities.links.are_allowed {
+        "links allowed".to_owned()
+    } else {
+        "links are NOT allowed, so nothing can be shared".to_owned()
+    }];
+    if capabilities.links.need_password {
+        links.push("password required".to_owned());
+    }
+    links.extend(capabilities.links.days_max.map(|days| format!("at most {days} days")));
+    let links = links.join(", ");
     screen::out(&format!("Nextcloud {}; {links}", capabilities.version));
     screen::out(&match account.app_password {
         AppPassword::Keyring(_) => format!(

@@ -170,7 +170,7 @@ fn share(arguments: FileArguments) -> Result<(), CliError> {
         upload(session, cancel, chosen, own_secret, &arguments).await
     })?;
     if let Some(shared) = shared {
-        show(&shared, &arguments, is_attended)?;
+        show(&shared, &arguments)?;
     }
     ended
 }
@@ -247,6 +247,9 @@ fn explain(plan: &Plan<'_>) {
         screen::tell(&format!(
             "{name} stays end-to-end encrypted: {host} gets {encrypted}, which opens with the passphrase only (age -d {to_open} > {clear})."
         ));
+        screen::tell(&format!(
+            "The link works until {day}; the receiver needs it, its password, and the passphrase."
+        ));
         return;
     }
     let (len, as_name) = (
@@ -290,8 +293,8 @@ struct SharedEntry<'a> {
 }
 
 /// Shows what only this process knows. If that fails, the share is of no use to anybody.
-fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result<(), CliError> {
-    show_once(shared, arguments, is_attended).map_err(|error| {
+fn show(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError> {
+    show_once(shared, arguments).map_err(|error| {
         let Shared { id, account, .. } = shared;
         let text = format!(
             "{}: the link or what opens it was not shown; remove it with `scaup share revoke {id} --account {account}`",
@@ -301,7 +304,7 @@ fn show(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result
     })
 }
 
-fn show_once(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> Result<(), CliError> {
+fn show_once(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError> {
     if shared.is_corrected {
         screen::tell(
             "the server believes that it has another address, so the link is made from your account's: tell its administrator (overwrite.cli.url, trusted_proxies)",
@@ -310,7 +313,9 @@ fn show_once(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> R
     if arguments.json {
         let is_shown = arguments.print_both;
         if !is_shown {
-            screen::tell("the password is left out: --print-both prints it, too");
+            screen::tell(
+                "the password is left out, and nothing can show it again: --print-both prints it, too",
+            );
         }
         return screen::deliver_json(&SharedEntry {
             id: shared.id.to_string(),
@@ -323,14 +328,18 @@ fn show_once(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> R
             end_to_end: shared.passphrase.is_some(),
         });
     }
-    if arguments.print_both && !is_attended {
+    if arguments.print_both {
         screen::deliver(shared.link.as_str())?;
         screen::tell(&format!("expires: {} (as the server keeps it)", shown_time(shared.ends)));
         screen::tell(&format!("password: {}", *shared.password));
         if let Some(passphrase) = &shared.passphrase {
             screen::tell(&format!("passphrase: {}", **passphrase));
         }
-        return Ok(());
+        return match arguments.qr {
+            Some(Qr::Link) => show_qr(shared.link.as_str()),
+            Some(Qr::Password) => show_qr(shared.passphrase.as_ref().unwrap_or(&shared.password)),
+            None => Ok(()),
+        };
     }
     let (second, secret, width) = match &shared.passphrase {
         None => ("password", &shared.password, 9),
@@ -346,10 +355,8 @@ fn show_once(shared: &Shared, arguments: &FileArguments, is_attended: bool) -> R
     if arguments.qr == Some(Qr::Link) {
         show_qr(shared.link.as_str())?;
     }
-    if !arguments.print_both {
-        let text = format!("Send the link, then press Enter for the {second}, and send that another way.");
-        prompt::ask(&text, false).map_err(CliError::other)?;
-    }
+    let text = format!("Send the link, then press Enter for the {second}, and send that another way.");
+    prompt::ask(&text, false).map_err(CliError::other)?;
     screen::deliver(&format!("{}{}", label(second), **secret))?;
     if arguments.qr == Some(Qr::Password) {
         show_qr(secret)?;

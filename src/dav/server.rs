@@ -64,6 +64,8 @@ pub struct Capabilities {
 pub struct Links {
     /// Whether there are links at all.
     pub are_allowed: bool,
+    /// Whether each needs a password.
+    pub need_password: bool,
     /// The longest time that a link may last, days, if there is such a bound.
     pub days_max: Option<i32>,
 }
@@ -162,7 +164,16 @@ struct Sharing {
 #[serde(default)]
 struct Public {
     enabled: bool,
+    #[serde(deserialize_with = "or_default")]
+    password: LinkPassword,
+    #[serde(deserialize_with = "or_default")]
     expire_date: ExpireDate,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LinkPassword {
+    enforced: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -259,7 +270,7 @@ impl Client {
     pub async fn capabilities(&self) -> Result<Capabilities, DavError> {
         let said: Said = self.look("cloud/capabilities", "capabilities").await?;
         let Groups { files_sharing, password_policy, files } = said.capabilities;
-        let Public { enabled, expire_date } = files_sharing.public;
+        let Public { enabled, password, expire_date } = files_sharing.public;
         let days_max = expire_date.days.filter(|&days| days > 0 && expire_date.enforced);
         let part_len_max = files.chunked_upload.max_size.and_then(|max| u64::try_from(max).ok());
         Ok(Capabilities {
@@ -267,6 +278,7 @@ impl Client {
             version: Line::of(&said.version.string),
             links: Links {
                 are_allowed: files_sharing.api_enabled && enabled,
+                need_password: password.enforced,
                 days_max: days_max.map(|days| i32::try_from(days).unwrap_or(i32::MAX)),
             },
             password_policy: password_policy

@@ -80,6 +80,7 @@ pub(super) fn last_day(
     if ends_in_the_morning && asked <= today {
         return Err(ShareError::EndsBeforeItBegins);
     }
+    let works_until = if ends_in_the_morning { asked.yesterday().unwrap_or(today) } else { works_until };
     Ok(LastDay { asked, works_until })
 }
 
@@ -115,6 +116,9 @@ mod tests {
                 assert!(matches!(refused, ShareError::TooManyDays { days: 6 }));
             }
         }
+        let works = |major, most| last_day(week, TODAY, major, most).unwrap().works_until;
+        assert_eq!((works(28, None), works(34, Some(7))), (date(2026, 12, 5), date(2026, 12, 5)));
+        assert_eq!(works(28, Some(7)), date(2026, 12, 4), "some hours of the last day are missing");
         assert_eq!(asked(End::On(TODAY), 34, None).unwrap(), TODAY);
         assert_eq!(asked(End::On(TODAY), 28, None).unwrap(), date(2026, 11, 29));
         for end in [End::AfterDays(0), End::AfterDays(-1), End::On(date(2026, 11, 27))] {

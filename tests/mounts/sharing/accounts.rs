@@ -210,3 +210,26 @@ fn an_app_password_that_stays_is_named() {
     assert!(said.contains("revoke \"Scaup "), "{said}");
     assert_eq!(server.app_passwords(), 2);
 }
+
+#[test]
+fn a_login_that_leads_to_another_host_is_refused_and_leaves_nothing() {
+    let server = Nextcloud::start(Version::V34);
+    server.grant_logins(true);
+    let scaup = scaup();
+    let lie = |path: &str| Fault {
+        method: "POST".to_owned(),
+        path_contains: path.to_owned(),
+        after: 0,
+        times: 1,
+        what: What::Lie(server.url(), "https://elsewhere.example".to_owned()),
+    };
+    server.fail(lie("login/v2"));
+    // Both addresses are in the reply; either is enough.
+    let said = ends_with(&scaup, 1, ["account", "add", &server.url(), "--ask-every-time"]);
+    assert!(said.contains("elsewhere.example") && said.contains("not opened"), "{said}");
+    server.stop_failing();
+    server.fail(lie("login/v2/poll"));
+    let said = ends_with(&scaup, 1, ["account", "add", &server.url(), "--ask-every-time"]);
+    assert!(said.contains("granted by https://elsewhere.example"), "{said}");
+    assert_eq!(server.app_passwords(), 0);
+}

@@ -251,3 +251,51 @@ fn a_server_that_asks_for_a_pause_without_end_is_not_waited_for() {
     let said = ends_with(&scaup, 1, ["account", "add", &url, "--ask-every-time"]);
     assert!(said.contains("Nextcloud"), "{said}");
 }
+
+#[test]
+fn a_link_that_is_not_what_was_asked_for_is_removed() {
+    let lies = [
+        ("\"permissions\":17", "\"permissions\":31"),
+        ("\"permissions\":17", "\"permissions\":16"),
+        ("\"share_type\":3", "\"share_type\":0"),
+        ("\"password\":\"redacted\"", "\"password\":null"),
+        ("\"expiration\":\"20", "\"expiration\":\"30"),
+        ("\"expiration\":\"20", "\"expiration\":\"19"),
+        ("\"expiration\":\"", "\"expiration\":null,\"was\":\""),
+        ("/Offer.pdf\"", "/Other.pdf\""),
+        ("\"token\":\"", "\"token\":\"../"),
+    ];
+    for (said_first, instead) in lies {
+        let cloud = Cloud::of(Version::V34);
+        cloud.file("Offer.pdf", b"content");
+        let lie = |method: &str| Fault {
+            method: method.to_owned(),
+            path_contains: "/api/v1/shares/".to_owned(),
+            after: 0,
+            times: 1,
+            what: What::Lie(said_first.to_owned(), instead.to_owned()),
+        };
+        cloud.server.fail(lie("GET"));
+        let output = cloud.share("Offer.pdf", &[]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{instead}: {text}");
+        assert!(text.contains("not what was asked for"), "{instead}: {text}");
+        assert!(cloud.is_clean(), "{instead}: {}", cloud.state());
+    }
+    // As the receiver sees it: no question for the password, or another length.
+    for (method, path, what) in [
+        ("GET", "/s/", What::Status(200)),
+        ("PROPFIND", "/public.php/", What::Lie(">7<".to_owned(), ">8<".to_owned())),
+        ("PROPFIND", "/public.php/", What::Status(401)),
+    ] {
+        let cloud = Cloud::of(Version::V34);
+        cloud.file("Offer.pdf", b"content");
+        let fault =
+            Fault { method: method.to_owned(), path_contains: path.to_owned(), after: 0, times: 1, what };
+        cloud.server.fail(fault.clone());
+        let output = cloud.share("Offer.pdf", &[]);
+        assert_eq!(output.status.code(), Some(1), "{fault:?}: {}", said(&output));
+        assert!(said(&output).contains("not what was asked for"), "{fault:?}: {}", said(&output));
+        assert!(cloud.is_clean(), "{fault:?}: {}", cloud.state());
+    }
+}

@@ -49,6 +49,8 @@ pub enum What {
     Slow(Duration),
     /// Sent to the same path of another host (`https://elsewhere.example`) with 307.
     Redirect(String),
+    /// Done, and what the answer says first is replaced by the second.
+    Lie(String, String),
     /// What is stored differs by one byte from what was sent.
     WrongHash,
 }

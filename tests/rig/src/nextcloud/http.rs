@@ -128,6 +128,16 @@ impl Answer {
             .with("content-type", "text/html; charset=UTF-8")
     }
 
+    /// The same answer with other words in its text.
+    fn saying(mut self, said: &str, instead: &str) -> Answer {
+        if let Content::Bytes(bytes) = &mut self.content {
+            let text = String::from_utf8_lossy(bytes);
+            assert!(text.contains(said), "{said} is not in {text}");
+            *bytes = text.replace(said, instead).into_bytes();
+        }
+        self
+    }
+
     /// A text of some type.
     pub(super) fn text(status: u16, of: &str, text: String) -> Answer {
         let content = Content::Bytes(text.into_bytes());
@@ -330,6 +340,10 @@ async fn exchange(
         if matches!(fault, Some(What::LoseAnswer)) {
             return Err(Cut);
         }
+        let answer = match &fault {
+            Some(What::Lie(said, instead)) => answer.saying(said, instead),
+            _ => answer,
+        };
         state.log[line].status = answer.status;
         answer
     };
