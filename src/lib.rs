@@ -2,9 +2,9 @@
 //!
 //! A request of the kernel walks one way: `scaup_fuse`, then [`drive`], then [`vault`] for what lies in one, then
 //! `scaup_crypto` and [`remote`]. Around that stand the [`daemon`], one process per mount, and the [`cli`], its front
-//! end. [`share`] hands a file out of a vault to others by a link, through an [`account`] on a Nextcloud server, to which
-//! [`dav`] talks. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login and the server,
-//! and [`traces`] finds and removes what other programs keep of a vault.
+//! end. [`share`] hands a file out of a vault to others by a link, through an [`account`] on a Nextcloud server, to
+//! which [`dav`] talks. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login
+//! and the server, and [`traces`] finds and removes what other programs keep of a vault.
 
 pub mod account;
 pub mod check;

@@ -2,9 +2,9 @@
 //!
 //! [`Plan`] is everything that is known before anything happens, for a person to agree to. Carrying it out
 //! ([`Plan::execute`]) uploads the file into a folder of its own, makes the link in one request, and compares what the
-//! server made of both, also as the receiver will see it; whatever goes wrong, all of it is undone, or named. The folder
-//! with these folders on the server is the [`ledger`]: it knows all shares, from whichever machine they were made, and
-//! this machine keeps nothing.
+//! server made of both, also as the receiver will see it; whatever goes wrong, all of it is undone, or named. The
+//! folder with these folders on the server is the [`Ledger`]: it knows all shares, from whichever machine they were
+//! made, and this machine keeps nothing.
 
 mod day;
 mod entry_name;
