@@ -281,10 +281,8 @@ impl Client {
                         if self.is_in_maintenance().await? {
                             return Err(DavError::Maintenance { host: self.host() });
                         }
-                        {
-                            let asked = Duration::from_secs(reply.seconds_to_wait().unwrap_or(0));
-                            asked.max(pauses.next())
-                        }
+                        let asked = Duration::from_secs(reply.seconds_to_wait().unwrap_or(0));
+                        asked.max(pauses.next())
                     }
                     StatusCode::UNAUTHORIZED if self.login.is_some() => {
                         self.is_refused.store(true, Ordering::SeqCst);
