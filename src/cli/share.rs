@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::interval;
 use zeroize::Zeroizing;
 
-use super::account::{kind_of, with_session};
+use super::account_session::{kind_of, with_session};
 use super::error::CliError;
 use super::progress::ProgressLine;
 use super::{prompt, screen};
@@ -252,10 +252,8 @@ fn explain(plan: &Plan<'_>) {
         ));
         return;
     }
-    let (len, as_name) = (
-        size::show(plan.len),
-        if plan.name == name.as_str() { String::new() } else { format!(" as {}", plan.name) },
-    );
+    let len = size::show(plan.len);
+    let as_name = if plan.name == name.as_str() { String::new() } else { format!(" as {}", plan.name) };
     match &plan.origin {
         Origin::Vault { vault, mount } => screen::tell(&format!(
             "{name} ({len}) leaves the vault {vault} of {mount}: on {host} it lies{as_name} readable for that server and whoever administers it,"
@@ -396,7 +394,7 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
         if json {
             let entries = ledger.shares.iter().map(|share| ListedEntry {
                 id: share.id.to_string(),
-                name: share.name.as_ref().map(ToString::to_string),
+                name: share.name.clone(),
                 size: share.len,
                 expires: expires(share),
                 state: match share.state {
@@ -415,9 +413,7 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
         if ledger.shares.is_empty() {
             screen::tell("nothing is shared");
         } else {
-            let name = |share: &Share| {
-                share.name.as_ref().map_or_else(|| "(no file)".to_owned(), ToString::to_string)
-            };
+            let name = |share: &Share| share.name.as_deref().unwrap_or("(no file)").to_owned();
             let width =
                 ledger.shares.iter().map(|share| name(share).chars().count()).max().unwrap_or(0).max(4);
             screen::out(&format!("{:6}  {:width$}  {:16}  STATE", "ID", "FILE", "EXPIRES"));
@@ -491,7 +487,7 @@ async fn revoke_one(ledger: &Ledger<'_>, id: &str) -> Result<(), ShareError> {
         }
     };
     ledger.remove(share).await?;
-    let name = share.name.as_ref().map_or("the file", Line::as_str);
+    let name = share.name.as_deref().unwrap_or("the file");
     screen::out(&match (&share.name, share.state) {
         _ if share.has_link() => format!("the link is gone; {name} was deleted, from the trash too"),
         (Some(_), _) => format!("{name} was deleted, from the trash too; it had no link"),
@@ -511,8 +507,7 @@ fn prune_all(account: Option<&str>) -> Result<(), CliError> {
         }
         let mut failed = None;
         for pruned in pruned {
-            let name =
-                pruned.share.name.as_ref().map_or_else(|| pruned.share.id.to_string(), ToString::to_string);
+            let name = pruned.share.name.clone().unwrap_or_else(|| pruned.share.id.to_string());
             let what = match pruned.share.state {
                 State::Expired => format!("expired {}", pruned.share.day),
                 _ => "its link is gone".to_owned(),

@@ -59,7 +59,7 @@ pub struct Share {
     /// Its id.
     pub id: Id,
     /// The name of its file; `None` if the file is gone, was moved away, or is one of several.
-    pub name: Option<Line>,
+    pub name: Option<String>,
     /// The length of its file, bytes.
     pub len: u64,
     /// The day for which it was asked.
@@ -76,7 +76,7 @@ impl Share {
     /// Returns whether its file is encrypted with a passphrase.
     #[must_use]
     pub fn is_end_to_end(&self) -> bool {
-        self.name.as_ref().is_some_and(|name| name.as_str().ends_with(ENCRYPTED_END))
+        self.name.as_ref().is_some_and(|name| name.ends_with(ENCRYPTED_END))
     }
 
     /// Returns whether it has a link.
@@ -122,9 +122,9 @@ impl<'a> Ledger<'a> {
             let name = below.split('/').next().unwrap_or_default().to_owned();
             folders.entry(name).or_default().push(entry);
         }
+        let now = session.client.server_time();
         for (name, entries) in folders {
             let folder = all.join(&name);
-            let now = session.client.server_time();
             let share =
                 EntryName::parse(&name).and_then(|name| share(name, &folder, &entries, &mut links, now));
             match share {
@@ -285,7 +285,7 @@ fn share(
     };
     Some(Share {
         id: name.id,
-        name: only.and_then(|file| file.path.below(folder)).map(Line::of),
+        name: only.and_then(|file| file.path.below(folder)).map(str::to_owned),
         len: only.map_or(0, |file| file.len),
         day: name.day,
         ends: match of_links.iter().map(|link| link.ends()).collect::<Option<Vec<_>>>() {

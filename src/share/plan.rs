@@ -41,10 +41,8 @@ impl Chosen {
     }
 
     fn name(&self) -> Result<String, ShareError> {
-        let name =
-            self.path.file_name().or_else(|| self.path.components().next_back().map(|last| last.as_os_str()));
-        let text = name.and_then(|name| name.to_str()).map(str::to_owned);
-        text.ok_or_else(|| ShareError::Name {
+        let name = self.path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        name.ok_or_else(|| ShareError::Name {
             name: Line::of(&self.path.to_string_lossy()),
             why: "it is not UTF-8".to_owned(),
         })
@@ -76,7 +74,7 @@ pub struct Plan<'a> {
     pub(super) note: Option<String>,
     /// Where the file comes from.
     pub origin: Origin,
-    /// The file's name here.
+    /// The file's name here, to be shown.
     pub name_here: Line,
     /// The name for the receiver.
     pub name: String,
@@ -93,11 +91,9 @@ impl<'a> Plan<'a> {
     ///
     /// If the server permits no such link, has no room, or would not accept the name or the password.
     pub async fn make(session: &'a Session, chosen: Chosen, wish: Wish) -> Result<Self, ShareError> {
-        let name_here = Line::of(&chosen.name()?);
-        let Chosen { origin, source, .. } = match &wish.name {
-            Some(_) => chosen,
-            None => Chosen { path: PathBuf::from(chosen.name()?), ..chosen },
-        };
+        let name_here = Line::of(&chosen.path.file_name().unwrap_or_default().to_string_lossy());
+        let name = wish.name.map_or_else(|| chosen.name(), Ok)?;
+        let Chosen { origin, source, .. } = chosen;
         let host = session.client.address().host();
         let capabilities = &session.capabilities;
         if !capabilities.links.are_allowed {
@@ -109,7 +105,7 @@ impl<'a> Plan<'a> {
             return Err(ShareError::Clock { host, hours: ahead.abs() / 3600 });
         }
         // As the server stores it.
-        let mut name: String = wish.name.unwrap_or_else(|| name_here.to_string()).nfc().collect();
+        let mut name: String = name.nfc().collect();
         if wish.end_to_end {
             name.push_str(ENCRYPTED_END);
         }

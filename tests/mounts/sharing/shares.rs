@@ -23,9 +23,13 @@ fn only_file(cloud: &Cloud) -> String {
 fn the_receiver_gets_the_file_by_link_and_password_on_every_version() {
     for version in Version::ALL {
         let cloud = Cloud::of(version);
-        for (name, len) in
-            [("empty", 0), ("Offer.pdf", 100_000), ("Übersicht #1 50%.ods", 1), ("big", 40_000_000)]
-        {
+        for (name, len) in [
+            ("empty", 0),
+            ("Offer.pdf", 100_000),
+            ("Übersicht #1 50%.ods", 1),
+            ("نامه\u{200c}ها 👩\u{200d}💻.txt", 5),
+            ("big", 40_000_000),
+        ] {
             let content = noise(1, len);
             cloud.file(name, &content);
             let shared = cloud.shared(name, &["--days", "3", "--note", "as agreed"]);
@@ -41,6 +45,7 @@ fn the_receiver_gets_the_file_by_link_and_password_on_every_version() {
             assert_eq!(cloud.server.open_link(token, None), None);
             assert_eq!(cloud.server.open_link(token, Some("another")), None);
             let of_server = cloud.server.shares().pop().unwrap();
+            assert!(of_server.path.unwrap().ends_with(&format!("/{name}")), "the very name");
             assert_eq!(
                 (of_server.permissions & 15, of_server.note.as_str(), of_server.label.as_str()),
                 (1, "as agreed", "")
