@@ -193,19 +193,12 @@ fn an_app_password_that_stays_is_named() {
     server.grant_logins(true);
     let scaup = scaup();
     ends_with(&scaup, 0, ["account", "add", &server.url(), "--ask-every-time"]);
-    let fault = |what: What, path: &str| Fault {
-        method: String::new(),
-        path_contains: path.to_owned(),
-        after: 0,
-        times: 1,
-        what,
-    };
-    server.fail(fault(What::Status(500), "core/apppassword"));
+    server.fail(Fault::once("DELETE", "core/apppassword", What::Status(500)));
     let said = ends_with(&scaup, 9, ["share", "list"]);
     assert!(said.contains("revoke \"Scaup ") && said.contains("Settings, Security"), "{said}");
     assert_eq!(server.app_passwords(), 1);
     // The reply that held it is lost.
-    server.fail(fault(What::LoseAnswer, "login/v2/poll"));
+    server.fail(Fault::once("POST", "login/v2/poll", What::LoseAnswer));
     let said = ends_with(&scaup, 9, ["share", "list"]);
     assert!(said.contains("revoke \"Scaup "), "{said}");
     assert_eq!(server.app_passwords(), 2);
@@ -216,19 +209,13 @@ fn a_login_that_leads_to_another_host_is_refused_and_leaves_nothing() {
     let server = Nextcloud::start(Version::V34);
     server.grant_logins(true);
     let scaup = scaup();
-    let lie = |path: &str| Fault {
-        method: "POST".to_owned(),
-        path_contains: path.to_owned(),
-        after: 0,
-        times: 1,
-        what: What::Lie(server.url(), "https://elsewhere.example".to_owned()),
-    };
-    server.fail(lie("login/v2"));
+    let lie = What::Lie(server.url(), "https://elsewhere.example".to_owned());
+    server.fail(Fault::once("POST", "login/v2", lie.clone()));
     // Both addresses are in the reply; either is enough.
     let said = ends_with(&scaup, 1, ["account", "add", &server.url(), "--ask-every-time"]);
     assert!(said.contains("elsewhere.example") && said.contains("not opened"), "{said}");
     server.stop_failing();
-    server.fail(lie("login/v2/poll"));
+    server.fail(Fault::once("POST", "login/v2/poll", lie));
     let said = ends_with(&scaup, 1, ["account", "add", &server.url(), "--ask-every-time"]);
     assert!(said.contains("granted by https://elsewhere.example"), "{said}");
     assert_eq!(server.app_passwords(), 0);

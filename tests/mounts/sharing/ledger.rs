@@ -139,14 +139,7 @@ fn an_upload_that_takes_longer_than_an_hour_is_not_pruned() {
     super::cloud::add_account(&cloud.server, &there);
     let path = cloud.file("Offer.pdf", &noise(8, 36 << 20));
     let before = cloud.server.requests().len();
-    let part = Fault {
-        method: "PUT".to_owned(),
-        path_contains: "00003".to_owned(),
-        after: 0,
-        times: 1,
-        what: What::Slow(Duration::from_secs(3)),
-    };
-    cloud.server.fail(part);
+    cloud.server.fail(Fault::once("PUT", "00003", What::Slow(Duration::from_secs(3))));
     let mut command = cloud.scaup.command();
     command.args(["share", path.to_str().unwrap(), "--yes", "--json", "--print-both"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

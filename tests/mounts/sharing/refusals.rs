@@ -1,6 +1,6 @@
 //! What a server refuses, said before the upload where that is possible, in words that name the way out.
 
-use scaup_rig::nextcloud::{Fault, Version, What};
+use scaup_rig::nextcloud::{Version, What};
 
 use super::cloud::Cloud;
 use crate::support::{ends_with, said};
@@ -123,13 +123,7 @@ fn maintenance_and_a_server_that_is_gone_are_told_apart_from_a_refusal() {
     let text = ends_with(&cloud.scaup, 6, ["share", "list"]);
     assert!(text.contains("in maintenance"), "{text}");
     cloud.server.change(|settings| settings.maintenance = false);
-    cloud.server.fail(Fault {
-        method: String::new(),
-        path_contains: String::new(),
-        after: 0,
-        times: u32::MAX,
-        what: What::CutBefore,
-    });
+    cloud.fail_next(0, u32::MAX, What::CutBefore);
     let text = ends_with(&cloud.scaup, 6, ["share", "list"]);
     assert!(text.contains("can't be reached"), "{text}");
 }

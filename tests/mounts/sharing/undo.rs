@@ -96,13 +96,7 @@ fn content_that_the_server_damages_is_never_shared() {
         let cloud = Cloud::of(Version::V32);
         cloud.file("Offer.pdf", &noise(5, len));
         for method in ["PUT", "MOVE"] {
-            cloud.server.fail(Fault {
-                method: method.to_owned(),
-                path_contains: String::new(),
-                after: 0,
-                times: 1,
-                what: What::WrongHash,
-            });
+            cloud.server.fail(Fault::once(method, "", What::WrongHash));
         }
         let output = cloud.share("Offer.pdf", &[]);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -196,15 +190,8 @@ fn a_link_that_can_not_be_removed_is_named_and_found_again() {
     for version in VERSIONS {
         let cloud = Cloud::of(version);
         cloud.file("Offer.pdf", b"content");
-        let fault = |method: &str, path: &str, times: u32, status: u16| Fault {
-            method: method.to_owned(),
-            path_contains: path.to_owned(),
-            after: 0,
-            times,
-            what: What::Status(status),
-        };
-        cloud.server.fail(fault("GET", "/s/", 1, 403));
-        cloud.server.fail(fault("DELETE", "/shares/", 99, 500));
+        cloud.server.fail(Fault::once("GET", "/s/", What::Status(403)));
+        cloud.server.fail(Fault { times: 99, ..Fault::once("DELETE", "/shares/", What::Status(500)) });
         let output = cloud.share("Offer.pdf", &[]);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(9), "{text}");
@@ -268,14 +255,8 @@ fn a_link_that_is_not_what_was_asked_for_is_removed() {
     for (said_first, instead) in lies {
         let cloud = Cloud::of(Version::V34);
         cloud.file("Offer.pdf", b"content");
-        let lie = |method: &str| Fault {
-            method: method.to_owned(),
-            path_contains: "/api/v1/shares/".to_owned(),
-            after: 0,
-            times: 1,
-            what: What::Lie(said_first.to_owned(), instead.to_owned()),
-        };
-        cloud.server.fail(lie("GET"));
+        let lie = What::Lie(said_first.to_owned(), instead.to_owned());
+        cloud.server.fail(Fault::once("GET", "/api/v1/shares/", lie));
         let output = cloud.share("Offer.pdf", &[]);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(1), "{instead}: {text}");
@@ -290,8 +271,7 @@ fn a_link_that_is_not_what_was_asked_for_is_removed() {
     ] {
         let cloud = Cloud::of(Version::V34);
         cloud.file("Offer.pdf", b"content");
-        let fault =
-            Fault { method: method.to_owned(), path_contains: path.to_owned(), after: 0, times: 1, what };
+        let fault = Fault::once(method, path, what);
         cloud.server.fail(fault.clone());
         let output = cloud.share("Offer.pdf", &[]);
         assert_eq!(output.status.code(), Some(1), "{fault:?}: {}", said(&output));

@@ -5,8 +5,6 @@
 //! bob and carol, whose account password is `correct horse`.
 //! Each of its answers is modelled on a recorded exchange of a real server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
-
 mod bulk;
 mod dav;
 mod faults;
@@ -31,6 +29,11 @@ use tokio_rustls::TlsAcceptor;
 pub use faults::{Fault, Request, What};
 pub use settings::{Policy, Settings, Version};
 use tree::State;
+
+/// Why the state can be locked: a thread that panicked with it has failed its test already.
+const UNBROKEN: &str = "no other thread failed";
+/// Why a content can be read: nothing removes it while the server lives.
+const STORED: &str = "what was stored is there";
 
 /// The user that all shortcuts are about.
 const ALICE: &str = "alice";
@@ -81,25 +84,28 @@ impl Nextcloud {
     }
 
     fn run(version: Version, prefix: &str, tls: Option<TlsAcceptor>) -> Nextcloud {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.set_nonblocking(true).expect("a socket can be");
+        let port = listener.local_addr().expect("it is bound").port();
         let url = match &tls {
             None => format!("http://127.0.0.1:{port}{prefix}"),
             Some(_) => format!("https://localhost:{port}{prefix}"),
         };
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("a directory can be made");
         let state = State::new(version, url.clone(), prefix.to_owned(), directory.path().to_owned());
         let state = Arc::new(Mutex::new(state));
         // Threads of its own, so that tests may block.
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("threads can be started");
         runtime.spawn(http::listen(listener, tls, state.clone()));
         Nextcloud { state, url, runtime: Some(runtime), _directory: directory }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().expect(UNBROKEN)
     }
 
     /// Its address, without a slash at the end.
@@ -166,7 +172,7 @@ impl Nextcloud {
         let state = self.state();
         let node = state.node(ALICE, path).unwrap_or_else(|| panic!("{path} is not there"));
         let blob = node.blob.clone().unwrap_or_else(|| panic!("{path} is a folder"));
-        std::fs::read(&blob.path).unwrap()
+        std::fs::read(&blob.path).expect(STORED)
     }
 
     /// Stores a file as the user does in the web interface; makes the folders above it.
@@ -234,7 +240,7 @@ impl Nextcloud {
     /// What a receiver gets by a link and a password; None if it does not open.
     pub fn open_link(&self, token: &str, password: Option<&str>) -> Option<Vec<u8>> {
         let blob = public::open(&mut self.state(), token, password)?;
-        Some(std::fs::read(&blob.path).unwrap())
+        Some(std::fs::read(&blob.path).expect(STORED))
     }
 
     /// Forgets wrong logins, as an administrator can let it.

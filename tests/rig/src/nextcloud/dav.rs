@@ -1,5 +1,6 @@
 //! Files and folders of an account over WebDAV.
 
+use super::STORED;
 use super::http::{Answer, Call, decode, not_found};
 use super::tree::{Blob, Node, State, parent};
 use super::{propfind, uploads};
@@ -342,10 +343,10 @@ fn rehash(state: &mut State, call: &Call, user: &str, path: &str) -> Answer {
         return Answer::dav(500, "ValueError", message);
     }
     let mut hash = <sha2::Sha256 as sha2::Digest>::new();
-    let mut file = std::fs::File::open(&blob.path).unwrap();
+    let mut file = std::fs::File::open(&blob.path).expect(STORED);
     let mut piece = vec![0; 1 << 18];
     loop {
-        let read = std::io::Read::read(&mut file, &mut piece).unwrap();
+        let read = std::io::Read::read(&mut file, &mut piece).expect(STORED);
         if read == 0 {
             break;
         }

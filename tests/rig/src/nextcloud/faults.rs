@@ -56,6 +56,11 @@ pub enum What {
 }
 
 impl Fault {
+    /// The next request with this method, to a path that has this in it, goes wrong.
+    pub fn once(method: &str, path_contains: &str, what: What) -> Fault {
+        Fault { method: method.to_owned(), path_contains: path_contains.to_owned(), after: 0, times: 1, what }
+    }
+
     /// Whether this request goes wrong; counts it.
     pub(super) fn strikes(&mut self, method: &str, target: &str, path: &str) -> bool {
         let about = (self.method.is_empty() || self.method == method)

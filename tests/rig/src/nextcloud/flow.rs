@@ -118,7 +118,7 @@ fn page(state: &mut State, call: &Call, path: &str, id: &str) -> Answer {
             );
         };
         let wanted = flow.state.clone();
-        state.sessions.get_mut(id).unwrap().state = wanted;
+        state.sessions.get_mut(id).expect("it was looked up above").state = wanted;
         return Answer::see(&format!("{}/login/v2/flow?user=&direct=0", state.url));
     }
     match (call.method.as_str(), path) {
@@ -178,7 +178,7 @@ fn page(state: &mut State, call: &Call, path: &str, id: &str) -> Answer {
                 return login_page(&given("redirect_url"), "<p>Wrong login or password.</p>");
             }
             let second_factor = state.settings.second_factor;
-            let session = state.sessions.get_mut(id).unwrap();
+            let session = state.sessions.get_mut(id).expect("it was looked up above");
             if second_factor {
                 session.half = Some(name);
                 return Answer::see(&format!("/login/challenge/totp?redirect_url={}", encode(&next)));
@@ -193,7 +193,7 @@ fn page(state: &mut State, call: &Call, path: &str, id: &str) -> Answer {
         }
         ("POST", "/login/challenge/totp") => {
             let right = given("challenge") == CODE;
-            let session = state.sessions.get_mut(id).unwrap();
+            let session = state.sessions.get_mut(id).expect("it was looked up above");
             match session.half.take() {
                 Some(name) if right => {
                     session.user = Some(name);

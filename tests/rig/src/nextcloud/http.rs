@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::faults::{Request, What};
 use super::tree::{Blob, State, random};
+use super::{STORED, UNBROKEN};
 use super::{bulk, dav, flow, login, ocs, propfind, public, trash, uploads};
 
 /// The most that is kept in memory of a request that is no upload.
@@ -169,8 +170,8 @@ impl Answer {
 
     /// A part of a file.
     pub(super) fn file(status: u16, blob: &Blob, from: u64, length: u64) -> Answer {
-        let mut file = std::fs::File::open(&blob.path).unwrap();
-        file.seek(SeekFrom::Start(from)).unwrap();
+        let mut file = std::fs::File::open(&blob.path).expect(STORED);
+        file.seek(SeekFrom::Start(from)).expect(STORED);
         Answer { status, headers: Vec::new(), content: Content::File(file, length) }
     }
 
@@ -239,7 +240,7 @@ impl Body for FileBody {
         if self.1 == 0 {
             return Poll::Ready(None);
         }
-        let mut piece = vec![0; usize::try_from(self.1.min(1 << 16)).unwrap()];
+        let mut piece = vec![0; usize::try_from(self.1.min(1 << 16)).expect("it is small")];
         let read = match self.0.read(&mut piece) {
             Ok(0) => return Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into()))),
             Ok(read) => read,
@@ -299,7 +300,7 @@ async fn exchange(
         damage: false,
     };
     let (line, fault) = {
-        let mut state = state.lock().unwrap();
+        let mut state = state.lock().expect(UNBROKEN);
         // What is not below the place of installation is answered as not there.
         call.path = call.path.strip_prefix(&state.prefix).unwrap_or("/elsewhere").to_owned();
         let line = Request {
@@ -326,7 +327,7 @@ async fn exchange(
     let cut_after = if let Some(What::CutBody(bytes)) = fault { Some(bytes) } else { None };
     receive(&state, &mut call, body, cut_after).await?;
     let answer = {
-        let mut state = state.lock().unwrap();
+        let mut state = state.lock().expect(UNBROKEN);
         let answer = match &fault {
             Some(What::Status(status)) => refusal(&call, *status),
             Some(What::Redirect(host)) => {
@@ -361,9 +362,10 @@ async fn receive(
     // Chunked without a length: the script behind the web server sees nothing of it.
     let lost = put
         && call.header("content-length").is_none()
-        && state.lock().unwrap().personality().upload_needs_length;
-    let path = state.lock().unwrap().blob_path();
-    let mut file = if put { Some(std::fs::File::create(&path).unwrap()) } else { None };
+        && state.lock().expect(UNBROKEN).personality().upload_needs_length;
+    let path = state.lock().expect(UNBROKEN).blob_path();
+    let mut file =
+        if put { Some(std::fs::File::create(&path).expect("content can be stored")) } else { None };
     let mut blob = Blob { path, size: 0 };
     let mut hash = call.headers.contains_key("x-hash").then(Sha256::new);
     let mut received = 0;
@@ -376,7 +378,7 @@ async fn receive(
         match &mut file {
             Some(_) if lost => {}
             Some(file) => {
-                file.write_all(&data).unwrap();
+                file.write_all(&data).expect("content can be stored");
                 blob.size += data.len() as u64;
                 if let Some(hash) = &mut hash {
                     hash.update(&data);
@@ -499,7 +501,7 @@ fn finish(state: &mut State, call: &Call, mut answer: Answer) -> Answer {
 fn send(call: &Call, answer: Answer) -> hyper::Response<Out> {
     let mut response = hyper::Response::builder().status(answer.status);
     let length = answer.length();
-    let headers = response.headers_mut().unwrap();
+    let headers = response.headers_mut().expect("the status is valid");
     for (name, value) in &answer.headers {
         let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes()))
         else {
@@ -519,5 +521,5 @@ fn send(call: &Call, answer: Answer) -> hyper::Response<Out> {
         }
         Content::File(file, left) => FileBody(file, left).boxed_unsync(),
     };
-    response.body(body).unwrap()
+    response.body(body).expect("the headers are valid")
 }

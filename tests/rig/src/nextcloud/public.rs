@@ -156,7 +156,7 @@ fn page(state: &mut State, call: &Call, rest: &str) -> Answer {
             return Answer::page(200, "Password", &format!("{form}<p>The password is wrong or expired.</p>"));
         }
         let id = super::flow::session(state, call);
-        state.sessions.get_mut(&id).unwrap().links.push(token.to_owned());
+        state.sessions.get_mut(&id).expect("it was made above").links.push(token.to_owned());
         let cookie = format!("{}={id}; path=/; HttpOnly; SameSite=Lax", state.instance);
         return Answer::see(&format!("/s/{token}")).with("set-cookie", &cookie);
     }
@@ -168,7 +168,7 @@ fn page(state: &mut State, call: &Call, rest: &str) -> Answer {
     let Some(path) = state.path_of(&link.owner, link.file) else {
         return Answer::page(404, "Not found", "<h2>Share not found</h2>");
     };
-    let node = state.node(&link.owner, &path).cloned().unwrap();
+    let node = state.node(&link.owner, &path).cloned().expect("the link leads to it");
     if action == "download" {
         let Some(blob) = node.blob.as_ref().filter(|_| link.downloadable()) else {
             return Answer::empty(403);

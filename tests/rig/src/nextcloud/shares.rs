@@ -8,6 +8,9 @@ use super::http::{Answer, Call};
 use super::tree::{State, random};
 use super::{ocs, propfind};
 
+/// Why a day can be counted.
+const A_DAY: &str = "a test stays in the calendar";
+
 /// The type of a share by link.
 const LINK: &str = "3";
 /// To a user, which are made and forgotten, and by mail, of which only the link is kept.
@@ -117,8 +120,10 @@ pub(super) fn answer(state: &mut State, call: &Call, user: &str, rest: &str) -> 
 /// A share as the API tells it.
 fn described(state: &State, link: &Link, new: bool) -> Value {
     let path = state.path_of(&link.owner, link.file).unwrap_or_default();
-    let node = state.node(&link.owner, &path).unwrap();
-    let above = state.node(&link.owner, super::tree::parent(&path).unwrap_or_default()).unwrap();
+    let node = state.node(&link.owner, &path).expect("the link leads to it");
+    let above = state
+        .node(&link.owner, super::tree::parent(&path).unwrap_or_default())
+        .expect("a file lies in a folder");
     let name = &state.user(&link.owner).display_name;
     // Looks like a hash; nothing can be guessed from it.
     let hash = |_: &String| match state.personality().password_redacted {
@@ -378,19 +383,19 @@ fn expiry(state: &State, asked: Option<Option<Date>>) -> Result<Option<Date>, Re
         Some(None) if !settings.days_enforced && !state.personality().empty_date_means_default => Ok(None),
         _ => Ok(settings.default_days.map(|days| {
             let days = settings.days_given.map_or(days, |given| given.min(days));
-            today.checked_add(i64::from(days).days()).unwrap()
+            today.checked_add(i64::from(days).days()).expect(A_DAY)
         })),
     }
 }
 
 fn check_day(state: &State, day: Date) -> Result<Date, Refusal> {
     let today = state.today();
-    let first = if state.personality().today_is_taken { today } else { today.tomorrow().unwrap() };
+    let first = if state.personality().today_is_taken { today } else { today.tomorrow().expect(A_DAY) };
     if day < first {
         return Err((404, "Expiration date is in the past".to_owned()));
     }
     if let (true, Some(days)) = (state.settings.days_enforced, state.settings.default_days)
-        && day > today.checked_add(i64::from(days).days()).unwrap()
+        && day > today.checked_add(i64::from(days).days()).expect(A_DAY)
     {
         return Err((404, format!("Cannot set expiration date more than {days} days in the future")));
     }

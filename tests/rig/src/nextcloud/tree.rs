@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use super::STORED;
 use super::faults::{Fault, Request};
 use super::flow::{Flow, Session};
 use super::settings::{Personality, Settings, Version};
@@ -120,7 +121,7 @@ pub(super) struct State {
 pub(super) fn random(length: usize) -> String {
     let letters = b"ABCDEFGHJKLMNPQRSTWXYZabcdefgijkmnopqrstwxyz23456789";
     let mut bytes = vec![0; length];
-    getrandom::fill(&mut bytes).unwrap();
+    getrandom::fill(&mut bytes).expect("there are random numbers");
     bytes.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect()
 }
 
@@ -165,7 +166,9 @@ impl State {
     }
 
     pub(super) fn timestamp(&self) -> Timestamp {
-        Timestamp::now().checked_add(SignedDuration::from_hours(24 * i64::from(self.days))).unwrap()
+        Timestamp::now()
+            .checked_add(SignedDuration::from_hours(24 * i64::from(self.days)))
+            .expect("a test stays in the calendar")
     }
 
     /// The day it is for the owner of a share, who is where this machine is.
@@ -195,7 +198,7 @@ impl State {
 
     pub(super) fn blob_of(&mut self, content: &[u8]) -> Arc<Blob> {
         let path = self.blob_path();
-        std::fs::File::create(&path).unwrap().write_all(content).unwrap();
+        std::fs::write(&path, content).expect("content can be stored");
         Arc::new(Blob { path, size: content.len() as u64 })
     }
 
@@ -233,7 +236,7 @@ impl State {
     }
 
     pub(super) fn user_mut(&mut self, user: &str) -> &mut User {
-        self.users.get_mut(user).unwrap()
+        self.users.get_mut(user).expect("the login was checked")
     }
 
     pub(super) fn node(&self, user: &str, path: &str) -> Option<&Node> {
@@ -360,12 +363,12 @@ pub(super) fn parent(path: &str) -> Option<&str> {
 
 /// Changes one byte in the middle.
 pub(super) fn damage(path: &Path) {
-    let mut file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-    let middle = file.metadata().unwrap().len() / 2;
+    let mut file = std::fs::File::options().read(true).write(true).open(path).expect(STORED);
+    let middle = file.metadata().expect(STORED).len() / 2;
     let mut byte = [0];
-    file.seek(SeekFrom::Start(middle)).unwrap();
-    if file.read(&mut byte).unwrap() == 1 {
-        file.seek(SeekFrom::Start(middle)).unwrap();
-        file.write_all(&[byte[0] ^ 1]).unwrap();
+    file.seek(SeekFrom::Start(middle)).expect(STORED);
+    if file.read(&mut byte).expect(STORED) == 1 {
+        file.seek(SeekFrom::Start(middle)).expect(STORED);
+        file.write_all(&[byte[0] ^ 1]).expect(STORED);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::STORED;
 use super::dav::{self, bad_name, if_header, stored, taken, target_of, too_much, wanted_time};
 use super::http::{Answer, Call, decode, not_found};
 use super::propfind::{self, DAV, Property};
@@ -38,7 +39,7 @@ pub(super) fn answer(state: &mut State, call: &Call, user: &str, path: &str) -> 
         ("MOVE", ".file") => end(state, call, user, id),
         ("PUT", part) => put(state, call, user, id, part),
         (method, part) => {
-            let upload = state.user_mut(user).uploads.get_mut(id).unwrap();
+            let upload = state.user_mut(user).uploads.get_mut(id).expect("the upload was begun");
             let Some(found) = upload.parts.get(part) else { return not_found(part) };
             match method {
                 "DELETE" => {
@@ -81,7 +82,7 @@ fn insert(state: &mut State, user: &str, id: &str, part: &str, blob: Arc<Blob>) 
     let number = state.next();
     let mtime = state.now();
     let etag = state.file_etag(number, mtime, blob.size);
-    let upload = state.user_mut(user).uploads.get_mut(id).unwrap();
+    let upload = state.user_mut(user).uploads.get_mut(id).expect("the upload was begun");
     let old = upload.parts.insert(part.to_owned(), Part { blob, mtime, etag: etag.clone() });
     (etag, old.is_none())
 }
@@ -192,9 +193,10 @@ fn end(state: &mut State, call: &Call, user: &str, id: &str) -> Answer {
         return refused;
     }
     let path = state.blob_path();
-    let mut whole = std::fs::File::create(&path).unwrap();
+    let mut whole = std::fs::File::create(&path).expect("content can be stored");
     for (_, blob) in &parts {
-        std::io::copy(&mut std::fs::File::open(&blob.path).unwrap(), &mut whole).unwrap();
+        std::io::copy(&mut std::fs::File::open(&blob.path).expect(STORED), &mut whole)
+            .expect("content can be stored");
     }
     if call.damage {
         super::tree::damage(&path);
