@@ -10,3 +10,4 @@ pub mod settings;
 pub mod size;
 pub mod ssh_config;
 pub mod target;
+pub mod toml_files;

@@ -1,8 +1,8 @@
 //! The files of the accounts: `accounts/NAME.toml` beside the bookmarks.
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use scaup_sftp::text::Line;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::config::bookmark::is_valid_name;
 use crate::config::paths;
+use crate::config::toml_files::{self, Existing};
 
 /// The folder on the server that holds what is shared. Sync clients skip names with `.~` in them, so the readable file
 /// does not come back to the machines of its owner (seen with nextcloudcmd 3.7).
@@ -137,19 +138,13 @@ impl Account {
     /// If it is taken or not valid, or the file can't be written.
     pub fn create(&self, name: &str) -> Result<(), AccountError> {
         let path = path(name)?;
-        let failed = |source| AccountError::Io { path: path.clone(), source };
-        let directory = paths::accounts();
-        paths::make_private(&directory).map_err(failed)?;
-        let text = toml::to_string(self).map_err(io::Error::other).map_err(failed)?;
-        let mut written = tempfile::NamedTempFile::new_in(&directory).map_err(failed)?;
-        written.write_all(text.as_bytes()).map_err(failed)?;
-        written.as_file().sync_all().map_err(failed)?;
-        match written.persist_noclobber(&path) {
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(AccountError::Exists(name.to_owned()))
-            }
-            written => written.map(drop).map_err(|error| failed(error.error)),
-        }
+        let text = toml::to_string(self).map_err(io::Error::other);
+        let written =
+            text.and_then(|text| toml_files::write(&paths::accounts(), &path, &text, Existing::Keep));
+        written.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => AccountError::Exists(name.to_owned()),
+            _ => AccountError::Io { path, source },
+        })
     }
 }
 
@@ -193,21 +188,5 @@ pub fn remove_file(name: &str) -> Result<(), AccountError> {
 /// If their directory can't be read.
 pub fn names() -> Result<Vec<String>, AccountError> {
     let path = paths::accounts();
-    let failed = |source| AccountError::Io { path: path.clone(), source };
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let file = entry.map_err(failed)?.file_name();
-        let name = Path::new(&file).file_stem().and_then(|stem| stem.to_str());
-        if let Some(name) = name
-            && Path::new(&file).extension().is_some_and(|end| end == "toml")
-        {
-            names.push(name.to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
+    toml_files::names(&path).map_err(|source| AccountError::Io { path, source })
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::paths;
 use super::settings::{LoginSettings, MountSettings};
 use super::target::Target;
+use super::toml_files::{self, Existing};
 
 /// A bookmark. Its keys have the names of the options of `mount`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -164,10 +165,7 @@ pub fn save(name: &str, bookmark: &Bookmark) -> Result<(), BookmarkError> {
     let invalid = |reason: String| BookmarkError::Invalid { path: path.clone(), reason };
     let text = toml::to_string(bookmark).map_err(|error| invalid(error.to_string()))?;
     parse(&text).map_err(invalid)?;
-    let temporary = path.with_extension("toml.new");
-    let written = paths::make_private(&paths::bookmarks())
-        .and_then(|()| std::fs::write(&temporary, text))
-        .and_then(|()| std::fs::rename(&temporary, &path));
+    let written = toml_files::write(&paths::bookmarks(), &path, &text, Existing::Replace);
     written.map_err(|source| BookmarkError::Io { path, source })
 }
 
@@ -191,18 +189,7 @@ pub fn remove(name: &str) -> Result<(), BookmarkError> {
 /// If their directory can't be read.
 pub fn names() -> Result<Vec<String>, BookmarkError> {
     let path = paths::bookmarks();
-    let entries = match std::fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(BookmarkError::Io { path, source }),
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".toml").map(str::to_owned)
-        })
-        .collect();
-    names.sort();
-    Ok(names)
+    toml_files::names(&path).map_err(|source| BookmarkError::Io { path, source })
 }
 
 #[cfg(test)]

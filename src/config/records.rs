@@ -2,7 +2,7 @@
 //! other.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::paths;
+use super::toml_files::{self, Existing};
 
 /// Why records can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -84,17 +85,13 @@ impl Records {
     /// If the file system refuses.
     pub fn write<R: Record>(&self, record: &R) -> Result<(), RecordError> {
         let failed = |source| RecordError::Io { path: self.directory.clone(), source };
-        paths::make_private(&self.directory).map_err(failed)?;
         let file = self.file(&record.key());
         let text = toml::to_string(record).map_err(io::Error::other).map_err(failed)?;
         if fs::read_to_string(&file).is_ok_and(|known| known == text) {
             return Ok(());
         }
-        let mut written = tempfile::NamedTempFile::new_in(&self.directory).map_err(failed)?;
-        written.write_all(text.as_bytes()).map_err(failed)?;
-        written.as_file().sync_all().map_err(failed)?;
-        written.persist(&file).map_err(|error| RecordError::Io { path: file, source: error.error })?;
-        Ok(())
+        toml_files::write(&self.directory, &file, &text, Existing::Replace)
+            .map_err(|source| RecordError::Io { path: file, source })
     }
 
     /// Removes the record with this key, if there is one.
