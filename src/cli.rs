@@ -5,6 +5,7 @@
 //! `vault` work without a mount, on a connection of their own.
 
 mod account;
+mod account_session;
 mod bookmark;
 mod check;
 mod conflicts;

@@ -15,6 +15,7 @@ mod multistatus;
 mod ocs;
 mod server;
 mod sessions;
+mod status;
 mod upload;
 
 pub use address::{AddressError, ServerAddress};
@@ -24,5 +25,6 @@ pub use error::DavError;
 pub use files::{Depth, Entry, FilePath, Home};
 pub use multistatus::MultistatusError;
 pub use ocs::Ocs;
-pub use server::{Capabilities, ForbiddenNames, Links, PasswordPolicy, ServerStatus, User};
+pub use server::{Capabilities, ForbiddenNames, Links, PasswordPolicy, User};
+pub use status::ServerStatus;
 pub use upload::{Source, Stored, Upload};

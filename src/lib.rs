@@ -54,24 +54,27 @@ mod tests {
 
     /// Folders whose files do not import from each other in a circle. (Elsewhere in the drive, `Drive`, `File` and
     /// `Nodes` have their methods in several files, which name each other's types.)
-    const WITHOUT_CIRCLES: [&str; 19] = [
+    const WITHOUT_CIRCLES: [&str; 22] = [
         "fuse/src",
         "remote/src",
         "remote/src/sftp",
         "sftp/src/client",
         "sftp/src/ssh",
+        "src/account",
         "src/check",
         "src/cli",
         "src/cli/demo",
         "src/config",
         "src/config/ssh_config",
         "src/daemon",
+        "src/dav",
         "src/doctor/login",
         "src/doctor/machine",
         "src/drive/ahead",
         "src/drive/names",
         "src/drive/places",
         "src/drive/vaults",
+        "src/share",
         "src/traces",
         "src/vault",
     ];

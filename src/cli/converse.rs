@@ -9,7 +9,7 @@ use super::progress::DaemonProgress;
 use super::prompt;
 use super::vault_password::password_from;
 use crate::daemon::client::{self, Conversation, ConversationError};
-use crate::daemon::protocol::{Event, FailureKind, MountStatus, Prompt, PromptKind, Request, Secret};
+use crate::daemon::protocol::{Event, MountStatus, Prompt, PromptKind, Request, Secret};
 
 /// The reply of a daemon.
 pub(super) enum DaemonReply {
@@ -17,8 +17,6 @@ pub(super) enum DaemonReply {
     Done,
     /// The mount is ready.
     Mounted { name: String, mountpoint: PathBuf },
-    /// The state of the mount.
-    Status(Box<MountStatus>),
 }
 
 /// Sends a request, answers the daemon's questions, shows progress unless `quiet`, and waits for the outcome.
@@ -58,10 +56,9 @@ pub(super) fn ask_with(
             Some(Event::Mounted { name, mountpoint }) => {
                 return Ok(DaemonReply::Mounted { name, mountpoint });
             }
-            Some(Event::Status(status)) => return Ok(DaemonReply::Status(status)),
             Some(Event::Failed(failure)) => return Err(failure.into()),
-            // The versions were exchanged before.
-            Some(Event::Hello(_)) => {}
+            // The versions were exchanged before, and nobody asked for the status.
+            Some(Event::Hello(_) | Event::Status(_)) => {}
             None => {
                 let log = crate::config::paths::state();
                 let text = format!(
@@ -158,13 +155,9 @@ pub(super) fn all() -> Result<Mounts, CliError> {
                 continue;
             }
         };
-        match ask(&mut conversation, &Request::Status, true) {
-            Ok(DaemonReply::Status(status)) => mounts.replying.push((conversation, *status)),
-            Ok(_) => {
-                return Err(CliError::new(FailureKind::Other, "a mount's process sent an unexpected reply"));
-            }
-            // This daemon is ending, or still connecting.
-            Err(_) => {}
+        // Others are ending, or still connecting.
+        if let Ok(Some(status)) = conversation.status() {
+            mounts.replying.push((conversation, status));
         }
     }
     Ok(mounts)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
 
-use super::protocol::{Event, MOUNT_REQUEST_LEN_MAX, REQUEST_LEN_MAX, Request, Version};
+use super::protocol::{Event, MOUNT_REQUEST_LEN_MAX, MountStatus, REQUEST_LEN_MAX, Request, Version};
 use super::socket;
 use crate::config::paths;
 
@@ -190,6 +190,22 @@ impl Conversation {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.write.write_all(&line)
+    }
+
+    /// Asks for the state of the mount; `None` if the daemon is ending, or still being set up.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::say`] and [`Self::hear`].
+    pub fn status(&mut self) -> io::Result<Option<MountStatus>> {
+        self.say(&Request::Status)?;
+        loop {
+            match self.hear()? {
+                Some(Event::Status(status)) => return Ok(Some(*status)),
+                Some(Event::Failed(_)) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
     }
 
     /// Waits for the daemon's next event; `None` if the daemon is gone.

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ pub(super) use super::content_body::Sent;
 use super::error::DavError;
 use super::multistatus;
 use super::sessions::Sessions;
+use super::status::says_maintenance;
 
 /// How long a connection may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
@@ -32,6 +33,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(30);
 const PROBED_EVERY: Duration = Duration::from_secs(10);
 /// How long the reply to a small request may take.
 const REPLY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a request may take that sends much, or has the server go through much.
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How long what is busy is asked again.
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// The first pause before something is asked again, at least. Each is twice as long as the one before it.
@@ -160,7 +163,7 @@ pub struct Client {
     /// The login was refused: no more is sent.
     is_refused: Arc<AtomicBool>,
     /// How much the server's clock is ahead of this machine's, seconds, as its last reply said.
-    clock_ahead: Arc<std::sync::Mutex<Option<i64>>>,
+    clock_ahead: Arc<Mutex<Option<i64>>>,
 }
 
 impl fmt::Debug for Client {
@@ -232,7 +235,7 @@ impl Client {
     /// Returns how much the server's clock is ahead of this machine's, if it has said what time it is.
     #[must_use]
     pub fn clock_ahead(&self) -> Option<i64> {
-        *self.clock_ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time on the server's clock, as far as it has said it.
@@ -318,8 +321,12 @@ impl Client {
         }
     }
 
-    /// Sends a request, and expects one of these statuses.
-    pub(super) async fn expect(&self, request: &Request, statuses: &[StatusCode]) -> Result<Reply, DavError> {
+    /// Sends a request; any other reply than one of these statuses is an error.
+    pub(super) async fn require(
+        &self,
+        request: &Request,
+        statuses: &[StatusCode],
+    ) -> Result<Reply, DavError> {
         let reply = self.send(request).await?;
         if statuses.contains(&reply.status) { Ok(reply) } else { Err(self.refused(request.what, &reply)) }
     }
@@ -368,7 +375,7 @@ impl Client {
         let said = headers.get(DATE).and_then(|date| date.to_str().ok());
         let Some(date) = said.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else { return };
         let ahead = date.timestamp().as_second() - Timestamp::now().as_second();
-        *self.clock_ahead.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ahead);
+        *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
     /// Returns the length that the server says a file has that somebody begins to read. What follows is not read.
@@ -420,7 +427,7 @@ impl Client {
     async fn is_in_maintenance(&self) -> Result<bool, DavError> {
         let request = Request::new(Method::GET, "status.php".to_owned(), "status");
         let reply = Box::pin(Self { login: None, ..self.clone() }.send_once(&request)).await?;
-        Ok(super::server::says_maintenance(&reply.body))
+        Ok(says_maintenance(&reply.body))
     }
 
     fn failed(&self, source: reqwest::Error) -> DavError {

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 
-use super::client::{BY_SCRIPT, Client, Content, Request};
+use super::client::{BY_SCRIPT, Client, Content, LONG_PATIENCE, Request};
 use super::error::DavError;
 use super::multistatus::{self, Listed};
 
@@ -136,7 +136,7 @@ impl Home {
     /// If the server refuses, or there is a file.
     pub async fn make_folder(&self, path: &FilePath) -> Result<bool, DavError> {
         let request = Request::new(method("MKCOL")?, self.at(path), "making a folder");
-        match self.client.expect(&request, &[StatusCode::CREATED]).await {
+        match self.client.require(&request, &[StatusCode::CREATED]).await {
             Err(error) if error.status() == Some(405) => Ok(false),
             made => made.map(|_| true),
         }
@@ -186,7 +186,7 @@ impl Home {
         let request = Request::new(method("MOVE")?, self.at(from), "renaming")
             .with("destination", self.destination(to)?)
             .with_text("overwrite", "F");
-        match self.client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
+        match self.client.require(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
             // It was sent twice, and done at the first time.
             Err(error) if error.is_missing() && self.list(to, Depth::Itself).await.is_ok() => Ok(()),
             renamed => renamed.map(drop),
@@ -202,7 +202,7 @@ impl Home {
     pub async fn remove(&self, path: &FilePath) -> Result<bool, DavError> {
         let request =
             Request::new(Method::DELETE, self.at(path), "removing").with_text("x-nc-skip-trashbin", "true");
-        was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
+        was_there(self.client.require(&request, &[StatusCode::NO_CONTENT]).await)
     }
 
     /// Removes from the trash what was where `is_meant` says, which gets paths from the user's root. Returns how many
@@ -227,7 +227,7 @@ impl Home {
                 continue;
             }
             let request = Request::new(Method::DELETE, format!("{trash}/{name}"), "emptying the trash");
-            was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)?;
+            was_there(self.client.require(&request, &[StatusCode::NO_CONTENT]).await)?;
             count += 1;
         }
         Ok(count)
@@ -243,8 +243,8 @@ impl Home {
         let mut request =
             Request::new(Method::PATCH, self.at(path), what).with_text("x-recalculate-hash", "sha256");
         // It reads the whole file.
-        request.patience = super::upload::ASSEMBLY_PATIENCE;
-        let reply = self.client.expect(&request, &[StatusCode::NO_CONTENT, StatusCode::OK]).await?;
+        request.patience = LONG_PATIENCE;
+        let reply = self.client.require(&request, &[StatusCode::NO_CONTENT, StatusCode::OK]).await?;
         let hash = reply.header("oc-checksum").and_then(|text| text.strip_prefix("SHA256:"));
         hash.map(str::to_ascii_lowercase).ok_or_else(|| self.client.not_understood(what))
     }
@@ -278,7 +278,7 @@ fn propfind(
 }
 
 async fn listed(client: &Client, request: &Request) -> Result<Vec<Listed>, DavError> {
-    let reply = client.expect(request, &[StatusCode::MULTI_STATUS]).await?;
+    let reply = client.require(request, &[StatusCode::MULTI_STATUS]).await?;
     multistatus::read(&reply.body).map_err(|source| DavError::List { host: client.host(), source })
 }
 

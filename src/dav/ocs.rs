@@ -31,15 +31,29 @@ struct Meta {
 /// A request to OCS.
 pub struct Ocs<'a> {
     /// The HTTP method.
-    pub method: Method,
+    method: Method,
     /// The path below `ocs/v2.php/`.
-    pub path: &'a str,
+    path: &'a str,
     /// The fields: of the query in requests that only look, else of the body, so that no log of addresses has them.
-    pub fields: &'a [(&'a str, &'a str)],
+    fields: &'a [(&'a str, &'a str)],
     /// What it is for, for messages.
-    pub what: &'static str,
+    what: &'static str,
     /// Whether it may be sent again if nobody knows whether it was done.
-    pub is_repeatable: bool,
+    is_repeatable: bool,
+}
+
+impl<'a> Ocs<'a> {
+    /// Creates a request that may be sent again if nobody knows whether it was done.
+    #[must_use]
+    pub fn new(method: Method, path: &'a str, fields: &'a [(&'a str, &'a str)], what: &'static str) -> Self {
+        Self { method, path, fields, what, is_repeatable: true }
+    }
+
+    /// Makes it one that is sent once.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { is_repeatable: false, ..self }
+    }
 }
 
 impl Client {
@@ -90,7 +104,7 @@ impl Client {
         let mut request = Request::new(Method::POST, path.to_owned(), what);
         request.content = Content::Text("application/x-www-form-urlencoded", form(fields));
         request.is_repeatable = false;
-        let reply = self.expect(&request, &[StatusCode::OK]).await?;
+        let reply = self.require(&request, &[StatusCode::OK]).await?;
         serde_json::from_slice(&reply.body).map_err(|_| self.not_understood(what))
     }
 
@@ -103,13 +117,7 @@ impl Client {
     pub async fn delete_app_password(&self) -> Result<(), DavError> {
         let _: IgnoredAny = self
             .unrefused()
-            .ocs(Ocs {
-                method: Method::DELETE,
-                path: "core/apppassword",
-                fields: &[],
-                what: "deleting the app password",
-                is_repeatable: true,
-            })
+            .ocs(Ocs::new(Method::DELETE, "core/apppassword", &[], "deleting the app password"))
             .await?;
         Ok(())
     }

@@ -9,36 +9,10 @@ use serde_json::Value;
 use super::client::{Client, Request};
 use super::error::DavError;
 use super::ocs::Ocs;
+use super::status::ServerStatus;
 
 /// The smallest part that every server accepts, bytes.
 const PART_LEN_MIN: u64 = 5 << 20;
-
-/// What a server says to everybody.
-#[derive(Debug, Deserialize)]
-pub struct ServerStatus {
-    installed: bool,
-    maintenance: bool,
-    version: String,
-    versionstring: String,
-}
-
-impl ServerStatus {
-    /// Returns the major version, such as 32.
-    #[must_use]
-    pub fn major(&self) -> u32 {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
-    }
-
-    /// Returns the version, for people.
-    #[must_use]
-    pub fn version(&self) -> Line {
-        Line::of(&self.versionstring)
-    }
-}
-
-pub(super) fn says_maintenance(body: &[u8]) -> bool {
-    serde_json::from_slice(body).is_ok_and(|status: ServerStatus| status.maintenance)
-}
 
 /// What a server can do, and what its administrator permits.
 #[derive(Debug, Default)]
@@ -299,6 +273,6 @@ impl Client {
     }
 
     async fn look<T: DeserializeOwned>(&self, path: &str, what: &'static str) -> Result<T, DavError> {
-        self.ocs(Ocs { method: Method::GET, path, fields: &[], what, is_repeatable: true }).await
+        self.ocs(Ocs::new(Method::GET, path, &[], what)).await
     }
 }

@@ -4,7 +4,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::cancel::Cancel;
-use super::client::{Content, Request, Sent};
+use super::client::{Content, LONG_PATIENCE, Request, Sent};
 use super::error::DavError;
 use super::files::{Depth, FilePath, Home, method, was_there};
 
@@ -28,10 +27,6 @@ const PART_LEN: u64 = 16 << 20;
 const PARTS_MAX: u64 = 10_000;
 /// How many parts are sent at once.
 const PARALLEL: usize = 3;
-/// How long one request with content may take.
-const PART_PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// How long the server may take to put the parts together.
-pub(super) const ASSEMBLY_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Content to upload, which is read once, from its begin to its end.
 #[async_trait]
@@ -110,8 +105,8 @@ impl Upload<'_> {
         end(source).await?;
         let mut request = self.home.put(self.path).with_text("if-none-match", "*");
         request.content = Content::File(content, Sent::of(self.sent));
-        request.patience = PART_PATIENCE;
-        let sent = self.home.client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]);
+        request.patience = LONG_PATIENCE;
+        let sent = self.home.client.require(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]);
         match self.cancel.or(sent).await {
             // It was sent twice, and done at the first time: the folder is new, and the content is compared.
             Err(error) if error.status() == Some(412) => {}
@@ -127,7 +122,7 @@ impl Upload<'_> {
         let destination = home.destination(self.path)?;
         let begin = Request::new(method("MKCOL")?, home.upload(self.name), "beginning an upload")
             .with("destination", destination.clone());
-        match client.expect(&begin, &[StatusCode::CREATED]).await {
+        match client.require(&begin, &[StatusCode::CREATED]).await {
             // As before: it was done at the first time.
             Err(error) if error.status() == Some(405) => {}
             begun => drop(begun?),
@@ -151,9 +146,9 @@ impl Upload<'_> {
                 .with("destination", destination.clone())
                 .with("oc-total-length", total.clone());
                 request.content = Content::File(content, Sent::of(self.sent));
-                request.patience = PART_PATIENCE;
+                request.patience = LONG_PATIENCE;
                 under_way.push(async move {
-                    client.expect(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await
+                    client.require(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await
                 });
                 continue;
             }
@@ -170,9 +165,9 @@ impl Upload<'_> {
                 .with("destination", destination)
                 .with("oc-total-length", total)
                 .with_text("overwrite", "F");
-        finish.patience = ASSEMBLY_PATIENCE;
+        finish.patience = LONG_PATIENCE;
         finish.is_repeatable = false;
-        match client.expect(&finish, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
+        match client.require(&finish, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
             Err(error) if error.may_be_done() => {
                 // Then the file is there, in its whole length.
                 let there = home.list(self.path, Depth::Itself).await;
@@ -199,7 +194,7 @@ impl Home {
     pub async fn has_upload(&self, name: &str) -> Result<bool, DavError> {
         let request = Request::new(method("PROPFIND")?, self.upload(name), "looking for an upload")
             .with_text("depth", "0");
-        was_there(self.client.expect(&request, &[StatusCode::MULTI_STATUS]).await)
+        was_there(self.client.require(&request, &[StatusCode::MULTI_STATUS]).await)
     }
 
     /// Removes the parts of an upload that did not end. Returns whether there were any.
@@ -209,7 +204,7 @@ impl Home {
     /// If the server refuses.
     pub async fn remove_upload(&self, name: &str) -> Result<bool, DavError> {
         let request = Request::new(Method::DELETE, self.upload(name), "removing an upload");
-        was_there(self.client.expect(&request, &[StatusCode::NO_CONTENT]).await)
+        was_there(self.client.require(&request, &[StatusCode::NO_CONTENT]).await)
     }
 }
 

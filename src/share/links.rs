@@ -6,6 +6,7 @@ use jiff::civil::DateTime;
 use reqwest::{Method, Url};
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::account::Session;
@@ -99,13 +100,7 @@ impl Session {
             ("password", link.password.as_str()),
         ];
         fields.extend(link.note.map(|note| ("note", note)));
-        let ocs = Ocs {
-            method: Method::POST,
-            path: SHARES,
-            fields: &fields,
-            what: "making the link",
-            is_repeatable: false,
-        };
+        let ocs = Ocs::new(Method::POST, SHARES, &fields, "making the link").once();
         self.client.ocs(ocs).await
     }
 
@@ -125,21 +120,14 @@ impl Session {
     }
 
     async fn links_by(&self, fields: &[(&str, &str)]) -> Result<Vec<Link>, DavError> {
-        let ocs =
-            Ocs { method: Method::GET, path: SHARES, fields, what: "listing links", is_repeatable: true };
+        let ocs = Ocs::new(Method::GET, SHARES, fields, "listing links");
         self.client.ocs(ocs).await
     }
 
     /// Reads a link; `None` if there is none.
     pub(super) async fn link(&self, id: u64) -> Result<Option<Link>, DavError> {
         let path = shares_of(id);
-        let ocs = Ocs {
-            method: Method::GET,
-            path: &path,
-            fields: &[],
-            what: "reading the link",
-            is_repeatable: true,
-        };
+        let ocs = Ocs::new(Method::GET, &path, &[], "reading the link");
         match self.client.ocs::<Vec<Link>>(ocs).await {
             Err(error) if error.is_missing() => Ok(None),
             links => Ok(links?.into_iter().next()),
@@ -149,26 +137,14 @@ impl Session {
     /// Changes the day on which a link ends.
     pub(super) async fn change_end(&self, id: u64, ends: &str) -> Result<(), DavError> {
         let (path, fields) = (shares_of(id), [("expireDate", ends)]);
-        let ocs = Ocs {
-            method: Method::PUT,
-            path: &path,
-            fields: &fields,
-            what: "changing the day",
-            is_repeatable: true,
-        };
+        let ocs = Ocs::new(Method::PUT, &path, &fields, "changing the day");
         self.client.ocs::<IgnoredAny>(ocs).await.map(drop)
     }
 
     /// Removes a link. Returns whether it was there.
     pub(super) async fn remove_link(&self, id: u64) -> Result<bool, DavError> {
         let path = shares_of(id);
-        let ocs = Ocs {
-            method: Method::DELETE,
-            path: &path,
-            fields: &[],
-            what: "removing the link",
-            is_repeatable: true,
-        };
+        let ocs = Ocs::new(Method::DELETE, &path, &[], "removing the link");
         match self.client.ocs::<IgnoredAny>(ocs).await {
             Err(error) if error.is_missing() => Ok(false),
             removed => removed.map(|_| true),
@@ -180,16 +156,9 @@ fn shares_of(id: u64) -> String {
     format!("{SHARES}/{id}")
 }
 
-/// Reads a number, which most versions send as a text.
+/// Reads a number, which servers send as a text.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Number {
-        Number(u64),
-        Text(String),
-    }
-    match Number::deserialize(deserializer)? {
-        Number::Number(number) => Ok(number),
-        Number::Text(text) => text.parse().map_err(D::Error::custom),
-    }
+    let value = Value::deserialize(deserializer)?;
+    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    number.ok_or_else(|| D::Error::custom("an id is a number"))
 }

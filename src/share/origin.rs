@@ -6,7 +6,7 @@ use scaup_sftp::text::Line;
 
 use super::error::ShareError;
 use crate::daemon::client::{self, Conversation};
-use crate::daemon::protocol::{Event, MountStatus, Request, VaultEntryState};
+use crate::daemon::protocol::{MountStatus, VaultEntryState};
 
 /// The most links that are followed, as by the system (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -87,17 +87,5 @@ fn resolved(path: &Path) -> PathBuf {
 /// Returns the mounts whose daemons reply.
 fn mounts() -> Vec<MountStatus> {
     let names = client::names().unwrap_or_default();
-    names.iter().filter_map(|name| status(name)).collect()
-}
-
-fn status(name: &str) -> Option<MountStatus> {
-    let mut conversation = Conversation::with(name).ok()?;
-    conversation.say(&Request::Status).ok()?;
-    loop {
-        match conversation.hear().ok()?? {
-            Event::Status(status) => return Some(*status),
-            Event::Failed(_) => return None,
-            _ => {}
-        }
-    }
+    names.iter().filter_map(|name| Conversation::with(name).ok()?.status().ok()?).collect()
 }

@@ -71,13 +71,7 @@ impl Session {
         }
         let fields = [("password", password), ("context", "sharing")];
         let path = "apps/password_policy/api/v1/validate";
-        let ocs = Ocs {
-            method: Method::POST,
-            path,
-            fields: &fields,
-            what: "checking the password",
-            is_repeatable: true,
-        };
+        let ocs = Ocs::new(Method::POST, path, &fields, "checking the password");
         let Checked { passed, reason } = self.client.ocs(ocs).await?;
         Ok((!passed).then(|| Line::of(&reason.unwrap_or_default())))
     }
@@ -85,13 +79,7 @@ impl Session {
     async fn generated(&self) -> Result<Zeroizing<String>, DavError> {
         let path = "apps/password_policy/api/v1/generate";
         let fields = [("context", "sharing")];
-        let ocs = Ocs {
-            method: Method::GET,
-            path,
-            fields: &fields,
-            what: "generating a password",
-            is_repeatable: true,
-        };
+        let ocs = Ocs::new(Method::GET, path, &fields, "generating a password");
         let Generated { password } = self.client.ocs(ocs).await?;
         Ok(password)
     }

@@ -227,7 +227,7 @@ fn keeps_trash(session: &Session) -> bool {
 /// Undoes what was made. The link goes first: once its file is in the trash, the server does not show it any more, and
 /// it would live again with the file. What can't be removed is left with its folder, by which it can be found.
 async fn undo(session: &Session, made: &Made, cause: ShareError) -> ShareError {
-    let left = match remains(session, made).await {
+    let left = match remove_made(session, made).await {
         Ok(()) => return cause,
         Err(left) => left,
     };
@@ -237,7 +237,7 @@ async fn undo(session: &Session, made: &Made, cause: ShareError) -> ShareError {
 }
 
 /// Removes what was made, step by step; an error names what may still be there.
-async fn remains(session: &Session, made: &Made) -> Result<(), Vec<&'static str>> {
+async fn remove_made(session: &Session, made: &Made) -> Result<(), Vec<&'static str>> {
     let home = &session.home;
     if made.has_link && remove_links(session, &made.file).await.is_err() {
         return Err(vec!["a link to the file", "the file"]);
