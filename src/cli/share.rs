@@ -253,7 +253,8 @@ fn explain(plan: &Plan<'_>) {
         return;
     }
     let len = size::show(plan.len);
-    let as_name = if plan.name == name.as_str() { String::new() } else { format!(" as {}", plan.name) };
+    let shown = Line::of(&plan.name);
+    let as_name = if shown == *name { String::new() } else { format!(" as {shown}") };
     match &plan.origin {
         Origin::Vault { vault, mount } => screen::tell(&format!(
             "{name} ({len}) leaves the vault {vault} of {mount}: on {host} it lies{as_name} readable for that server and whoever administers it,"
@@ -460,15 +461,13 @@ fn revoke(ids: &[String], account: Option<&str>) -> Result<(), CliError> {
         for id in ids {
             if let Err(error) = cancel.or(revoke_one(&ledger, id)).await {
                 // The others are not kept waiting for it.
-                screen::fail(&format!("{}: {error}", Line::of(id)));
-                failed = Some(error);
+                if let Some(before) = failed.replace(error) {
+                    screen::fail(&before.to_string());
+                }
             }
             cancel.check().map_err(ShareError::from)?;
         }
-        // Each was told of.
-        failed.map_or(Ok(()), |error| {
-            Err(CliError { message: "not all could be removed".to_owned(), ..error.into() })
-        })
+        failed.map_or(Ok(()), |error| Err(error.into()))
     })?;
     ended
 }
