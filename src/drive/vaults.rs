@@ -268,7 +268,7 @@ impl Drive {
         let id = DirectoryId::root();
         let root = VaultDirectory { vault: Arc::clone(vault), cryptor, root: path.clone(), id };
         let content = root.content();
-        let began = self.listings.begin(&self.remote, &Directory::Vault(root), Purpose::Names);
+        let began = self.listings.begin(&self.remote, (Inode::ROOT, &Directory::Vault(root)), Purpose::Names);
         began.map_err(|error| drive_failed(path, error))?;
         let (looked, root) =
             futures::join!(MarkerFiles::look(self.remote.as_ref(), path), self.remote.stat(&content));

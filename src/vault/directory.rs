@@ -26,7 +26,7 @@ use crate::remote::{
 /// Longest ciphertext of a symbolic link: 32,767 bytes of target, a header and an overhead of either combo.
 pub(crate) const SYMLINK_FILE_MAX: usize = 33_000;
 /// Most directories in one that are reported, to be listed ahead: a server can make up any number.
-pub(crate) const BELOW_MAX: usize = 4096;
+pub(crate) const BELOW_MAX: usize = 16 * 1024;
 /// Nodes whose kind is looked up at the same time.
 const PARALLEL: usize = 128;
 
@@ -97,7 +97,7 @@ impl VaultDirectory {
         &self,
         remote: &dyn Remote,
         (most, budget): (usize, &NamesBudget),
-        met: impl FnOnce(Vec<Self>) + Send,
+        met: impl FnOnce(Vec<(OsString, Self)>) + Send,
     ) -> Result<(VaultListing, Vec<RemoteName>), NodeError> {
         let entries = remote.list_packed(&self.content(), most, budget).await?;
         let debris = temporary::debris_in(&entries);
@@ -119,7 +119,9 @@ impl VaultDirectory {
             }
         }
         drop(identified);
-        met(others.iter().filter_map(|node| self.below(&node.node)).take(BELOW_MAX).collect());
+        let below =
+            others.iter().filter_map(|node| Some((node.name.as_str().into(), self.below(&node.node)?)));
+        met(below.take(BELOW_MAX).collect());
         let looked: Vec<Option<Identified>> =
             stream::iter(others.into_iter().map(|node| self.look_at_content(remote, node, None)))
                 .buffered(PARALLEL)

@@ -13,6 +13,7 @@ mod names {
     mod look_ahead;
     mod open_ahead;
     mod unicode_forms;
+    mod walks;
 }
 
 mod saving {

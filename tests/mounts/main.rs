@@ -60,4 +60,5 @@ mod sharing {
 mod speed {
     mod round_trips;
     mod throughput;
+    mod walks;
 }

@@ -1,26 +1,23 @@
-//! Directory listings under way, and listings prefetched ahead of a walk through a tree.
+//! Directory listings under way, and listings made ahead of programs that walk a tree.
 //!
-//! A directory is listed once however many tasks ask for it at a time. When a program lists a directory, the
-//! directories in it are listed ahead: at first only those directly in it; when one of those listings is used, whole
-//! levels more. So a walk of a tree takes a few round trips for each level, and a look at one directory costs little. A
-//! program that looks up names goes down one path, not through the whole tree: in a vault, where each level takes four
-//! round trips, two levels below that path are listed ahead.
-//!
-//! A prefetched listing is kept here, by the directory's path on the server, until it is used, too old, or invalidated
-//! by a change of this mount.
+//! A directory is listed once however many tasks ask for it at a time. Which directories are listed ahead, each
+//! [`Walk`] says; a listing ahead is kept here, by the directory's path on the server, until a program uses it, until
+//! it is too old, or until this mount changes something in the directory.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, Shared};
+use scaup_fuse::filesystem::Inode;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
+use super::walk::{Entered, Step, Walk};
 use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
@@ -28,30 +25,34 @@ use crate::drive::places::listed_names::Names;
 use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
 use crate::vault::Undecided;
 
-/// Most unused listings that were prefetched for programs that walk a tree: the cost of wrong guesses.
-const WALK_UNUSED_MAX: usize = 256;
-/// Most unused listings that were prefetched for programs that look up names.
-const LOOK_UP_UNUSED_MAX: usize = 128;
-/// Most directories that a walk remembers to list ahead: the others are listed when somebody asks.
-const BEYOND_MAX: usize = 16 * 1024;
 /// Larger directories are not listed ahead.
 const AHEAD_NAMES_MAX: usize = 1000;
+/// How many walks are followed at a time, and for how long after their last step.
+const WALKS_MAX: usize = 8;
+const WALK_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How many directories a new walk lists ahead, fewer after walks in which none of them was of use, and fewer if it
+/// begins where the program jumped to. A walk that begins with names that are looked up lists none at first: what lies
+/// below may be large, and such a program mostly has an aim.
+const WINDOW_FIRST: usize = 8;
+const WINDOW_JUMPED: usize = 3;
 
-/// Why a directory is listed, and so what is listed ahead.
+/// Why a directory is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::drive) enum Purpose {
-    /// To know its own names.
+    /// To know its names.
     Names,
-    /// A program looks names up in it, and may go on into any directory there.
+    /// A program looks up names in it, and may go on into any directory there.
     LookUp,
     /// A program lists it, and may walk the whole tree.
-    Walk,
+    List,
 }
 
 /// A directory's names as the server had them.
 pub(in crate::drive) struct ListedDirectory {
     /// When it was asked for.
     pub(in crate::drive) asked: Moment,
+    /// When it was complete.
+    complete: Moment,
     pub(in crate::drive) names: Names,
     /// Debris that a dead process of ours left in the directory.
     pub(in crate::drive) debris: Vec<RemoteName>,
@@ -61,90 +62,121 @@ pub(in crate::drive) struct ListedDirectory {
 
 type Pending = Shared<BoxFuture<'static, Result<Arc<ListedDirectory>, DriveError>>>;
 /// The directories in a directory, known before all of its names are.
-type Below = Shared<oneshot::Receiver<Arc<Vec<Directory>>>>;
-
-/// One walk through a tree: how far ahead it lists.
-struct Walk {
-    /// Levels below its first directory that are listed ahead.
-    depth: AtomicUsize,
-    /// Most listings that may wait to be used.
-    unused_max: usize,
-    /// Directories that are still too deep, or too many, with their levels.
-    beyond: Mutex<Vec<(Directory, usize)>>,
-}
-
-/// Where in a walk a directory was listed.
-#[derive(Clone)]
-struct Step {
-    walk: Arc<Walk>,
-    level: usize,
-}
-
-impl Step {
-    fn first(depth: usize, unused_max: usize) -> Self {
-        let walk = Walk { depth: AtomicUsize::new(depth), unused_max, beyond: Mutex::default() };
-        Self { walk: Arc::new(walk), level: 0 }
-    }
-
-    /// Creates the first step for a program that lists directories.
-    fn of_walker() -> Self {
-        Self::first(1, WALK_UNUSED_MAX)
-    }
-
-    /// Creates the first step for a program that looks up names, `depth` levels ahead.
-    fn of_look_up(depth: usize) -> Self {
-        Self::first(depth, LOOK_UP_UNUSED_MAX)
-    }
-
-    /// Returns how many levels below this one the walk lists ahead.
-    fn reach(&self) -> usize {
-        self.walk.depth.load(Ordering::Relaxed).saturating_sub(self.level)
-    }
-}
+type Below = Shared<oneshot::Receiver<Arc<Vec<(OsString, Directory)>>>>;
 
 struct Known {
     pending: Pending,
     /// The task that carries the listing on even if nobody waits for it.
     task: JoinHandle<()>,
     below: Below,
-    began: Moment,
     /// Whether the listing is given up if there are many names.
     is_bounded: bool,
-    /// The walk that the directory was listed ahead for; `None` once somebody asked for it.
-    ahead: Option<Step>,
+    /// Whether nobody has asked for it yet.
+    is_ahead: bool,
+    /// Whether a walk goes on from it.
+    is_followed: bool,
 }
 
 impl Known {
     /// Begins to list a directory. The listing goes on even if the caller goes away: half a listing would keep its
     /// place on the lane.
-    fn begin(remote: &Arc<dyn Remote>, directory: &Directory, ahead: Option<Step>) -> Self {
+    fn begin(remote: &Arc<dyn Remote>, directory: &Directory, is_ahead: bool) -> Self {
         let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Moment::now());
         let (tell, below) = oneshot::channel();
-        let is_bounded = ahead.is_some();
-        let most = if is_bounded { AHEAD_NAMES_MAX } else { usize::MAX };
+        let most = if is_ahead { AHEAD_NAMES_MAX } else { usize::MAX };
         let pending = async move {
             // Perhaps nobody waits for the directories.
             let met = |directories| drop(tell.send(Arc::new(directories)));
             let all = remote.names_budget();
-            let budget = if is_bounded { all.for_guesses() } else { all.clone() };
+            let budget = if is_ahead { all.for_guesses() } else { all.clone() };
             let (names, debris, undecided) = directory.list(remote.as_ref(), (most, &budget), met).await?;
-            Ok(Arc::new(ListedDirectory { asked, names, debris, undecided }))
+            Ok(Arc::new(ListedDirectory { asked, complete: Moment::now(), names, debris, undecided }))
         }
         .boxed()
         .shared();
         let task = tokio::spawn(pending.clone().map(drop).in_current_span());
-        Self { pending, task, below: below.shared(), began: asked, is_bounded, ahead }
+        let below = below.shared();
+        Self { pending, task, below, is_bounded: is_ahead, is_ahead, is_followed: false }
     }
 
-    /// Whether the listing may still be used: a failed one is tried again.
+    /// Whether the listing may still be used, or waited for: a failed one is tried again.
     fn is_of_use(&self, believed: Duration) -> bool {
-        self.began.elapsed() < believed && !matches!(self.pending.peek(), Some(Err(_)))
+        match self.pending.peek() {
+            None => true,
+            Some(Ok(listed)) => listed.complete.elapsed() < believed,
+            Some(Err(_)) => false,
+        }
     }
 }
 
-/// All listings that are under way or wait to be used.
+#[derive(Default)]
+struct Inner {
+    known: HashMap<RemotePath, Known>,
+    /// The walks, each with its number; the one that last made a step is the last.
+    walks: Vec<(u64, Walk)>,
+    next_walk: u64,
+    /// By how many powers of two the first window of a new walk is smaller.
+    doubt: u32,
+}
+
+impl Inner {
+    /// Drops listings and walks that are of no use any more.
+    fn sweep(&mut self, believed: Duration) {
+        let old = self.known.extract_if(|_, known| !known.is_of_use(believed));
+        let old: HashSet<RemotePath> =
+            old.filter(|(_, known)| known.is_ahead).map(|(directory, _)| directory).collect();
+        if !old.is_empty() {
+            self.walks.iter_mut().for_each(|(_, walk)| walk.lose(&old));
+        }
+        while self.walks.first().is_some_and(|(_, walk)| walk.idle() > WALK_PAUSE_MAX) {
+            self.end_first();
+        }
+    }
+
+    /// Ends the walk that made no step for the longest time, and learns from it.
+    fn end_first(&mut self) {
+        let (_, walk) = self.walks.remove(0);
+        match walk.was_right() {
+            Some(true) => self.doubt = self.doubt.saturating_sub(1),
+            Some(false) => self.doubt = (self.doubt + 1).min(WINDOW_FIRST.ilog2()),
+            None => {}
+        }
+    }
+
+    /// Records that a program enters a directory; `lists` if it lists it, `has_waited` if it has to wait for the names
+    /// there. Returns the walk in which the directory was coming, if any, and whether the program goes on with that.
+    fn enter(&mut self, directory: &RemotePath, lists: bool, has_waited: bool) -> Option<(u64, Entered)> {
+        let mut walks = self.walks.iter_mut().enumerate().rev();
+        let (at, entered) =
+            walks.find_map(|(at, (_, walk))| Some((at, walk.enter(directory, lists, has_waited)?)))?;
+        self.walks[at..].rotate_left(1);
+        self.walks.last().map(|(walk, _)| (*walk, entered))
+    }
+
+    /// Begins the walk of a program in the directory `inode`.
+    fn begin_walk(
+        &mut self,
+        (inode, directory): (Inode, &Directory),
+        lists: bool,
+        window: usize,
+    ) -> (u64, Step) {
+        if self.walks.len() >= WALKS_MAX {
+            self.end_first();
+        }
+        let (walk, step) = Walk::new(directory.clone(), inode, lists, window);
+        self.next_walk += 1;
+        self.walks.push((self.next_walk, walk));
+        (self.next_walk, step)
+    }
+
+    fn walk(&mut self, number: u64) -> Option<&mut Walk> {
+        self.walks.iter_mut().find(|(other, _)| *other == number).map(|(_, walk)| walk)
+    }
+}
+
+/// All listings that are under way or wait to be used, and the walks that they are made for.
 pub(in crate::drive) struct Listings {
-    known: Mutex<HashMap<RemotePath, Known>>,
+    inner: Mutex<Inner>,
     /// How long a listing is believed.
     believed: Duration,
     /// Whether anything is listed before it is asked for.
@@ -153,42 +185,35 @@ pub(in crate::drive) struct Listings {
 
 impl Listings {
     pub(in crate::drive) fn new(believed: Duration, ahead: bool) -> Self {
-        Self { known: Mutex::default(), believed, ahead }
+        Self { inner: Mutex::default(), believed, ahead }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RemotePath, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Locks the listings and drops those that are of no use any more.
-    fn lock_swept(&self) -> MutexGuard<'_, HashMap<RemotePath, Known>> {
-        let mut known = self.lock();
-        known.retain(|_, known| known.is_of_use(self.believed) || known.pending.peek().is_none());
-        known
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether `directory` is being listed, or was listed and the listing waits to be used.
     pub(super) fn is_under_way(&self, directory: &RemotePath) -> bool {
-        self.lock().get(directory).is_some_and(|known| known.is_of_use(self.believed))
+        self.lock().known.get(directory).is_some_and(|known| known.is_of_use(self.believed))
     }
 
     /// Returns the finished listing of a directory that waits to be used.
-    pub(super) fn waiting(&self, directory: &RemotePath) -> Option<Arc<ListedDirectory>> {
-        let known = self.lock();
-        let known = known.get(directory).filter(|known| known.is_of_use(self.believed))?;
+    pub(in crate::drive) fn waiting(&self, directory: &RemotePath) -> Option<Arc<ListedDirectory>> {
+        let inner = self.lock();
+        let known = inner.known.get(directory).filter(|known| known.is_of_use(self.believed))?;
         known.pending.peek()?.as_ref().ok().cloned()
     }
 
-    /// Lists a directory, or waits for a listing of it that is under way.
+    /// Lists the directory `inode`, or waits for a listing of it that is under way.
     pub(in crate::drive) async fn list(
         self: &Arc<Self>,
         remote: &Arc<dyn Remote>,
-        directory: &Directory,
+        (inode, directory): (Inode, &Directory),
         purpose: Purpose,
     ) -> Result<Arc<ListedDirectory>, DriveError> {
         let mut has_stopped_others = false;
         loop {
-            let (pending, is_bounded) = self.take_up(remote, directory, purpose)?;
+            let (pending, is_bounded) = self.take_up(remote, (inode, directory), purpose)?;
             let listed = pending.clone().await;
             self.used(&directory.path(), &pending);
             match listed {
@@ -206,140 +231,128 @@ impl Listings {
     /// Drops a listing that was waited for. If it was forgotten meanwhile, another listing may have its place: that one
     /// stays.
     fn used(&self, directory: &RemotePath, pending: &Pending) {
-        let mut all = self.lock();
-        if all.get(directory).is_some_and(|known| known.pending.ptr_eq(pending)) {
-            all.remove(directory);
+        let mut inner = self.lock();
+        if inner.known.get(directory).is_some_and(|known| known.pending.ptr_eq(pending)) {
+            inner.known.remove(directory);
         }
     }
 
-    /// Lists a directory in the background, if it is not being listed already: a task asks for its names.
+    /// Lists a directory in the background, if it is not being listed already.
     pub(in crate::drive) fn begin(
         self: &Arc<Self>,
         remote: &Arc<dyn Remote>,
-        directory: &Directory,
+        at: (Inode, &Directory),
         purpose: Purpose,
     ) -> Result<(), DriveError> {
         if self.ahead {
             // It goes on by itself.
-            drop(self.take_up(remote, directory, purpose)?);
+            drop(self.take_up(remote, at, purpose)?);
         }
         Ok(())
     }
 
-    /// Lists a directory in the background, before anybody asks for its names.
-    pub(super) fn begin_ahead(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory) {
-        self.go_to(remote, directory, Step::of_look_up(0));
+    /// Records that a program lists a directory whose names are known: a walk that expects it goes on.
+    pub(in crate::drive) fn pass(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory) {
+        let mut inner = self.lock();
+        if !inner.walks.is_empty()
+            && let Some((walk, Entered::Next(_))) = inner.enter(&directory.path(), true, false)
+        {
+            self.go_on(&mut inner, remote, walk);
+        }
     }
 
     /// Returns the listing of a directory, begun if necessary, and whether it is given up if there are many names.
     fn take_up(
         self: &Arc<Self>,
         remote: &Arc<dyn Remote>,
-        directory: &Directory,
+        (inode, directory): (Inode, &Directory),
         purpose: Purpose,
     ) -> Result<(Pending, bool), DriveError> {
-        let mut all = self.lock_swept();
+        let mut inner = self.lock();
+        inner.sweep(self.believed);
         if directory.is_locked() {
             return Err(DriveError::Locked);
         }
-        let (known, is_new) = match all.entry(directory.path()) {
-            Entry::Occupied(known) => (known.into_mut(), false),
-            Entry::Vacant(place) => (place.insert(Known::begin(remote, directory, None)), true),
+        let known = match inner.known.entry(directory.path()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Known::begin(remote, directory, false)),
         };
-        let (pending, below, ahead) = (known.pending.clone(), known.below.clone(), known.ahead.take());
-        let is_bounded = known.is_bounded;
-        drop(all);
-        match (purpose, ahead) {
-            (Purpose::Walk, Some(Step { walk, level })) => {
-                // The guess was right: the walk may list further ahead.
-                walk.depth.fetch_max(level * 2 + 1, Ordering::Relaxed);
-                self.go_on(remote, &walk);
-            }
-            (Purpose::Walk, None) => self.follow(remote, below, Step::of_walker()),
-            (Purpose::LookUp, ahead) if is_new || ahead.is_some() => {
-                if matches!(directory, Directory::Vault(_)) {
-                    self.follow(remote, below, Step::of_look_up(2));
+        known.is_ahead = false;
+        let (pending, below, is_bounded) = (known.pending.clone(), known.below.clone(), known.is_bounded);
+        if purpose != Purpose::Names && self.ahead {
+            let is_followed = std::mem::replace(&mut known.is_followed, true);
+            let lists = purpose == Purpose::List;
+            let walk = match inner.enter(&directory.path(), lists, pending.peek().is_none()) {
+                Some((walk, Entered::Next(step))) => {
+                    if !is_followed {
+                        self.follow(remote, below, (walk, step));
+                    }
+                    Some(walk)
                 }
+                // It is being looked up in again and again.
+                None if is_followed => None,
+                entered => {
+                    let window = match entered {
+                        _ if !lists => 0,
+                        Some((_, Entered::Jumps)) => WINDOW_JUMPED >> inner.doubt,
+                        _ => WINDOW_FIRST >> inner.doubt,
+                    };
+                    let (walk, step) = inner.begin_walk((inode, directory), lists, window);
+                    self.follow(remote, below, (walk, step));
+                    Some(walk)
+                }
+            };
+            if let Some(walk) = walk {
+                self.go_on(&mut inner, remote, walk);
             }
-            (Purpose::LookUp | Purpose::Names, _) => {}
         }
         Ok((pending, is_bounded))
     }
 
     /// Goes on from a directory once the directories in it are known.
-    fn follow(self: &Arc<Self>, remote: &Arc<dyn Remote>, below: Below, step: Step) {
-        if !self.ahead {
-            return;
-        }
+    fn follow(self: &Arc<Self>, remote: &Arc<dyn Remote>, below: Below, (walk, step): (u64, Step)) {
         let (listings, remote) = (Arc::clone(self), Arc::clone(remote));
         tokio::spawn(async move {
             let Ok(below) = below.await else { return };
-            let walk = &step.walk;
-            let mut beyond = walk.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = BEYOND_MAX.saturating_sub(beyond.len());
-            beyond.extend(below.iter().take(room).map(|child| (child.clone(), step.level + 1)));
-            drop(beyond);
-            listings.go_on(&remote, walk);
+            let mut inner = listings.lock();
+            if let Some(walk) = inner.walk(walk) {
+                walk.meet(&step, &below);
+            }
+            listings.go_on(&mut inner, &remote, walk);
         });
     }
 
-    /// Lists ahead the directories that a walk has met, down to its depth.
-    fn go_on(self: &Arc<Self>, remote: &Arc<dyn Remote>, walk: &Arc<Walk>) {
-        let depth = walk.depth.load(Ordering::Relaxed);
-        let unused = self.lock_swept().values().filter(|known| known.ahead.is_some()).count();
-        let ready: Vec<(Directory, usize)> = {
-            let mut beyond = walk.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-            let (ready, mut rest): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut *beyond).into_iter().partition(|(_, level)| *level <= depth);
-            let mut ready = ready.into_iter();
-            let now = ready.by_ref().take(walk.unused_max.saturating_sub(unused)).collect();
-            rest.extend(ready);
-            *beyond = rest;
-            now
-        };
-        for (directory, level) in ready {
-            self.go_to(remote, &directory, Step { walk: Arc::clone(walk), level });
-        }
-    }
-
-    fn go_to(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory, step: Step) {
-        if !self.ahead || remote.is_filled() {
+    /// Lists ahead what comes next in a walk.
+    fn go_on(self: &Arc<Self>, inner: &mut Inner, remote: &Arc<dyn Remote>, number: u64) {
+        if remote.is_filled() {
             return;
         }
-        let below = {
-            let mut all = self.lock_swept();
+        let Some(walk) = inner.walk(number) else { return };
+        for step in walk.begin_next(self.believed) {
             // A walk through a vault ends when the vault is locked: its names have to be gone, and must not be found
             // when it is unlocked again.
-            if directory.is_locked() {
+            if step.directory.is_locked() {
                 return;
             }
-            match all.entry(directory.path()) {
-                Entry::Vacant(place) => {
-                    place.insert(Known::begin(remote, directory, Some(step.clone()))).below.clone()
-                }
-                Entry::Occupied(mut known) => {
-                    let known = known.get_mut();
-                    // The listing is in use, or belongs to a walk that reaches as far.
-                    if known.ahead.as_ref().is_none_or(|other| other.reach() >= step.reach()) {
-                        return;
-                    }
-                    known.ahead = Some(step.clone());
-                    known.below.clone()
-                }
+            let known = match inner.known.entry(step.path.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(Known::begin(remote, &step.directory, true)),
+            };
+            if !std::mem::replace(&mut known.is_followed, true) {
+                self.follow(remote, known.below.clone(), (number, step));
             }
-        };
-        self.follow(remote, below, step);
+        }
     }
 
     /// Forgets the listing of a directory: this mount changed something in it.
     pub(in crate::drive) fn forget(&self, directory: &RemotePath) {
-        self.lock().remove(directory);
+        self.lock().known.remove(directory);
     }
 
     /// Cancels the listings that are under way ahead: half of a listing takes memory, too.
     async fn stop_guesses(&self) {
         let guesses: Vec<Known> =
-            self.lock().extract_if(|_, known| known.ahead.is_some()).map(|(_, known)| known).collect();
+            self.lock().known.extract_if(|_, known| known.is_ahead).map(|(_, known)| known).collect();
         for Known { pending, task, .. } in guesses {
             drop(pending);
             task.abort();
@@ -350,12 +363,14 @@ impl Listings {
 
     /// Drops prefetched listings that nobody asked for yet: names that somebody asks for need the memory.
     pub(in crate::drive) fn let_go(&self) {
-        self.lock().retain(|_, known| known.ahead.is_none() || known.pending.peek().is_none());
+        self.lock().known.retain(|_, known| !known.is_ahead || known.pending.peek().is_none());
     }
 
     /// Forgets everything: places were moved, or a vault was locked.
     pub(in crate::drive) fn clear(&self) {
-        self.lock().clear();
+        let mut inner = self.lock();
+        inner.known.clear();
+        inner.walks.clear();
     }
 }
 
@@ -373,15 +388,15 @@ mod tests {
         let remote: Arc<dyn Remote> = memory.clone();
         let listings = Arc::new(Listings::new(Duration::from_secs(3600), true));
         let root = Directory::Plain(RemotePath::root());
-        let first = listings.list(&remote, &root, Purpose::Names);
+        let first = listings.list(&remote, (Inode::ROOT, &root), Purpose::Names);
         let meanwhile = async {
             tokio::time::sleep(round_trip / 2).await;
             // This mount makes a name, and somebody asks for all names.
             listings.forget(&root.path());
-            listings.begin(&remote, &root, Purpose::Names).unwrap();
+            listings.begin(&remote, (Inode::ROOT, &root), Purpose::Names).unwrap();
         };
         futures::join!(first, meanwhile).0.map(drop).unwrap();
-        listings.list(&remote, &root, Purpose::Names).await.map(drop).unwrap();
+        listings.list(&remote, (Inode::ROOT, &root), Purpose::Names).await.map(drop).unwrap();
         assert_eq!(memory.count(MessageKind::List), 2, "the newer listing is asked for again");
     }
 }

@@ -1,7 +1,5 @@
-//! Prefetching triggered by the lookup of one name: a program that looks up a name goes on to the names beside it,
-//! further down, or along the same path again.
+//! Prefetching triggered by the lookup of one name: a program that looks up a name goes on to the names beside it.
 
-use std::ffi::OsStr;
 use std::pin::pin;
 
 use scaup_fuse::filesystem::Inode;
@@ -12,11 +10,7 @@ use crate::drive::Drive;
 use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
-use crate::drive::places::place::Found;
 use crate::remote::RemoteKind;
-
-/// Directories that are listed ahead for one lookup.
-const AT_ONCE: usize = 64;
 
 /// Which reply came first.
 pub(in crate::drive) enum Sooner<D, L> {
@@ -70,73 +64,26 @@ impl Drive {
         tokio::spawn(names.in_current_span()).await.unwrap_or(false)
     }
 
-    /// Begins to list a directory in which a name is looked up. Returns whether a listing is under way.
+    /// Begins to list a directory in which a name is looked up. Returns whether a listing is under way. A directory
+    /// that was listed before is listed again for the second name that is looked up there: one name alone is often all
+    /// that a program wants of it.
     fn is_listed_beside(&self, inode: Inode, directory: &Directory) -> Result<bool, DriveError> {
-        /// Larger directories are not listed for one look-up.
+        /// Larger directories are not listed for a few names.
         const NAMES_MAX: usize = 2000;
-        let is_under_way = self.listings.is_under_way(&directory.path());
-        let (is_large, was_listed) = {
-            let nodes = self.tree.lock();
-            let listing = nodes.get(inode)?.names.listing();
-            (listing.is_some_and(|(_, names)| names.len() > NAMES_MAX), listing.is_some())
-        };
-        if is_under_way || (!is_large && self.remote.is_reachable() && !self.remote.is_filled()) {
-            if was_listed {
-                self.listings.begin(&self.remote, directory, Purpose::Names)?;
-                for child in self.looked_into_before(inode) {
-                    self.listings.begin_ahead(&self.remote, &child);
-                }
-            } else {
-                self.listings.begin(&self.remote, directory, Purpose::LookUp)?;
+        if !self.listings.is_under_way(&directory.path()) {
+            let mut nodes = self.tree.lock();
+            let names = &mut nodes.get_mut(inode)?.names;
+            if let Some(length) = names.listing().map(|(_, listed)| listed.len())
+                && (!names.record_asking_for_one(self.options.attr_timeout) || length > NAMES_MAX)
+            {
+                return Ok(false);
             }
-            if !is_under_way {
-                for beside in self.looked_into_next(inode) {
-                    self.listings.begin_ahead(&self.remote, &beside);
-                }
+            if !self.remote.is_reachable() || self.remote.is_filled() {
+                return Ok(false);
             }
         }
+        self.listings.begin(&self.remote, (inode, directory), Purpose::LookUp)?;
         Ok(self.listings.is_under_way(&directory.path()))
-    }
-
-    /// Returns the directories in `inode` whose listings are too old: a program that comes back goes the same way.
-    fn looked_into_before(&self, inode: Inode) -> Vec<Directory> {
-        let nodes = self.tree.lock();
-        let Ok(node) = nodes.get(inode) else { return Vec::new() };
-        let children = node.children().values().filter(|&&child| {
-            let listing = nodes.get(child).ok().and_then(|child| child.names.listing());
-            listing.is_some_and(|(listed, _)| !self.is_believed(Some(listed)))
-        });
-        children.take(AT_ONCE).filter_map(|&child| nodes.directory(child).ok()).collect()
-    }
-
-    /// Returns the directories that come next if names are looked up in one directory after the other, as git does with
-    /// its index: those behind `inode` in its parent directory, if the one before it is being listed or was.
-    fn looked_into_next(&self, inode: Inode) -> Vec<Directory> {
-        let nodes = self.tree.lock();
-        let beside = || {
-            let node = nodes.get(inode).ok()?;
-            let around = nodes.directory(node.parent()).ok()?;
-            let (listed, names) = nodes.get(node.parent()).ok()?.names.listing()?;
-            let is_known = |found: &Found| {
-                let child = nodes.child(node.parent(), &found.name).and_then(|child| nodes.get(child).ok());
-                child.is_some_and(|child| {
-                    child.names.listing().is_some_and(|(listed, _)| self.is_believed(Some(listed)))
-                }) || around.child(found).is_some_and(|child| self.listings.is_under_way(&child.path()))
-            };
-            if !self.is_believed(Some(listed)) {
-                return None;
-            }
-            let directories = names.kinds().filter(|&(_, kind)| kind == RemoteKind::Directory);
-            let mut directories: Vec<&OsStr> = directories.map(|(name, _)| name).collect();
-            directories.sort_unstable();
-            let at = directories.binary_search(&node.name()).ok()?;
-            if !is_known(&names.get(directories.get(at.checked_sub(1)?)?)?) {
-                return None;
-            }
-            let next = directories.into_iter().skip(at + 1).take(AT_ONCE).filter_map(|name| names.get(name));
-            Some(next.filter(|found| !is_known(found)).filter_map(|found| around.child(&found)).collect())
-        };
-        beside().unwrap_or_default()
     }
 
     /// Refreshes the attributes of recently used files in a directory. A request for a directory's attributes mostly

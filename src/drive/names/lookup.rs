@@ -166,6 +166,10 @@ impl Drive {
             if node.is_unsaved() || self.is_believed(node.attributes.fetched()) {
                 return Ok(Some(Some(inode)));
             }
+            if node.kind() == RemoteKind::Directory && self.is_listed_ahead(&mut nodes, inode) {
+                return Ok(Some(Some(inode)));
+            }
+            let node = nodes.get(inode)?;
             // A node that this mount changed has to be requested; one that is merely old may be in a newer listing.
             let Some(at) = node.attributes.fetched() else { return Ok(None) };
             fetched = Some(at);
@@ -179,6 +183,14 @@ impl Drive {
             // A missing name is believed no longer than any attribute: while the server is out of reach nobody knows.
             None => Ok((listed.elapsed() < self.options.attr_timeout).then_some(None)),
         }
+    }
+
+    /// Whether a directory that is known for long was listed ahead since, for a walk that enters it now: so it is still
+    /// there. It is then believed again.
+    fn is_listed_ahead(&self, nodes: &mut Nodes<'_>, inode: Inode) -> bool {
+        let Ok(directory) = nodes.directory(inode) else { return false };
+        let Some(listed) = self.listings.waiting(&directory.path()) else { return false };
+        nodes.get_mut(inode).is_ok_and(|node| node.attributes.confirm(listed.asked.as_of_now()))
     }
 
     /// Whether something fetched at that time may still be believed. While the server can't be reached, there is
@@ -207,15 +219,22 @@ impl Drive {
             if let Some((listed, names)) = nodes.get(inode)?.names.listing()
                 && self.is_believed(Some(listed))
             {
-                return Ok((listed, Arc::clone(names)));
+                let known = (listed, Arc::clone(names));
+                if purpose == Purpose::List
+                    && let Ok(directory) = nodes.directory(inode)
+                {
+                    self.listings.pass(&self.remote, &directory);
+                }
+                return Ok(known);
             }
             nodes.directory(inode)?
         };
         if matches!(directory, Directory::Vault(_)) {
             self.look_at_marker_files(inode);
         }
-        let listed = self.listings.list(&self.remote, &directory, purpose).await?;
-        let asked = listed.asked;
+        let listed = self.listings.list(&self.remote, (inode, &directory), purpose).await?;
+        // What was fetched ahead, or took long, is believed from now on.
+        let asked = listed.asked.as_of_now();
         self.sweep(inode, directory.clone(), listed.debris.clone());
         if let Directory::Vault(directory) = &directory {
             self.tell_undecided(inode, &directory.vault, listed.undecided);
@@ -259,8 +278,19 @@ impl Drive {
 
     /// Returns the names to show: those that the server lists, and new files that are not there yet.
     pub(in crate::drive) async fn shown_names(&self, inode: Inode) -> Result<OpenDirectory, DriveError> {
-        let vault = self.directory(inode).await?.vault();
-        let (asked, names) = self.names_for(inode, Purpose::Walk).await?;
+        // Taken before the names, so that those of a vault that is locked meanwhile are not shown.
+        let mut vault = self.tree.directory(inode)?.vault();
+        let listed = match self.names_for(inode, Purpose::List).await {
+            // The listing showed that it is a vault, which is unlocked.
+            Err(DriveError::Stale)
+                if vault.is_none() && self.tree.lock().bindings().unlocked(inode).is_some() =>
+            {
+                vault = self.tree.directory(inode)?.vault();
+                self.names_for(inode, Purpose::List).await
+            }
+            listed => listed,
+        };
+        let (asked, names) = listed?;
         let held = self.remote.names_budget().take(OpenDirectory::bytes_for(&names));
         let held = held.map_err(RemoteError::from)?;
         let hides_trash = self.is_in_trash(inode, OsStr::new(TRASH));
@@ -400,10 +430,12 @@ impl Drive {
         &self,
         inode: Inode,
     ) -> Result<Option<TimedAttributes>, DriveError> {
-        let nodes = self.tree.lock();
+        let mut nodes = self.tree.lock();
         let node = nodes.get(inode)?;
-        let known = node.is_unsaved() || self.is_believed(node.attributes.fetched());
-        Ok(known.then(|| self.visible_attributes(inode, node)))
+        let known = node.is_unsaved()
+            || self.is_believed(node.attributes.fetched())
+            || (node.kind() == RemoteKind::Directory && self.is_listed_ahead(&mut nodes, inode));
+        Ok(if known { Some(self.visible_attributes(inode, nodes.get(inode)?)) } else { None })
     }
 
     /// Asks the server for a node's attributes; the length is the cleartext's.

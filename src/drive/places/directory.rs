@@ -1,7 +1,8 @@
 //! A directory of the mount as a place for operations: plain, or inside an unlocked vault. It finds and lists what lies
 //! in it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use super::listed_names::Names;
@@ -95,7 +96,7 @@ impl Directory {
         &self,
         remote: &dyn Remote,
         (most, budget): (usize, &NamesBudget),
-        met: impl FnOnce(Vec<Self>) + Send,
+        met: impl FnOnce(Vec<(OsString, Self)>) + Send,
     ) -> Result<(Names, Vec<RemoteName>, Undecided), DriveError> {
         match self {
             Self::Plain(path) => {
@@ -103,12 +104,17 @@ impl Directory {
                 let debris = temporary::debris_in(&entries);
                 entries.retain(|record| !temporary::is_temporary(record.name));
                 let directories = entries.records().filter(|record| record.kind() == RemoteKind::Directory);
-                let below = directories.filter_map(|record| RemoteName::parse(record.name)).take(BELOW_MAX);
-                met(below.map(|name| Self::Plain(path.join(&name))).collect());
+                let below = directories.filter_map(|record| {
+                    let path = path.join(&RemoteName::parse(record.name)?);
+                    Some((OsStr::from_bytes(record.name).to_owned(), Self::Plain(path)))
+                });
+                met(below.take(BELOW_MAX).collect());
                 Ok((Names::plain(entries), debris, Undecided::default()))
             }
             Self::Vault(directory) => {
-                let met = |below: Vec<VaultDirectory>| met(below.into_iter().map(Self::Vault).collect());
+                let met = |below: Vec<(OsString, VaultDirectory)>| {
+                    met(below.into_iter().map(|(name, below)| (name, Self::Vault(below))).collect());
+                };
                 let (listing, debris) = directory.list(remote, (most, budget), met).await?;
                 let undecided = listing.undecided;
                 Ok((Names::of_vault(listing, &directory.vault), debris, undecided))

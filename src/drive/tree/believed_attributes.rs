@@ -77,6 +77,16 @@ impl BelievedAttributes {
         self.fetched = Some(asked);
     }
 
+    /// Believes what is known for longer: the node is there, as a request made at `asked` showed. Returns whether that
+    /// was asked after everything else that is known.
+    pub(in crate::drive) fn confirm(&mut self, asked: Moment) -> bool {
+        let is_newer = self.fetched.is_some() && !self.know_better_than(asked);
+        if is_newer {
+            self.fetched = Some(asked);
+        }
+        is_newer
+    }
+
     /// Believes the attributes that the server reported for content which this mount has just saved. Its programs know
     /// the length already.
     pub(in crate::drive) fn believe_saved(&mut self, attributes: RemoteAttributes) {

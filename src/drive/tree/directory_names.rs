@@ -31,6 +31,8 @@ pub(in crate::drive) struct DirectoryNames {
     changes: VecDeque<Change>,
     /// Listings requested before this can't be brought up to date.
     unsure: Moment,
+    /// When a name was last asked for alone, though the listing is old.
+    asked_for_one: Option<Moment>,
     /// When this mount last made something in the directory, or could have.
     made_in: Option<Moment>,
     /// When this mount last removed something from it.
@@ -45,6 +47,7 @@ impl DirectoryNames {
             changed: asked,
             changes: VecDeque::new(),
             unsure: asked,
+            asked_for_one: None,
             made_in: None,
             removed_in: None,
         }
@@ -53,6 +56,12 @@ impl DirectoryNames {
     /// Returns the names, however old they are, and when they were requested.
     pub(in crate::drive) fn listing(&self) -> Option<(Moment, &Arc<Names>)> {
         self.listing.as_ref().map(|(asked, names)| (*asked, names))
+    }
+
+    /// Records that a name is asked for though the listing is old. Returns whether another one was within that `time`.
+    pub(in crate::drive) fn record_asking_for_one(&mut self, time: Duration) -> bool {
+        let before = self.asked_for_one.replace(Moment::now());
+        before.is_some_and(|before| before.elapsed() < time)
     }
 
     /// Believes names that were requested at `asked`, and brought up to date.

@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 
 /// Returns the number that a name in a directory gets if it is free: SipHash-1-3 with keys of zeros, of the directory's
 /// number in eight bytes, the lowest first, and the name's bytes.
-pub(super) fn first(parent: Inode, name: &OsStr) -> u64 {
+pub(in crate::drive) fn first(parent: Inode, name: &OsStr) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(&parent.0.to_le_bytes());
     hasher.write(name.as_bytes());
