@@ -24,6 +24,7 @@ use crate::config::private_directory::PrivateDirectory;
 use crate::remote::RemoteName;
 
 /// Lines that are kept: an operation begun before that many others is finished, or very long.
+// The compiler evaluates it: with 0 this does not compile.
 const KEPT: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Lines at which the file is rewritten with only the lines that are kept. The next mount checks at most as many
 /// directories.

@@ -1,11 +1,11 @@
 //! Directory listings under way, and listings made ahead of programs that walk a tree.
 //!
 //! A directory is listed once however many tasks ask for it at a time. Which directories are listed ahead, each
-//! [`Walk`] says; a listing ahead is kept here, by the directory's path on the server, until a program uses it, until
+//! [walk](super::walk) says; a listing ahead is kept here, by the directory's path on the server, until a program uses it, until
 //! it is too old, or until this mount changes something in the directory.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,8 @@ use scaup_fuse::filesystem::Inode;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use super::walk::{Entered, Step, Walk};
+use super::walk::{Entered, Step};
+use super::walks::Walks;
 use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
@@ -27,15 +28,6 @@ use crate::vault::Undecided;
 
 /// Larger directories are not listed ahead.
 const AHEAD_NAMES_MAX: usize = 1000;
-/// How many walks are followed at a time, and for how long after their last step.
-const WALKS_MAX: usize = 8;
-const WALK_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How many directories a new walk lists ahead, fewer after walks in which none of them was of use, and fewer if it
-/// begins where the program jumped to. A walk that begins with names that are looked up lists none at first: what lies
-/// below may be large, and such a program mostly has an aim.
-const WINDOW_FIRST: usize = 8;
-const WINDOW_JUMPED: usize = 3;
-
 /// Why a directory is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::drive) enum Purpose {
@@ -112,65 +104,15 @@ impl Known {
 #[derive(Default)]
 struct Inner {
     known: HashMap<RemotePath, Known>,
-    /// The walks, each with its number; the one that last made a step is the last.
-    walks: Vec<(u64, Walk)>,
-    next_walk: u64,
-    /// By how many powers of two the first window of a new walk is smaller.
-    doubt: u32,
+    walks: Walks,
 }
 
 impl Inner {
     /// Drops listings and walks that are of no use any more.
     fn sweep(&mut self, believed: Duration) {
         let old = self.known.extract_if(|_, known| !known.is_of_use(believed));
-        let old: HashSet<RemotePath> =
-            old.filter(|(_, known)| known.is_ahead).map(|(directory, _)| directory).collect();
-        if !old.is_empty() {
-            self.walks.iter_mut().for_each(|(_, walk)| walk.lose(&old));
-        }
-        while self.walks.first().is_some_and(|(_, walk)| walk.idle() > WALK_PAUSE_MAX) {
-            self.end_first();
-        }
-    }
-
-    /// Ends the walk that made no step for the longest time, and learns from it.
-    fn end_first(&mut self) {
-        let (_, walk) = self.walks.remove(0);
-        match walk.was_right() {
-            Some(true) => self.doubt = self.doubt.saturating_sub(1),
-            Some(false) => self.doubt = (self.doubt + 1).min(WINDOW_FIRST.ilog2()),
-            None => {}
-        }
-    }
-
-    /// Records that a program enters a directory; `lists` if it lists it, `has_waited` if it has to wait for the names
-    /// there. Returns the walk in which the directory was coming, if any, and whether the program goes on with that.
-    fn enter(&mut self, directory: &RemotePath, lists: bool, has_waited: bool) -> Option<(u64, Entered)> {
-        let mut walks = self.walks.iter_mut().enumerate().rev();
-        let (at, entered) =
-            walks.find_map(|(at, (_, walk))| Some((at, walk.enter(directory, lists, has_waited)?)))?;
-        self.walks[at..].rotate_left(1);
-        self.walks.last().map(|(walk, _)| (*walk, entered))
-    }
-
-    /// Begins the walk of a program in the directory `inode`.
-    fn begin_walk(
-        &mut self,
-        (inode, directory): (Inode, &Directory),
-        lists: bool,
-        window: usize,
-    ) -> (u64, Step) {
-        if self.walks.len() >= WALKS_MAX {
-            self.end_first();
-        }
-        let (walk, step) = Walk::new(directory.clone(), inode, lists, window);
-        self.next_walk += 1;
-        self.walks.push((self.next_walk, walk));
-        (self.next_walk, step)
-    }
-
-    fn walk(&mut self, number: u64) -> Option<&mut Walk> {
-        self.walks.iter_mut().find(|(other, _)| *other == number).map(|(_, walk)| walk)
+        let old = old.filter(|(_, known)| known.is_ahead).map(|(directory, _)| directory).collect();
+        self.walks.lose(&old);
     }
 }
 
@@ -254,9 +196,7 @@ impl Listings {
     /// Records that a program lists a directory whose names are known: a walk that expects it goes on.
     pub(in crate::drive) fn pass(self: &Arc<Self>, remote: &Arc<dyn Remote>, directory: &Directory) {
         let mut inner = self.lock();
-        if !inner.walks.is_empty()
-            && let Some((walk, Entered::Next(_))) = inner.enter(&directory.path(), true, false)
-        {
+        if let Some((walk, Entered::Next(_))) = inner.walks.enter(&directory.path(), true, false) {
             self.go_on(&mut inner, remote, walk);
         }
     }
@@ -281,8 +221,9 @@ impl Listings {
         let (pending, below, is_bounded) = (known.pending.clone(), known.below.clone(), known.is_bounded);
         if purpose != Purpose::Names && self.ahead {
             let is_followed = std::mem::replace(&mut known.is_followed, true);
+            let path = directory.path();
             let lists = purpose == Purpose::List;
-            let walk = match inner.enter(&directory.path(), lists, pending.peek().is_none()) {
+            let walk = match inner.walks.enter(&path, lists, pending.peek().is_none()) {
                 Some((walk, Entered::Next(step))) => {
                     if !is_followed {
                         self.follow(remote, below, (walk, step));
@@ -292,12 +233,8 @@ impl Listings {
                 // It is being looked up in again and again.
                 None if is_followed => None,
                 entered => {
-                    let window = match entered {
-                        _ if !lists => 0,
-                        Some((_, Entered::Jumps)) => WINDOW_JUMPED >> inner.doubt,
-                        _ => WINDOW_FIRST >> inner.doubt,
-                    };
-                    let (walk, step) = inner.begin_walk((inode, directory), lists, window);
+                    let jumps = matches!(entered, Some((_, Entered::Jumps)));
+                    let (walk, step) = inner.walks.begin((inode, directory), lists, jumps);
                     self.follow(remote, below, (walk, step));
                     Some(walk)
                 }
@@ -315,7 +252,7 @@ impl Listings {
         tokio::spawn(async move {
             let Ok(below) = below.await else { return };
             let mut inner = listings.lock();
-            if let Some(walk) = inner.walk(walk) {
+            if let Some(walk) = inner.walks.get(walk) {
                 walk.meet(&step, &below);
             }
             listings.go_on(&mut inner, &remote, walk);
@@ -327,7 +264,7 @@ impl Listings {
         if remote.is_filled() {
             return;
         }
-        let Some(walk) = inner.walk(number) else { return };
+        let Some(walk) = inner.walks.get(number) else { return };
         for step in walk.begin_next(self.believed) {
             // A walk through a vault ends when the vault is locked: its names have to be gone, and must not be found
             // when it is unlocked again.

@@ -45,7 +45,8 @@ pub(super) enum Order {
 impl Order {
     pub(super) const ALL: [Self; 2] = [Self::Name, Self::Number];
 
-    fn rank(self, number: impl Fn(&OsStr) -> Inode, name: &OsStr) -> (u64, &OsStr) {
+    /// Returns by what `name` is sorted; `number` tells its inode number.
+    pub(super) fn rank(self, number: impl Fn(&OsStr) -> Inode, name: &OsStr) -> (u64, &OsStr) {
         match self {
             Self::Name => (0, name),
             Self::Number => (number(name).0, name),

@@ -11,19 +11,20 @@
 //! passes in half the time for which a listing is kept.
 
 use std::collections::{HashSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use scaup_fuse::filesystem::Inode;
 use tokio::time::Instant;
 
+use super::streak::Order;
 use crate::drive::places::directory::Directory;
 use crate::drive::tree::numbers;
 use crate::remote::RemotePath;
 
 /// By how much the window grows with each right guess.
 const GROWTH: usize = 3;
-/// The largest window: what one walk may list in vain.
+/// The largest window.
 const WINDOW_MAX: usize = 256;
 /// How many directories may be passed over without being passed for good: several threads walk side by side, and
 /// programs sort as their language does.
@@ -51,6 +52,12 @@ struct Coming {
     is_begun: bool,
 }
 
+impl Coming {
+    fn rank(&self, order: Order) -> (u64, &OsStr) {
+        order.rank(|_| self.step.number, &self.name)
+    }
+}
+
 /// What a program did that entered a directory of a walk.
 pub(super) enum Entered {
     /// It goes on with the walk.
@@ -59,22 +66,6 @@ pub(super) enum Entered {
     Jumps,
     /// It lists a directory, and the walk looks up names, or the other way round: this is another program's walk.
     Differs,
-}
-
-/// In which order a program enters the directories of one parent.
-#[derive(Clone, Copy)]
-enum Order {
-    Name,
-    Number,
-}
-
-impl Order {
-    fn sort(self, beside: &mut [Coming]) {
-        match self {
-            Self::Name => beside.sort_unstable_by(|a, b| a.name.cmp(&b.name)),
-            Self::Number => beside.sort_unstable_by_key(|coming| coming.step.number.0),
-        }
-    }
 }
 
 /// One walk.
@@ -131,7 +122,7 @@ impl Walk {
     /// names there. `None` if the directory is not coming.
     pub(super) fn enter(&mut self, path: &RemotePath, lists: bool, has_waited: bool) -> Option<Entered> {
         let at = self.coming.iter().position(|coming| coming.step.path == *path)?;
-        let changes_order = self.changes_order(at);
+        let other_order = self.other_order(at);
         if let Some(passed) = self.coming.front().filter(|_| at > 0).map(|coming| coming.step.level)
             && passed != self.coming[at].step.level
         {
@@ -139,9 +130,9 @@ impl Walk {
         }
         let Coming { step, parent, is_begun, .. } = self.coming.remove(at)?;
         self.right += usize::from(is_begun);
-        let jumps = at >= TOLERANCE && !is_begun && !changes_order;
-        if changes_order {
-            self.change_order(parent);
+        let jumps = at >= TOLERANCE && !is_begun && other_order.is_none();
+        if let Some(order) = other_order {
+            self.change_order(order, parent);
         } else if at >= TOLERANCE {
             self.coming.rotate_left(at);
         }
@@ -184,7 +175,7 @@ impl Walk {
                 Coming { step, name: name.clone(), parent: above.number, is_begun: false }
             })
             .collect();
-        self.order.sort(&mut met);
+        met.sort_unstable_by(|a, b| a.rank(self.order).cmp(&b.rank(self.order)));
         let at = if self.is_depth_first {
             // Before the program enters it, they come right behind it.
             self.coming.iter().position(|coming| coming.step.path == above.path).map_or(0, |at| at + 1)
@@ -213,37 +204,30 @@ impl Walk {
 
     /// Records that directories that were listed ahead were not entered while their listings were of use.
     pub(super) fn lose(&mut self, lost: &HashSet<RemotePath>) {
-        let mut coming: Vec<&mut Coming> =
-            self.coming.iter_mut().filter(|coming| lost.contains(&coming.step.path)).collect();
-        if !coming.is_empty() {
+        let mut lost = self.coming.iter_mut().filter(|coming| lost.contains(&coming.step.path)).peekable();
+        if lost.peek().is_some() {
             self.window /= 2;
         }
-        coming.iter_mut().for_each(|coming| coming.is_begun = false);
+        lost.for_each(|coming| coming.is_begun = false);
     }
 
-    /// Whether the program enters its directories in the other order: the one at a position goes before its neighbours
-    /// in that.
-    fn changes_order(&self, at: usize) -> bool {
+    /// Returns the order that the program turns out to have if it goes to the directory at a position: the one in which
+    /// that goes before its neighbours.
+    fn other_order(&self, at: usize) -> Option<Order> {
         let to = &self.coming[at];
         let is_beside = |coming: &&Coming| coming.parent == to.parent;
-        let mut beside = self.coming.iter().filter(is_beside);
-        at > 0
-            && self.coming.front().as_ref().is_some_and(is_beside)
-            && beside.all(|coming| match self.order {
-                Order::Name => coming.step.number.0 >= to.step.number.0,
-                Order::Number => coming.name >= to.name,
-            })
+        self.coming.front().filter(|_| at > 0).filter(is_beside)?;
+        Order::ALL.into_iter().find(|&order| {
+            self.coming.iter().filter(is_beside).all(|coming| coming.rank(order) >= to.rank(order))
+        })
     }
 
-    /// Has the directories of one parent come in the other order, and then all others.
-    fn change_order(&mut self, parent: Inode) {
+    /// Has the directories of one parent come in another order, and then all others.
+    fn change_order(&mut self, order: Order, parent: Inode) {
+        self.order = order;
         let (mut beside, others): (Vec<Coming>, Vec<Coming>) =
             self.coming.drain(..).partition(|coming| coming.parent == parent);
-        self.order = match self.order {
-            Order::Name => Order::Number,
-            Order::Number => Order::Name,
-        };
-        self.order.sort(&mut beside);
+        beside.sort_unstable_by(|a, b| a.rank(order).cmp(&b.rank(order)));
         self.coming.extend(beside.into_iter().chain(others));
     }
 }

@@ -166,7 +166,7 @@ impl Drive {
             if node.is_unsaved() || self.is_believed(node.attributes.fetched()) {
                 return Ok(Some(Some(inode)));
             }
-            if node.kind() == RemoteKind::Directory && self.is_listed_ahead(&mut nodes, inode) {
+            if self.is_listed_ahead(&mut nodes, inode) {
                 return Ok(Some(Some(inode)));
             }
             let node = nodes.get(inode)?;
@@ -188,6 +188,9 @@ impl Drive {
     /// Whether a directory that is known for long was listed ahead since, for a walk that enters it now: so it is still
     /// there. It is then believed again.
     fn is_listed_ahead(&self, nodes: &mut Nodes<'_>, inode: Inode) -> bool {
+        if nodes.get(inode).is_ok_and(|node| node.kind() != RemoteKind::Directory) {
+            return false;
+        }
         let Ok(directory) = nodes.directory(inode) else { return false };
         let Some(listed) = self.listings.waiting(&directory.path()) else { return false };
         nodes.get_mut(inode).is_ok_and(|node| node.attributes.confirm(listed.asked.as_of_now()))
@@ -434,8 +437,8 @@ impl Drive {
         let node = nodes.get(inode)?;
         let known = node.is_unsaved()
             || self.is_believed(node.attributes.fetched())
-            || (node.kind() == RemoteKind::Directory && self.is_listed_ahead(&mut nodes, inode));
-        Ok(if known { Some(self.visible_attributes(inode, nodes.get(inode)?)) } else { None })
+            || self.is_listed_ahead(&mut nodes, inode);
+        known.then(|| Ok(self.visible_attributes(inode, nodes.get(inode)?))).transpose()
     }
 
     /// Asks the server for a node's attributes; the length is the cleartext's.

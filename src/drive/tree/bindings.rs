@@ -88,7 +88,7 @@ impl Bindings {
     }
 
     /// Binds a vault that is not unlocked to the node at `path`.
-    pub(in crate::drive) fn expect(&mut self, inode: Inode, id: Option<String>, path: RemotePath) {
+    pub(in crate::drive) fn bind_expected(&mut self, inode: Inode, id: Option<String>, path: RemotePath) {
         self.vaults.insert(inode, Binding { unlocked: None, id, path, told: None });
     }
 

@@ -50,7 +50,7 @@ impl Drive {
             };
         }
         if !nodes.bindings().contains(at) {
-            nodes.bindings_mut().expect(at, id, path.clone());
+            nodes.bindings_mut().bind_expected(at, id, path.clone());
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ fn a_walk_costs_what_is_walked() {
 }
 
 #[test]
-fn a_walk_that_takes_longer_than_names_are_believed_asks_for_nothing_twice() {
+fn a_walk_that_takes_longer_than_names_are_believed_does_not_begin_again_and_again() {
     let scaup = scaup();
     let sshd = filled(&scaup);
     for (place, unlock) in [("Vault", true), ("plain", false)] {
@@ -157,6 +157,7 @@ fn a_walk_that_takes_longer_than_names_are_believed_asks_for_nothing_twice() {
         let took = began.elapsed();
         assert!(took > Duration::from_secs(2), "{took:?}: the road is too short");
         let taken = requests(&scaup) - before;
+        // A part of it grows old on a busy machine before the program comes there.
         let most = 2 * most_requests(place, tree);
         assert!(taken <= most, "{place} {tree:?}: {taken} requests in {took:?}, not {most}");
         proxy.delay(Duration::ZERO);
