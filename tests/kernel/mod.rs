@@ -115,15 +115,21 @@ impl Place {
     }
 }
 
-/// Wraps a vault's keys again with the smallest `scrypt` costs, so that a test can mount it a thousand times.
+/// Makes a vault cheap to unlock, so that a test can mount it a thousand times.
 fn make_cheap(server: &MemoryServer, root: &RemotePath) {
     let path = root.join(&RemoteName::parse(b"masterkey.cryptomator").unwrap());
-    let mut file: serde_json::Value = serde_json::from_slice(&server.content(&path).unwrap()).unwrap();
+    let cheap = cheap_masterkey_file(&server.content(&path).unwrap(), PASSWORD);
+    server.set_content(&path, &cheap).unwrap();
+}
+
+/// Wraps a vault's keys again with the smallest `scrypt` costs. Returns the new masterkey file.
+pub fn cheap_masterkey_file(file: &[u8], password: &str) -> Vec<u8> {
+    let mut file: serde_json::Value = serde_json::from_slice(file).unwrap();
     let salt = BASE64.decode(file["scryptSalt"].as_str().unwrap().as_bytes()).unwrap();
     let wrapper = |log_n| {
         let mut key = [0; 32];
         let params = scrypt::Params::new(log_n, 8, 1).unwrap();
-        scrypt::scrypt(PASSWORD.as_bytes(), &salt, &params, &mut key).unwrap();
+        scrypt::scrypt(password.as_bytes(), &salt, &params, &mut key).unwrap();
         KwAes256::new(&key.into())
     };
     let (costly, cheap) = (wrapper(15), wrapper(1));
@@ -135,7 +141,7 @@ fn make_cheap(server: &MemoryServer, root: &RemotePath) {
         file[member] = BASE64.encode(&wrapped_again).into();
     }
     file["scryptCostParam"] = 2.into();
-    server.set_content(&path, file.to_string().as_bytes()).unwrap();
+    file.to_string().into_bytes()
 }
 
 /// What `vault check` finds on a server.

@@ -1,8 +1,8 @@
 //! Directory listings under way, and listings made ahead of programs that walk a tree.
 //!
 //! A directory is listed once however many tasks ask for it at a time. Which directories are listed ahead, each
-//! [walk](super::walk) says; a listing ahead is kept here, by the directory's path on the server, until a program uses it, until
-//! it is too old, or until this mount changes something in the directory.
+//! [walk](super::walk) says; a listing ahead is kept here, by the directory's path on the server, until a program uses
+//! it, until it is too old, or until this mount changes something in the directory.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use scaup_rig::{Proxy, Sshd, need, run};
 
+use crate::kernel::cheap_masterkey_file;
 use crate::support::{PASSWORD, round_trips, said, scaup, server_with_vault};
 
 /// The key exchange (2), the request for logins, a look whether the key will do, the signature, the channels, the
@@ -25,6 +26,9 @@ const ATTEMPTS: usize = 4;
 /// Mounts an empty vault's directory through a road that counts; returns the round trips until its names are there.
 fn round_trips_of_mounting(unlocked: bool) -> u64 {
     let sshd = server_with_vault();
+    // Else messages that nobody waits for pass while the password's key is computed, and count.
+    let masterkey = sshd.files().join("Vault/masterkey.cryptomator");
+    fs::write(&masterkey, cheap_masterkey_file(&fs::read(&masterkey).unwrap(), PASSWORD)).unwrap();
     let scaup = scaup();
     let password = scaup.command_answering(PASSWORD);
     let options: &[&str] =
@@ -42,9 +46,11 @@ fn round_trips_of_mounting(unlocked: bool) -> u64 {
 
 /// Mounting and listing takes no more than `most` round trips.
 fn takes_at_most(most: u64, unlocked: bool) {
-    let mut attempts = (0..ATTEMPTS).map(|_| round_trips_of_mounting(unlocked));
-    let enough = attempts.find(|&taken| taken <= most);
-    assert!(enough.is_some(), "more than {most} round trips each time");
+    let mut attempts = Vec::new();
+    while attempts.last().is_none_or(|&taken| taken > most) {
+        assert!(attempts.len() < ATTEMPTS, "more than {most} round trips each time: {attempts:?}");
+        attempts.push(round_trips_of_mounting(unlocked));
+    }
 }
 
 #[test]
