@@ -226,6 +226,12 @@ impl RemoteError {
         matches!(self, Self::Timeout(_) | Self::Disconnected(_) | Self::Replaced)
     }
 
+    /// Whether the server does not do this at all, or not for this user.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::PermissionDenied | Self::Unsupported(_))
+    }
+
     /// Whether the server or the road failed, and did not just refuse.
     #[must_use]
     pub fn is_failure(&self) -> bool {

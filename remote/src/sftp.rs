@@ -2,8 +2,10 @@
 //!
 //! `connection` is one login with its lanes, `link` the current connection and reconnecting, `retry` repeats an
 //! operation across connections, `file` is an open file that outlives connections, `identity` recognizes it again,
-//! `conversions` turns its errors and attributes into ours, `reasons` finds out why an operation failed.
+//! `behaviour` knows how the server behaves where servers differ, `conversions` turns its errors and attributes into
+//! ours, `reasons` finds out why an operation failed.
 
+mod behaviour;
 mod connection;
 mod conversions;
 mod file;
@@ -27,11 +29,14 @@ use super::{
     RemoteFile, RemoteKind, RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
     RemoteStatistics, RenameHow, Room, SET_GID, ServerFacts,
 };
+use behaviour::is_refused;
 use connection::{Connection, MountedDirectory};
 use conversions::{from_wire, plain, to_wire, with_mode};
 use file::OpenFiles;
 use link::Link;
-use reasons::{exists, why_not_linked, why_not_listed, why_not_made, why_not_removed, why_not_renamed};
+use reasons::{
+    exists, parent, why_not_linked, why_not_listed, why_not_made, why_not_removed, why_not_renamed,
+};
 use retry::retry;
 
 pub use link::{ConnectFailure, Connector};
@@ -60,7 +65,8 @@ impl SftpRemote {
     ) -> Result<Self, RemoteError> {
         let directory = Bytes::copy_from_slice(directory);
         let names = NamesBudget::default();
-        let mounted = MountedDirectory { directory, timeout, names: names.clone() };
+        let mounted =
+            MountedDirectory { directory, timeout, names: names.clone(), behaviour: Arc::default() };
         let first = Connection::open(session.clone(), mounted.clone(), 0).await?;
         let link = Link::start(first, session, mounted, connector);
         Ok(Self { link, files: OpenFiles::default(), names })
@@ -148,6 +154,7 @@ impl Remote for SftpRemote {
     }
 
     async fn set_attributes(&self, path: &RemotePath, set: RemoteSetAttributes) -> Result<(), RemoteError> {
+        self.files.setting(path, &set);
         let set = to_wire(&set);
         retry(&self.link, "set_attributes", |connection, _| {
             Box::pin(async move {
@@ -168,8 +175,16 @@ impl Remote for SftpRemote {
                     connection.record_kept_bits(mode, made);
                     let wanted = mode | made & SET_GID;
                     if made != wanted {
-                        let set = with_mode(wanted);
-                        connection.names.set_attributes(&path, &set).await.map_err(plain)?;
+                        let set = connection.names.set_attributes(&path, &with_mode(wanted)).await;
+                        match set {
+                            // What is narrower than wanted does no harm.
+                            Err(error) if is_refused(&error) && made & !wanted == 0 => {}
+                            Err(error) => {
+                                let _ = connection.names.rmdir(&path).await;
+                                return Err(plain(error));
+                            }
+                            Ok(()) => {}
+                        }
                     }
                 }
                 Ok(())
@@ -255,7 +270,11 @@ impl Remote for SftpRemote {
         retry(&self.link, "symlink", |connection, again| {
             Box::pin(async move {
                 let path = connection.whole_path(path);
-                let Err(error) = connection.names.symlink(target, &path).await else { return Ok(()) };
+                let made = async {
+                    let order = connection.behaviour().link_order(&connection.names, parent(&path)).await?;
+                    connection.names.symlink(target, &path, order).await
+                };
+                let Err(error) = made.await else { return Ok(()) };
                 let why = why_not_made(&self.link, &path, error).await;
                 let is_ours = again
                     && why == RemoteError::Exists

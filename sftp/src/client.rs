@@ -2,8 +2,8 @@
 //!
 //! `packet` encodes requests and decodes replies, `wire` is the transport, `lane` sends and receives them over one
 //! channel, `road` limits how much may be under way on all of them, `names` limits the memory of a server's names,
-//! `requests` gives each request its typed method. Everything from a server is bounded and checked; names and handles
-//! are bytes.
+//! `requests` gives each request its typed method, `whole` writes a small file in a row of them. Everything from a
+//! server is bounded and checked; names and handles are bytes.
 
 mod error;
 mod lane;
@@ -11,11 +11,13 @@ mod names;
 mod packet;
 mod requests;
 mod road;
+mod whole;
 mod wire;
 
 pub use error::{SftpError, StatusCode};
 pub use lane::{Lane, LaneCounters};
 pub use names::{HeldNames, NamesBudget, NoRoom};
 pub use packet::{NameEntry, SftpAttributes, SftpSetAttributes};
-pub use requests::{FileHandle, OpenMode, Statistics};
+pub use requests::{FileHandle, LinkOrder, OpenMode, Statistics};
 pub use road::{Budget, ReservedRoom, Road};
+pub use whole::{Order, Written};

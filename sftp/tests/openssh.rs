@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{join_all, try_join_all};
 use scaup_rig::{Lie, SftpPacket, hostile_sftp, need};
-use scaup_sftp::client::{FileHandle, Lane, OpenMode, SftpError, SftpSetAttributes, StatusCode};
+use scaup_sftp::client::{
+    FileHandle, Lane, LinkOrder, OpenMode, Order, SftpError, SftpSetAttributes, StatusCode,
+};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -118,7 +120,7 @@ async fn a_file_lives_from_making_to_removing() {
     // By path: with a size (a SETSTAT) and without (the extension, which does not follow links).
     lane.set_attributes(b"d/f", &SftpSetAttributes { size: Some(2), ..nothing() }).await.unwrap();
     assert_eq!(fs::read(server.at("d/f")).unwrap(), b"\0\0");
-    lane.symlink(b"f", b"d/link").await.unwrap();
+    lane.symlink(b"f", b"d/link", LinkOrder::TargetFirst).await.unwrap();
     lane.set_attributes(b"d/link", &SftpSetAttributes { times: Some((7, 8)), ..nothing() }).await.unwrap();
     assert_eq!(fs::symlink_metadata(server.at("d/link")).unwrap().mtime(), 8);
     assert_ne!(fs::metadata(server.at("d/f")).unwrap().mtime(), 8);
@@ -201,7 +203,7 @@ async fn names_are_any_bytes() {
         assert_eq!(lane.lstat(&entry.name).await.unwrap(), entry.attributes);
     }
     // A link may lead to any bytes too.
-    lane.symlink(b"\xff/\x01\n", b"link").await.unwrap();
+    lane.symlink(b"\xff/\x01\n", b"link", LinkOrder::TargetFirst).await.unwrap();
     assert_eq!(lane.readlink(b"link").await.unwrap(), &b"\xff/\x01\n"[..]);
     for name in &names {
         lane.remove(name).await.unwrap();
@@ -363,7 +365,8 @@ async fn a_file_is_written_whole_and_its_start_read_with_its_attributes() {
         let content = pattern(length);
         let name = length.to_string();
         let handle = lane.open_file(name.as_bytes(), OpenMode::CreateNew, &nothing()).await.unwrap();
-        let attributes = lane.write_whole(&handle, &content.clone().into(), &set).await.unwrap();
+        let written = lane.write_whole(&handle, &content.clone().into(), &set, Order::AtOnce).await.unwrap();
+        let attributes = written.attributes;
         let found = fs::metadata(server.at(&name)).unwrap();
         assert!(fs::read(server.at(&name)).unwrap() == content);
         assert_eq!((found.mode(), found.mtime(), found.len()), (0o100_640, 4, length as u64));
@@ -422,7 +425,7 @@ async fn refusals_have_their_codes() {
     assert_eq!(code(lane.rmdir(b"full").await), StatusCode::Failure);
     assert_eq!(code(lane.rmdir(b"file").await), StatusCode::NoSuchFile);
     assert_eq!(code(lane.remove(b"full").await), StatusCode::Failure);
-    assert_eq!(code(lane.symlink(b"x", b"file").await), StatusCode::Failure);
+    assert_eq!(code(lane.symlink(b"x", b"file", LinkOrder::TargetFirst).await), StatusCode::Failure);
     assert_eq!(code(lane.posix_rename(b"full", b"full/inside/x").await), StatusCode::BadMessage);
     assert_eq!(
         code(lane.open_file(b"full", OpenMode::ReadWrite, &nothing()).await.map(drop)),
@@ -449,7 +452,7 @@ async fn a_read_only_server_refuses_every_change_and_reads() {
     assert_eq!(code(lane.rmdir(b"d").await), refused);
     assert_eq!(code(lane.remove(b"f").await), refused);
     assert_eq!(code(lane.rename(b"f", b"g").await), refused);
-    assert_eq!(code(lane.symlink(b"f", b"g").await), refused);
+    assert_eq!(code(lane.symlink(b"f", b"g", LinkOrder::TargetFirst).await), refused);
     assert_eq!(code(lane.set_attributes(b"f", &mode(0o600)).await), refused);
     // OpenSSH does not announce what it would refuse anyway.
     assert!(matches!(lane.fsync(&handle).await, Err(SftpError::NotOffered(_))));

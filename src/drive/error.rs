@@ -139,6 +139,11 @@ impl DriveError {
         matches!(self, Self::Remote(error) if error.is_unanswered())
     }
 
+    /// Whether the server does not do this at all, or not for this user.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.is_refusal())
+    }
+
     /// Whether the error says that a name, or something on the path to it, does not exist.
     pub(super) fn is_not_there(&self) -> bool {
         matches!(self, Self::Stale) || self.is_not_found()

@@ -47,6 +47,10 @@ mod saving {
     mod ways_out;
 }
 
+mod servers {
+    mod everyday;
+}
+
 mod sharing {
     mod accounts;
     mod cloud;

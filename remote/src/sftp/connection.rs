@@ -10,6 +10,7 @@ use scaup_sftp::client::{Lane, LaneCounters, Road, SftpError};
 use scaup_sftp::ssh::Session;
 use tokio::sync::OnceCell;
 
+use super::behaviour::Behaviour;
 use super::conversions::{from_wire, plain};
 use crate::{EXTENSIONS, NamesBudget, RemoteError, RemoteKind, RemotePath, ServerFacts};
 
@@ -31,6 +32,8 @@ pub(super) struct MountedDirectory {
     pub(super) timeout: Duration,
     /// The memory budget for names.
     pub(super) names: NamesBudget,
+    /// How the server behaves.
+    pub(super) behaviour: Arc<Behaviour>,
 }
 
 /// One connection.
@@ -123,6 +126,11 @@ impl Connection {
         }
         whole.extend_from_slice(path.as_bytes());
         whole
+    }
+
+    /// Returns what is known of how the server behaves.
+    pub(super) fn behaviour(&self) -> &Arc<Behaviour> {
+        &self.mounted.behaviour
     }
 
     /// Returns whether the server's umask may clear bits of a new directory's `mode`: then the mode has to be set

@@ -17,7 +17,7 @@ pub(super) fn plain(error: SftpError) -> RemoteError {
             StatusCode::BadMessage => RemoteError::NameTooLong,
             _ => hinted(&message).unwrap_or(RemoteError::Failure(message)),
         },
-        error @ SftpError::NoSftp => RemoteError::Failure(format!("SFTP: {error}")),
+        error @ (SftpError::NoSftp | SftpError::Text(_)) => RemoteError::Failure(format!("SFTP: {error}")),
         SftpError::NotOffered(extension) => RemoteError::Unsupported(extension),
         SftpError::Timeout(timeout) => RemoteError::Timeout(timeout),
         SftpError::Disconnected(why) => RemoteError::Disconnected(why),
@@ -32,6 +32,9 @@ fn hinted(message: &str) -> Option<RemoteError> {
     let message = message.to_lowercase();
     let hints = [
         ("no space", RemoteError::NoSpace),
+        // proftpd
+        ("out of disk space", RemoteError::NoSpace),
+        ("permission denied", RemoteError::PermissionDenied),
         ("quota", RemoteError::NoSpace),
         ("read-only", RemoteError::ReadOnly),
         ("not empty", RemoteError::NotEmpty),

@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use scaup_sftp::client::{self, FileHandle, Lane, OpenMode, SftpError, SftpSetAttributes};
+use scaup_sftp::client::{
+    self, FileHandle, Lane, OpenMode, Order, SftpAttributes, SftpError, SftpSetAttributes, StatusCode,
+};
 
+use super::behaviour::{Handles, is_refused};
 use super::connection::Connection;
 use super::conversions::{from_wire, plain, to_wire, with_mode};
 use super::identity::FileIdentity;
@@ -32,6 +35,8 @@ struct Open {
 /// The handles of one file on one connection.
 struct Opened {
     generation: u64,
+    /// The name that it was opened by.
+    path: RemotePath,
     first: Arc<Open>,
     /// More handles of the same file on upload lanes.
     more: Mutex<Vec<Arc<Open>>>,
@@ -39,9 +44,10 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(connection: &Connection, handle: FileHandle) -> Self {
+    fn new(connection: &Connection, path: &RemotePath, handle: FileHandle) -> Self {
         Self {
             generation: connection.generation,
+            path: path.clone(),
             first: Arc::new(Open { lane: connection.content.clone(), handle }),
             more: Mutex::default(),
             opening_more: AtomicBool::new(false),
@@ -76,7 +82,8 @@ impl OpenFiles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Updates paths after a rename from `from` to `to`, also of files below it.
+    /// Updates paths after a rename from `from` to `to`, also of files below it. The first file that is open then shows
+    /// what handles go by.
     pub(super) fn renamed(&self, from: &RemotePath, to: &RemotePath) {
         for file in self.all() {
             let mut path = file.lock_path();
@@ -86,6 +93,17 @@ impl OpenFiles {
                 *path = None;
             } else if let Some(moved) = old.moved(from, to) {
                 *path = Some(moved);
+                drop(path);
+                file.find_out_what_handles_go_by();
+            }
+        }
+    }
+
+    /// Records in the open files of a path that their attributes are about to be set by it.
+    pub(super) fn setting(&self, path: &RemotePath, set: &RemoteSetAttributes) {
+        for file in self.all() {
+            if file.lock_path().as_ref() == Some(path) {
+                file.identity.record_setting(set.size.unwrap_or(u64::MAX));
             }
         }
     }
@@ -154,7 +172,7 @@ async fn open_on(
         }
         Err(error) => return Err(why_not_opened(link, &whole, flags, error).await),
     };
-    Ok(Opened::new(connection, handle))
+    Ok(Opened::new(connection, path, handle))
 }
 
 /// Reads a whole small file that holds metadata: on the lane for names, where it does not wait behind content.
@@ -206,16 +224,20 @@ impl SftpFile {
     /// Returns the handles on `connection`, reopened if they belong to a former one.
     async fn on(&self, connection: &Connection) -> Result<Arc<Opened>, RemoteError> {
         let mut opened = self.opened.lock().await;
-        if let Some(opened) = opened.as_ref().filter(|opened| opened.generation == connection.generation) {
+        let path = self.lock_path().clone();
+        if let Some(opened) = opened.as_ref().filter(|opened| opened.generation == connection.generation)
+            && (path.as_ref().is_none_or(|path| *path == opened.path)
+                || handles_on(connection, opened).await? != Some(Handles::Name))
+        {
             return Ok(Arc::clone(opened));
         }
         let gone = || RemoteError::Replaced;
-        let path = self.lock_path().clone().ok_or_else(gone)?;
+        let path = path.ok_or_else(gone)?;
         let again = match self.how {
             RemoteOpen::Read => open_on(&self.link, connection, &path, RemoteOpen::Read, true).await,
             RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask => {
                 let handle = open_again(connection, &connection.whole_path(&path)).await;
-                handle.map(|handle| Opened::new(connection, handle))
+                handle.map(|handle| Opened::new(connection, &path, handle))
             }
         };
         let again = match again {
@@ -229,6 +251,69 @@ impl SftpFile {
         Ok(again)
     }
 
+    /// Finds out in the background what handles go by, if that is not known yet, now that this open file was renamed.
+    fn find_out_what_handles_go_by(self: &Arc<Self>) {
+        let Some(connection) = self.link.present() else { return };
+        if connection.behaviour().handles().is_some() {
+            return;
+        }
+        let file = Arc::clone(self);
+        // Whoever uses the file next does it otherwise.
+        tokio::spawn(async move { file.on(&connection).await.map(drop) });
+    }
+
+    /// Fails if a request about this file would go to another one: it has no name any more, and the server goes by the
+    /// name that it had.
+    fn check_reached(&self, connection: &Connection) -> Result<(), SftpError> {
+        let goes_by_name = connection.behaviour().handles() == Some(Handles::Name);
+        if goes_by_name && self.lock_path().is_none() {
+            return Err(SftpError::NotOffered("attributes of an open file that was removed"));
+        }
+        Ok(())
+    }
+
+    /// Sets attributes by the file's name, where the server refuses to set those of an open file. The length of a file
+    /// that others know is not set so: by now another file may have the name.
+    async fn set_by_name(&self, connection: &Connection, set: &SftpSetAttributes) -> Result<(), SftpError> {
+        let is_new = matches!(self.how, RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask);
+        let path = self.lock_path().clone().filter(|_| is_new || set.size.is_none());
+        let path = path.ok_or(SftpError::NotOffered("FSETSTAT"))?;
+        connection.names.set_attributes(&connection.whole_path(&path), set).await
+    }
+
+    async fn write_whole_on(
+        &self,
+        connection: &Connection,
+        Open { lane, handle }: &Open,
+        data: &Bytes,
+        set: &SftpSetAttributes,
+    ) -> Result<SftpAttributes, SftpError> {
+        let behaviour = connection.behaviour();
+        let order = behaviour.order(lane);
+        let with_content = if behaviour.refuses_fsetstat() { &SftpSetAttributes::default() } else { set };
+        let mut written = lane.write_whole(handle, data, with_content, order).await?;
+        if order == Order::AtOnce && !behaviour.is_in_order(&written, data.len(), with_content) {
+            // Everything was replied to, so that nothing overtakes the content now.
+            written = lane.settle(handle, with_content).await?;
+            behaviour.record_settled_again(behaviour.is_in_order(&written, data.len(), with_content));
+        }
+        if written.refused.as_ref().is_some_and(is_refused) {
+            behaviour.record_refused_fsetstat();
+        }
+        let is_missing = written.refused.is_some() || with_content != set;
+        if !is_missing {
+            return Ok(written.attributes);
+        }
+        match self.set_by_name(connection, set).await {
+            Ok(()) => lane.fstat(handle).await,
+            Err(error) if error.code().is_some() || matches!(error, SftpError::NotOffered(_)) => {
+                tracing::info!(error = error.kind(), "a file is saved without its attributes");
+                Ok(written.attributes)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn read(
         &self,
         offset: u64,
@@ -237,7 +322,7 @@ impl SftpFile {
     ) -> Result<Bytes, RemoteError> {
         let asked = self.identity.now();
         let read = self
-            .retry("read", move |_, opened| {
+            .retry("read", move |_, _, opened| {
                 let (open, room) = (Arc::clone(&opened.first), room.clone());
                 Box::pin(async move {
                     match room {
@@ -257,7 +342,11 @@ impl SftpFile {
     async fn retry<T: Send>(
         &self,
         what: &'static str,
-        operation: impl for<'a> Fn(&'a Connection, &'a Arc<Opened>) -> BoxFuture<'a, Result<T, SftpError>>
+        operation: impl for<'a> Fn(
+            &'a Self,
+            &'a Connection,
+            &'a Arc<Opened>,
+        ) -> BoxFuture<'a, Result<T, SftpError>>
         + Send
         + Sync,
     ) -> Result<T, RemoteError> {
@@ -265,7 +354,7 @@ impl SftpFile {
         retry(&self.link, what, move |connection, _| {
             Box::pin(async move {
                 let opened = self.on(&connection).await?;
-                match operation(&connection, &opened).await {
+                match operation(self, &connection, &opened).await {
                     Ok(done) => Ok(done),
                     Err(error) => Err(self.why_not_done(&connection, &opened, error).await),
                 }
@@ -324,6 +413,29 @@ impl Opened {
     }
 }
 
+/// Returns what requests about a file go by that was renamed since it was opened; `None` if that can't be told, because
+/// another file has its former name by now.
+async fn handles_on(connection: &Connection, opened: &Opened) -> Result<Option<Handles>, RemoteError> {
+    let behaviour = connection.behaviour();
+    if behaviour.handles().is_some() {
+        return Ok(behaviour.handles());
+    }
+    let Open { lane, handle } = &*opened.first;
+    let former = connection.whole_path(&opened.path);
+    let (by_handle, by_name) = futures::join!(lane.fstat(handle), connection.names.lstat(&former));
+    let is_gone = |looked: &Result<SftpAttributes, SftpError>| match looked {
+        Ok(_) => Ok(false),
+        Err(error) if error.code() == Some(StatusCode::NoSuchFile) => Ok(true),
+        Err(error) => Err(plain(error.clone())),
+    };
+    match (is_gone(&by_handle)?, is_gone(&by_name)?) {
+        (true, _) => behaviour.record_handles(Handles::Name),
+        (false, true) => behaviour.record_handles(Handles::File),
+        (false, false) => {}
+    }
+    Ok(behaviour.handles())
+}
+
 /// Opens more handles of a file, one on each upload lane.
 async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: RemotePath) {
     let whole = connection.whole_path(&path);
@@ -355,7 +467,7 @@ impl RemoteFile for SftpFile {
         let room: Option<Arc<client::ReservedRoom>> = room.and_then(Room::held);
         let asked = self.identity.now();
         let (attributes, start) = self
-            .retry("read_start", move |_, opened| {
+            .retry("read_start", move |_, _, opened| {
                 let (open, room) = (Arc::clone(&opened.first), room.clone());
                 Box::pin(async move { open.lane.read_start(&open.handle, length, room.as_deref()).await })
             })
@@ -394,10 +506,10 @@ impl RemoteFile for SftpFile {
         self.striped.store(false, Ordering::Release);
         let (set, asked) = (to_wire(&set), self.identity.now());
         let attributes = self
-            .retry("write_whole", move |_, opened| {
+            .retry("write_whole", move |file, connection, opened| {
                 let (open, data) = (Arc::clone(&opened.first), data.clone());
                 opened.lock_more().clear();
-                Box::pin(async move { open.lane.write_whole(&open.handle, &data, &set).await })
+                Box::pin(async move { file.write_whole_on(connection, &open, &data, &set).await })
             })
             .await?;
         let attributes = from_wire(&attributes);
@@ -408,9 +520,12 @@ impl RemoteFile for SftpFile {
     async fn stat(&self) -> Result<RemoteAttributes, RemoteError> {
         let asked = self.identity.now();
         let attributes = self
-            .retry("stat", |_, opened| {
+            .retry("stat", |file, connection, opened| {
                 let open = Arc::clone(&opened.first);
-                Box::pin(async move { open.lane.fstat(&open.handle).await })
+                Box::pin(async move {
+                    file.check_reached(connection)?;
+                    open.lane.fstat(&open.handle).await
+                })
             })
             .await?;
         let attributes = from_wire(&attributes);
@@ -421,9 +536,20 @@ impl RemoteFile for SftpFile {
     async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
         self.identity.record_setting(set.size.unwrap_or(u64::MAX));
         let set = to_wire(&set);
-        self.retry("set_attributes", move |_, opened| {
+        self.retry("set_attributes", move |file, connection, opened| {
             let open = Arc::clone(&opened.first);
-            Box::pin(async move { open.lane.set_open_attributes(&open.handle, &set).await })
+            Box::pin(async move {
+                file.check_reached(connection)?;
+                match open.lane.set_open_attributes(&open.handle, &set).await {
+                    Err(error) if is_refused(&error) => {
+                        // The first refusal says why, if that way does not lead there either.
+                        file.set_by_name(connection, &set).await.map_err(|_| error)?;
+                        connection.behaviour().record_refused_fsetstat();
+                        Ok(())
+                    }
+                    set => set,
+                }
+            })
         })
         .await
     }
@@ -431,7 +557,7 @@ impl RemoteFile for SftpFile {
     async fn fsync(&self) -> Result<(), RemoteError> {
         // From here on the file may be visible.
         self.striped.store(false, Ordering::Release);
-        self.retry("fsync", |_, opened| {
+        self.retry("fsync", |_, _, opened| {
             let open = Arc::clone(&opened.first);
             opened.lock_more().clear();
             Box::pin(async move { open.lane.fsync(&open.handle).await })

@@ -27,7 +27,8 @@ pub(super) async fn why_not_made(link: &Link, path: &[u8], error: SftpError) -> 
     }
 }
 
-fn parent(path: &[u8]) -> &[u8] {
+/// Returns the path of the directory around a path.
+pub(super) fn parent(path: &[u8]) -> &[u8] {
     match path.iter().rposition(|&byte| byte == b'/') {
         None | Some(0) => b"/",
         Some(at) => path.get(..at).unwrap_or(b"/"),

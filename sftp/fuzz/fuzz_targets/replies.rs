@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use scaup_sftp::client::{Lane, OpenMode, SftpSetAttributes, SftpError};
+use scaup_sftp::client::{Lane, OpenMode, Order, SftpSetAttributes, SftpError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
@@ -88,7 +88,7 @@ async fn converse(input: &[u8]) {
             assert!(read.is_none_or(|data| data.len() <= length));
         }
         in_time(1, lane.write_at(&handle, 0, &Bytes::from_static(b"content"))).await;
-        in_time(1, lane.write_whole(&handle, &Bytes::from_static(b"content"), &nothing)).await;
+        in_time(1, lane.write_whole(&handle, &Bytes::from_static(b"content"), &nothing, Order::AtOnce)).await;
         let start = in_time(answers, lane.read_start(&handle, 1000, None)).await;
         assert!(start.is_none_or(|(_, data)| data.len() <= 1000));
         in_time(1, lane.fstat(&handle)).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::names::NoRoom;
+use crate::text::Line;
 
 /// A status code of a server's reply (`SSH_FX_…`, section 7 of the draft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,11 @@ pub enum SftpError {
     /// The server has no SFTP, or not for this user.
     #[error("the server has no SFTP subsystem for this user")]
     NoSftp,
+    /// What came is no SFTP, but text, as a shell's start-up files print it: its beginning.
+    #[error(
+        "the server sends text before SFTP starts: \"{0}\"; a login shell prints it: see its start-up files there"
+    )]
+    Text(Line),
     /// No reply came in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -94,6 +100,7 @@ impl SftpError {
             },
             Self::NotOffered(_) => "NotOffered",
             Self::NoSftp => "NoSftp",
+            Self::Text(_) => "Text",
             Self::Timeout(_) => "Timeout",
             Self::PathTooLong => "PathTooLong",
             Self::TooManyNames(_) => "TooManyNames",

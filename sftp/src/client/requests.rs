@@ -61,10 +61,19 @@ impl OpenMode {
     }
 }
 
+/// Which argument of SYMLINK a server takes for the new link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkOrder {
+    /// The second, as OpenSSH does and all servers that were made to its measure.
+    TargetFirst,
+    /// The first, as the draft says (section 6.10).
+    PathFirst,
+}
+
 /// An open file or directory. Dropping it closes it.
 pub struct FileHandle {
     lane: Arc<Shared>,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
     closed: AtomicBool,
 }
 
@@ -100,11 +109,11 @@ pub struct Statistics {
 }
 
 impl Lane {
-    fn unexpected(&self, request: &str) -> SftpError {
+    pub(super) fn unexpected(&self, request: &str) -> SftpError {
         self.broken(format!("the reply to {request} is of another kind"))
     }
 
-    fn done(&self, reply: &Reply, request: &str) -> Result<(), SftpError> {
+    pub(super) fn done(&self, reply: &Reply, request: &str) -> Result<(), SftpError> {
         if matches!(reply, Reply::Status { .. }) { Ok(()) } else { Err(self.unexpected(request)) }
     }
 
@@ -303,43 +312,6 @@ impl Lane {
         self.done(&reply, "WRITE")
     }
 
-    /// Writes `data` at the beginning of a file, sets attributes, waits until the server has it on disk where the
-    /// server offers that, and returns the file's attributes: all in one round trip.
-    ///
-    /// # Errors
-    ///
-    /// As all requests. The first failure is returned; the other requests may have been carried out.
-    pub async fn write_whole(
-        &self,
-        handle: &FileHandle,
-        data: &Bytes,
-        set: &SftpSetAttributes,
-    ) -> Result<SftpAttributes, SftpError> {
-        let piece = self.limits().write_len as usize;
-        let mut row = self.row(data.len()).await?;
-        for start in (0..data.len()).step_by(piece) {
-            let piece = data.slice(start..data.len().min(start + piece));
-            row.send(kind::WRITE, |request| request.string(&handle.bytes).u64(start as u64).string(&piece));
-        }
-        if *set != SftpSetAttributes::default() {
-            row.send(kind::FSETSTAT, |request| request.string(&handle.bytes).attributes(set));
-        }
-        if self.offers(b"fsync@openssh.com") {
-            row.send(kind::EXTENDED, |request| request.string(b"fsync@openssh.com").string(&handle.bytes));
-        }
-        row.send(kind::FSTAT, |request| request.string(&handle.bytes));
-        let mut replies = row.replies().await;
-        let attributes = replies.pop();
-        for reply in replies {
-            self.done(&reply?, "WRITE, FSETSTAT or fsync")?;
-        }
-        match attributes {
-            Some(Ok(Reply::Attributes(attributes))) => Ok(attributes),
-            Some(Err(error)) => Err(error),
-            _ => Err(self.unexpected("FSTAT")),
-        }
-    }
-
     async fn attributes(&self, kind: u8, what: &[u8], name: &str) -> Result<SftpAttributes, SftpError> {
         match self.request(kind, |request| request.string(what)).await? {
             Reply::Attributes(attributes) => Ok(attributes),
@@ -365,30 +337,34 @@ impl Lane {
         self.attributes(kind::FSTAT, &handle.bytes, "FSTAT").await
     }
 
-    /// Changes the attributes of a path, without following a link where the server can do that.
+    /// Changes the attributes of a path that is no symbolic link, or of the link itself.
     ///
     /// # Errors
     ///
-    /// As all requests.
+    /// As all requests; [`SftpError::NotOffered`] for a link, if the server can only change what it leads to, and for
+    /// the size of one.
     pub async fn set_attributes(&self, path: &[u8], set: &SftpSetAttributes) -> Result<(), SftpError> {
+        const NAME: &str = "lsetstat@openssh.com";
         // The extension does not take a size.
-        if set.size.is_none() && self.offers(b"lsetstat@openssh.com") {
+        let refused = if set.size.is_none() && self.offers(NAME.as_bytes()) {
             let reply = self
                 .request(kind::EXTENDED, |request| {
-                    request.string(b"lsetstat@openssh.com").string(path).attributes(set)
+                    request.string(NAME.as_bytes()).string(path).attributes(set)
                 })
                 .await;
-            let result = reply.and_then(|reply| self.done(&reply, "SETSTAT"));
+            let result = reply.and_then(|reply| self.done(&reply, NAME));
             // The C library changes modes without following links through /proc, which a chroot lacks: a file that is
             // not a link can be changed the ordinary way.
-            let failed = matches!(&result, Err(error) if error.code() == Some(StatusCode::Failure));
-            if !failed || set.permissions.is_none() {
-                return result;
+            match result {
+                Err(error) if error.code() == Some(StatusCode::Failure) && set.permissions.is_some() => error,
+                result => return result,
             }
-            let is_link = |mode: u32| mode & FILE_TYPE == SYMBOLIC_LINK;
-            if self.lstat(path).await?.permissions.is_none_or(is_link) {
-                return result;
-            }
+        } else {
+            SftpError::NotOffered(NAME)
+        };
+        let is_link = |mode: u32| mode & FILE_TYPE == SYMBOLIC_LINK;
+        if self.lstat(path).await?.permissions.is_none_or(is_link) {
+            return Err(refused);
         }
         let reply = self.request(kind::SETSTAT, |request| request.string(path).attributes(set)).await?;
         self.done(&reply, "SETSTAT")
@@ -564,13 +540,17 @@ impl Lane {
         }
     }
 
-    /// Creates the symbolic link `path`. OpenSSH expects the arguments in this order, against the draft.
+    /// Creates the symbolic link `path`.
     ///
     /// # Errors
     ///
     /// As all requests.
-    pub async fn symlink(&self, target: &[u8], path: &[u8]) -> Result<(), SftpError> {
-        let reply = self.request(kind::SYMLINK, |request| request.string(target).string(path)).await?;
+    pub async fn symlink(&self, target: &[u8], path: &[u8], order: LinkOrder) -> Result<(), SftpError> {
+        let (first, second) = match order {
+            LinkOrder::TargetFirst => (target, path),
+            LinkOrder::PathFirst => (path, target),
+        };
+        let reply = self.request(kind::SYMLINK, |request| request.string(first).string(second)).await?;
         self.done(&reply, "SYMLINK")
     }
 

@@ -13,9 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::error::SftpError;
 use super::packet::PACKET_MAX;
+use crate::text::Line;
 
 /// Bytes that are read from a stream at a time.
 const PIECE: usize = 64 * 1024;
+/// Characters that are shown of what is no SFTP.
+const TEXT_SHOWN: usize = 60;
 
 /// The source of the bytes.
 pub(super) enum Incoming {
@@ -117,16 +120,31 @@ impl Heard {
     }
 }
 
+/// Returns the beginning of the first line of what is text; `None` if it is something else.
+fn text_in(bytes: &[u8]) -> Option<Line> {
+    let text = String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next()?);
+    let first_line = text.trim_start().lines().next()?;
+    first_line.starts_with(|c: char| c.is_ascii_graphic() || c.is_alphanumeric()).then_some(())?;
+    Some(Line::of(&first_line.chars().take(TEXT_SHOWN).collect::<String>()))
+}
+
 /// Reassembles whole packets from pieces.
 pub(super) struct Packets {
     incoming: Incoming,
     rest: Bytes,
+    /// Whether a whole packet came: the first bytes may be a shell's.
+    has_begun: bool,
     heard: Arc<Heard>,
 }
 
 impl Packets {
     fn new(incoming: Incoming) -> Self {
-        Self { incoming, rest: Bytes::new(), heard: Arc::new(Heard(Mutex::new(Instant::now()))) }
+        Self {
+            incoming,
+            rest: Bytes::new(),
+            has_begun: false,
+            heard: Arc::new(Heard(Mutex::new(Instant::now()))),
+        }
     }
 
     /// Returns when bytes last came, to be read while a caller waits for packets.
@@ -136,11 +154,18 @@ impl Packets {
 
     /// Returns the next packet, without its length.
     pub(super) async fn next(&mut self) -> Result<Bytes, SftpError> {
-        let length = self.take(4, "the server closed the channel").await?.get_u32() as usize;
+        let mut start = self.take(4, "the server closed the channel").await?;
+        let length = start.clone().get_u32() as usize;
         if length == 0 || length > PACKET_MAX {
-            return Err(SftpError::Protocol(format!("a packet of {length} bytes")));
+            start = [start, std::mem::take(&mut self.rest)].concat().into();
+            return Err(match text_in(&start) {
+                Some(text) if !self.has_begun => SftpError::Text(text),
+                _ => SftpError::Protocol(format!("a packet of {length} bytes")),
+            });
         }
-        self.take(length, "the server closed the channel inside a packet").await
+        let packet = self.take(length, "the server closed the channel inside a packet").await?;
+        self.has_begun = true;
+        Ok(packet)
     }
 
     /// Returns exactly `length` bytes.

@@ -464,7 +464,13 @@ impl File {
         };
         // An encrypted chunk can't be cut: it is removed, and written again.
         let kept = if encrypted { cut_chunk.start() } else { length };
-        state.cut_off(kept).await?;
+        match (state.cut_off(kept).await, base, named) {
+            // The server can't cut files: a shorter one takes its place.
+            (Err(error), Some(base), Some((location, mode))) if error.is_refusal() => {
+                return self.copy_to_staging(home, state, location, length, mode, Some(base)).await;
+            }
+            (cut, ..) => cut?,
+        }
         drop(state.dirty.split_off(&cut_chunk));
         state.dirty.extend(last.map(|last| (cut_chunk, last)));
         state.length = length;
@@ -504,7 +510,15 @@ impl File {
                 size: Some(codec.ciphertext_len(length).0),
                 ..RemoteSetAttributes::default()
             };
-            state.backing.file().set_attributes(set).await?;
+            let file = state.backing.file();
+            match file.set_attributes(set).await {
+                // A byte behind the end makes the same hole.
+                Err(error) if error.is_refusal() => {
+                    let last = codec.ciphertext_len(length).0.saturating_sub(1);
+                    file.write_at(last, Bytes::from_static(&[0])).await?;
+                }
+                set => set?,
+            }
             state.content = ContentId::fresh();
             (state.length, state.stored_length, state.reach) = (length, length, length);
             state.note_change();

@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::install::copy_of_program;
 use crate::process::running;
+
+/// What stands before the server.
+const PROGRAM: &str = "gated-sftp-server";
 
 /// What a closed gate holds back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +40,8 @@ impl Gate {
         let directory = directory.expect("a temporary directory can be made");
         let open_to_all = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
         open_to_all(directory.path(), 0o755).expect("the server's user may come in");
-        // Tests run from `target/PROFILE/deps`, the programs lie one further up.
-        let test = std::env::current_exe().expect("a program knows where it lies");
-        let built = test.ancestors().nth(2).expect("tests lie in deps").join("gated-sftp-server");
+        copy_of_program(PROGRAM, directory.path());
         let gate = Self { directory };
-        fs::copy(&built, gate.program()).unwrap_or_else(|error| {
-            panic!("{}: {error}; please run: cargo build --workspace", built.display())
-        });
         DirBuilder::new().mode(0o700).create(gate.state()).expect("the state can be made");
         open_to_all(&gate.state(), 0o777).expect("the server's user may count");
         gate
@@ -55,7 +54,7 @@ impl Gate {
     }
 
     fn program(&self) -> PathBuf {
-        self.directory.path().join("gated-sftp-server")
+        self.directory.path().join(PROGRAM)
     }
 
     fn state(&self) -> PathBuf {

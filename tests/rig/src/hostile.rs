@@ -145,11 +145,17 @@ impl SftpPacket {
         let length = from.read_u32().await.ok()?;
         let mut packet = vec![0; length as usize];
         from.read_exact(&mut packet).await.ok()?;
-        let (kind, rest) = packet.split_first()?;
+        Self::parse(&packet)
+    }
+
+    /// Reads a packet without its length; `None` if it is cut short.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
         let mut packet = Self { kind: *kind, id: 0, body: rest.to_vec() };
         if !packet.has_no_id() {
-            let id: [u8; 4] = packet.body.drain(..4).as_slice().try_into().ok()?;
-            packet.id = u32::from_be_bytes(id);
+            let (id, body) = rest.split_first_chunk()?;
+            (packet.id, packet.body) = (u32::from_be_bytes(*id), body.to_vec());
         }
         Some(packet)
     }

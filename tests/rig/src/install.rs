@@ -24,6 +24,17 @@ pub(crate) fn lock(name: &str) -> File {
     file
 }
 
+/// Copies a program of the rig into a directory that a server's user may enter. Returns the copy's path.
+pub(crate) fn copy_of_program(name: &str, directory: &Path) -> PathBuf {
+    // Tests run from `target/PROFILE/deps`, the programs lie one further up.
+    let test = std::env::current_exe().expect("a program knows where it lies");
+    let built = test.ancestors().nth(2).expect("tests lie in deps").join(name);
+    let copy = directory.join(name);
+    fs::copy(&built, &copy)
+        .unwrap_or_else(|error| panic!("{}: {error}; please run: cargo build --workspace", built.display()));
+    copy
+}
+
 /// Makes sure that each program or file exists, given with the Debian package it comes from: installs what is missing
 /// when root, else panics with what to install.
 pub fn need(tools: &[(&str, &str)]) {

@@ -1,0 +1,118 @@
+//! What this mount has found out of how a server behaves where servers differ, for all connections to it.
+//!
+//! A server's name tells little: programs that serve SFTP are put behind any SSH server. So each fact is found out by
+//! what the server does, once, and until then the way is taken that is safe on all of them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use scaup_sftp::client::{Lane, LinkOrder, Order, SftpError, SftpSetAttributes, Written};
+use tokio::sync::OnceCell;
+
+use super::conversions::{plain, with_mode};
+
+/// Extensions that only OpenSSH's own program offers together, from version 8.7 on. It carries out the requests of a
+/// lane in their order.
+const OPENSSHS_OWN: [&[u8]; 2] = [b"lsetstat@openssh.com", b"expand-path@openssh.com"];
+
+/// What the requests about an open file go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handles {
+    /// The file, whatever name it has by now.
+    File,
+    /// The name that it was opened by (the request server of Go's `pkg/sftp`, paramiko's example).
+    Name,
+}
+
+#[derive(Default)]
+pub(super) struct Behaviour {
+    /// It was seen to carry out requests in another order than that in which they were sent (Go's `pkg/sftp`).
+    reorders: AtomicBool,
+    /// A file was seen to have another time than the one that was set.
+    changes_times: AtomicBool,
+    /// It was seen to refuse FSETSTAT.
+    refuses_fsetstat: AtomicBool,
+    handles: OnceLock<Handles>,
+    links: OnceCell<LinkOrder>,
+}
+
+impl Behaviour {
+    /// Returns how requests that depend on each other may be sent.
+    pub(super) fn order(&self, lane: &Lane) -> Order {
+        let keeps = OPENSSHS_OWN.iter().all(|extension| lane.offers(extension));
+        if keeps && !self.reorders.load(Ordering::Relaxed) { Order::AtOnce } else { Order::Waiting }
+    }
+
+    /// Returns whether a file of at least `length` bytes is as if its content was written before the attributes were
+    /// set and read.
+    pub(super) fn is_in_order(&self, written: &Written, length: usize, set: &SftpSetAttributes) -> bool {
+        let has_all = written.attributes.size.is_some_and(|size| size >= length as u64);
+        let looks = written.refused.is_none() && !self.changes_times.load(Ordering::Relaxed);
+        let wanted = set.times.map(|(_, modified)| modified).filter(|_| looks);
+        let modified = written.attributes.times.map(|(_, modified)| modified);
+        has_all && wanted.is_none_or(|wanted| modified == Some(wanted))
+    }
+
+    /// Records whether a file that was out of order is in order once it was settled again.
+    pub(super) fn record_settled_again(&self, is_in_order: bool) {
+        let fact = if is_in_order { &self.reorders } else { &self.changes_times };
+        if !fact.swap(true, Ordering::Relaxed) {
+            let reorders = is_in_order;
+            tracing::info!(reorders, "the server carries out requests in another order, or changes times");
+        }
+    }
+
+    pub(super) fn refuses_fsetstat(&self) -> bool {
+        self.refuses_fsetstat.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn record_refused_fsetstat(&self) {
+        if !self.refuses_fsetstat.swap(true, Ordering::Relaxed) {
+            tracing::info!("the server does not change attributes of open files");
+        }
+    }
+
+    pub(super) fn handles(&self) -> Option<Handles> {
+        self.handles.get().copied()
+    }
+
+    /// Records what handles go by.
+    pub(super) fn record_handles(&self, handles: Handles) {
+        if self.handles.set(handles).is_ok() && handles == Handles::Name {
+            tracing::info!("the server loses open files that are renamed");
+        }
+    }
+
+    /// Returns which argument of SYMLINK is the new link. It is found out with two names in a new directory in
+    /// `around`: a link that is made the wrong way round lies there, too, and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be made in `around`, or no link.
+    pub(super) async fn link_order(&self, names: &Lane, around: &[u8]) -> Result<LinkOrder, SftpError> {
+        const ONLY_OWNER: u16 = 0o700;
+        let find_out = || async {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let name = format!(".scaup-trial.~{:x}-{now:x}", std::process::id());
+            let directory = [around, b"/", name.as_bytes()].concat();
+            let (first, second) = ([&directory, &b"/a"[..]].concat(), [&directory, &b"/b"[..]].concat());
+            names.mkdir(&directory, &with_mode(ONLY_OWNER)).await?;
+            let made = names.symlink(&first, &second, LinkOrder::TargetFirst).await;
+            let (at_first, at_second) = futures::join!(names.remove(&first), names.remove(&second));
+            let removed = names.rmdir(&directory).await;
+            made.and(removed)?;
+            match (at_first, at_second) {
+                (Err(_), Ok(())) => Ok(LinkOrder::TargetFirst),
+                (Ok(()), Err(_)) => Ok(LinkOrder::PathFirst),
+                _ => Err(SftpError::NotOffered("symbolic links")),
+            }
+        };
+        self.links.get_or_try_init(find_out).await.copied()
+    }
+}
+
+/// Whether a server said that it does not do this at all, or not for this user.
+pub(super) fn is_refused(error: &SftpError) -> bool {
+    plain(error.clone()).is_refusal()
+}
