@@ -54,12 +54,18 @@ impl Behaviour {
         has_all && wanted.is_none_or(|wanted| modified == Some(wanted))
     }
 
-    /// Records whether a file that was out of order is in order once it was settled again.
-    pub(super) fn record_settled_again(&self, is_in_order: bool) {
-        let fact = if is_in_order { &self.reorders } else { &self.changes_times };
+    /// Records what a file shows that was out of order, and was settled again: whether it is in order now, or has all
+    /// of its `length` bytes, and another time nevertheless.
+    pub(super) fn record_settled_again(&self, written: &Written, length: usize, set: &SftpSetAttributes) {
+        let (fact, what) = if self.is_in_order(written, length, set) {
+            (&self.reorders, "the server carries out requests in another order")
+        } else if written.attributes.size.is_some_and(|size| size >= length as u64) {
+            (&self.changes_times, "the server does not keep times as they are set")
+        } else {
+            return;
+        };
         if !fact.swap(true, Ordering::Relaxed) {
-            let reorders = is_in_order;
-            tracing::info!(reorders, "the server carries out requests in another order, or changes times");
+            tracing::info!("{what}");
         }
     }
 

@@ -258,8 +258,13 @@ impl SftpFile {
             return;
         }
         let file = Arc::clone(self);
-        // Whoever uses the file next does it otherwise.
-        tokio::spawn(async move { file.on(&connection).await.map(drop) });
+        tokio::spawn(async move {
+            let opened = file.opened.lock().await.clone();
+            // If it fails, the file's next use finds it out.
+            if let Some(opened) = opened.filter(|opened| opened.generation == connection.generation) {
+                let _ = handles_on(&connection, &opened).await;
+            }
+        });
     }
 
     /// Fails if a request about this file would go to another one: it has no name any more, and the server goes by the
@@ -295,7 +300,7 @@ impl SftpFile {
         if order == Order::AtOnce && !behaviour.is_in_order(&written, data.len(), with_content) {
             // Everything was replied to, so that nothing overtakes the content now.
             written = lane.settle(handle, with_content).await?;
-            behaviour.record_settled_again(behaviour.is_in_order(&written, data.len(), with_content));
+            behaviour.record_settled_again(&written, data.len(), with_content);
         }
         if written.refused.as_ref().is_some_and(is_refused) {
             behaviour.record_refused_fsetstat();
