@@ -61,6 +61,8 @@ struct Known {
     /// The task that carries the listing on even if nobody waits for it.
     task: JoinHandle<()>,
     below: Below,
+    /// Whether it is that of a vault's directory. A walk through a vault as the server has it comes to the same paths.
+    is_of_vault: bool,
     /// Whether the listing is given up if there are many names.
     is_bounded: bool,
     /// Whether nobody has asked for it yet.
@@ -73,6 +75,7 @@ impl Known {
     /// Begins to list a directory. The listing goes on even if the caller goes away: half a listing would keep its
     /// place on the lane.
     fn begin(remote: &Arc<dyn Remote>, directory: &Directory, is_ahead: bool) -> Self {
+        let is_of_vault = matches!(directory, Directory::Vault(_));
         let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Moment::now());
         let (tell, below) = oneshot::channel();
         let most = if is_ahead { AHEAD_NAMES_MAX } else { usize::MAX };
@@ -88,7 +91,7 @@ impl Known {
         .shared();
         let task = tokio::spawn(pending.clone().map(drop).in_current_span());
         let below = below.shared();
-        Self { pending, task, below, is_bounded: is_ahead, is_ahead, is_followed: false }
+        Self { pending, task, below, is_of_vault, is_bounded: is_ahead, is_ahead, is_followed: false }
     }
 
     /// Whether the listing may still be used, or waited for: a failed one is tried again.
@@ -214,8 +217,10 @@ impl Listings {
             return Err(DriveError::Locked);
         }
         let known = match inner.known.entry(directory.path()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(Known::begin(remote, directory, false)),
+            Entry::Occupied(known) if known.get().is_of_vault == matches!(directory, Directory::Vault(_)) => {
+                known.into_mut()
+            }
+            place => place.insert_entry(Known::begin(remote, directory, false)).into_mut(),
         };
         known.is_ahead = false;
         let (pending, below, is_bounded) = (known.pending.clone(), known.below.clone(), known.is_bounded);
