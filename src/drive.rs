@@ -136,7 +136,7 @@ impl DriveOptions {
 pub struct Drive {
     remote: Arc<dyn Remote>,
     options: DriveOptions,
-    tree: Tree,
+    tree: Arc<Tree>,
     content: Arc<Resources>,
     handles: Handles,
     readers: Arc<Readers>,
@@ -176,6 +176,7 @@ impl Drive {
         let writers =
             (options.unsent_max() / CLEARTEXT_CHUNK_LEN as u64).clamp(*WRITERS.start(), *WRITERS.end());
         let writers = usize::try_from(writers).unwrap_or(usize::MAX);
+        let tree = Arc::new(Tree::new());
         let drive = Arc::new_cyclic(|me| Self {
             content: Arc::new(Resources {
                 remote: Arc::clone(&remote),
@@ -183,12 +184,16 @@ impl Drive {
                 counters: Arc::default(),
                 unsent: Arc::new(Unsent::new(options.unsent_max(), options.has(OptionalPart::WriteBehind))),
             }),
-            listings: Arc::new(Listings::new(options.attr_timeout, options.has(OptionalPart::ListAhead))),
+            listings: Arc::new(Listings::new(
+                Arc::clone(&tree),
+                options.attr_timeout,
+                options.has(OptionalPart::ListAhead),
+            )),
             open_ahead: Arc::new(OpenAhead::new(options.attr_timeout, options.memory / 16)),
             kept_open: KeptOpen::default(),
             remote,
             options,
-            tree: Tree::new(),
+            tree,
             handles: Handles::default(),
             readers: Arc::default(),
             errors: Mutex::default(),

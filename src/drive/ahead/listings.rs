@@ -23,11 +23,13 @@ use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::listed_names::Names;
+use crate::drive::tree::Tree;
 use crate::remote::{Remote, RemoteError, RemoteName, RemotePath};
 use crate::vault::Undecided;
 
 /// Larger directories are not listed ahead.
 const AHEAD_NAMES_MAX: usize = 1000;
+
 /// Why a directory is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::drive) enum Purpose {
@@ -75,7 +77,7 @@ impl Known {
     /// Begins to list a directory. The listing goes on even if the caller goes away: half a listing would keep its
     /// place on the lane.
     fn begin(remote: &Arc<dyn Remote>, directory: &Directory, is_ahead: bool) -> Self {
-        let is_of_vault = matches!(directory, Directory::Vault(_));
+        let is_of_vault = directory.is_in_vault();
         let (remote, directory, asked) = (Arc::clone(remote), directory.clone(), Moment::now());
         let (tell, below) = oneshot::channel();
         let most = if is_ahead { AHEAD_NAMES_MAX } else { usize::MAX };
@@ -111,6 +113,19 @@ struct Inner {
 }
 
 impl Inner {
+    /// Returns the listing of a directory, begun if necessary.
+    fn known_or_begin(
+        &mut self,
+        remote: &Arc<dyn Remote>,
+        directory: &Directory,
+        is_ahead: bool,
+    ) -> &mut Known {
+        match self.known.entry(directory.path()) {
+            Entry::Occupied(known) if known.get().is_of_vault == directory.is_in_vault() => known.into_mut(),
+            place => place.insert_entry(Known::begin(remote, directory, is_ahead)).into_mut(),
+        }
+    }
+
     /// Drops listings and walks that are of no use any more.
     fn sweep(&mut self, believed: Duration) {
         let old = self.known.extract_if(|_, known| !known.is_of_use(believed));
@@ -122,6 +137,8 @@ impl Inner {
 /// All listings that are under way or wait to be used, and the walks that they are made for.
 pub(in crate::drive) struct Listings {
     inner: Mutex<Inner>,
+    /// Where vaults are unlocked.
+    tree: Arc<Tree>,
     /// How long a listing is believed.
     believed: Duration,
     /// Whether anything is listed before it is asked for.
@@ -129,8 +146,8 @@ pub(in crate::drive) struct Listings {
 }
 
 impl Listings {
-    pub(in crate::drive) fn new(believed: Duration, ahead: bool) -> Self {
-        Self { inner: Mutex::default(), believed, ahead }
+    pub(in crate::drive) fn new(tree: Arc<Tree>, believed: Duration, ahead: bool) -> Self {
+        Self { inner: Mutex::default(), tree, believed, ahead }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -216,12 +233,7 @@ impl Listings {
         if directory.is_locked() {
             return Err(DriveError::Locked);
         }
-        let known = match inner.known.entry(directory.path()) {
-            Entry::Occupied(known) if known.get().is_of_vault == matches!(directory, Directory::Vault(_)) => {
-                known.into_mut()
-            }
-            place => place.insert_entry(Known::begin(remote, directory, false)).into_mut(),
-        };
+        let known = inner.known_or_begin(remote, directory, false);
         known.is_ahead = false;
         let (pending, below, is_bounded) = (known.pending.clone(), known.below.clone(), known.is_bounded);
         if purpose != Purpose::Names && self.ahead {
@@ -256,9 +268,15 @@ impl Listings {
         let (listings, remote) = (Arc::clone(self), Arc::clone(remote));
         tokio::spawn(async move {
             let Ok(below) = below.await else { return };
+            // The program goes on into a vault, not into its encrypted files.
+            let vaults = listings.tree.lock().unlocked_roots();
+            let below = below.iter().map(|(name, directory)| match directory {
+                Directory::Plain(path) => (name, vaults.get(path).unwrap_or(directory)),
+                Directory::Vault(_) => (name, directory),
+            });
             let mut inner = listings.lock();
             if let Some(walk) = inner.walks.get(walk) {
-                walk.meet(&step, &below);
+                walk.meet(&step, below);
             }
             listings.go_on(&mut inner, &remote, walk);
         });
@@ -276,10 +294,7 @@ impl Listings {
             if step.directory.is_locked() {
                 return;
             }
-            let known = match inner.known.entry(step.path.clone()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => place.insert(Known::begin(remote, &step.directory, true)),
-            };
+            let known = inner.known_or_begin(remote, &step.directory, true);
             if !std::mem::replace(&mut known.is_followed, true) {
                 self.follow(remote, known.below.clone(), (number, step));
             }
@@ -328,7 +343,7 @@ mod tests {
         let round_trip = Duration::from_millis(80);
         memory.set_delay(Some(Delay { least: round_trip, most: round_trip, seed: 0 }));
         let remote: Arc<dyn Remote> = memory.clone();
-        let listings = Arc::new(Listings::new(Duration::from_secs(3600), true));
+        let listings = Arc::new(Listings::new(Arc::new(Tree::new()), Duration::from_secs(3600), true));
         let root = Directory::Plain(RemotePath::root());
         let first = listings.list(&remote, (Inode::ROOT, &root), Purpose::Names);
         let meanwhile = async {

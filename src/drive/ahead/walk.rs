@@ -159,10 +159,13 @@ impl Walk {
     }
 
     /// Adds the directories that were met in that of a step.
-    pub(super) fn meet(&mut self, above: &Step, below: &[(OsString, Directory)]) {
+    pub(super) fn meet<'a>(
+        &mut self,
+        above: &Step,
+        below: impl Iterator<Item = (&'a OsString, &'a Directory)>,
+    ) {
         let room = COMING_MAX.saturating_sub(self.coming.len());
         let mut met: Vec<Coming> = below
-            .iter()
             .take(room)
             .map(|(name, directory)| {
                 let number = Inode(numbers::first(above.number, name));

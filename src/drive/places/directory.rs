@@ -39,6 +39,11 @@ impl Directory {
         }
     }
 
+    /// Whether it lies in a vault, or is the vault's root.
+    pub(in crate::drive) fn is_in_vault(&self) -> bool {
+        matches!(self, Self::Vault(_))
+    }
+
     /// Whether it lies in a vault that was locked since.
     pub(in crate::drive) fn is_locked(&self) -> bool {
         matches!(self, Self::Vault(directory) if directory.vault.cryptor().is_err())

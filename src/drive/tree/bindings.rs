@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::Nodes;
 use super::node::VaultHere;
 use crate::drive::error::DriveError;
+use crate::drive::places::directory::Directory;
 use crate::drive::places::displacement::Displacement;
 use crate::drive::places::listed_names::Names;
 use crate::remote::{RemoteKind, RemotePath};
@@ -104,6 +105,14 @@ impl Bindings {
 }
 
 impl Nodes<'_> {
+    /// Returns the directories that the mount shows in the place of vaults, by the path that each vault has on the server.
+    pub(in crate::drive) fn unlocked_roots(&self) -> HashMap<RemotePath, Directory> {
+        let unlocked = self.bindings().vaults.iter().filter(|(_, binding)| binding.unlocked.is_some());
+        unlocked
+            .filter_map(|(&inode, _)| Some((self.path_of(inode).ok()?, self.directory(inode).ok()?)))
+            .collect()
+    }
+
     /// Whether a bound vault is this node or lies below it, outside vaults.
     pub(in crate::drive) fn leads_to_binding(&self, inode: Inode) -> bool {
         self.bindings().vaults.keys().any(|&vault| self.above(vault).contains(&inode))
