@@ -6,8 +6,9 @@
 //!
 //! - Reading: chunks come from what is unsent, from the [cache](chunks::ChunkCache), or from the server, each chunk
 //!   once however many tasks want it. [`codec`] knows where a chunk lies in the server's file, and decrypts it.
-//! - Writing ([`writeback`]): bytes become dirty chunks; from 1 MiB on they are sent while the program still writes
-//!   ([`uploader`]). New content goes to a temporary file beside its name ([`staged`]), changes go in place.
+//! - Writing ([`writing`]): bytes become dirty chunks; from 1 MiB on they are sent while the program still writes
+//!   ([`sending`], [`uploader`]). New content goes to a temporary file beside its name ([`staged`]), changes go in place. [`lengths`] cuts files and
+//!   extends them.
 //! - Saving ([`commit`]): the rest is sent, the server's file is compared with what was opened, and the content gets
 //!   its name, or the name of a conflicted copy.
 //!
@@ -24,9 +25,11 @@ pub(super) mod counters;
 pub(super) mod file;
 pub(super) mod first_read;
 pub(super) mod home;
+pub(super) mod lengths;
 pub(super) mod location;
 pub(super) mod reading;
 pub(super) mod segmented;
+pub(super) mod sending;
 pub(super) mod shown;
 pub(super) mod staged;
 pub(super) mod state;
@@ -34,4 +37,4 @@ pub(super) mod stored_end;
 pub(super) mod unsaved;
 pub(super) mod unsent;
 pub(super) mod uploader;
-pub(super) mod writeback;
+pub(super) mod writing;

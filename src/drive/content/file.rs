@@ -2,8 +2,8 @@
 //!
 //! All handles of an inode share one [`File`]. A chunk of its content is taken from the first of these that has it: the
 //! *dirty* chunks (written by programs, not sent), the *sending* chunks (sent, not acknowledged), the chunk cache, and
-//! the server. `reading.rs` reads, `writeback.rs` writes and truncates, `commit.rs` commits; here the file is opened,
-//! and what others may know of it without its state is kept.
+//! the server. `reading.rs` reads, `writing.rs` writes, `lengths.rs` cuts and extends, `sending.rs` sends, `commit.rs`
+//! commits; here the file is opened, and what others may know of it without its state is kept.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -15,7 +15,7 @@ use crate::drive::content::file::File;
 use crate::drive::content::home::Home as _;
 use crate::drive::content::location::Location;
 use crate::drive::content::state::{Backing, Base, State, present};
-use crate::drive::content::writeback::Make;
+use crate::drive::content::writing::Make;
 use crate::drive::error::DriveError;
 use crate::drive::moment::Moment;
 use crate::drive::places::directory::Directory;
