@@ -3,10 +3,11 @@
 //! The first value of an option wins, and `-o` comes first. [`keywords`] says how each option is treated.
 
 mod error;
-mod files;
 pub mod keywords;
 mod lines;
+mod machine;
 mod reader;
+mod tokens;
 mod values;
 
 use std::io;
@@ -19,11 +20,13 @@ use scaup_sftp::ssh::{Agent, AlgorithmKind, Algorithms, Destination, Method, Off
 use super::paths;
 use error::JUMPS_MAX;
 pub use error::{Origin, SshConfigError};
-pub use files::{Disk, Files};
 use keywords::{KEYWORDS, Keyword};
+pub use machine::{Machine, ThisMachine};
 use reader::{Context, Reader, user_directory};
+pub use tokens::ExpansionError;
+use tokens::{Form, Tokens};
 pub use values::NeverDone;
-use values::Values;
+use values::{Hop, Value, Values, hop};
 
 /// The directory of the system's configuration.
 const SYSTEM_DIRECTORY: &str = "/etc/ssh";
@@ -58,16 +61,16 @@ pub struct Wanted {
 ///
 /// If a file can't be read or may not be trusted, or if something in it is not valid or not supported.
 pub fn resolve(wanted: &Wanted) -> Result<Destination, SshConfigError> {
-    resolve_with(wanted, &Disk)
+    resolve_with(wanted, &ThisMachine)
 }
 
-/// Resolves like [`resolve`], with other files than those of this machine.
+/// Resolves like [`resolve`], on another machine than this one.
 ///
 /// # Errors
 ///
 /// As for [`resolve`].
-pub fn resolve_with(wanted: &Wanted, files: &dyn Files) -> Result<Destination, SshConfigError> {
-    resolve_at_depth(wanted, files, 0)
+pub fn resolve_with(wanted: &Wanted, machine: &dyn Machine) -> Result<Destination, SshConfigError> {
+    resolve_at_depth(wanted, machine, 0)
 }
 
 /// Returns what the files want for a host, and Scaup never does. Each line stands there once.
@@ -76,7 +79,7 @@ pub fn resolve_with(wanted: &Wanted, files: &dyn Files) -> Result<Destination, S
 ///
 /// As for [`resolve`].
 pub fn never_done(wanted: &Wanted) -> Result<Vec<NeverDone>, SshConfigError> {
-    let (values, _) = read(wanted, &Disk)?;
+    let (values, _) = read(wanted, &ThisMachine)?;
     let mut never_done: Vec<NeverDone> = Vec::new();
     for wish in values.never_done {
         // Files may be read twice.
@@ -87,24 +90,23 @@ pub fn never_done(wanted: &Wanted) -> Result<Vec<NeverDone>, SshConfigError> {
     Ok(never_done)
 }
 
-fn resolve_at_depth(wanted: &Wanted, files: &dyn Files, depth: usize) -> Result<Destination, SshConfigError> {
+fn resolve_at_depth(
+    wanted: &Wanted,
+    machine: &dyn Machine,
+    depth: usize,
+) -> Result<Destination, SshConfigError> {
     if depth > JUMPS_MAX {
         return Err(SshConfigError::TooManyJumps);
     }
-    let (values, context) = read(wanted, files)?;
-    destination(wanted, files, &values, &context, depth)
+    let (values, context) = read(wanted, machine)?;
+    destination(wanted, machine, &values, &context, depth)
 }
 
 /// Reads what the command line and the files say about a host.
-fn read<'a>(wanted: &'a Wanted, files: &dyn Files) -> Result<(Values, Context<'a>), SshConfigError> {
+fn read<'a>(wanted: &'a Wanted, machine: &dyn Machine) -> Result<(Values, Context<'a>), SshConfigError> {
     let local_user =
         std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "root".to_owned());
-    let mut context = Context {
-        original_host: &wanted.host,
-        user: wanted.user.clone().unwrap_or_else(|| local_user.clone()),
-        local_user,
-        home: paths::home(),
-    };
+    let context = Context { original_host: &wanted.host, local_user, home: paths::home() };
     let mut values = Values::default();
     let port = wanted.port.map(|port| port.to_string());
     let named = [("User", wanted.user.as_deref()), ("Port", port.as_deref())];
@@ -114,14 +116,12 @@ fn read<'a>(wanted: &'a Wanted, files: &dyn Files) -> Result<(Values, Context<'a
         let unknown = || SshConfigError::Unknown { origin: Origin::CommandLine, keyword: name.to_owned() };
         values.add(keywords::find(name).ok_or_else(unknown)?, value, &Origin::CommandLine)?;
     }
-    if let Some(user) = values.get("User") {
-        context.user = user.to_owned();
-    }
-    if read_files(wanted, files, &context, &mut values, false)? {
-        // `Match final`: everything is read again, with the name to connect to, which can't change any more.
-        let host = values.host_name(&wanted.host).replace('%', "%%");
+    if read_files(wanted, machine, &context, &mut values, false)? {
+        // `Match final`: everything is read again, with the name to connect to, which can't change any more. `ssh`
+        // writes it in lower case by then.
+        let host = values.host_name(&wanted.host).to_ascii_lowercase().replace('%', "%%");
         values.fix("HostName", &host);
-        read_files(wanted, files, &context, &mut values, true)?;
+        read_files(wanted, machine, &context, &mut values, true)?;
     }
     Ok((values, context))
 }
@@ -129,13 +129,13 @@ fn read<'a>(wanted: &'a Wanted, files: &dyn Files) -> Result<(Values, Context<'a
 /// Reads all files; returns whether they are to be read again.
 fn read_files(
     wanted: &Wanted,
-    files: &dyn Files,
+    machine: &dyn Machine,
     context: &Context<'_>,
     values: &mut Values,
     is_final: bool,
 ) -> Result<bool, SshConfigError> {
     let own = user_directory(&context.home);
-    let mut reader = Reader::new(files, context, values, is_final);
+    let mut reader = Reader::new(machine, context, values, is_final);
     match &wanted.config_file {
         Some(file) if file == Path::new("none") => {}
         // As in `ssh`, a user who names a file vouches for it, but not for files that it includes.
@@ -191,37 +191,48 @@ fn algorithms(values: &Values) -> Result<Algorithms, SshConfigError> {
 
 fn destination(
     wanted: &Wanted,
-    files: &dyn Files,
+    machine: &dyn Machine,
     values: &Values,
     context: &Context<'_>,
     depth: usize,
 ) -> Result<Destination, SshConfigError> {
     check_supported(values)?;
-    let host = values.host_name(&wanted.host);
+    // As `ssh` does, so that tokens and known hosts have it that way.
+    let host = values.host_name(&wanted.host).to_ascii_lowercase();
     let user = values.get("User").unwrap_or(&context.local_user).to_owned();
-    let port = values.parsed("Port", values::port)?.unwrap_or(22);
-    let expand = |path: &str| wanted.directory.join(expand(path, context, &host, &user));
-    let known_hosts = |keyword: &str, default: &[&str]| -> Vec<PathBuf> {
-        match values.value(keyword).map(|value| value.words.as_slice()) {
-            Some([none]) if none.eq_ignore_ascii_case("none") => Vec::new(),
-            Some(list) => list.iter().map(|path| expand(path)).collect(),
-            None => default.iter().map(|path| expand(path)).collect(),
-        }
+    let port = values.parsed("Port", values::port)?.unwrap_or(values::PORT);
+    let tokens = Tokens::of_host(context, values, &host);
+    let file = |keyword, value: &Value, word: &str, form| match tokens.path(word, form) {
+        Ok(path) => Ok(wanted.directory.join(path)),
+        Err(source) => Err(not_expanded(keyword, value, source)),
     };
+    let files = |keyword, values: &[Value], form| -> Result<Vec<PathBuf>, SshConfigError> {
+        let words = values.iter().flat_map(|value| value.words.iter().map(move |word| (value, word)));
+        let named = words.filter(|(_, word)| !word.eq_ignore_ascii_case("none"));
+        named.map(|(value, word)| file(keyword, value, word, form)).collect()
+    };
+    let known_hosts = |keyword, form, default: [&str; 2]| match values.value(keyword) {
+        Some(value) => files(keyword, std::slice::from_ref(value), form),
+        None => Ok(default.iter().map(|name| context.home.join(name)).collect()),
+    };
+    let revoked: Vec<Value> = values.value("RevokedHostKeys").cloned().into_iter().collect();
     let attempts = values.parsed("NumberOfPasswordPrompts", values::count)?.unwrap_or(3);
-    let named = values.identities.iter().filter(|path| *path != "none").map(|path| expand(path));
-    let revoked = values.get("RevokedHostKeys").filter(|path| !path.eq_ignore_ascii_case("none"));
     let rsa_bits_min = values.parsed("RequiredRSASize", |bits| bits.parse().ok())?;
     Ok(Destination {
         port,
         address_family: values.parsed("AddressFamily", values::address_family)?.unwrap_or_default(),
         host_key_alias: values.get("HostKeyAlias").map(str::to_owned),
-        user_known_hosts: known_hosts("UserKnownHostsFile", &["~/.ssh/known_hosts", "~/.ssh/known_hosts2"]),
+        user_known_hosts: known_hosts(
+            "UserKnownHostsFile",
+            Form::Path,
+            [".ssh/known_hosts", ".ssh/known_hosts2"],
+        )?,
         global_known_hosts: known_hosts(
             "GlobalKnownHostsFile",
-            &["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
-        ),
-        revoked_host_keys: revoked.map(expand),
+            Form::SharedPath,
+            ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
+        )?,
+        revoked_host_keys: files("RevokedHostKeys", &revoked, Form::Path)?.pop(),
         rsa_bits_min: rsa_bits_min.unwrap_or(RSA_BITS_MIN).max(RSA_BITS_MIN),
         strict_host_key_checking: values
             .parsed("StrictHostKeyChecking", values::strict_host_key_checking)?
@@ -237,23 +248,32 @@ fn destination(
         kbd_interactive_devices: values.get("KbdInteractiveDevices").map(str::to_owned),
         algorithms: algorithms(values)?,
         rekeying: values.parsed_words("RekeyLimit", values::rekeying)?.unwrap_or_default(),
-        identities: wanted.identity.iter().cloned().chain(named).collect(),
+        identities: wanted
+            .identity
+            .iter()
+            .cloned()
+            .chain(files("IdentityFile", &values.identities, Form::Path)?)
+            .collect(),
         default_identities: ["id_ed25519", "id_ecdsa", "id_rsa"]
             .iter()
             .map(|name| context.home.join(".ssh").join(name))
             .collect(),
-        certificates: values.certificates.iter().map(|path| expand(path)).collect(),
+        certificates: files("CertificateFile", &values.certificates, Form::Path)?,
         // A key named on the command line is the one to use.
         identities_only: values.parsed("IdentitiesOnly", values::flag)?.unwrap_or(false)
             || wanted.identity.is_some(),
-        agent: match values.get("IdentityAgent") {
-            None | Some("SSH_AUTH_SOCK") => Agent::FromEnvironment,
-            Some("none") => Agent::None,
-            Some(variable) if variable.starts_with('$') => {
-                let name = variable.trim_start_matches('$').trim_matches(['{', '}']);
-                std::env::var_os(name).map_or(Agent::None, |path| Agent::Socket(path.into()))
-            }
-            Some(path) => Agent::Socket(expand(path)),
+        agent: match values.value("IdentityAgent") {
+            None => Agent::FromEnvironment,
+            Some(value) => match value.words.concat().as_str() {
+                "SSH_AUTH_SOCK" => Agent::FromEnvironment,
+                "none" => Agent::None,
+                // The old form of a variable, which may be unset.
+                word if word.starts_with('$') && !word.starts_with("${") => {
+                    let path = std::env::var_os(word.trim_start_matches('$'));
+                    path.map_or(Agent::None, |path| Agent::Socket(path.into()))
+                }
+                word => Agent::Socket(file("IdentityAgent", value, word, Form::Path)?),
+            },
         },
         server_alive_interval: values
             .parsed("ServerAliveInterval", values::time)?
@@ -263,16 +283,21 @@ fn destination(
             values.parsed("ConnectTimeout", values::time)?.unwrap_or(Duration::from_secs(15)),
         )
         .filter(|limit| !limit.is_zero()),
-        jumps: jumps(values, wanted, files, depth)?,
+        jumps: jumps((values, &tokens), wanted, machine, depth)?,
         host,
         user,
     })
 }
 
+fn not_expanded(keyword: &'static str, value: &Value, source: ExpansionError) -> SshConfigError {
+    let (origin, value) = (value.origin.clone(), value.words.join(" "));
+    SshConfigError::Expansion { origin, keyword, value, source }
+}
+
 fn jumps(
-    values: &Values,
+    (values, tokens): (&Values, &Tokens<'_>),
     wanted: &Wanted,
-    files: &dyn Files,
+    machine: &dyn Machine,
     depth: usize,
 ) -> Result<Vec<Destination>, SshConfigError> {
     let Some(said) = values.value("ProxyJump") else { return Ok(Vec::new()) };
@@ -280,26 +305,16 @@ fn jumps(
     if value.eq_ignore_ascii_case("none") {
         return Ok(Vec::new());
     }
+    let value =
+        tokens.expand(&value, Form::Jumps).map_err(|source| not_expanded("ProxyJump", said, source))?;
     let mut chain: Vec<Destination> = Vec::new();
-    for (index, hop) in value.split(',').enumerate() {
+    for (index, text) in value.split(',').enumerate() {
         let invalid = || SshConfigError::Value {
             origin: said.origin.clone(),
             keyword: "ProxyJump",
-            value: hop.to_owned(),
+            value: text.to_owned(),
         };
-        let hop = hop.trim().trim_start_matches("ssh://");
-        let (user, place) = hop.rsplit_once('@').map_or((None, hop), |(user, place)| (Some(user), place));
-        let (host, port) = match place.strip_prefix('[') {
-            Some(rest) => {
-                let (host, rest) = rest.split_once(']').ok_or_else(invalid)?;
-                (host, rest.strip_prefix(':'))
-            }
-            None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
-        };
-        if host.is_empty() || host.starts_with('-') {
-            return Err(invalid());
-        }
-        let port = port.map(|port| port.parse().map_err(|_| invalid())).transpose()?;
+        let Hop { user, host, port } = hop(text).ok_or_else(invalid)?;
         // Settings for the target alone do not hold for the jump hosts; those about trust do.
         let shared = [
             "UserKnownHostsFile",
@@ -330,7 +345,7 @@ fn jumps(
             otp_for: wanted.otp_for.clone(),
             directory: wanted.directory.clone(),
         };
-        let next = resolve_at_depth(&next, files, depth + 1)?;
+        let next = resolve_at_depth(&next, machine, depth + 1)?;
         // The first hop may itself need others before it.
         if index == 0 {
             chain.extend(next.jumps.iter().cloned());
@@ -370,41 +385,13 @@ fn method(name: &str) -> Option<Method> {
     }
 }
 
-/// Expands `~`, and the tokens that paths may contain.
-fn expand(path: &str, context: &Context<'_>, host: &str, user: &str) -> PathBuf {
-    let home = context.home.to_string_lossy();
-    let path = match path.strip_prefix("~/") {
-        Some(below) => format!("{home}/{below}"),
-        None => path.to_owned(),
-    };
-    let mut expanded = String::new();
-    let mut characters = path.chars();
-    while let Some(c) = characters.next() {
-        if c != '%' {
-            expanded.push(c);
-            continue;
-        }
-        match characters.next() {
-            Some('d') => expanded.push_str(&home),
-            Some('h') => expanded.push_str(host),
-            Some('n') => expanded.push_str(context.original_host),
-            Some('r') => expanded.push_str(user),
-            Some('u') => expanded.push_str(&context.local_user),
-            Some('%') => expanded.push('%'),
-            Some(other) => expanded.extend(['%', other]),
-            None => expanded.push('%'),
-        }
-    }
-    PathBuf::from(expanded)
-}
-
 /// Returns the hosts that a file, and those that it includes, name without patterns, in their order.
 ///
 /// # Errors
 ///
 /// If the file can't be read.
 pub fn host_names(file: &Path) -> Result<Vec<String>, SshConfigError> {
-    let all = reader::host_names(&Disk, file, &paths::home())?;
+    let all = reader::host_names(&ThisMachine, file, &paths::home())?;
     let mut names: Vec<String> = Vec::new();
     for name in all {
         if !names.contains(&name) {

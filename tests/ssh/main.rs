@@ -12,6 +12,7 @@ mod login {
     mod login_again;
     mod prompts;
     mod ssh_config;
+    mod ssh_config_by_chance;
 }
 
 mod road {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use super::tokens::ExpansionError;
+
 /// Longest chain of jump hosts.
 pub(super) const JUMPS_MAX: usize = 8;
 
@@ -94,6 +96,28 @@ pub enum SshConfigError {
         value: String,
         /// A remedy.
         way_out: &'static str,
+    },
+    /// A value with a token, a variable or a home directory that is not known.
+    #[error("{origin} {keyword} {value:?}: {source}")]
+    Expansion {
+        /// The place of the option.
+        origin: Origin,
+        /// The option.
+        keyword: &'static str,
+        /// The value.
+        value: String,
+        /// What is not known.
+        source: ExpansionError,
+    },
+    /// The command of a condition gave no result.
+    #[error("{origin} Match exec {command:?}: {source}")]
+    Command {
+        /// The place of the condition.
+        origin: Origin,
+        /// The command.
+        command: String,
+        /// The system's error.
+        source: io::Error,
     },
     /// A condition that Scaup can't evaluate.
     #[error(

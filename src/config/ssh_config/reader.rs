@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{Origin, SshConfigError};
-use super::files::Files;
 use super::keywords::{self, Treatment};
 use super::lines::{ConfigLine, lines, words};
+use super::machine::Machine;
+use super::tokens::{Form, Tokens};
 use super::values::{NeverDone, Values};
 
 /// Deepest chain of Include files.
@@ -16,14 +17,13 @@ const FILES_MAX: usize = 4096;
 /// The facts that patterns are matched against.
 pub(super) struct Context<'a> {
     pub(super) original_host: &'a str,
-    pub(super) user: String,
     pub(super) local_user: String,
     pub(super) home: PathBuf,
 }
 
 /// Reads files, one after the other, for one host.
 pub(super) struct Reader<'a> {
-    files: &'a dyn Files,
+    machine: &'a dyn Machine,
     context: &'a Context<'a>,
     values: &'a mut Values,
     /// Whether this is the second reading of all files, for `Match final`.
@@ -46,12 +46,12 @@ struct Place<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(
-        files: &'a dyn Files,
+        machine: &'a dyn Machine,
         context: &'a Context<'a>,
         values: &'a mut Values,
         is_final: bool,
     ) -> Self {
-        Self { files, context, values, is_final, wants_final: false, read: 0 }
+        Self { machine, context, values, is_final, wants_final: false, read: 0 }
     }
 
     /// Reads a file; returns `false` if there is none. Its relative Includes begin at `base`.
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
         if place.depth > INCLUDE_DEPTH_MAX || self.read > FILES_MAX {
             return Err(SshConfigError::TooManyIncludes { path: place.file.to_owned() });
         }
-        let Some(text) = self.files.read(place.file, is_checked)? else { return Ok(false) };
+        let Some(text) = self.machine.read(place.file, is_checked)? else { return Ok(false) };
         let mut holds = place.can_hold;
         for line in lines(&text) {
             let origin = Origin::Line(place.file.to_owned(), line.number);
@@ -83,7 +83,14 @@ impl<'a> Reader<'a> {
                 ("Host", _) => {
                     let patterns = self.words(&line, &origin, keyword.name)?;
                     let patterns = patterns.iter().map(String::as_str);
-                    holds = place.can_hold && matches_hosts(self.context.original_host, patterns);
+                    // With regard to case, as `ssh` does here, and not in `Match`; the second time it takes the name
+                    // that it connects to.
+                    let host = if self.is_final {
+                        self.values.host_name(self.context.original_host)
+                    } else {
+                        self.context.original_host.to_owned()
+                    };
+                    holds = place.can_hold && matches_list(&host, patterns);
                 }
                 ("Match", _) => {
                     let conditions = self.words(&line, &origin, keyword.name)?;
@@ -109,7 +116,7 @@ impl<'a> Reader<'a> {
 
     fn include(&mut self, pattern: &str, place: Place<'_>) -> Result<(), SshConfigError> {
         let pattern = include_pattern(pattern, place.base, &self.context.home);
-        for file in self.files.matching(&pattern) {
+        for file in self.machine.matching(&pattern) {
             // A missing file counts as empty.
             self.read_at(Place { file: &file, ..place }, true)?;
         }
@@ -137,8 +144,8 @@ impl<'a> Reader<'a> {
 
     /// Evaluates `Match`: all conditions have to hold.
     ///
-    /// A condition that Scaup can't evaluate, such as the result of a command, is an error only if all others hold: the
-    /// lines below may say which keys to trust.
+    /// A condition that Scaup can't evaluate, such as a network that this machine is in, is an error only if all others
+    /// hold: the lines below may say which keys to trust.
     fn matches(
         &mut self,
         conditions: &[String],
@@ -178,11 +185,25 @@ impl<'a> Reader<'a> {
                 "host" => matches_hosts(&host, patterns.split(',')),
                 "originalhost" => matches_hosts(self.context.original_host, patterns.split(',')),
                 "user" => {
-                    matches_list(self.values.get("User").unwrap_or(&self.context.user), patterns.split(','))
+                    let user = self.values.get("User").unwrap_or(&self.context.local_user);
+                    matches_list(user, patterns.split(','))
                 }
                 "localuser" => matches_list(&self.context.local_user, patterns.split(',')),
                 "tagged" => matches_list(self.values.get("Tag").unwrap_or_default(), patterns.split(',')),
-                "exec" | "localnetwork" | "version" | "sessiontype" | "command" => {
+                "exec" => {
+                    let command = self.expanded(patterns, origin)?;
+                    // It is run only if it decides.
+                    if !holds || undecided.is_some() {
+                        continue;
+                    }
+                    let succeeds = self.machine.succeeds(&command);
+                    succeeds.map_err(|source| SshConfigError::Command {
+                        origin: origin.clone(),
+                        command,
+                        source,
+                    })?
+                }
+                "localnetwork" | "version" | "sessiontype" | "command" => {
                     undecided = Some(criterion);
                     continue;
                 }
@@ -194,6 +215,17 @@ impl<'a> Reader<'a> {
             Some(criterion) if holds => Err(SshConfigError::Match { origin: origin.clone(), criterion }),
             _ => Ok(holds),
         }
+    }
+
+    /// Returns the command of a `Match exec`.
+    fn expanded(&self, command: &str, origin: &Origin) -> Result<String, SshConfigError> {
+        let expanded = Tokens::so_far(self.context, self.values).expand(command, Form::Command);
+        expanded.map_err(|source| SshConfigError::Expansion {
+            origin: origin.clone(),
+            keyword: "Match exec",
+            value: command.to_owned(),
+            source,
+        })
     }
 }
 
@@ -238,16 +270,20 @@ pub(super) fn user_directory(home: &Path) -> PathBuf {
 }
 
 /// Returns the hosts that a file, and those that it includes, name without patterns.
-pub(super) fn host_names(files: &dyn Files, file: &Path, home: &Path) -> Result<Vec<String>, SshConfigError> {
-    match files.read(file, false)? {
-        Some(text) => Ok(host_names_in(files, &text, home, 0)),
+pub(super) fn host_names(
+    machine: &dyn Machine,
+    file: &Path,
+    home: &Path,
+) -> Result<Vec<String>, SshConfigError> {
+    match machine.read(file, false)? {
+        Some(text) => Ok(host_names_in(machine, &text, home, 0)),
         None => {
             Err(SshConfigError::File { path: file.to_owned(), source: std::io::ErrorKind::NotFound.into() })
         }
     }
 }
 
-fn host_names_in(files: &dyn Files, text: &str, home: &Path, depth: usize) -> Vec<String> {
+fn host_names_in(machine: &dyn Machine, text: &str, home: &Path, depth: usize) -> Vec<String> {
     let mut names = Vec::new();
     // The hosts that the lines apply to. Behind a Match it may be any host.
     let mut about = vec!["*".to_owned()];
@@ -261,12 +297,13 @@ fn host_names_in(files: &dyn Files, text: &str, home: &Path, depth: usize) -> Ve
             "match" => about = vec!["*".to_owned()],
             "include" if depth < INCLUDE_DEPTH_MAX => {
                 let patterns = words.iter().map(|word| include_pattern(word, &user_directory(home), home));
-                let included: Vec<PathBuf> = patterns.flat_map(|pattern| files.matching(&pattern)).collect();
+                let included: Vec<PathBuf> =
+                    patterns.flat_map(|pattern| machine.matching(&pattern)).collect();
                 for file in included {
                     // A file that is missing or not readable counts as empty.
-                    let Ok(Some(text)) = files.read(&file, true) else { continue };
-                    let found = host_names_in(files, &text, home, depth + 1);
-                    let is_meant = |name: &String| matches_hosts(name, about.iter().map(String::as_str));
+                    let Ok(Some(text)) = machine.read(&file, true) else { continue };
+                    let found = host_names_in(machine, &text, home, depth + 1);
+                    let is_meant = |name: &String| matches_list(name, about.iter().map(String::as_str));
                     names.extend(found.into_iter().filter(is_meant));
                 }
             }

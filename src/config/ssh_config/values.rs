@@ -9,6 +9,8 @@ use super::error::{Origin, SshConfigError};
 use super::keywords::{Form, Keyword, Treatment};
 use super::lines::words;
 
+/// The port of SSH.
+pub(super) const PORT: u16 = 22;
 /// The names of ports: services(5).
 const SERVICES: &str = "/etc/services";
 
@@ -23,8 +25,8 @@ pub(super) struct Value {
 #[derive(Default)]
 pub(super) struct Values {
     single: HashMap<&'static str, Value>,
-    pub(super) identities: Vec<String>,
-    pub(super) certificates: Vec<String>,
+    pub(super) identities: Vec<Value>,
+    pub(super) certificates: Vec<Value>,
     /// What the files want and Scaup never does.
     pub(super) never_done: Vec<NeverDone>,
 }
@@ -72,8 +74,8 @@ impl Values {
             Treatment::Structure | Treatment::NeverDone(_) | Treatment::WithoutEffect(_) => return Ok(()),
         };
         match keyword.name {
-            "IdentityFile" => add_new(&mut self.identities, words),
-            "CertificateFile" => add_new(&mut self.certificates, words),
+            "IdentityFile" => add_new(&mut self.identities, words, origin),
+            "CertificateFile" => add_new(&mut self.certificates, words, origin),
             // The first of the two wins.
             "ProxyCommand" if self.single.contains_key("ProxyJump") => {}
             "ProxyJump" if self.single.contains_key("ProxyCommand") => {}
@@ -132,9 +134,33 @@ impl Values {
     }
 }
 
-/// Adds new files: a file that is named twice counts once.
-fn add_new(list: &mut Vec<String>, words: Vec<String>) {
-    list.extend(words.into_iter().filter(|word| !list.contains(word)).collect::<Vec<_>>());
+/// Adds a file: one that is named twice counts once.
+fn add_new(list: &mut Vec<Value>, words: Vec<String>, origin: &Origin) {
+    if list.iter().all(|value| value.words != words) {
+        list.push(Value { words, origin: origin.clone() });
+    }
+}
+
+/// A jump host, as `ProxyJump` names it.
+pub(super) struct Hop<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) host: &'a str,
+    pub(super) port: Option<u16>,
+}
+
+/// Parses `[user@]host[:port]`, with `ssh://` before it or without.
+pub(super) fn hop(text: &str) -> Option<Hop<'_>> {
+    let text = text.trim().trim_start_matches("ssh://");
+    let (user, place) = text.rsplit_once('@').map_or((None, text), |(user, place)| (Some(user), place));
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':')))?,
+        None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+    };
+    if host.is_empty() || host.starts_with('-') {
+        return None;
+    }
+    let port = port.map(str::parse).transpose().ok()?;
+    Some(Hop { user, host, port })
 }
 
 pub(super) fn flag(value: &str) -> Option<bool> {

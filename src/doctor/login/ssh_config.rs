@@ -37,6 +37,12 @@ pub(super) fn unusable(subject: &str, error: &SshConfigError) -> Check {
             format!("correct the line, or write `IgnoreUnknown {keyword}` before it")
         }
         SshConfigError::Value { keyword, .. } => format!("correct the line (man ssh_config, {keyword})"),
+        SshConfigError::Expansion { keyword, .. } => {
+            format!("correct the line (man ssh_config, TOKENS, and {keyword})")
+        }
+        SshConfigError::Command { .. } => {
+            "correct the command, or put the options for this host into a Host block before it".to_owned()
+        }
         SshConfigError::Unsupported { way_out, .. } => (*way_out).to_owned(),
         SshConfigError::Match { .. } => {
             "put the options for this host into a Host block before it, or name another file with -F"

@@ -10,8 +10,8 @@ use scaup::drive::DriveOptions;
 use scaup_fakes::{MemoryRemote, MemoryServer, MessageKind};
 use scaup_fuse::filesystem::{FileKind, Inode};
 
-use crate::kernel::dice::{Dice, from_environment};
 use crate::kernel::{Kernel, Place, ROUND_TRIP, options, runtime};
+use scaup_rig::dice::{Dice, from_environment};
 
 /// The order in which a program enters the directories of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use scaup_fakes::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::Filesystem as _;
 use scaup_fuse::filesystem::{FileKind, RenameMode};
 
-use crate::kernel::dice::{Dice, from_environment};
 use crate::kernel::{
     CHUNK, ENOENT, Kernel, Place, READ_WRITE, Seen, findings, in_every_place, in_every_vault, mount, options,
     pattern, runtime,
 };
+use scaup_rig::dice::{Dice, from_environment};
 
 /// How long names and attributes are believed.
 const BELIEVED: Duration = Duration::from_millis(500);

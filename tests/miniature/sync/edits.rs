@@ -4,8 +4,8 @@ use super::game::Failure;
 use super::merge::{join, parent};
 use super::shown::{Shown, Thing, walk};
 use crate::kernel::Kernel;
-use crate::kernel::dice::Dice;
 use scaup_fuse::filesystem::RenameMode;
+use scaup_rig::dice::Dice;
 
 /// Names that are used again and again, so that ends and copies meet. Where names are shortened from 9 bytes on, the
 /// third to the sixth are; where from 147 on, only the last ones.

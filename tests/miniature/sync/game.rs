@@ -15,8 +15,8 @@ use super::merge::{Tree, merge};
 use super::on_server::{Reader, apply, changes, read};
 use super::shown::{Model, Shown, Thing, contents, title, walk};
 use super::work::{LONG_ENOUGH, Step, Work, steps};
-use crate::kernel::dice::Dice;
 use crate::kernel::{Kernel, Place, THRESHOLD, findings, options};
+use scaup_rig::dice::Dice;
 
 /// What was not held.
 pub(crate) struct Failure {

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::game::{Game, Played};
-use crate::kernel::dice::from_environment;
 use crate::kernel::runtime;
+use scaup_rig::dice::from_environment;
 
 /// How many games are played where nobody asks for more.
 const GAMES: u64 = 400;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clients::{Clash, Client, Copies, Emptied, RemovedDirectory, named};
-use crate::kernel::dice::Dice;
+use scaup_rig::dice::Dice;
 
 /// What lies at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

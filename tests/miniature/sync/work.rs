@@ -12,8 +12,8 @@ use super::game::{Failure, mount};
 use super::merge::{join, parent};
 use super::on_server::{Lying, Reader, read};
 use super::shown::{Model, Thing, title, walk};
-use crate::kernel::dice::Dice;
 use crate::kernel::{ENOTEMPTY, Kernel, Place};
+use scaup_rig::dice::Dice;
 
 /// One thing that somebody does. The numbers choose among what is shown, of two lists: all of it, or what the ends
 /// changed.

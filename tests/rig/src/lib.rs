@@ -13,6 +13,7 @@
 mod account;
 mod browser;
 mod bus;
+pub mod dice;
 mod fixtures;
 mod gate;
 mod hostile;

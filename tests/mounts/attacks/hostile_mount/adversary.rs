@@ -19,8 +19,8 @@ use super::attacker::{Aim, Attacker, ends, kind, path, relocate};
 use super::programs::{
     CANARY, DIRECTORIES, Programs, SPARED, SPARED_IN_DIRECTORY, Worked, content, is_closed, is_told, kept,
 };
-use crate::kernel::dice::{Dice, from_environment};
 use crate::kernel::{self, Kernel, PASSWORD, Place, runtime};
+use scaup_rig::dice::{Dice, from_environment};
 
 /// Steps of one game: a vault, an attacker, a way to mount.
 const GAME: u64 = 200;

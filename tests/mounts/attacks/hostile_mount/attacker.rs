@@ -10,7 +10,7 @@ use scaup::remote::{
     Remote, RemoteError, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow,
 };
 
-use crate::kernel::dice::Dice;
+use scaup_rig::dice::Dice;
 
 type Done = Result<(), RemoteError>;
 

@@ -19,8 +19,8 @@ use scaup_rig::{Answers, Fixture, Mount, Scaup, Sshd, eventually};
 use super::adversary::Trace;
 use super::attacker::{Aim, Attacker, ends};
 use super::programs::{CANARY, DIRECTORIES, SPARED, content, directory, name};
-use crate::kernel::dice::{Dice, from_environment};
 use crate::support::{PASSWORD, said, scaup, write_synced};
+use scaup_rig::dice::{Dice, from_environment};
 
 /// Longer than between two looks at a displaced vault, and than names and attributes are believed here.
 const A_WHILE: Duration = Duration::from_millis(1100);

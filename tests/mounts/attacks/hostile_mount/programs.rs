@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 
 use scaup_fuse::filesystem::{FileKind, Handle, Inode, RenameMode};
 
-use crate::kernel::dice::Dice;
 use crate::kernel::{APPEND, EEXIST, EIO, ENOENT, Kernel, READ, READ_WRITE, Result};
+use scaup_rig::dice::Dice;
 
 /// What is in every name and content that programs give to the vault. No ciphertext name can have it: `~` is not in
 /// Base64.

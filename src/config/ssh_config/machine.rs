@@ -1,18 +1,22 @@
-//! Configuration files on the disk, and their permitted owners.
+//! What a configuration needs of the machine: files, whose owners are checked, and commands whose success decides.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::error::SshConfigError;
 
 /// The longest file that is read, bytes.
 const FILE_MAX: u64 = 1024 * 1024;
+/// How long a command may take: `ssh` waits without end.
+const COMMAND_WITHIN: Duration = Duration::from_secs(30);
 
-/// The source of configuration files.
-pub trait Files {
+/// The machine that a configuration is read on.
+pub trait Machine {
     /// Returns the text of a file; `None` if there is none. With `is_checked`, a file that others may write to is
     /// refused.
     ///
@@ -23,13 +27,20 @@ pub trait Files {
 
     /// Returns the files that match a pattern (glob(7)), in the order of their names.
     fn matching(&self, pattern: &str) -> Vec<PathBuf>;
+
+    /// Returns whether a command of the user's shell succeeds.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be run, or takes too long.
+    fn succeeds(&self, command: &str) -> io::Result<bool>;
 }
 
-/// The files of this machine.
+/// This machine.
 #[derive(Debug, Clone, Copy)]
-pub struct Disk;
+pub struct ThisMachine;
 
-impl Files for Disk {
+impl Machine for ThisMachine {
     fn read(&self, path: &Path, is_checked: bool) -> Result<Option<String>, SshConfigError> {
         let failed = |source| SshConfigError::File { path: path.to_owned(), source };
         let file = match File::open(path) {
@@ -66,6 +77,30 @@ impl Files for Disk {
             Ok(paths) => paths.flatten().filter(is_meant).collect(),
             // A pattern that is not valid stands for itself.
             Err(_) => vec![PathBuf::from(pattern)],
+        }
+    }
+
+    fn succeeds(&self, command: &str) -> io::Result<bool> {
+        let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+        // As `ssh` runs it: `exec` before it, so that no shell waits for it.
+        let mut child = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
+            .arg("-c")
+            .arg(format!("exec {command}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let end = Instant::now() + COMMAND_WITHIN;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.success());
+            }
+            if end <= Instant::now() {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
