@@ -6,6 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pkcs8::der::{self, Reader as _, SecretDocument, SliceReader};
+use pkcs8::pkcs5::pbes2::PBES2_OID;
+use pkcs8::spki::AlgorithmIdentifierRef;
+use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::{AgentClient, AgentStream};
 use russh::keys::ssh_key::public::KeyData;
@@ -90,6 +94,18 @@ pub enum KeyFileProblem {
     OldPem {
         /// The file.
         path: PathBuf,
+    },
+    /// It is encrypted in a way that no library here decrypts.
+    #[error(
+        "{path}: a private key that is encrypted in a way that is not known here ({encryption}); \
+         `ssh-keygen -p -f {path}` writes it in OpenSSH's own",
+        path = .path.display()
+    )]
+    UnknownEncryption {
+        /// The file.
+        path: PathBuf,
+        /// The library's words for it.
+        encryption: String,
     },
     /// It is a public key.
     #[error("{}: a public key, and no agent holds its private half", .path.display())]
@@ -284,13 +300,42 @@ pub(super) fn read(path: &Path) -> Result<KeyFile, KeyFileProblem> {
     match SecretKey::decode(&text, None) {
         Ok(key) => return Ok(KeyFile::Open(key)),
         Err(russh::keys::Error::KeyIsEncrypted) => {}
-        Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {}
+        Err(_) if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") => {
+            if let Some(encryption) = unknown_encryption(&text) {
+                return Err(KeyFileProblem::UnknownEncryption { path: path.to_owned(), encryption });
+            }
+        }
         Err(_) if PublicKey::from_openssh(text.trim()).is_ok() => {
             return Err(KeyFileProblem::PublicOnly { path: path.to_owned() });
         }
         Err(source) => return Err(KeyFileProblem::NotAKey { path: path.to_owned(), source }),
     }
     Ok(KeyFile::Locked { public: public_half(path), text })
+}
+
+/// Returns what encrypts a key in the format of PKCS#8 if it can't be decrypted here, whatever the passphrase.
+fn unknown_encryption(text: &str) -> Option<String> {
+    let document = match SecretDocument::from_pem(text) {
+        Ok((_, document)) => document,
+        Err(error) => return Some(error.to_string()),
+    };
+    let scheme = match scheme(&document) {
+        Ok(scheme) => scheme,
+        Err(error) => return Some(error.to_string()),
+    };
+    if scheme != PBES2_OID {
+        return Some(scheme.to_string());
+    }
+    document.decode_msg::<EncryptedPrivateKeyInfoRef<'_>>().err().map(|error| error.to_string())
+}
+
+/// Returns the number of the scheme that encrypts a key in the format of PKCS#8.
+fn scheme(document: &SecretDocument) -> Result<ObjectIdentifier, der::Error> {
+    SliceReader::new(document.as_bytes())?.sequence(|key| {
+        let algorithm: AlgorithmIdentifierRef<'_> = key.decode()?;
+        key.drain(key.remaining_len())?;
+        Ok(algorithm.oid)
+    })
 }
 
 /// Returns the length of an RSA key that is too short, bits.
@@ -327,4 +372,86 @@ pub(super) async fn unlock(
     }
     let reason = format!("wrong passphrase for key {}{}", path.display(), destination.times());
     Err(ConnectError::Refused { destination: destination.user_at_host(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+
+    const PASSPHRASE: &str = "correct horse";
+
+    fn runs(program: &str, arguments: &[&str]) -> bool {
+        Command::new(program).args(arguments).output().unwrap().status.success()
+    }
+
+    /// A key that this `openssl pkcs8` has encrypted.
+    fn pkcs8(directory: &Path, options: &[&str]) -> PathBuf {
+        let (plain, path) = (directory.join("plain"), directory.join("key"));
+        let pass = format!("pass:{PASSPHRASE}");
+        assert!(runs("openssl", &["genrsa", "-out", plain.to_str().unwrap(), "2048"]));
+        let files = ["-in", plain.to_str().unwrap(), "-out", path.to_str().unwrap(), "-passout", &pass];
+        assert!(runs("openssl", &[&["pkcs8", "-topk8"], options, &files[..]].concat()), "{options:?}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// A key that `ssh-keygen` has encrypted.
+    fn openssh(directory: &Path, cipher: &str) -> PathBuf {
+        let path = directory.join("key");
+        let file = ["-f", path.to_str().unwrap()];
+        assert!(runs(
+            "ssh-keygen",
+            &[&["-q", "-t", "ed25519", "-N", PASSPHRASE, "-Z", cipher], &file[..]].concat()
+        ));
+        path
+    }
+
+    fn is_unlocked(path: &Path, what: &str) {
+        let Ok(KeyFile::Locked { text, .. }) = read(path) else { panic!("{what}") };
+        SecretKey::decode(&text, Some(PASSPHRASE))
+            .map(drop)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(SecretKey::decode(&text, Some("wrong")).is_err(), "{what}");
+    }
+
+    #[test]
+    fn every_encryption_that_ssh_keygen_reads_is_decrypted_or_refused_by_its_name() {
+        scaup_rig::need(&[
+            ("ssh-keygen", "openssh-client"),
+            ("ssh", "openssh-client"),
+            ("openssl", "openssl"),
+        ]);
+        let ciphers = Command::new("ssh").args(["-Q", "cipher"]).output().unwrap().stdout;
+        for cipher in String::from_utf8(ciphers).unwrap().lines() {
+            is_unlocked(&openssh(tempfile::tempdir().unwrap().path(), cipher), cipher);
+        }
+        for options in [
+            &["-v2", "aes128", "-v2prf", "hmacWithSHA1"][..],
+            &["-v2", "aes192", "-v2prf", "hmacWithSHA224"],
+            &["-v2", "aes256", "-v2prf", "hmacWithSHA512"],
+            &["-v2", "des3"],
+            &["-v2", "des3", "-v2prf", "hmacWithSHA1"],
+            &["-scrypt"],
+        ] {
+            is_unlocked(&pkcs8(tempfile::tempdir().unwrap().path(), options), &options.join(" "));
+        }
+        for (options, name) in [
+            (&["-v1", "PBE-SHA1-3DES"][..], "1.2.840.113549.1.12.1.3"),
+            (&["-v2", "camellia256"], "1.2.392.200011.61.1.1.1.4"),
+            (&["-v2", "aria256"], "1.2.410.200046.1.1.12"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = pkcs8(directory.path(), options);
+            assert!(
+                runs("ssh-keygen", &["-y", "-P", PASSPHRASE, "-f", path.to_str().unwrap()]),
+                "{options:?}"
+            );
+            let Err(problem) = read(&path) else { panic!("{options:?}") };
+            let said = problem.to_string();
+            assert!(said.contains(name) && said.contains("ssh-keygen -p -f"), "{said}");
+        }
+    }
 }

@@ -65,6 +65,10 @@ fn check(subject: &str, path: &Path, is_named: bool) -> Check {
             format!("{shown} is encrypted in the old PEM format, so it is not used"),
             format!("ssh-keygen -p -f {shown}"),
         ),
+        Err(KeyFileProblem::UnknownEncryption { encryption, .. }) => bad(
+            format!("{shown} is encrypted in a way that is not known here ({encryption})"),
+            format!("ssh-keygen -p -f {shown}"),
+        ),
         Err(KeyFileProblem::NotAKey { source, .. }) => bad(
             format!("{shown} is not a private key that can be read ({source})"),
             "correct the path, or restore the key from a backup".to_owned(),
