@@ -197,7 +197,8 @@ impl Login<'_> {
                     [] => String::new(),
                     tried => format!(", after it had refused {}", tried.join(", ")),
                 };
-                format!("the server closed the connection during the login{after}")
+                let offers = if self.offers > 1 { self.too_many_keys() } else { String::new() };
+                format!("the server closed the connection during the login{after}{offers}")
             }
             error => error.to_string(),
         };
@@ -222,8 +223,23 @@ impl Login<'_> {
             tried => format!("the server refused {}", tried.join(", ")),
         };
         let unusable: String = self.unusable.iter().map(|reason| format!("; {reason}")).collect();
-        let reason = format!("login refused: {tried}{unusable} (the server accepts: {})", wanted.join(", "));
+        let offers = if self.identities.len() > 0 { self.too_many_keys() } else { String::new() };
+        let wanted = wanted.join(", ");
+        let reason = format!("login refused: {tried}{unusable} (the server accepts: {wanted}){offers}");
         ConnectError::Refused { destination: self.destination.user_at_host(), reason }
+    }
+
+    /// Returns the way out where the right key may not have been offered.
+    fn too_many_keys(&self) -> String {
+        let left = match self.identities.len() {
+            0 => String::new(),
+            left => format!(", {left} more were not"),
+        };
+        format!(
+            "; {} keys were offered{left}, and servers give up after some: name the right one with -i, or with \
+             IdentityFile and IdentitiesOnly yes in ~/.ssh/config",
+            self.offers
+        )
     }
 
     /// Returns the error for a server that goes on without end: a refused login is not retried automatically.

@@ -585,6 +585,29 @@ fn identity_agent_and_identities_only() {
 }
 
 #[test]
+fn an_agent_full_of_other_keys_that_use_up_the_tries_is_named_with_the_way_out() {
+    let scaup = scaup();
+    let others: Vec<Key> = (0..8)
+        .map(|number| Key::generate(&scaup.home().join(format!("other{number}")), KeyKind::Ed25519, ""))
+        .collect();
+    let paths: Vec<&Path> = others.iter().map(Key::path).collect();
+    let agent = Agent::start(&scaup, &paths);
+    for tries in [2, 6] {
+        let sshd = Sshd::key_only().config(&format!("MaxAuthTries {tries}")).start();
+        // The right key is where `ssh` looks by itself.
+        let default = scaup.home().join(".ssh");
+        fs::create_dir_all(&default).unwrap();
+        fs::copy(sshd.key().path(), default.join("id_ed25519")).unwrap();
+        let mount = || mount_without_key(&scaup, &sshd).env("SSH_AUTH_SOCK", &agent.socket);
+        let output = mount().refused();
+        assert_eq!(code(&output), Some(3), "{}", said(&output));
+        let words = said(&output);
+        assert!(words.contains("keys were offered") && words.contains("IdentitiesOnly yes"), "{words}");
+        comes_in(&scaup, &sshd, mount().args(["-o", "IdentitiesOnly=yes"]));
+    }
+}
+
+#[test]
 fn an_agent_that_is_gone_does_no_harm() {
     let (scaup, sshd) = (scaup(), Sshd::key_only().start());
     comes_in(&scaup, &sshd, scaup.mount_on(&sshd, "").env("SSH_AUTH_SOCK", "/nonexistent/agent"));
