@@ -54,6 +54,16 @@ impl Target {
             }
             None => rest.split_once(':').unwrap_or((rest, "")),
         };
+        // As `scp` takes it: `~` is the login directory. One that is really called so is `./~`.
+        let directory = match directory.strip_prefix('~') {
+            None => directory,
+            Some(below) if below.is_empty() || below.starts_with('/') => below.trim_start_matches('/'),
+            Some(_) => {
+                return Err(format!(
+                    "{text:?}: the home directory of another user is not known; write it in full, or ./{directory}"
+                ));
+            }
+        };
         Self::server(user, host, None, directory.to_owned())
     }
 
@@ -161,6 +171,12 @@ mod tests {
             ("alice@host:", server(Some("alice"), "host", None, "")),
             ("alice@host:/srv/files", server(Some("alice"), "host", None, "/srv/files")),
             ("host:files", server(None, "host", None, "files")),
+            ("host:~", server(None, "host", None, "")),
+            ("host:~/files", server(None, "host", None, "files")),
+            ("host:~//files", server(None, "host", None, "files")),
+            ("host:~/", server(None, "host", None, "")),
+            ("host:./~/files", server(None, "host", None, "./~/files")),
+            ("host:files~", server(None, "host", None, "files~")),
             ("a@b@host:x@y", server(Some("a@b"), "host", None, "x@y")),
             ("[::1]:dir", server(None, "::1", None, "dir")),
             ("sftp://bob@host:2222/a%20b", server(Some("bob"), "host", Some(2222), "/a b")),
@@ -174,6 +190,7 @@ mod tests {
         for text in ["", "-oProxyCommand=x", "a b:", "-x@host", "sftp://host:port/", "[::1:dir"] {
             Target::parse(text).unwrap_err();
         }
+        assert!(Target::parse("host:~bob/x").unwrap_err().contains("write it in full, or ./~bob/x"));
         assert!(Target::parse("files/Vault").unwrap_err().ends_with("write ./files/Vault"));
         assert_eq!(Target::parse("./files/Vault").unwrap().name(), "Vault");
     }
