@@ -15,6 +15,7 @@ pub mod local;
 mod node;
 mod path;
 pub mod sftp;
+mod weakness;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use node::{RemoteAttributes, RemoteEntry, RemoteKind, RemoteSetAttributes};
 pub use path::{RemoteName, RemotePath};
 pub use scaup_sftp::client::{HeldNames, NamesBudget};
 pub use scaup_sftp::ssh::Agreed;
+pub use weakness::Weakness;
 
 /// How to open a file on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,16 +103,18 @@ pub struct ServerFacts {
     pub extensions: Vec<&'static str>,
     /// How many bytes it lets one request read, if it says.
     pub read_len_max: Option<u32>,
+    /// What it does not do, as far as that is known by now.
+    pub weaknesses: Vec<Weakness>,
 }
 
-/// The extensions of SFTP that are used where a server offers them.
-pub const EXTENSIONS: [&str; 6] = [
-    "posix-rename@openssh.com",
-    "fsync@openssh.com",
-    "limits@openssh.com",
-    "statvfs@openssh.com",
-    "hardlink@openssh.com",
-    "lsetstat@openssh.com",
+/// The extensions of SFTP that are used where a server offers them, with what it means if it does not.
+pub const EXTENSIONS: [(&str, Weakness); 6] = [
+    ("posix-rename@openssh.com", Weakness::ReplacesInSteps),
+    ("fsync@openssh.com", Weakness::ConfirmsNothing),
+    ("limits@openssh.com", Weakness::SmallRequests),
+    ("statvfs@openssh.com", Weakness::CountsNoSpace),
+    ("hardlink@openssh.com", Weakness::NoHardLinks),
+    ("lsetstat@openssh.com", Weakness::NoLinkAttributes),
 ];
 
 /// Counters of the traffic so far.

@@ -62,6 +62,9 @@ fn show_all(mounts: &[MountStatus], arguments: &StatusArguments) -> Result<(), C
 fn show(mount: &MountStatus) {
     screen::out(&format!("{}: {} at {}", mount.name, mount.target, mount.mountpoint.display()));
     screen::out(&format!("  {}", state_of(mount)));
+    for weakness in &mount.weaknesses {
+        screen::out(&format!("  {weakness}"));
+    }
     for vault in &mount.vaults {
         let kind = match (vault.format, &vault.cipher_combo) {
             (Some(format), Some(combo)) => format!(" (format {format}, {combo})"),

@@ -120,6 +120,10 @@ async fn live(
             let (name, mountpoint) = (daemon.request.name.clone(), daemon.request.mountpoint.clone());
             // The mount works already, and may end, while a person is asked.
             let telling = async {
+                let weaknesses = standing.drive.weaknesses().into_iter();
+                for weakness in weaknesses.filter(|weakness| weakness.endangers_data()) {
+                    front_end.tell(Event::Progress(weakness.sentence().to_owned()));
+                }
                 daemon.kept.offer(&daemon.prompts).await;
                 standing.login_prompts.end_mounting();
                 front_end.tell(Event::Mounted { name, mountpoint });

@@ -303,6 +303,9 @@ pub struct MountStatus {
     /// The reason for this state: what the daemon waits for, or why it has to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the server does not do, as far as that is known by now, in sentences.
+    #[serde(default)]
+    pub weaknesses: Vec<String>,
     /// The vaults that were found.
     pub vaults: Vec<VaultEntry>,
     /// The changes that are not on the server.

@@ -13,7 +13,7 @@ use super::protocol::{
     UnsavedEntry, VaultEntry, VaultEntryState,
 };
 use crate::drive::{Drive, DriveCounters, Unsaved, VaultState, VaultStatus};
-use crate::remote::RemotePath;
+use crate::remote::{RemotePath, Weakness};
 
 /// The daemon's activity, and since when.
 pub(super) struct Activity {
@@ -116,6 +116,7 @@ impl Activity {
             state,
             since: shown_time(since),
             reason,
+            weaknesses: drive.map(Drive::weaknesses).into_iter().flatten().map(sentence).collect(),
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
             unsaved: drive.map(Drive::unsaved).unwrap_or_default().into(),
             errors: errors(drive),
@@ -157,6 +158,10 @@ impl From<Unsaved> for UnsavedEntry {
         let Unsaved { files, bytes, removals, off_disk: _ } = unsaved;
         Self { files, bytes, removals }
     }
+}
+
+fn sentence(weakness: Weakness) -> String {
+    weakness.sentence().to_owned()
 }
 
 /// Formats a time in whole seconds, RFC 3339.

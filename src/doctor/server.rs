@@ -11,7 +11,9 @@ use crate::config::size;
 use crate::config::ssh_config;
 use crate::config::target::Target;
 use crate::daemon::protocol::LoginRequest;
-use crate::remote::{Agreed, EXTENSIONS, Remote, RemoteError, RemotePath, RemoteStatistics, ServerFacts};
+use crate::remote::{
+    Agreed, EXTENSIONS, Remote, RemoteError, RemotePath, RemoteStatistics, ServerFacts, Weakness,
+};
 
 const GROUP: Group = Group::Server;
 
@@ -135,7 +137,7 @@ pub(super) async fn shortest_round_trip(remote: &dyn Remote) -> Result<Duration,
 }
 
 /// Says what it means if a server does not offer an extension. Only what endangers data is a warning.
-fn offer(extension: &'static str, facts: &ServerFacts) -> Check {
+fn offer((extension, weakness): (&'static str, Weakness), facts: &ServerFacts) -> Check {
     const UPDATE: &str = "use OpenSSH's sftp-server there (6.5 or newer)";
     if facts.extensions.contains(&extension) {
         let found = match facts.read_len_max {
@@ -146,23 +148,12 @@ fn offer(extension: &'static str, facts: &ServerFacts) -> Check {
         };
         return GROUP.ok(extension, found);
     }
-    let (meaning, is_danger) = match extension {
-        "posix-rename@openssh.com" => (
-            "a file is replaced in several steps, and a lost connection can leave its content under another name",
-            true,
-        ),
-        "fsync@openssh.com" => (
-            "the server does not confirm that content is on its disk, so a power cut there can lose what counts as saved",
-            true,
-        ),
-        "limits@openssh.com" => ("content is read and written in small pieces, which is slower", false),
-        "statvfs@openssh.com" => ("programs can't see how much space is free", false),
-        "hardlink@openssh.com" => ("hard links can't be made", false),
-        "lsetstat@openssh.com" => ("times and owners of links can't be changed", false),
-        _ => ("", false),
-    };
-    let found = format!("not offered: {meaning}");
-    if is_danger { GROUP.warning(extension, found, UPDATE) } else { GROUP.ok(extension, found) }
+    let found = format!("not offered: {}", weakness.sentence());
+    if weakness.endangers_data() {
+        GROUP.warning(extension, found, UPDATE)
+    } else {
+        GROUP.ok(extension, found)
+    }
 }
 
 fn space(statistics: &RemoteStatistics) -> Check {
@@ -210,12 +201,14 @@ mod tests {
 
     #[test]
     fn only_what_endangers_data_is_a_warning_where_it_is_missing() {
-        let none = ServerFacts { agreed: None, extensions: Vec::new(), read_len_max: None };
+        let none =
+            ServerFacts { agreed: None, extensions: Vec::new(), read_len_max: None, weaknesses: Vec::new() };
         let warned =
-            EXTENSIONS.into_iter().filter(|extension| offer(extension, &none).verdict != Verdict::Ok);
-        assert_eq!(warned.collect::<Vec<_>>(), ["posix-rename@openssh.com", "fsync@openssh.com"]);
-        let all = ServerFacts { extensions: EXTENSIONS.to_vec(), ..none };
-        assert!(EXTENSIONS.iter().all(|extension| offer(extension, &all).verdict == Verdict::Ok));
+            EXTENSIONS.into_iter().filter(|extension| offer(*extension, &none).verdict != Verdict::Ok);
+        let warned: Vec<_> = warned.map(|(extension, _)| extension).collect();
+        assert_eq!(warned, ["posix-rename@openssh.com", "fsync@openssh.com"]);
+        let all = ServerFacts { extensions: EXTENSIONS.map(|(extension, _)| extension).to_vec(), ..none };
+        assert!(EXTENSIONS.into_iter().all(|extension| offer(extension, &all).verdict == Verdict::Ok));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::content::file::File;
 use super::tree::Nodes;
 use super::{Drive, DriveError};
 use crate::drive::places::place::Place;
-use crate::remote::{RemoteCounters, RemotePath};
+use crate::remote::{RemoteCounters, RemotePath, Weakness};
 use crate::vault::{Undecided, UnlockedVault, VaultNode};
 
 /// The kind of an error that kept a file from being saved.
@@ -139,6 +139,12 @@ impl Drive {
             node.is_some_and(|node| is_broken(node.place()))
         };
         self.lock_errors().iter().filter(is_there).map(|recorded| recorded.record.clone()).collect()
+    }
+
+    /// Returns what the server does not do, as far as that is known by now.
+    #[must_use]
+    pub fn weaknesses(&self) -> Vec<Weakness> {
+        self.remote.server().map(|server| server.weaknesses).unwrap_or_default()
     }
 
     /// Returns the counters of the work done so far.

@@ -4,13 +4,13 @@
 //! what the server does, once, and until then the way is taken that is safe on all of them.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use scaup_sftp::client::{Lane, LinkOrder, Order, SftpError, SftpSetAttributes, Written};
 use tokio::sync::OnceCell;
 
 use super::conversions::{plain, with_mode};
+use crate::weakness::{Seen, Weakness};
 
 /// Extensions that only OpenSSH's own program offers together, from version 8.7 on. It carries out the requests of a
 /// lane in their order.
@@ -27,12 +27,7 @@ pub(super) enum Handles {
 
 #[derive(Default)]
 pub(super) struct Behaviour {
-    /// It was seen to carry out requests in another order than that in which they were sent (Go's `pkg/sftp`).
-    reorders: AtomicBool,
-    /// A file was seen to have another time than the one that was set.
-    changes_times: AtomicBool,
-    /// It was seen to refuse FSETSTAT.
-    refuses_fsetstat: AtomicBool,
+    seen: Seen,
     handles: OnceLock<Handles>,
     links: OnceCell<LinkOrder>,
 }
@@ -41,14 +36,14 @@ impl Behaviour {
     /// Returns how requests that depend on each other may be sent.
     pub(super) fn order(&self, lane: &Lane) -> Order {
         let keeps = OPENSSHS_OWN.iter().all(|extension| lane.offers(extension));
-        if keeps && !self.reorders.load(Ordering::Relaxed) { Order::AtOnce } else { Order::Waiting }
+        if keeps && !self.seen.has(Weakness::Reorders) { Order::AtOnce } else { Order::Waiting }
     }
 
     /// Returns whether a file of at least `length` bytes is as if its content was written before the attributes were
     /// set and read.
     pub(super) fn is_in_order(&self, written: &Written, length: usize, set: &SftpSetAttributes) -> bool {
         let has_all = written.attributes.size.is_some_and(|size| size >= length as u64);
-        let looks = written.refused.is_none() && !self.changes_times.load(Ordering::Relaxed);
+        let looks = written.refused.is_none() && !self.seen.has(Weakness::ChangesTimes);
         let wanted = set.times.map(|(_, modified)| modified).filter(|_| looks);
         let modified = written.attributes.times.map(|(_, modified)| modified);
         has_all && wanted.is_none_or(|wanted| modified == Some(wanted))
@@ -57,26 +52,25 @@ impl Behaviour {
     /// Records what a file shows that was out of order, and was settled again: whether it is in order now, or has all
     /// of its `length` bytes, and another time nevertheless.
     pub(super) fn record_settled_again(&self, written: &Written, length: usize, set: &SftpSetAttributes) {
-        let (fact, what) = if self.is_in_order(written, length, set) {
-            (&self.reorders, "the server carries out requests in another order")
+        if self.is_in_order(written, length, set) {
+            self.seen.record(Weakness::Reorders);
         } else if written.attributes.size.is_some_and(|size| size >= length as u64) {
-            (&self.changes_times, "the server does not keep times as they are set")
-        } else {
-            return;
-        };
-        if !fact.swap(true, Ordering::Relaxed) {
-            tracing::info!("{what}");
+            self.seen.record(Weakness::ChangesTimes);
         }
     }
 
-    pub(super) fn refuses_fsetstat(&self) -> bool {
-        self.refuses_fsetstat.load(Ordering::Relaxed)
+    /// Returns what was seen so far.
+    pub(super) fn seen(&self) -> impl Iterator<Item = Weakness> {
+        self.seen.all()
     }
 
-    pub(super) fn record_refused_fsetstat(&self) {
-        if !self.refuses_fsetstat.swap(true, Ordering::Relaxed) {
-            tracing::info!("the server does not change attributes of open files");
-        }
+    pub(super) fn has(&self, weakness: Weakness) -> bool {
+        self.seen.has(weakness)
+    }
+
+    /// Records what was seen.
+    pub(super) fn record(&self, weakness: Weakness) {
+        self.seen.record(weakness);
     }
 
     pub(super) fn handles(&self) -> Option<Handles> {
@@ -86,7 +80,7 @@ impl Behaviour {
     /// Records what handles go by.
     pub(super) fn record_handles(&self, handles: Handles) {
         if self.handles.set(handles).is_ok() && handles == Handles::Name {
-            tracing::info!("the server loses open files that are renamed");
+            self.seen.record(Weakness::LosesRenamedFiles);
         }
     }
 

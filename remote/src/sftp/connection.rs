@@ -146,11 +146,14 @@ impl Connection {
 
     /// Returns what is known of the server.
     pub(super) fn server(&self) -> ServerFacts {
-        let offered = |extension: &&str| self.names.offers(extension.as_bytes());
+        let (offered, lacking): (Vec<_>, Vec<_>) =
+            EXTENSIONS.into_iter().partition(|(extension, _)| self.names.offers(extension.as_bytes()));
+        let lacking = lacking.into_iter().map(|(_, weakness)| weakness);
         ServerFacts {
             agreed: self.session.agreed().cloned(),
-            extensions: EXTENSIONS.into_iter().filter(offered).collect(),
+            extensions: offered.into_iter().map(|(extension, _)| extension).collect(),
             read_len_max: self.names.read_len_max(),
+            weaknesses: lacking.chain(self.behaviour().seen()).collect(),
         }
     }
 

@@ -20,6 +20,7 @@ use super::reasons::{why_not_made, why_not_opened, why_not_written};
 use super::retry::retry;
 use crate::{
     RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
+    Weakness,
 };
 
 /// Unacknowledged bytes on every lane of a file at which one more lane is worth its round trips: half of OpenSSH's
@@ -295,7 +296,8 @@ impl SftpFile {
     ) -> Result<SftpAttributes, SftpError> {
         let behaviour = connection.behaviour();
         let order = behaviour.order(lane);
-        let with_content = if behaviour.refuses_fsetstat() { &SftpSetAttributes::default() } else { set };
+        let with_content =
+            if behaviour.has(Weakness::NoOpenAttributes) { &SftpSetAttributes::default() } else { set };
         let mut written = lane.write_whole(handle, data, with_content, order).await?;
         if order == Order::AtOnce && !behaviour.is_in_order(&written, data.len(), with_content) {
             // Everything was replied to, so that nothing overtakes the content now.
@@ -303,7 +305,7 @@ impl SftpFile {
             behaviour.record_settled_again(&written, data.len(), with_content);
         }
         if written.refused.as_ref().is_some_and(is_refused) {
-            behaviour.record_refused_fsetstat();
+            behaviour.record(Weakness::NoOpenAttributes);
         }
         let is_missing = written.refused.is_some() || with_content != set;
         if !is_missing {
@@ -312,6 +314,9 @@ impl SftpFile {
         match self.set_by_name(connection, set).await {
             Ok(()) => lane.fstat(handle).await,
             Err(error) if error.code().is_some() || matches!(error, SftpError::NotOffered(_)) => {
+                if is_refused(&error) {
+                    behaviour.record(Weakness::NoAttributes);
+                }
                 tracing::info!(error = error.kind(), "a file is saved without its attributes");
                 Ok(written.attributes)
             }
@@ -549,7 +554,7 @@ impl RemoteFile for SftpFile {
                     Err(error) if is_refused(&error) => {
                         // The first refusal says why, if that way does not lead there either.
                         file.set_by_name(connection, &set).await.map_err(|_| error)?;
-                        connection.behaviour().record_refused_fsetstat();
+                        connection.behaviour().record(Weakness::NoOpenAttributes);
                         Ok(())
                     }
                     set => set,

@@ -8,7 +8,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, sym
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use scaup_rig::{Fixture, OtherServer, Way, need};
+use scaup::remote::{EXTENSIONS, Weakness};
+use scaup_rig::{Fixture, OtherServer, Scaup, Way, need};
 
 use crate::support::{PASSWORD, noise, scaup, sha256};
 
@@ -244,8 +245,13 @@ fn work(at: &Path, source: &Path) -> Vec<(&'static str, Result<(), String>)> {
     done.collect()
 }
 
-/// Does the deeds on such a server, and on the local disk beside it.
-fn is_as_on_a_disk(ways: &[Way], lacks: Lacks) {
+/// What `status` says that the server does not do.
+fn weaknesses(scaup: &Scaup) -> Vec<String> {
+    serde_json::from_value(scaup.status()["mounts"][0]["weaknesses"].clone()).unwrap()
+}
+
+/// Does the deeds on such a server, and on the local disk beside it. `status` has to name these weaknesses then.
+fn is_as_on_a_disk(ways: &[Way], lacks: Lacks, known: &[Weakness]) {
     need(&[("rsync", "rsync"), ("sqlite3", "sqlite3")]);
     let local = tempfile::tempdir().unwrap();
     let source = local.path().join("source");
@@ -281,6 +287,8 @@ fn is_as_on_a_disk(ways: &[Way], lacks: Lacks) {
                 assert_eq!(heard, Ok(()), "{name}, {place}, {ways:?}: {}", scaup.status());
             }
         }
+        let known: Vec<&str> = known.iter().map(|weakness| weakness.sentence()).collect();
+        assert_eq!(weaknesses(&scaup), known, "{ways:?}");
         let shown = tree(&at, lacks);
         assert_eq!(differences(&expected, &shown), [""; 0], "shown {place}, {ways:?}");
         mount.unmount(&scaup);
@@ -307,51 +315,89 @@ fn differences(expected: &BTreeMap<PathBuf, String>, found: &BTreeMap<PathBuf, S
 
 #[test]
 fn with_openssh() {
-    is_as_on_a_disk(&[], Lacks::Nothing);
+    is_as_on_a_disk(&[], Lacks::Nothing, &[]);
 }
 
 #[test]
 fn where_workers_write() {
-    is_as_on_a_disk(&[Way::Workers], Lacks::Nothing);
+    is_as_on_a_disk(&[Way::Workers], Lacks::Nothing, &[Weakness::Reorders]);
 }
 
 #[test]
 fn where_attributes_overtake_content() {
-    is_as_on_a_disk(&[Way::Overtakes], Lacks::Nothing);
+    is_as_on_a_disk(&[Way::Overtakes], Lacks::Nothing, &[Weakness::Reorders]);
 }
 
 #[test]
 fn where_handles_are_names() {
-    is_as_on_a_disk(&[Way::HandlesAreNames], Lacks::Nothing);
+    is_as_on_a_disk(&[Way::HandlesAreNames], Lacks::Nothing, &[Weakness::LosesRenamedFiles]);
 }
 
 #[test]
 fn where_links_come_first() {
-    is_as_on_a_disk(&[Way::LinkFirst], Lacks::Nothing);
+    is_as_on_a_disk(&[Way::LinkFirst], Lacks::Nothing, &[]);
 }
 
 #[test]
 fn where_new_directories_have_no_mode() {
-    is_as_on_a_disk(&[Way::NoModes], Lacks::Nothing);
+    is_as_on_a_disk(&[Way::NoModes], Lacks::Nothing, &[]);
 }
 
 #[test]
 fn where_open_files_have_no_attributes() {
-    is_as_on_a_disk(&[Way::NoOpenAttributes], Lacks::Nothing);
+    is_as_on_a_disk(&[Way::NoOpenAttributes], Lacks::Nothing, &[Weakness::NoOpenAttributes]);
 }
 
 #[test]
 fn where_attributes_are_refused() {
-    is_as_on_a_disk(&[Way::NoAttributes], Lacks::Attributes);
+    is_as_on_a_disk(
+        &[Way::NoAttributes],
+        Lacks::Attributes,
+        &[Weakness::NoOpenAttributes, Weakness::NoAttributes],
+    );
 }
 
 #[test]
 fn where_nothing_but_version_3_is_spoken() {
-    is_as_on_a_disk(&[Way::NoExtensions], Lacks::LinkTimes);
+    is_as_on_a_disk(&[Way::NoExtensions], Lacks::LinkTimes, &EXTENSIONS.map(|(_, weakness)| weakness));
 }
 
 #[test]
 fn where_gos_library_serves() {
     let ways = [Way::Workers, Way::HandlesAreNames, Way::LinkFirst, Way::NoModes, Way::FewExtensions];
-    is_as_on_a_disk(&ways, Lacks::LinkTimes);
+    let weaknesses = [
+        Weakness::ConfirmsNothing,
+        Weakness::SmallRequests,
+        Weakness::CountsNoSpace,
+        Weakness::NoLinkAttributes,
+        Weakness::LosesRenamedFiles,
+    ];
+    is_as_on_a_disk(&ways, Lacks::LinkTimes, &weaknesses);
+}
+
+#[test]
+fn what_endangers_data_is_said_at_mount() {
+    for (ways, is_said) in [(&[][..], false), (&[Way::FewExtensions], true)] {
+        let server = OtherServer::start(ways);
+        let scaup = scaup();
+        let mount = scaup.mount_on(server.sshd(), "").args(["--no-vaults"]).start();
+        let said = mount.said().contains(Weakness::ConfirmsNothing.sentence());
+        assert_eq!(said, is_said, "{}", mount.said());
+        assert!(!mount.said().contains(Weakness::CountsNoSpace.sentence()), "{}", mount.said());
+        let mut status = scaup.command();
+        let output = status.arg("status").output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(shown.contains(Weakness::CountsNoSpace.sentence()), is_said, "{shown}");
+        mount.unmount(&scaup);
+    }
+}
+
+#[test]
+fn the_page_has_every_weakness_in_its_order() {
+    let page = include_str!("../../../docs/servers.md");
+    let listed = page.lines().filter_map(|line| line.strip_prefix("- "));
+    let known = Weakness::ALL.map(Weakness::sentence);
+    assert_eq!(listed.collect::<Vec<_>>(), known);
+    let endangering = Weakness::ALL.into_iter().filter(|weakness| weakness.endangers_data());
+    assert_eq!(endangering.collect::<Vec<_>>(), Weakness::ALL[..2]);
 }
