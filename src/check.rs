@@ -34,7 +34,7 @@ mod tree;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{Cryptor, DirectoryId};
@@ -73,6 +73,7 @@ pub async fn run(
         findings: Findings::default(),
         budget: ContentBudget::default(),
         children: AtomicUsize::new(0),
+        is_partial: AtomicBool::new(false),
     };
     let (beside, paths) = futures::join!(check.look_beside(), check.content_directories());
     beside?;
@@ -80,7 +81,12 @@ pub async fn run(
     progress.directories_found.store(paths.len() as u64, Ordering::Relaxed);
     let directories = check.read_all(paths).await?;
     let root = content_path(&RemotePath::root(), cryptor, &DirectoryId::root());
-    let tree = DirectoryTree::build(&directories, &root, cryptor, &check.findings);
+    let tree = DirectoryTree::build(
+        &directories,
+        &root,
+        cryptor,
+        (&check.findings, check.is_partial.load(Ordering::Relaxed)),
+    );
     check.judge_links(&directories, &tree);
     check.findings.count(|summary| {
         summary.directories = directories.len() as u64;

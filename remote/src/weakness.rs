@@ -27,11 +27,13 @@ pub enum Weakness {
     NoAttributes,
     /// A file was seen to have another time than the one that was set.
     ChangesTimes,
+    /// No link was seen to be made as it was asked for (proftpd has them lead to an absolute path).
+    NoLinks,
 }
 
 impl Weakness {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ReplacesInSteps,
         Self::ConfirmsNothing,
         Self::SmallRequests,
@@ -43,6 +45,7 @@ impl Weakness {
         Self::NoOpenAttributes,
         Self::NoAttributes,
         Self::ChangesTimes,
+        Self::NoLinks,
     ];
 
     /// Returns what the server does and what that means, as a sentence that begins with "the server".
@@ -70,6 +73,9 @@ impl Weakness {
             }
             Self::NoAttributes => "the server does not change modes and times of files",
             Self::ChangesTimes => "the server does not keep times as they are set",
+            Self::NoLinks => {
+                "the server does not make symbolic links as they are asked for: outside vaults there are none"
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What all parts of one check share: the vault on its server, what is found, and the limits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use scaup_crypto::Cryptor;
 
@@ -69,6 +69,8 @@ pub(super) struct Check<'a> {
     pub(super) budget: ContentBudget,
     /// Nodes of directories that were read, each at most twice, and links that climb.
     pub(super) children: AtomicUsize,
+    /// Whether something that leads to directories could not be read: then nothing is known to be missing.
+    pub(super) is_partial: AtomicBool,
 }
 
 impl Check<'_> {
@@ -95,10 +97,26 @@ impl Check<'_> {
         path: &RemotePath,
         spot: impl FnOnce() -> Spot,
     ) -> Result<Vec<RemoteEntry>, CheckError> {
-        match self.remote.list(&self.on_server(path)).await {
-            Ok(entries) => Ok(entries),
-            Err(error) => self.unreadable(path, spot(), error).map(|()| Vec::new()),
+        let mut listed = self.remote.list(&self.on_server(path)).await;
+        // Servers lose handles, and run out of them.
+        if matches!(listed, Err(RemoteError::Failure(_))) {
+            listed = self.remote.list(&self.on_server(path)).await;
         }
+        match listed {
+            Ok(entries) => Ok(entries),
+            Err(error) => self.unreadable_way(path, spot(), error).map(|()| Vec::new()),
+        }
+    }
+
+    /// Notes that something can't be read that leads to directories.
+    pub(super) fn unreadable_way(
+        &self,
+        path: &RemotePath,
+        spot: Spot,
+        error: RemoteError,
+    ) -> Result<(), CheckError> {
+        self.is_partial.store(true, Ordering::Relaxed);
+        self.unreadable(path, spot, error)
     }
 
     /// Notes that something can't be read; fails if that is because the server is gone.

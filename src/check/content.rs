@@ -52,7 +52,12 @@ impl Check<'_> {
     ) -> Result<(), CheckError> {
         let window_len = CHUNKS_PER_READ * self.cryptor.config().cipher_combo.ciphertext_chunk_len() as u64;
         let _memory = self.budget.take(listed.size.min(window_len * READS_PER_FILE)).await;
-        let found = match self.read_through(path, listed).await? {
+        let mut found = self.read_through(path, listed).await?;
+        // Servers lose handles, and run out of them.
+        if matches!(found, Err(RemoteError::Failure(_))) {
+            found = self.read_through(path, listed).await?;
+        }
+        let found = match found {
             Ok(found) => found,
             Err(error) => return self.unreadable(path, spot, error),
         };

@@ -81,8 +81,8 @@ kinds! {
         "restore it from a backup";
     DamagedContent: Critical, "content does not authenticate",
         "restore it from a backup; what is whole can still be read";
-    Unreadable: Critical, "it can't be read from the server",
-        "check the permissions and the disk on the server";
+    Unreadable: Warning, "the server did not let it be read, so it was not checked",
+        "check the permissions and the disk on the server, and check the vault again";
     DirectoryIdCollision: Warning, "two names lead to the same directory: it was renamed on two machines",
         "take one of the names away with rmdir in a mount; removing what is in it (rm -r) removes it under both names";
     AmbiguousNodeType: Warning, "a file, a directory or a link lies in the node of another: two machines made them under one name",

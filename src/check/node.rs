@@ -182,7 +182,7 @@ impl Check<'_> {
             Ok(entries) => entries,
             Err(error) => {
                 let spot = Spot::node(parent.number, path.clone(), named.and_then(|named| named.shown()));
-                return self.unreadable(&path, spot, error.clone()).map(|()| checked);
+                return self.unreadable_way(&path, spot, error.clone()).map(|()| checked);
             }
         };
         let parts = inside.parts();
@@ -323,7 +323,7 @@ impl Check<'_> {
         }
         let id = match id {
             Ok(id) => id,
-            Err(error) => return self.unreadable(path, spot, error.clone()).map(|()| None),
+            Err(error) => return self.unreadable_way(path, spot, error.clone()).map(|()| None),
         };
         if id.is_empty() {
             self.findings.add(FindingKind::EmptyDirectoryId, spot, "");

@@ -35,12 +35,13 @@ struct Step {
 }
 
 impl DirectoryTree {
-    /// Follows all `dir.c9r` from the root and from every directory that the root does not lead to.
+    /// Follows all `dir.c9r` from the root and from every directory that the root does not lead to. If `is_partial`, not
+    /// all of them could be read, and nothing is said to be missing.
     pub(super) fn build(
         directories: &[ContentDirectory],
         root: &RemotePath,
         cryptor: &Arc<Cryptor>,
-        findings: &Findings,
+        (findings, is_partial): (&Findings, bool),
     ) -> Self {
         let numbers: HashMap<&RemotePath, usize> =
             directories.iter().enumerate().map(|(number, directory)| (&directory.path, number)).collect();
@@ -52,9 +53,11 @@ impl DirectoryTree {
             on_the_way: HashSet::new(),
             circle: None,
             findings,
+            is_partial,
         };
         match numbers.get(root) {
             Some(&root) => drop(builder.descend(root, Above::Root)),
+            None if is_partial => {}
             None => findings.add(FindingKind::MissingRoot, Spot::outside(root.clone()), ""),
         }
         let mut leading: HashMap<usize, Leading<'_>> = HashMap::new();
@@ -138,6 +141,7 @@ struct Builder<'a, N> {
     /// The directory by which a circle was entered: its finding says that it leads to itself.
     circle: Option<usize>,
     findings: &'a Findings,
+    is_partial: bool,
 }
 
 impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
@@ -154,6 +158,7 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
         };
         let spot = Spot::directory(orphan, directory.path.clone());
         match kind {
+            _ if self.is_partial => {}
             FindingKind::OrphanDirectory => self.findings.add_version(kind, spot, detail, Version::default()),
             kind => self.findings.add(kind, spot, detail),
         }
@@ -198,7 +203,9 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
         let others = held.saturating_sub(members.len() as u64);
         let detail =
             format!("{}; {others} other files and directories are in them and below", names.join(" holds "));
-        self.findings.add(FindingKind::DirectoryCircle, spot, detail);
+        if !self.is_partial {
+            self.findings.add(FindingKind::DirectoryCircle, spot, detail);
+        }
     }
 
     /// Follows everything below `top`, depth first and without recursion: the depth is the server's choice. Returns the
@@ -236,7 +243,9 @@ impl<N: Fn(&DirectoryId) -> Option<usize>> Builder<'_, N> {
     fn follow(&mut self, directory: usize, child: &Child) -> Option<usize> {
         let spot = || Spot::node(directory, child.path.clone(), child.name.clone());
         let Some(below) = (self.number)(&child.id) else {
-            self.findings.add(FindingKind::MissingContentDirectory, spot(), "");
+            if !self.is_partial {
+                self.findings.add(FindingKind::MissingContentDirectory, spot(), "");
+            }
             return None;
         };
         if self.circle == Some(below) {

@@ -2,6 +2,7 @@
 //!
 //! The first value of an option wins, and `-o` comes first. [`keywords`] says how each option is treated.
 
+mod context;
 mod error;
 pub mod keywords;
 mod lines;
@@ -18,12 +19,12 @@ use std::time::Duration;
 use scaup_sftp::ssh::{Agent, AlgorithmKind, Algorithms, Destination, Method, Offer, StrictHostKeyChecking};
 
 use super::paths;
+use context::Context;
 use error::JUMPS_MAX;
-pub use error::{Origin, SshConfigError};
+pub use error::{ExpansionError, Origin, SshConfigError};
 use keywords::{KEYWORDS, Keyword};
 pub use machine::{Machine, ThisMachine};
-use reader::{Context, Reader, user_directory};
-pub use tokens::ExpansionError;
+use reader::{Reader, user_directory};
 use tokens::{Form, Tokens};
 pub use values::NeverDone;
 use values::{Hop, Value, Values, hop};

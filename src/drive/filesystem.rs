@@ -680,17 +680,18 @@ impl Filesystem for Drive {
         self.removals.all_done().await;
         let path = self.tree.lock().plain_path_around(inode);
         let statistics = self.remote.statistics(&path).await;
-        // A server that can't say shows as neither full nor empty.
+        // No numbers mean that they are not known, as in other file systems without any: programs that look for room
+        // take it so.
         let RemoteStatistics { block_size, blocks, blocks_free, blocks_available, files, files_free, .. } =
             match statistics {
                 Ok(statistics) => statistics,
                 Err(RemoteError::Unsupported(_)) => RemoteStatistics {
                     block_size: 4096,
-                    blocks: 1 << 30,
-                    blocks_free: 1 << 30,
-                    blocks_available: 1 << 30,
-                    files: 1 << 30,
-                    files_free: 1 << 30,
+                    blocks: 0,
+                    blocks_free: 0,
+                    blocks_available: 0,
+                    files: 0,
+                    files_free: 0,
                     name_max: 255,
                 },
                 Err(error) => return Err(error.into()),

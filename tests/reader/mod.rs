@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use scaup_rig::{need, run};
+use scaup_rig::python_with;
 use serde::Deserialize;
 
 use crate::support::sha256;
@@ -46,7 +46,7 @@ pub struct Reader {
 impl Reader {
     pub fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vault_reader.py");
-        let mut command = Command::new(pycryptomator());
+        let mut command = Command::new(python_with("pycryptomator", "1.15", "pycryptomator.cryptomator"));
         command.arg(script).env("LC_ALL", "C.UTF-8").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut python = command.spawn().expect("python runs");
         let answers = BufReader::new(python.stdout.take().expect("its output is a pipe"));
@@ -72,27 +72,6 @@ impl Drop for Reader {
         let _ = self.python.kill();
         let _ = self.python.wait();
     }
-}
-
-/// Python with pycryptomator in a place of its own, made once.
-fn pycryptomator() -> PathBuf {
-    need(&[("python3", "python3")]);
-    let place = PathBuf::from("/var/lib/scaup-test/pycryptomator-1.15");
-    fs::create_dir_all(place.parent().unwrap()).unwrap();
-    let lock = File::create(place.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    let python = place.join("bin/python3");
-    let works = || {
-        Command::new(&python)
-            .args(["-c", "import pycryptomator.cryptomator"])
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if !works() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place));
-        run(Command::new(place.join("bin/pip")).args(["--quiet", "install", "pycryptomator==1.15"]));
-    }
-    python
 }
 
 /// A file with this content.

@@ -29,7 +29,8 @@ pub(super) enum Handles {
 pub(super) struct Behaviour {
     seen: Seen,
     handles: OnceLock<Handles>,
-    links: OnceCell<LinkOrder>,
+    /// `None` if it makes none as it is asked to.
+    links: OnceCell<Option<LinkOrder>>,
 }
 
 impl Behaviour {
@@ -89,27 +90,46 @@ impl Behaviour {
     ///
     /// # Errors
     ///
-    /// If nothing can be made in `around`, or no link.
+    /// If nothing can be made in `around`, or the server makes no links, or makes other ones: proftpd has them lead to
+    /// an absolute path.
     pub(super) async fn link_order(&self, names: &Lane, around: &[u8]) -> Result<LinkOrder, SftpError> {
         const ONLY_OWNER: u16 = 0o700;
         let find_out = || async {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
             let name = format!(".scaup-trial.~{:x}-{now:x}", std::process::id());
             let directory = [around, b"/", name.as_bytes()].concat();
-            let (first, second) = ([&directory, &b"/a"[..]].concat(), [&directory, &b"/b"[..]].concat());
             names.mkdir(&directory, &with_mode(ONLY_OWNER)).await?;
-            let made = names.symlink(&first, &second, LinkOrder::TargetFirst).await;
-            let (at_first, at_second) = futures::join!(names.remove(&first), names.remove(&second));
+            let order = try_links(names, &directory).await;
             let removed = names.rmdir(&directory).await;
-            made.and(removed)?;
-            match (at_first, at_second) {
-                (Err(_), Ok(())) => Ok(LinkOrder::TargetFirst),
-                (Ok(()), Err(_)) => Ok(LinkOrder::PathFirst),
-                _ => Err(SftpError::NotOffered("symbolic links")),
+            let order = order?;
+            removed?;
+            if order.is_none() {
+                self.record(Weakness::NoLinks);
             }
+            Ok::<_, SftpError>(order)
         };
-        self.links.get_or_try_init(find_out).await.copied()
+        let order = self.links.get_or_try_init(find_out).await?;
+        order.ok_or(SftpError::NotOffered("symbolic links"))
     }
+}
+
+/// Makes links in a directory, and removes them. Returns which argument of SYMLINK is the new link; `None` if no link is
+/// made as it is asked for.
+async fn try_links(names: &Lane, directory: &[u8]) -> Result<Option<LinkOrder>, SftpError> {
+    let at = |name: &[u8]| [directory, b"/", name].concat();
+    let (first, second) = (at(b"a"), at(b"b"));
+    let made = names.symlink(&first, &second, LinkOrder::TargetFirst).await;
+    let (at_first, at_second) = futures::join!(names.remove(&first), names.remove(&second));
+    made?;
+    let order = match (at_first, at_second) {
+        (Err(_), Ok(())) => LinkOrder::TargetFirst,
+        (Ok(()), Err(_)) => LinkOrder::PathFirst,
+        _ => return Ok(None),
+    };
+    names.symlink(b"b", &first, order).await?;
+    let target = names.readlink(&first).await;
+    names.remove(&first).await?;
+    Ok(Some(order).filter(|_| target.is_ok_and(|target| target.as_ref() == b"b")))
 }
 
 /// Whether a server said that it does not do this at all, or not for this user.

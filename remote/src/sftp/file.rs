@@ -1,7 +1,7 @@
 //! An open file on the server. It outlives the connection it was opened on: on the next one it is reopened by its path,
 //! after a check that it is still the same file.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -64,6 +64,8 @@ pub(super) struct SftpFile {
     path: Mutex<Option<RemotePath>>,
     opened: tokio::sync::Mutex<Option<Arc<Opened>>>,
     identity: FileIdentity,
+    /// The length that was last set.
+    set_length: AtomicU64,
     /// Whether its writes may be carried out in any order: no program sees a new file before it is whole.
     striped: AtomicBool,
 }
@@ -146,6 +148,7 @@ pub(super) async fn open(
         path: Mutex::new(Some(path.clone())),
         opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
         identity: FileIdentity::default(),
+        set_length: AtomicU64::new(0),
         striped: AtomicBool::new(matches!(how, RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask)),
     });
     files.add(&file);
@@ -324,7 +327,31 @@ impl SftpFile {
         }
     }
 
+    /// Reads, and reads again by another handle what ends before the length that was set: on some servers (proftpd) a
+    /// handle goes on with the length that the file had when it was opened.
     async fn read(
+        &self,
+        offset: u64,
+        length: usize,
+        room: Option<Arc<client::ReservedRoom>>,
+    ) -> Result<Bytes, RemoteError> {
+        let read = self.read_by_handle(offset, length, room.clone()).await?;
+        let end = offset.saturating_add(read.len() as u64);
+        if read.len() == length || end >= self.set_length.load(Ordering::Acquire) {
+            return Ok(read);
+        }
+        // Once: somebody else may have cut the file.
+        self.set_length.store(0, Ordering::Release);
+        let mut opened = self.opened.lock().await;
+        if self.lock_path().is_none() {
+            return Ok(read);
+        }
+        *opened = None;
+        drop(opened);
+        self.read_by_handle(offset, length, room).await
+    }
+
+    async fn read_by_handle(
         &self,
         offset: u64,
         length: usize,
@@ -545,7 +572,7 @@ impl RemoteFile for SftpFile {
 
     async fn set_attributes(&self, set: RemoteSetAttributes) -> Result<(), RemoteError> {
         self.identity.record_setting(set.size.unwrap_or(u64::MAX));
-        let set = to_wire(&set);
+        let (set, length) = (to_wire(&set), set.size);
         self.retry("set_attributes", move |file, connection, opened| {
             let open = Arc::clone(&opened.first);
             Box::pin(async move {
@@ -561,7 +588,11 @@ impl RemoteFile for SftpFile {
                 }
             })
         })
-        .await
+        .await?;
+        if let Some(length) = length {
+            self.set_length.store(length, Ordering::Release);
+        }
+        Ok(())
     }
 
     async fn fsync(&self) -> Result<(), RemoteError> {

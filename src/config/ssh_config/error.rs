@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
-use super::tokens::ExpansionError;
-
 /// Longest chain of jump hosts.
 pub(super) const JUMPS_MAX: usize = 8;
 
@@ -132,4 +130,21 @@ pub enum SshConfigError {
     /// Jump hosts form a circle, or too long a chain.
     #[error("more than {JUMPS_MAX} jump hosts")]
     TooManyJumps,
+}
+
+/// Why a value can't be expanded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExpansionError {
+    /// A percent sign that begins no token.
+    #[error("%{0} stands for nothing here; a percent sign is written %%")]
+    Token(String),
+    /// A variable that is not set.
+    #[error("the environment variable {0} is not set")]
+    Variable(String),
+    /// A variable whose name does not end.
+    #[error("${{ without }}")]
+    Open,
+    /// The home directory of somebody else.
+    #[error("only ~/ is known; write the directory in full")]
+    OtherHome,
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::context::Context;
 use super::error::{Origin, SshConfigError};
 use super::keywords::{self, Treatment};
 use super::lines::{ConfigLine, lines, words};
@@ -13,13 +14,6 @@ use super::values::{NeverDone, Values};
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// Most files that are read for one host: they could include each other many times over.
 const FILES_MAX: usize = 4096;
-
-/// The facts that patterns are matched against.
-pub(super) struct Context<'a> {
-    pub(super) original_host: &'a str,
-    pub(super) local_user: String,
-    pub(super) home: PathBuf,
-}
 
 /// Reads files, one after the other, for one host.
 pub(super) struct Reader<'a> {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use data_encoding::HEXLOWER;
 use sha1::{Digest as _, Sha1};
 
-use super::reader::Context;
+use super::context::Context;
+use super::error::ExpansionError;
 use super::values::{self, Values, hop};
 
 /// What is expanded in a value.
@@ -19,23 +20,6 @@ pub(super) enum Form {
     Command,
     /// Jump hosts: what tells where the way leads.
     Jumps,
-}
-
-/// Why a value can't be expanded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExpansionError {
-    /// A percent sign that begins no token.
-    #[error("%{0} stands for nothing here; a percent sign is written %%")]
-    Token(String),
-    /// A variable that is not set.
-    #[error("the environment variable {0} is not set")]
-    Variable(String),
-    /// A variable whose name does not end.
-    #[error("${{ without }}")]
-    Open,
-    /// The home directory of somebody else.
-    #[error("only ~/ is known; write the directory in full")]
-    OtherHome,
 }
 
 /// What the tokens stand for, for one host.

@@ -734,6 +734,35 @@ fn a_lost_connection_ends_a_check_with_an_error_and_no_report() {
 }
 
 #[test]
+fn a_failure_that_passes_is_no_finding() {
+    runtime().block_on(async {
+        let (remote, made) = in_memory().await;
+        made.chain(2).await;
+        let start = remote.messages().len();
+        let well = made.check(CONTENT_TOO).await.unwrap().findings.len();
+        let messages = remote.messages().split_off(start);
+        let mut failed = 0;
+        for (n, (kind, path)) in messages.iter().enumerate() {
+            // Of small files, `dirid.c9r` has the longest name that is not encrypted.
+            let is_content =
+                *kind == MessageKind::ReadFile && path.names().last().is_some_and(|name| name.len() > 20);
+            let is_directory = *kind == MessageKind::List && (3..=4).contains(&path.names().count());
+            if !is_content && !is_directory {
+                continue;
+            }
+            failed += 1;
+            remote.clear_faults();
+            let error = RemoteError::Failure("invalid handle".to_owned());
+            remote.fault_at(n, Fault::Answer { error, applied: false });
+            let report = made.check(CONTENT_TOO).await;
+            let findings = report.unwrap_or_else(|error| panic!("{kind:?} of {path:?}: {error}")).findings;
+            assert_eq!(findings.len(), well, "{kind:?} of {path:?}: {findings:?}");
+        }
+        assert!(failed > 5, "{failed}");
+    });
+}
+
+#[test]
 fn what_the_server_does_not_let_be_read_is_a_finding() {
     runtime().block_on(async {
         let (remote, made) = in_memory().await;
@@ -749,6 +778,17 @@ fn what_the_server_does_not_let_be_read_is_a_finding() {
                 Ok(report) => {
                     found += usize::from(
                         report.findings.iter().any(|found| found.kind == FindingKind::Unreadable),
+                    );
+                    let findings = &report.findings;
+                    assert!(report.severity() <= Severity::Warning, "{:?}: {findings:?}", messages[n]);
+                    let is_missed = |kind| {
+                        use FindingKind::{EmptyOrphan, MissingContentDirectory, OrphanDirectory};
+                        matches!(kind, EmptyOrphan | MissingContentDirectory | OrphanDirectory)
+                    };
+                    assert!(
+                        !findings.iter().any(|found| is_missed(found.kind)),
+                        "{:?}: {findings:?}",
+                        messages[n]
                     );
                 }
                 // Without the vault's own directory and `d` there is nothing to check.

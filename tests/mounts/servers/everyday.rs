@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use scaup::remote::{EXTENSIONS, Weakness};
-use scaup_rig::{Fixture, OtherServer, Scaup, Way, need};
+use scaup_rig::{Fixture, MountCommand, OtherServer, RealServer, Scaup, Way, need};
 
 use crate::support::{PASSWORD, noise, scaup, sha256};
 
@@ -19,6 +19,8 @@ enum Lacks {
     Nothing,
     /// The times of links.
     LinkTimes,
+    /// Links, outside vaults.
+    Links,
     /// Modes, times and owners.
     Attributes,
 }
@@ -204,7 +206,8 @@ fn entry(path: &Path, lacks: Lacks) -> String {
     let metadata = fs::symlink_metadata(path).unwrap();
     let kind = metadata.file_type();
     let content = if kind.is_symlink() {
-        fs::read_link(path).unwrap().display().to_string()
+        let target = fs::read_link(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        target.display().to_string()
     } else if kind.is_file() {
         sha256(&fs::read(path).unwrap())
     } else {
@@ -226,8 +229,11 @@ fn tree(at: &Path, lacks: Lacks) -> BTreeMap<PathBuf, String> {
     while let Some(directory) = below.pop() {
         for name in fs::read_dir(&directory).unwrap() {
             let path = name.unwrap().path();
-            if path.symlink_metadata().unwrap().is_dir() {
+            let kind = path.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
                 below.push(path.clone());
+            } else if kind.is_symlink() && lacks == Lacks::Links {
+                continue;
             }
             found.insert(path.strip_prefix(at).unwrap().to_path_buf(), entry(&path, lacks));
         }
@@ -250,8 +256,48 @@ fn weaknesses(scaup: &Scaup) -> Vec<String> {
     serde_json::from_value(scaup.status()["mounts"][0]["weaknesses"].clone()).unwrap()
 }
 
-/// Does the deeds on such a server, and on the local disk beside it. `status` has to name these weaknesses then.
-fn is_as_on_a_disk(ways: &[Way], lacks: Lacks, known: &[Weakness]) {
+/// A server on which the deeds are done.
+trait Server {
+    /// Where its files lie on this machine.
+    fn files(&self) -> PathBuf;
+
+    /// Prepares to mount them.
+    fn mount<'a>(&self, scaup: &'a Scaup) -> MountCommand<'a>;
+
+    /// Makes a tree the property of the user who logs in.
+    fn give(&self, path: &Path);
+}
+
+impl Server for OtherServer {
+    fn files(&self) -> PathBuf {
+        self.sshd().files()
+    }
+
+    fn mount<'a>(&self, scaup: &'a Scaup) -> MountCommand<'a> {
+        scaup.mount_on(self.sshd(), "")
+    }
+
+    fn give(&self, path: &Path) {
+        self.sshd().give(path);
+    }
+}
+
+impl Server for RealServer {
+    fn files(&self) -> PathBuf {
+        RealServer::files(self)
+    }
+
+    fn mount<'a>(&self, scaup: &'a Scaup) -> MountCommand<'a> {
+        let (target, options) = self.target();
+        scaup.mount(target).args(options)
+    }
+
+    // Root logs in.
+    fn give(&self, _: &Path) {}
+}
+
+/// Does the deeds on a server, and on the local disk beside it. `status` has to name these weaknesses then.
+fn is_as_on_a_disk<S: Server>(start: impl Fn() -> S, lacks: Lacks, known: &[Weakness]) {
     need(&[("rsync", "rsync"), ("sqlite3", "sqlite3")]);
     let local = tempfile::tempdir().unwrap();
     let source = local.path().join("source");
@@ -262,16 +308,16 @@ fn is_as_on_a_disk(ways: &[Way], lacks: Lacks, known: &[Weakness]) {
         assert_eq!(heard, Ok(()), "{name}, on the local disk");
     }
     let expected = tree(&disk, lacks);
-    for in_vault in [false, true] {
-        let server = OtherServer::start(ways);
-        let sshd = server.sshd();
-        let vault = sshd.files().join("Vault");
+    for place in ["in a plain directory", "in a vault"] {
+        let in_vault = place == "in a vault";
+        let server = start();
+        let vault = server.files().join("Vault");
         Fixture::unpack("empty-gcm").copy_vault_to(&vault);
-        sshd.give(&vault);
+        server.give(&vault);
         let scaup = scaup();
         let password = scaup.command_answering(PASSWORD);
         let mounted = || {
-            let command = scaup.mount_on(sshd, "");
+            let command = server.mount(&scaup);
             let options = ["--vault", "Vault", "--vault-password-command", &password];
             let mount = if in_vault { command.args(options) } else { command.args(["--no-vaults"]) }.start();
             let at = mount.path().join(if in_vault { "Vault" } else { "plain" });
@@ -281,26 +327,27 @@ fn is_as_on_a_disk(ways: &[Way], lacks: Lacks, known: &[Weakness]) {
         if !in_vault {
             fs::create_dir(&at).unwrap();
         }
-        let place = if in_vault { "in a vault" } else { "in a plain directory" };
         for (name, heard) in work(&at, &source) {
             if lacks == Lacks::Nothing {
-                assert_eq!(heard, Ok(()), "{name}, {place}, {ways:?}: {}", scaup.status());
+                assert_eq!(heard, Ok(()), "{name}, {place}: {}", scaup.status());
             }
         }
-        let known: Vec<&str> = known.iter().map(|weakness| weakness.sentence()).collect();
-        assert_eq!(weaknesses(&scaup), known, "{ways:?}");
+        let mut known: Vec<&str> = known.iter().map(|weakness| weakness.sentence()).collect();
+        // In a vault, links are files.
+        known.extend((lacks == Lacks::Links && !in_vault).then(|| Weakness::NoLinks.sentence()));
+        assert_eq!(weaknesses(&scaup), known, "{place}");
         let shown = tree(&at, lacks);
-        assert_eq!(differences(&expected, &shown), [""; 0], "shown {place}, {ways:?}");
+        assert_eq!(differences(&expected, &shown), [""; 0], "shown {place}");
         mount.unmount(&scaup);
         let (mount, at) = mounted();
         let stored = tree(&at, lacks);
         mount.unmount(&scaup);
-        assert_eq!(differences(&expected, &stored), [""; 0], "in a new mount, {place}, {ways:?}");
+        assert_eq!(differences(&expected, &stored), [""; 0], "in a new mount, {place}");
         if !in_vault {
-            let plain = tree(&sshd.files().join("plain"), Lacks::Attributes);
+            let plain = tree(&server.files().join("plain"), Lacks::Attributes);
             let left: Vec<_> =
                 plain.keys().filter(|path| path.display().to_string().contains("scaup")).collect();
-            assert_eq!(left, Vec::<&PathBuf>::new(), "{ways:?}");
+            assert_eq!(left, Vec::<&PathBuf>::new());
         }
     }
 }
@@ -315,43 +362,51 @@ fn differences(expected: &BTreeMap<PathBuf, String>, found: &BTreeMap<PathBuf, S
 
 #[test]
 fn with_openssh() {
-    is_as_on_a_disk(&[], Lacks::Nothing, &[]);
+    is_as_on_a_disk(|| OtherServer::start(&[]), Lacks::Nothing, &[]);
 }
 
 #[test]
 fn where_workers_write() {
-    is_as_on_a_disk(&[Way::Workers], Lacks::Nothing, &[Weakness::Reorders]);
+    is_as_on_a_disk(|| OtherServer::start(&[Way::Workers]), Lacks::Nothing, &[Weakness::Reorders]);
 }
 
 #[test]
 fn where_attributes_overtake_content() {
-    is_as_on_a_disk(&[Way::Overtakes], Lacks::Nothing, &[Weakness::Reorders]);
+    is_as_on_a_disk(|| OtherServer::start(&[Way::Overtakes]), Lacks::Nothing, &[Weakness::Reorders]);
 }
 
 #[test]
 fn where_handles_are_names() {
-    is_as_on_a_disk(&[Way::HandlesAreNames], Lacks::Nothing, &[Weakness::LosesRenamedFiles]);
+    is_as_on_a_disk(
+        || OtherServer::start(&[Way::HandlesAreNames]),
+        Lacks::Nothing,
+        &[Weakness::LosesRenamedFiles],
+    );
 }
 
 #[test]
 fn where_links_come_first() {
-    is_as_on_a_disk(&[Way::LinkFirst], Lacks::Nothing, &[]);
+    is_as_on_a_disk(|| OtherServer::start(&[Way::LinkFirst]), Lacks::Nothing, &[]);
 }
 
 #[test]
 fn where_new_directories_have_no_mode() {
-    is_as_on_a_disk(&[Way::NoModes], Lacks::Nothing, &[]);
+    is_as_on_a_disk(|| OtherServer::start(&[Way::NoModes]), Lacks::Nothing, &[]);
 }
 
 #[test]
 fn where_open_files_have_no_attributes() {
-    is_as_on_a_disk(&[Way::NoOpenAttributes], Lacks::Nothing, &[Weakness::NoOpenAttributes]);
+    is_as_on_a_disk(
+        || OtherServer::start(&[Way::NoOpenAttributes]),
+        Lacks::Nothing,
+        &[Weakness::NoOpenAttributes],
+    );
 }
 
 #[test]
 fn where_attributes_are_refused() {
     is_as_on_a_disk(
-        &[Way::NoAttributes],
+        || OtherServer::start(&[Way::NoAttributes]),
         Lacks::Attributes,
         &[Weakness::NoOpenAttributes, Weakness::NoAttributes],
     );
@@ -359,7 +414,11 @@ fn where_attributes_are_refused() {
 
 #[test]
 fn where_nothing_but_version_3_is_spoken() {
-    is_as_on_a_disk(&[Way::NoExtensions], Lacks::LinkTimes, &EXTENSIONS.map(|(_, weakness)| weakness));
+    is_as_on_a_disk(
+        || OtherServer::start(&[Way::NoExtensions]),
+        Lacks::LinkTimes,
+        &EXTENSIONS.map(|(_, weakness)| weakness),
+    );
 }
 
 #[test]
@@ -372,7 +431,18 @@ fn where_gos_library_serves() {
         Weakness::NoLinkAttributes,
         Weakness::LosesRenamedFiles,
     ];
-    is_as_on_a_disk(&ways, Lacks::LinkTimes, &weaknesses);
+    is_as_on_a_disk(|| OtherServer::start(&ways), Lacks::LinkTimes, &weaknesses);
+}
+
+#[test]
+fn on_proftpd() {
+    let weaknesses = [Weakness::SmallRequests, Weakness::NoLinkAttributes];
+    is_as_on_a_disk(RealServer::proftpd, Lacks::Links, &weaknesses);
+}
+
+#[test]
+fn on_asyncssh() {
+    is_as_on_a_disk(RealServer::asyncssh, Lacks::Nothing, &[]);
 }
 
 #[test]
@@ -388,6 +458,8 @@ fn what_endangers_data_is_said_at_mount() {
         let output = status.arg("status").output().unwrap();
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(shown.contains(Weakness::CountsNoSpace.sentence()), is_said, "{shown}");
+        let room = rustix::fs::statvfs(mount.path()).unwrap();
+        assert_eq!((room.f_blocks, room.f_bavail) == (0, 0), is_said, "{}", room.f_blocks);
         mount.unmount(&scaup);
     }
 }
