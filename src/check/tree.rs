@@ -35,8 +35,8 @@ struct Step {
 }
 
 impl DirectoryTree {
-    /// Follows all `dir.c9r` from the root and from every directory that the root does not lead to. If `is_partial`, not
-    /// all of them could be read, and nothing is said to be missing.
+    /// Follows all `dir.c9r` from the root and from every directory that the root does not lead to. If `is_partial`,
+    /// not all of them could be read, and nothing is said to be missing.
     pub(super) fn build(
         directories: &[ContentDirectory],
         root: &RemotePath,

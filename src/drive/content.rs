@@ -7,8 +7,8 @@
 //! - Reading: chunks come from what is unsent, from the [cache](chunks::ChunkCache), or from the server, each chunk
 //!   once however many tasks want it. [`codec`] knows where a chunk lies in the server's file, and decrypts it.
 //! - Writing ([`writing`]): bytes become dirty chunks; from 1 MiB on they are sent while the program still writes
-//!   ([`sending`], [`uploader`]). New content goes to a temporary file beside its name ([`staged`]), changes go in place. [`lengths`] cuts files and
-//!   extends them.
+//!   ([`sending`], [`uploader`]). New content goes to a temporary file beside its name ([`staged`]), changes go in
+//!   place. [`lengths`] cuts files and extends them.
 //! - Saving ([`commit`]): the rest is sent, the server's file is compared with what was opened, and the content gets
 //!   its name, or the name of a conflicted copy.
 //!

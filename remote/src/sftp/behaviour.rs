@@ -113,8 +113,8 @@ impl Behaviour {
     }
 }
 
-/// Makes links in a directory, and removes them. Returns which argument of SYMLINK is the new link; `None` if no link is
-/// made as it is asked for.
+/// Makes links in a directory, and removes them. Returns which argument of SYMLINK is the new link; `None` if no link
+/// is made as it is asked for.
 async fn try_links(names: &Lane, directory: &[u8]) -> Result<Option<LinkOrder>, SftpError> {
     let at = |name: &[u8]| [directory, b"/", name].concat();
     let (first, second) = (at(b"a"), at(b"b"));

@@ -105,7 +105,8 @@ impl Bindings {
 }
 
 impl Nodes<'_> {
-    /// Returns the directories that the mount shows in the place of vaults, by the path that each vault has on the server.
+    /// Returns the directories that the mount shows in the place of unlocked vaults, by the path of each vault on the
+    /// server.
     pub(in crate::drive) fn unlocked_roots(&self) -> HashMap<RemotePath, Directory> {
         let unlocked = self.bindings().vaults.iter().filter(|(_, binding)| binding.unlocked.is_some());
         unlocked

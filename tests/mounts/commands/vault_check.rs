@@ -771,7 +771,7 @@ fn what_the_server_does_not_let_be_read_is_a_finding() {
         made.check(CONTENT_TOO).await.unwrap();
         let messages = remote.messages().split_off(start);
         let mut found = 0;
-        for n in 0..messages.len() {
+        for (n, message) in messages.iter().enumerate() {
             remote.clear_faults();
             remote.fault_at(n, Fault::Answer { error: RemoteError::PermissionDenied, applied: false });
             match made.check(CONTENT_TOO).await {
@@ -780,16 +780,12 @@ fn what_the_server_does_not_let_be_read_is_a_finding() {
                         report.findings.iter().any(|found| found.kind == FindingKind::Unreadable),
                     );
                     let findings = &report.findings;
-                    assert!(report.severity() <= Severity::Warning, "{:?}: {findings:?}", messages[n]);
+                    assert!(report.severity() <= Severity::Warning, "{message:?}: {findings:?}");
                     let is_missed = |kind| {
                         use FindingKind::{EmptyOrphan, MissingContentDirectory, OrphanDirectory};
                         matches!(kind, EmptyOrphan | MissingContentDirectory | OrphanDirectory)
                     };
-                    assert!(
-                        !findings.iter().any(|found| is_missed(found.kind)),
-                        "{:?}: {findings:?}",
-                        messages[n]
-                    );
+                    assert!(!findings.iter().any(|found| is_missed(found.kind)), "{message:?}: {findings:?}");
                 }
                 // Without the vault's own directory and `d` there is nothing to check.
                 Err(CheckError::Remote { source: RemoteError::PermissionDenied, path }) => {
