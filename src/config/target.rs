@@ -92,11 +92,14 @@ impl Target {
     }
 
     fn server(user: Option<&str>, host: &str, port: Option<u16>, directory: String) -> Result<Self, String> {
-        // A program that gets such a name as an argument would take it for an option.
+        // A program that gets such a name as an argument would take it for an option, and a shell for a command: commands
+        // of `ssh_config` may hold it (`Match exec`).
         let safe = |name: &str| {
             !name.is_empty()
                 && !name.starts_with('-')
-                && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+                && !name
+                    .contains(|c: char| c.is_whitespace() || c.is_control() || "/'`\"$;&<>|(){}".contains(c))
+                && !name.ends_with('\\')
         };
         if !safe(host) {
             let way_out = if host.contains('/') {
@@ -187,6 +190,12 @@ mod tests {
         ] {
             assert_eq!(Target::parse(text).unwrap_or_else(|error| panic!("{error}")), expected, "{text}");
         }
+        for name in ["x;id", "$(id)", "`id`", "a|b", "a&b", "a'b", "a\"b", "{a,b}", "a>b", "a\\"] {
+            Target::parse(name).unwrap_err();
+            Target::parse(&format!("{name}@host")).unwrap_err();
+            Target::parse(&format!("sftp://{name}@host/")).unwrap_err();
+        }
+        assert!(Target::parse("DOMAIN\\alice@host").is_ok());
         for text in ["", "-oProxyCommand=x", "a b:", "-x@host", "sftp://host:port/", "[::1:dir"] {
             Target::parse(text).unwrap_err();
         }
