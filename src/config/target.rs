@@ -92,8 +92,8 @@ impl Target {
     }
 
     fn server(user: Option<&str>, host: &str, port: Option<u16>, directory: String) -> Result<Self, String> {
-        // A program that gets such a name as an argument would take it for an option, and a shell for a command: commands
-        // of `ssh_config` may hold it (`Match exec`).
+        // A program that gets such a name as an argument would take it for an option, and a shell for a command:
+        // commands of `ssh_config` may hold it (`Match exec`).
         let safe = |name: &str| {
             !name.is_empty()
                 && !name.starts_with('-')

@@ -197,7 +197,8 @@ impl Login<'_> {
                     [] => String::new(),
                     tried => format!(", after it had refused {}", tried.join(", ")),
                 };
-                let offers = if self.offers > 1 { self.too_many_keys() } else { String::new() };
+                let only_keys = self.tried == ["key"] && self.offers > 1;
+                let offers = if only_keys { self.too_many_keys() } else { String::new() };
                 format!("the server closed the connection during the login{after}{offers}")
             }
             error => error.to_string(),
@@ -223,7 +224,8 @@ impl Login<'_> {
             tried => format!("the server refused {}", tried.join(", ")),
         };
         let unusable: String = self.unusable.iter().map(|reason| format!("; {reason}")).collect();
-        let offers = if self.identities.len() > 0 { self.too_many_keys() } else { String::new() };
+        let some_left = self.offers >= OFFERS_MAX && self.identities.len() > 0;
+        let offers = if some_left { self.too_many_keys() } else { String::new() };
         let wanted = wanted.join(", ");
         let reason = format!("login refused: {tried}{unusable} (the server accepts: {wanted}){offers}");
         ConnectError::Refused { destination: self.destination.user_at_host(), reason }

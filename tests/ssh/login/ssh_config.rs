@@ -284,6 +284,23 @@ fn tokens_and_variables_in_every_option_that_takes_them() {
 }
 
 #[test]
+fn a_host_or_user_name_that_a_shell_would_run_is_refused() {
+    let scaup = scaup();
+    let config = "Match exec \"echo %n %r\"\nPort 1\nHost *\nHostName 127.0.0.1\n";
+    let made = scaup.home().join("made");
+    for name in ["x;touch${IFS}made", "$(touch${IFS}made)", "`touch${IFS}made`", "x&touch${IFS}made"] {
+        for target in [name.to_owned(), format!("{name}@hq"), format!("sftp://{name}@hq/")] {
+            let (status, said) = code(mount(&scaup, &target, config));
+            assert_eq!(status, Some(2), "{said}");
+            assert!(said.contains("is not a host name") || said.contains("is not a user name"), "{said}");
+        }
+    }
+    assert!(!made.exists());
+    // The command is run where the name is one.
+    assert_eq!(code(mount(&scaup, "hq", config)).0, Some(6));
+}
+
+#[test]
 fn a_command_of_the_configuration_that_can_not_be_run_is_named() {
     let config = configuration("Match exec \"true\"\nPort 4242\n");
     let shell = |shell: &str| {
