@@ -108,13 +108,14 @@ pub struct ServerFacts {
 }
 
 /// The extensions of SFTP that are used where a server offers them, with what it means if it does not.
-pub const EXTENSIONS: [(&str, Weakness); 6] = [
+pub const EXTENSIONS: [(&str, Weakness); 7] = [
     ("posix-rename@openssh.com", Weakness::ReplacesInSteps),
     ("fsync@openssh.com", Weakness::ConfirmsNothing),
     ("limits@openssh.com", Weakness::SmallRequests),
     ("statvfs@openssh.com", Weakness::CountsNoSpace),
     ("hardlink@openssh.com", Weakness::NoHardLinks),
     ("lsetstat@openssh.com", Weakness::NoLinkAttributes),
+    ("fstatvfs@openssh.com", Weakness::SeparateReading),
 ];
 
 /// Counters of the traffic so far.
@@ -375,6 +376,11 @@ pub trait RemoteFile: Send + Sync + 'static {
         };
         let (attributes, start) = futures::join!(self.stat(), start);
         Ok((attributes?, start?))
+    }
+    /// Whether it can be written to. One that was opened for that can't if the server empties a file which is opened
+    /// for writing: then it is replaced as a whole.
+    fn takes_writes(&self) -> bool {
+        true
     }
     /// Writes all of `data` at `offset`. Data of at most 32,816 bytes (one chunk) goes in one message.
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError>;

@@ -17,6 +17,10 @@ pub enum Weakness {
     NoHardLinks,
     /// It does not offer `lsetstat@openssh.com`.
     NoLinkAttributes,
+    /// It does not offer `fstatvfs@openssh.com`, as all do that read by handles which also write.
+    SeparateReading,
+    /// It was seen to empty a file that is opened for writing (`rclone serve sftp`).
+    EmptiesFiles,
     /// It was seen to carry out requests in another order than that in which they were sent (Go's `pkg/sftp`).
     Reorders,
     /// Its handles go by the names of files (the request server of Go's `pkg/sftp`, paramiko's example).
@@ -33,13 +37,15 @@ pub enum Weakness {
 
 impl Weakness {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ReplacesInSteps,
         Self::ConfirmsNothing,
         Self::SmallRequests,
         Self::CountsNoSpace,
         Self::NoHardLinks,
         Self::NoLinkAttributes,
+        Self::SeparateReading,
+        Self::EmptiesFiles,
         Self::Reorders,
         Self::LosesRenamedFiles,
         Self::NoOpenAttributes,
@@ -62,6 +68,12 @@ impl Weakness {
             Self::CountsNoSpace => "the server does not say how much space is free",
             Self::NoHardLinks => "the server does not make hard links",
             Self::NoLinkAttributes => "the server does not change times and owners of links",
+            Self::SeparateReading => {
+                "the server is not known to read and write by one open file: opening one for both takes a round trip more"
+            }
+            Self::EmptiesFiles => {
+                "the server empties a file that is opened for writing: a change inside a file saves all of it anew"
+            }
             Self::Reorders => {
                 "the server carries out requests in another order than they are sent: a save takes one round trip more"
             }

@@ -8,6 +8,7 @@
 mod error;
 mod lane;
 mod names;
+mod open;
 mod packet;
 mod requests;
 mod road;
@@ -17,7 +18,8 @@ mod wire;
 pub use error::{SftpError, StatusCode};
 pub use lane::{Lane, LaneCounters};
 pub use names::{HeldNames, NamesBudget, NoRoom};
+pub use open::{FileHandle, OpenMode};
 pub use packet::{NameEntry, SftpAttributes, SftpSetAttributes};
-pub use requests::{FileHandle, LinkOrder, OpenMode, Statistics};
+pub use requests::{LinkOrder, Statistics};
 pub use road::{Budget, ReservedRoom, Road};
 pub use whole::{Order, Written};

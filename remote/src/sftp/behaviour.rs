@@ -6,7 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use scaup_sftp::client::{Lane, LinkOrder, Order, SftpError, SftpSetAttributes, Written};
+use bytes::Bytes;
+use scaup_sftp::client::{Lane, LinkOrder, OpenMode, Order, SftpError, SftpSetAttributes, Written};
 use tokio::sync::OnceCell;
 
 use super::conversions::{plain, with_mode};
@@ -29,6 +30,8 @@ pub(super) enum Handles {
 pub(super) struct Behaviour {
     seen: Seen,
     handles: OnceLock<Handles>,
+    /// Whether a file keeps its content when it is opened for writing.
+    keeps_content: OnceCell<bool>,
     /// `None` if it makes none as it is asked to.
     links: OnceCell<Option<LinkOrder>>,
 }
@@ -85,6 +88,38 @@ impl Behaviour {
         }
     }
 
+    /// Returns whether a file keeps its content when it is opened for writing. It is found out with a new file in
+    /// `around`, unless the server is known.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be made in `around`.
+    pub(super) async fn keeps_content(&self, lane: &Lane, around: &[u8]) -> Result<bool, SftpError> {
+        if lane.reads_while_writing().await? {
+            return Ok(true);
+        }
+        let find_out = || async {
+            let path = trial(around);
+            let keeps = try_writing(lane, &path).await;
+            let removed = lane.remove(&path).await;
+            let keeps = keeps?;
+            removed?;
+            if !keeps {
+                self.record(Weakness::EmptiesFiles);
+            }
+            Ok::<_, SftpError>(keeps)
+        };
+        self.keeps_content.get_or_try_init(find_out).await.copied()
+    }
+
+    /// Returns whether a file that was renamed since it was opened can be written to: its handle is sound, or it can be
+    /// opened again.
+    pub(super) fn writes_after_rename(&self, lane: &Lane) -> bool {
+        lane.is_known_to_read_while_writing()
+            || self.handles() == Some(Handles::File)
+            || self.keeps_content.get() == Some(&true)
+    }
+
     /// Returns which argument of SYMLINK is the new link. It is found out with two names in a new directory in
     /// `around`: a link that is made the wrong way round lies there, too, and nowhere else.
     ///
@@ -95,9 +130,7 @@ impl Behaviour {
     pub(super) async fn link_order(&self, names: &Lane, around: &[u8]) -> Result<LinkOrder, SftpError> {
         const ONLY_OWNER: u16 = 0o700;
         let find_out = || async {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            let name = format!(".scaup-trial.~{:x}-{now:x}", std::process::id());
-            let directory = [around, b"/", name.as_bytes()].concat();
+            let directory = trial(around);
             names.mkdir(&directory, &with_mode(ONLY_OWNER)).await?;
             let order = try_links(names, &directory).await;
             let removed = names.rmdir(&directory).await;
@@ -111,6 +144,24 @@ impl Behaviour {
         let order = self.links.get_or_try_init(find_out).await?;
         order.ok_or(SftpError::NotOffered("symbolic links"))
     }
+}
+
+/// Returns a new name in a directory.
+fn trial(around: &[u8]) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    [around, format!("/.scaup-trial.~{:x}-{now:x}", std::process::id()).as_bytes()].concat()
+}
+
+/// Makes a file, and opens it for writing; returns whether its content is still there.
+async fn try_writing(lane: &Lane, path: &[u8]) -> Result<bool, SftpError> {
+    const ONLY_OWNER: u16 = 0o600;
+    let new = lane.open_file(path, OpenMode::CreateNew, &with_mode(ONLY_OWNER)).await?;
+    lane.write_at(&new, 0, &Bytes::from_static(b"?")).await?;
+    lane.close(&new).await?;
+    let again = lane.open_file(path, OpenMode::Write, &SftpSetAttributes::default()).await?;
+    // Some empty it only then.
+    lane.close(&again).await?;
+    Ok(lane.lstat(path).await?.size == Some(1))
 }
 
 /// Makes links in a directory, and removes them. Returns which argument of SYMLINK is the new link; `None` if no link

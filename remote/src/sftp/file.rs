@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::conversions::{from_wire, plain, to_wire, with_mode};
 use super::identity::FileIdentity;
 use super::link::Link;
-use super::reasons::{why_not_made, why_not_opened, why_not_written};
+use super::reasons::{parent, why_not_made, why_not_opened, why_not_written};
 use super::retry::retry;
 use crate::{
     RemoteAttributes, RemoteError, RemoteFile, RemoteKind, RemoteOpen, RemotePath, RemoteSetAttributes, Room,
@@ -42,16 +42,19 @@ struct Opened {
     /// More handles of the same file on upload lanes.
     more: Mutex<Vec<Arc<Open>>>,
     opening_more: AtomicBool,
+    /// Whether it was opened for writing.
+    writes: bool,
 }
 
 impl Opened {
-    fn new(connection: &Connection, path: &RemotePath, handle: FileHandle) -> Self {
+    fn new(connection: &Connection, path: &RemotePath, handle: FileHandle, writes: bool) -> Self {
         Self {
             generation: connection.generation,
             path: path.clone(),
             first: Arc::new(Open { lane: connection.content.clone(), handle }),
             more: Mutex::default(),
             opening_more: AtomicBool::new(false),
+            writes,
         }
     }
 }
@@ -64,6 +67,10 @@ pub(super) struct SftpFile {
     path: Mutex<Option<RemotePath>>,
     opened: tokio::sync::Mutex<Option<Arc<Opened>>>,
     identity: FileIdentity,
+    /// Whether it is open for writing.
+    writes: AtomicBool,
+    /// Whether it was renamed since it was opened.
+    is_renamed: AtomicBool,
     /// The length that was last set.
     set_length: AtomicU64,
     /// Whether its writes may be carried out in any order: no program sees a new file before it is whole.
@@ -97,6 +104,7 @@ impl OpenFiles {
             } else if let Some(moved) = old.moved(from, to) {
                 *path = Some(moved);
                 drop(path);
+                file.is_renamed.store(true, Ordering::Release);
                 file.find_out_what_handles_go_by();
             }
         }
@@ -145,6 +153,8 @@ pub(super) async fn open(
     let file = Arc::new(SftpFile {
         link: Arc::clone(link),
         how,
+        writes: AtomicBool::new(opened.writes),
+        is_renamed: AtomicBool::new(false),
         path: Mutex::new(Some(path.clone())),
         opened: tokio::sync::Mutex::new(Some(Arc::new(opened))),
         identity: FileIdentity::default(),
@@ -163,7 +173,10 @@ async fn open_on(
     again: bool,
 ) -> Result<Opened, RemoteError> {
     let whole = connection.whole_path(path);
-    let (flags, attributes) = flags_of(how);
+    let (mut flags, attributes) = flags_of(how);
+    if flags == OpenMode::ReadWrite && !keeps_content(connection, &whole).await? {
+        flags = OpenMode::Read;
+    }
     let handle = match connection.content.open_file(&whole, flags, &attributes).await {
         Ok(handle) => handle,
         // New names are made up here: one that exists after a cut was created by the interrupted attempt.
@@ -176,7 +189,12 @@ async fn open_on(
         }
         Err(error) => return Err(why_not_opened(link, &whole, flags, error).await),
     };
-    Ok(Opened::new(connection, path, handle))
+    Ok(Opened::new(connection, path, handle, flags != OpenMode::Read))
+}
+
+/// Returns whether a file keeps its content when it is opened for writing.
+async fn keeps_content(connection: &Connection, whole: &[u8]) -> Result<bool, RemoteError> {
+    connection.behaviour().keeps_content(&connection.content, parent(whole)).await.map_err(plain)
 }
 
 /// Reads a whole small file that holds metadata: on the lane for names, where it does not wait behind content.
@@ -240,8 +258,13 @@ impl SftpFile {
         let again = match self.how {
             RemoteOpen::Read => open_on(&self.link, connection, &path, RemoteOpen::Read, true).await,
             RemoteOpen::ReadWrite | RemoteOpen::CreateNew(_) | RemoteOpen::CreateByUmask => {
-                let handle = open_again(connection, &connection.whole_path(&path)).await;
-                handle.map(|handle| Opened::new(connection, &path, handle))
+                let whole = connection.whole_path(&path);
+                if keeps_content(connection, &whole).await? {
+                    let handle = open_again(connection, &whole).await;
+                    handle.map(|handle| Opened::new(connection, &path, handle, true))
+                } else {
+                    open_on(&self.link, connection, &path, RemoteOpen::Read, true).await
+                }
             }
         };
         let again = match again {
@@ -250,6 +273,8 @@ impl SftpFile {
             Err(error) => return Err(error),
         };
         self.identity.recognize(&again.first.lane, &again.first.handle).await?;
+        self.writes.store(again.writes, Ordering::Release);
+        self.is_renamed.store(false, Ordering::Release);
         let again = Arc::new(again);
         *opened = Some(Arc::clone(&again));
         Ok(again)
@@ -265,8 +290,10 @@ impl SftpFile {
         tokio::spawn(async move {
             let opened = file.opened.lock().await.clone();
             // If it fails, the file's next use finds it out.
-            if let Some(opened) = opened.filter(|opened| opened.generation == connection.generation) {
-                let _ = handles_on(&connection, &opened).await;
+            if let Some(opened) = opened.filter(|opened| opened.generation == connection.generation)
+                && let Ok(Some(Handles::Name)) = handles_on(&connection, &opened).await
+            {
+                let _ = keeps_content(&connection, &connection.whole_path(&opened.path)).await;
             }
         });
     }
@@ -477,7 +504,7 @@ async fn handles_on(connection: &Connection, opened: &Opened) -> Result<Option<H
 async fn open_more(connection: Arc<Connection>, opened: Arc<Opened>, path: RemotePath) {
     let whole = connection.whole_path(&path);
     let opens = connection.upload_lanes().await.iter().map(|lane| async {
-        match lane.open_file(&whole, OpenMode::ReadWrite, &SftpSetAttributes::default()).await {
+        match lane.open_file(&whole, OpenMode::Write, &SftpSetAttributes::default()).await {
             Ok(handle) => opened.lock_more().push(Arc::new(Open { lane: lane.clone(), handle })),
             // The file may have its final name already. The existing handles are enough.
             Err(error) => tracing::debug!(error = plain(error).kind(), "no further lane for a file"),
@@ -513,6 +540,14 @@ impl RemoteFile for SftpFile {
         self.identity.record_attributes(asked, attributes);
         self.identity.record_start(asked, &start);
         Ok((attributes, start))
+    }
+
+    fn takes_writes(&self) -> bool {
+        let is_sound = || {
+            let connection = self.link.present();
+            connection.is_none_or(|connection| connection.behaviour().writes_after_rename(&connection.names))
+        };
+        self.writes.load(Ordering::Acquire) && (!self.is_renamed.load(Ordering::Acquire) || is_sound())
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<(), RemoteError> {
@@ -583,6 +618,11 @@ impl RemoteFile for SftpFile {
                         file.set_by_name(connection, &set).await.map_err(|_| error)?;
                         connection.behaviour().record(Weakness::NoOpenAttributes);
                         Ok(())
+                    }
+                    // Some reply that all is well, and leave the length (`rclone serve sftp`).
+                    Ok(()) if length.is_some() && !open.lane.is_known_to_read_while_writing() => {
+                        let now = open.lane.fstat(&open.handle).await?.size;
+                        if now == length { Ok(()) } else { Err(SftpError::NotOffered("lengths of files")) }
                     }
                     set => set,
                 }

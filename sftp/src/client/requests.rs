@@ -1,7 +1,5 @@
 //! A typed method for each request of the protocol.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +8,9 @@ use futures::future::try_join_all;
 use futures::stream::FuturesOrdered;
 
 use super::error::{SftpError, StatusCode};
-use super::lane::{Lane, Shared};
+use super::lane::Lane;
 use super::names::NoRoom;
+use super::open::FileHandle;
 use super::packet::{
     NameEntry, NamesReply, Reply, RequestPacket, SftpAttributes, SftpSetAttributes, decode_numbers, kind,
 };
@@ -36,31 +35,6 @@ const NAMES_PER_READDIR: usize = 100;
 /// OpenSSH's are some 10 KiB.
 const NAMES_UNDER_WAY: usize = 2 * 1024 * 1024;
 
-/// How to open a file (section 6.3 of the draft).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenMode {
-    /// An existing file, for reading.
-    Read,
-    /// An existing file, for reading and writing.
-    ReadWrite,
-    /// A new file, for reading and writing; the name must be free.
-    CreateNew,
-}
-
-impl OpenMode {
-    fn bits(self) -> u32 {
-        const READ: u32 = 1;
-        const WRITE: u32 = 2;
-        const CREATE: u32 = 8;
-        const EXCLUSIVE: u32 = 0x20;
-        match self {
-            Self::Read => READ,
-            Self::ReadWrite => READ | WRITE,
-            Self::CreateNew => READ | WRITE | CREATE | EXCLUSIVE,
-        }
-    }
-}
-
 /// Which argument of SYMLINK a server takes for the new link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkOrder {
@@ -68,21 +42,6 @@ pub enum LinkOrder {
     TargetFirst,
     /// The first, as the draft says (section 6.10).
     PathFirst,
-}
-
-/// An open file or directory. Dropping it closes it.
-pub struct FileHandle {
-    lane: Arc<Shared>,
-    pub(super) bytes: Bytes,
-    closed: AtomicBool,
-}
-
-impl Drop for FileHandle {
-    fn drop(&mut self) {
-        if !self.closed.load(Ordering::Acquire) {
-            self.lane.close(&self.bytes);
-        }
-    }
 }
 
 /// Capacity of a file system (`statvfs@openssh.com`).
@@ -117,43 +76,8 @@ impl Lane {
         if matches!(reply, Reply::Status { .. }) { Ok(()) } else { Err(self.unexpected(request)) }
     }
 
-    fn handle(&self, reply: Reply, request: &str) -> Result<FileHandle, SftpError> {
-        let Reply::Handle(bytes) = reply else { return Err(self.unexpected(request)) };
-        Ok(FileHandle { lane: Arc::clone(&self.shared), bytes, closed: AtomicBool::new(false) })
-    }
-
     fn offered(&self, extension: &'static str) -> Result<(), SftpError> {
         if self.offers(extension.as_bytes()) { Ok(()) } else { Err(SftpError::NotOffered(extension)) }
-    }
-
-    /// Opens a file. `attributes` are those of a new file.
-    ///
-    /// # Errors
-    ///
-    /// As all requests: the server's refusal, or a failure of the road.
-    pub async fn open_file(
-        &self,
-        path: &[u8],
-        flags: OpenMode,
-        attributes: &SftpSetAttributes,
-    ) -> Result<FileHandle, SftpError> {
-        let reply = self
-            .request(kind::OPEN, |request| request.string(path).u32(flags.bits()).attributes(attributes))
-            .await?;
-        self.handle(reply, "OPEN")
-    }
-
-    /// Closes a file, and returns whether that went well.
-    ///
-    /// # Errors
-    ///
-    /// As all requests.
-    pub async fn close(&self, handle: &FileHandle) -> Result<(), SftpError> {
-        if handle.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let reply = self.request(kind::CLOSE, |request| request.string(&handle.bytes)).await?;
-        self.done(&reply, "CLOSE")
     }
 
     /// Reads `length` bytes from `offset`: fewer only at the end of the file.
@@ -274,7 +198,8 @@ impl Lane {
         room: Option<&ReservedRoom>,
     ) -> Result<Option<Bytes>, SftpError> {
         let asked = u32::try_from(length).unwrap_or(u32::MAX);
-        let build = |request: RequestPacket| request.string(&handle.bytes).u64(offset).u32(asked);
+        let by = handle.to_read()?;
+        let build = |request: RequestPacket| request.string(by).u64(offset).u32(asked);
         let reply = match room {
             Some(_) => self.request_ahead(build).await,
             None => self.request_content(length, build).await,

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::error::{SftpError, StatusCode};
 use super::lane::{Lane, Row};
+use super::open::FileHandle;
 use super::packet::{Reply, SftpAttributes, SftpSetAttributes, kind};
-use super::requests::FileHandle;
 
 /// How the requests for one file may follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -162,7 +162,7 @@ impl File {
     }
 
     /// Checks before the first in-place change whether the file is still the one that was opened. If not, ours becomes
-    /// staged content, whose commit keeps both.
+    /// staged content, whose commit keeps both; so it does where the server takes no changes in place.
     pub(super) async fn compare(
         &self,
         home: &dyn Home,
@@ -170,15 +170,17 @@ impl File {
         location: &Location,
     ) -> Result<(), DriveError> {
         let Backing::Stored(stored) = &mut state.backing else { return Ok(()) };
-        if stored.compared || self.is_unlinked() {
+        let takes_writes = stored.file.takes_writes();
+        if self.is_unlinked() || (stored.compared && takes_writes) {
             return Ok(());
         }
         let base = stored.base;
-        let same = match home.resources().remote.stat(&location.file_path()).await {
-            Ok(attributes) => Base::from(attributes) == base,
-            Err(RemoteError::NotFound) => false,
-            Err(error) => return Err(error.into()),
-        };
+        let same = takes_writes
+            && match home.resources().remote.stat(&location.file_path()).await {
+                Ok(attributes) => Base::from(attributes) == base,
+                Err(RemoteError::NotFound) => false,
+                Err(error) => return Err(error.into()),
+            };
         if same {
             stored.compared = true;
             return Ok(());

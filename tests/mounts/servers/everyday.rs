@@ -423,14 +423,30 @@ fn where_nothing_but_version_3_is_spoken() {
 
 #[test]
 fn where_gos_library_serves() {
-    let ways = [Way::Workers, Way::HandlesAreNames, Way::LinkFirst, Way::NoModes, Way::FewExtensions];
+    let ways = [
+        Way::ReadsAreWrites,
+        Way::Workers,
+        Way::HandlesAreNames,
+        Way::LinkFirst,
+        Way::NoModes,
+        Way::FewExtensions,
+    ];
     let weaknesses = [
         Weakness::ConfirmsNothing,
         Weakness::SmallRequests,
         Weakness::CountsNoSpace,
         Weakness::NoLinkAttributes,
+        Weakness::SeparateReading,
         Weakness::LosesRenamedFiles,
     ];
+    is_as_on_a_disk(|| OtherServer::start(&ways), Lacks::LinkTimes, &weaknesses);
+}
+
+#[test]
+fn where_files_that_are_opened_for_writing_are_emptied() {
+    let ways = [Way::Empties, Way::ReadsAreWrites, Way::HandlesAreNames, Way::NoExtensions];
+    let mut weaknesses: Vec<_> = EXTENSIONS.map(|(_, weakness)| weakness).to_vec();
+    weaknesses.extend([Weakness::EmptiesFiles, Weakness::LosesRenamedFiles]);
     is_as_on_a_disk(|| OtherServer::start(&ways), Lacks::LinkTimes, &weaknesses);
 }
 

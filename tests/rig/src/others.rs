@@ -20,6 +20,10 @@ pub enum Way {
     HandlesAreNames,
     /// SYMLINK takes the link first, as the draft says (asyncssh for clients other than OpenSSH, gesftpserver).
     LinkFirst,
+    /// READ by a handle that also writes is taken for a WRITE of zeros (`rclone serve sftp` 1.60).
+    ReadsAreWrites,
+    /// OPEN for writing empties the file (`rclone serve sftp`).
+    Empties,
     /// MKDIR ignores the mode (Go).
     NoModes,
     /// FSETSTAT is refused (`-P fsetstat`; AWS Transfer without its option).
@@ -33,11 +37,13 @@ pub enum Way {
 }
 
 impl Way {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Workers, "workers"),
         (Self::Overtakes, "overtakes"),
         (Self::HandlesAreNames, "handles-are-names"),
         (Self::LinkFirst, "link-first"),
+        (Self::ReadsAreWrites, "reads-are-writes"),
+        (Self::Empties, "empties"),
         (Self::NoModes, "no-modes"),
         (Self::NoOpenAttributes, "no-open-attributes"),
         (Self::NoAttributes, "no-attributes"),

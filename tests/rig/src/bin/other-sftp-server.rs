@@ -19,6 +19,10 @@ const SETSTAT: u8 = 9;
 const MKDIR: u8 = 14;
 const STAT: u8 = 17;
 const SYMLINK: u8 = 20;
+/// `SSH_FXF_WRITE`, a flag of OPEN.
+const WRITES: u32 = 2;
+/// `SSH_FXF_TRUNC`
+const EMPTIES: u32 = 0x10;
 /// `SSH_FX_PERMISSION_DENIED`
 const PERMISSION_DENIED: u32 = 3;
 
@@ -26,13 +30,19 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How a file was opened.
+struct Opened {
+    path: Vec<u8>,
+    writes: bool,
+}
+
 /// What the threads share.
 struct Server {
     ways: Vec<Way>,
     requests: Mutex<ChildStdin>,
     /// Names that are being opened, by the request, and those of open handles.
-    opening: Mutex<HashMap<u32, Vec<u8>>>,
-    open: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    opening: Mutex<HashMap<u32, Opened>>,
+    open: Mutex<HashMap<Vec<u8>, Opened>>,
     /// WRITEs with the workers.
     working: Mutex<usize>,
     done: Condvar,
@@ -86,7 +96,10 @@ impl Server {
 
     fn take(self: &Arc<Self>, request: SftpPacket) -> io::Result<()> {
         if request.kind == SftpPacket::OPEN {
-            lock(&self.opening).insert(request.id, string(&request.body).0.to_vec());
+            let (path, rest) = string(&request.body);
+            let flags = rest.first_chunk().map_or(0, |flags| u32::from_be_bytes(*flags));
+            let opened = Opened { path: path.to_vec(), writes: flags & WRITES != 0 };
+            lock(&self.opening).insert(request.id, opened);
         }
         if self.has(Way::Overtakes) && self.holds_back(&request)? {
             return Ok(());
@@ -163,11 +176,34 @@ impl Server {
         match request.kind {
             SftpPacket::FSTAT | SftpPacket::FSETSTAT if self.has(Way::HandlesAreNames) => {
                 let (handle, rest) = string(&request.body);
-                if let Some(path) = lock(&self.open).get(handle) {
+                if let Some(Opened { path, .. }) = lock(&self.open).get(handle) {
                     let kind = if request.kind == SftpPacket::FSTAT { STAT } else { SETSTAT };
                     let mut by_name = SftpPacket::new(kind, request.id).string(path);
                     by_name.body.extend(rest);
                     return by_name;
+                }
+            }
+            SftpPacket::OPEN if self.has(Way::Empties) => {
+                let (path, rest) = string(&request.body);
+                if let Some((flags, rest)) = rest.split_first_chunk()
+                    && u32::from_be_bytes(*flags) & WRITES != 0
+                {
+                    let flags = u32::from_be_bytes(*flags) | EMPTIES;
+                    let mut emptying = SftpPacket::new(SftpPacket::OPEN, request.id).string(path).u32(flags);
+                    emptying.body.extend(rest);
+                    return emptying;
+                }
+            }
+            SftpPacket::READ if self.has(Way::ReadsAreWrites) => {
+                let (handle, rest) = string(&request.body);
+                if lock(&self.open).get(handle).is_some_and(|opened| opened.writes)
+                    && let Some((offset, length)) = rest.split_first_chunk::<8>()
+                    && let Some(length) = length.first_chunk()
+                {
+                    let zeros = vec![0; u32::from_be_bytes(*length) as usize];
+                    let mut write = SftpPacket::new(SftpPacket::WRITE, request.id).string(handle);
+                    write.body.extend(offset);
+                    return write.string(&zeros);
                 }
             }
             SYMLINK if self.has(Way::LinkFirst) => {
@@ -198,9 +234,9 @@ impl Server {
                 }
             }
             if answer.kind == SftpPacket::HANDLE
-                && let Some(path) = lock(&self.opening).remove(&answer.id)
+                && let Some(opened) = lock(&self.opening).remove(&answer.id)
             {
-                lock(&self.open).insert(string(&answer.body).0.to_vec(), path);
+                lock(&self.open).insert(string(&answer.body).0.to_vec(), opened);
             }
             say(&answer.bytes())?;
         }
