@@ -498,7 +498,7 @@ async fn waiting_for_a_turn_is_part_of_the_deadline() {
     assert!(answers.iter().all(|answer| *answer == Err(SftpError::Timeout(deadline))));
     assert!(asked.elapsed() < 10 * deadline, "{:?}", asked.elapsed());
 
-    let handle = lane.open_file(b"file", OpenMode::ReadWrite, &SftpSetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::Write, &SftpSetAttributes::default()).await.unwrap();
     // The road has room for 1 MiB at a time.
     let content = Bytes::from(vec![1; 32 * 1024]);
     let asked = Instant::now();
@@ -572,7 +572,7 @@ async fn a_server_that_stops_reading_holds_nobody_beyond_the_deadline() {
     server.read_exact(&mut limits).await.unwrap();
     let opening = tokio::spawn({
         let lane = lane.clone();
-        async move { lane.open_file(b"f", OpenMode::ReadWrite, &SftpSetAttributes::default()).await }
+        async move { lane.open_file(b"f", OpenMode::Write, &SftpSetAttributes::default()).await }
     });
     let mut request = [0; 9];
     server.read_exact(&mut request).await.unwrap();
@@ -593,7 +593,7 @@ async fn requests_sent_in_a_row_share_one_deadline() {
     let home = home();
     let deadline = Duration::from_millis(500);
     let lane = silent(home.path(), deadline).await;
-    let handle = lane.open_file(b"file", OpenMode::ReadWrite, &SftpSetAttributes::default()).await.unwrap();
+    let handle = lane.open_file(b"file", OpenMode::Write, &SftpSetAttributes::default()).await.unwrap();
     // Thirty-two WRITEs and what follows them: one after the other they would take 17 s.
     let asked = Instant::now();
     let written =

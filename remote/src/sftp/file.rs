@@ -194,7 +194,9 @@ async fn open_on(
 
 /// Returns whether a file keeps its content when it is opened for writing.
 async fn keeps_content(connection: &Connection, whole: &[u8]) -> Result<bool, RemoteError> {
-    connection.behaviour().keeps_content(&connection.content, parent(whole)).await.map_err(plain)
+    // As in `on`.
+    let keeps = Box::pin(connection.behaviour().keeps_content(&connection.content, parent(whole)));
+    keeps.await.map_err(plain)
 }
 
 /// Reads a whole small file that holds metadata: on the lane for names, where it does not wait behind content.
@@ -249,10 +251,22 @@ impl SftpFile {
         let path = self.lock_path().clone();
         if let Some(opened) = opened.as_ref().filter(|opened| opened.generation == connection.generation)
             && (path.as_ref().is_none_or(|path| *path == opened.path)
-                || handles_on(connection, opened).await? != Some(Handles::Name))
+                || Box::pin(handles_on(connection, opened)).await? != Some(Handles::Name))
         {
             return Ok(Arc::clone(opened));
         }
+        // Boxed, as all that is rare here: it would make each request under way larger.
+        let again = Arc::new(Box::pin(self.open_anew(connection, path)).await?);
+        *opened = Some(Arc::clone(&again));
+        Ok(again)
+    }
+
+    /// Opens the file again, by its name now.
+    async fn open_anew(
+        &self,
+        connection: &Connection,
+        path: Option<RemotePath>,
+    ) -> Result<Opened, RemoteError> {
         let gone = || RemoteError::Replaced;
         let path = path.ok_or_else(gone)?;
         let again = match self.how {
@@ -275,8 +289,6 @@ impl SftpFile {
         self.identity.recognize(&again.first.lane, &again.first.handle).await?;
         self.writes.store(again.writes, Ordering::Release);
         self.is_renamed.store(false, Ordering::Release);
-        let again = Arc::new(again);
-        *opened = Some(Arc::clone(&again));
         Ok(again)
     }
 
