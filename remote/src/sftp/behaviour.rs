@@ -28,7 +28,7 @@ pub(super) enum Handles {
 
 #[derive(Default)]
 pub(super) struct Behaviour {
-    seen: Seen,
+    pub(super) seen: Seen,
     handles: OnceLock<Handles>,
     /// Whether a file keeps its content when it is opened for writing.
     keeps_content: OnceCell<bool>,
@@ -63,20 +63,6 @@ impl Behaviour {
         }
     }
 
-    /// Returns what was seen so far.
-    pub(super) fn seen(&self) -> impl Iterator<Item = Weakness> {
-        self.seen.all()
-    }
-
-    pub(super) fn has(&self, weakness: Weakness) -> bool {
-        self.seen.has(weakness)
-    }
-
-    /// Records what was seen.
-    pub(super) fn record(&self, weakness: Weakness) {
-        self.seen.record(weakness);
-    }
-
     pub(super) fn handles(&self) -> Option<Handles> {
         self.handles.get().copied()
     }
@@ -105,7 +91,7 @@ impl Behaviour {
             let keeps = keeps?;
             removed?;
             if !keeps {
-                self.record(Weakness::EmptiesFiles);
+                self.seen.record(Weakness::EmptiesFiles);
             }
             Ok::<_, SftpError>(keeps)
         };
@@ -137,7 +123,7 @@ impl Behaviour {
             let order = order?;
             removed?;
             if order.is_none() {
-                self.record(Weakness::NoLinks);
+                self.seen.record(Weakness::NoLinks);
             }
             Ok::<_, SftpError>(order)
         };

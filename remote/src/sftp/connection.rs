@@ -153,7 +153,7 @@ impl Connection {
             agreed: self.session.agreed().cloned(),
             extensions: offered.into_iter().map(|(extension, _)| extension).collect(),
             read_len_max: self.names.read_len_max(),
-            weaknesses: lacking.chain(self.behaviour().seen()).collect(),
+            weaknesses: lacking.chain(self.behaviour().seen.all()).collect(),
         }
     }
 

@@ -339,7 +339,7 @@ impl SftpFile {
         let behaviour = connection.behaviour();
         let order = behaviour.order(lane);
         let with_content =
-            if behaviour.has(Weakness::NoOpenAttributes) { &SftpSetAttributes::default() } else { set };
+            if behaviour.seen.has(Weakness::NoOpenAttributes) { &SftpSetAttributes::default() } else { set };
         let mut written = lane.write_whole(handle, data, with_content, order).await?;
         if order == Order::AtOnce && !behaviour.is_in_order(&written, data.len(), with_content) {
             // Everything was replied to, so that nothing overtakes the content now.
@@ -347,7 +347,7 @@ impl SftpFile {
             behaviour.record_settled_again(&written, data.len(), with_content);
         }
         if written.refused.as_ref().is_some_and(is_refused) {
-            behaviour.record(Weakness::NoOpenAttributes);
+            behaviour.seen.record(Weakness::NoOpenAttributes);
         }
         let is_missing = written.refused.is_some() || with_content != set;
         if !is_missing {
@@ -357,7 +357,7 @@ impl SftpFile {
             Ok(()) => lane.fstat(handle).await,
             Err(error) if error.code().is_some() || matches!(error, SftpError::NotOffered(_)) => {
                 if is_refused(&error) {
-                    behaviour.record(Weakness::NoAttributes);
+                    behaviour.seen.record(Weakness::NoAttributes);
                 }
                 tracing::info!(error = error.kind(), "a file is saved without its attributes");
                 Ok(written.attributes)
@@ -628,7 +628,7 @@ impl RemoteFile for SftpFile {
                     Err(error) if is_refused(&error) => {
                         // The first refusal says why, if that way does not lead there either.
                         file.set_by_name(connection, &set).await.map_err(|_| error)?;
-                        connection.behaviour().record(Weakness::NoOpenAttributes);
+                        connection.behaviour().seen.record(Weakness::NoOpenAttributes);
                         Ok(())
                     }
                     // Some reply that all is well, and leave the length (`rclone serve sftp`).
