@@ -72,6 +72,9 @@ pub enum DriveError {
     /// A vault is unlocked here, or was: its directory, and those above it, can't be removed or replaced.
     #[error("a vault is expected here; it can't be removed or replaced while it is mounted")]
     Bound,
+    /// A directory around this place has two names: what is removed under one is gone under the other.
+    #[error("the directory has two names; nothing in it is removed until `rmdir` has removed one of them")]
+    NamedTwice,
     /// The vault around this place was locked.
     #[error("the vault is locked")]
     Locked,
@@ -128,6 +131,7 @@ impl DriveError {
             Self::Damaged(_) => ("Damaged", None),
             Self::Displaced(shown) => ("Displaced", Some(shown)),
             Self::Bound => ("Bound", None),
+            Self::NamedTwice => ("NamedTwice", None),
             Self::Locked => ("Locked", None),
             Self::Random(_) => ("Random", None),
         };
@@ -218,7 +222,7 @@ impl From<&DriveError> for Errno {
             DriveError::NotSupported | DriveError::Remote(RemoteError::Unsupported(_)) => System::OPNOTSUPP,
             DriveError::NoSpace | DriveError::Remote(RemoteError::NoSpace) => System::NOSPC,
             DriveError::TooLarge => System::FBIG,
-            DriveError::Bound => System::BUSY,
+            DriveError::Bound | DriveError::NamedTwice => System::BUSY,
             DriveError::Remote(RemoteError::PermissionDenied) => System::ACCESS,
             DriveError::Remote(RemoteError::TooManyNames) => System::NOMEM,
             // A failure to read or write something whole is an I/O error; the reason is in the status and the log.

@@ -99,6 +99,10 @@ pub struct DriveCounters {
     pub cache_hits: u64,
 }
 
+/// What is said of a directory with two names.
+const TWINS: &str =
+    "two names for the same directory (nothing in it is removed until `rmdir` has removed one of the names)";
+
 impl Drive {
     /// Returns what is not yet safe on the server.
     #[must_use]
@@ -240,7 +244,7 @@ impl Drive {
         let found = [
             some(copies, "more than one version of something (a conflict)"),
             some(unnamed, "content whose name is lost"),
-            some(twins, "two names for the same directory"),
+            some(twins, TWINS),
             some(unshown, "something that may be somebody's and is not shown"),
         ];
         let found: Vec<&str> = found.into_iter().flatten().collect();

@@ -145,6 +145,24 @@ impl VaultDirectory {
         Ok(false)
     }
 
+    /// Whether one of these directories of the vault has more than one name.
+    pub(crate) async fn have_several_names(
+        &self,
+        remote: &dyn Remote,
+        ids: &[DirectoryId],
+    ) -> Result<bool, NodeError> {
+        for id in ids {
+            let mut names = 0;
+            for at in self.vault.known_names.of_several(id) {
+                names += usize::from(self.is_named(remote, id, &at).await?);
+            }
+            if names > 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a directory still has a name that it had.
     pub(super) async fn is_named(
         &self,

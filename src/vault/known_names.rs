@@ -40,6 +40,11 @@ impl KnownNames {
         self.lock().get(id).into_iter().flatten().filter(|other| *other != at).cloned().collect()
     }
 
+    /// Returns the names of a directory if it had more than one: they may be gone by now.
+    pub(super) fn of_several(&self, id: &DirectoryId) -> Vec<NamedAt> {
+        self.lock().get(id).filter(|names| names.len() > 1).cloned().unwrap_or_default()
+    }
+
     /// Forgets a name that is gone.
     pub(super) fn forget(&self, id: &DirectoryId, at: &NamedAt) {
         let mut known = self.lock();

@@ -519,4 +519,5 @@ pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
 pub const ENOSPC: i32 = 28;
+pub const EBUSY: i32 = 16;
 pub const ENOTEMPTY: i32 = 39;

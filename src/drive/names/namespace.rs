@@ -48,7 +48,9 @@ impl Drive {
         let mut nodes = self.tree.lock();
         self.record_name_change(&mut nodes, parent, &found.name.clone(), Some(found.clone()));
         let inode = nodes.adopt(parent, found, Moment::now())?;
-        nodes.get_mut(inode)?.attributes.changed_now();
+        let node = nodes.get_mut(inode)?;
+        node.record_making();
+        node.attributes.changed_now();
         nodes.get_mut(parent)?.names.record_making_allowed(true);
         Ok(inode)
     }
@@ -181,6 +183,7 @@ impl Drive {
         let inode = nodes.adopt(parent, found, Moment::now())?;
         let file = File::new(self, inode, state);
         let node = nodes.get_mut(inode)?;
+        node.record_making();
         node.attributes.changed_now();
         let file = node.share_file(file);
         node.kernel.count_handle();

@@ -139,6 +139,7 @@ impl Drive {
         if target.kind == RemoteKind::Directory {
             return Err(DriveError::IsADirectory);
         }
+        self.check_named_once(parent, target.inode).await?;
         let (held, is_there) = target.hold(self).await?;
         // The file can be read while the server removes it.
         let shown = target.file.as_ref().zip(held.as_deref()).map(|(file, state)| file.show(state));
@@ -189,6 +190,7 @@ impl Drive {
         }
         self.tree.lock().check_unbound(target.inode)?;
         self.check_no_unsaved_child(target.inode)?;
+        self.check_named_once(parent, target.inode).await?;
         let directory = self.directory(parent).await?;
         self.check_writable(parent)?;
         if self.may_remove_behind(parent)? && self.is_known_empty(target.inode)? {
@@ -210,6 +212,22 @@ impl Drive {
             });
         }
         Ok(())
+    }
+
+    /// Fails if a directory around what is to be removed has two names, unless this mount made it: a program that
+    /// removes all below one name would take it from the other, which nobody removed.
+    async fn check_named_once(&self, parent: Inode, inode: Inode) -> Result<(), DriveError> {
+        let (directory, ids) = {
+            let nodes = self.tree.lock();
+            let Directory::Vault(directory) = nodes.directory(parent)? else { return Ok(()) };
+            let (_, ids) = nodes.vault_root(parent, &directory.vault)?;
+            if nodes.get(inode)?.is_made_here() {
+                return Ok(());
+            }
+            (directory, ids)
+        };
+        let twice = Box::pin(directory.have_several_names(self.remote.as_ref(), &ids)).await?;
+        if twice { Err(DriveError::NamedTwice) } else { Ok(()) }
     }
 
     /// Removes a file, a link, or a directory with nothing in it from the server. Returns the hidden rest of a

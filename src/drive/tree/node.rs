@@ -41,6 +41,8 @@ pub(in crate::drive) struct Node {
     /// Whether it is open here, and somebody else removed it. An open file can be detached besides: somebody else took
     /// its name, and then the file itself was found to be gone.
     missing: bool,
+    /// Whether this mount made it.
+    made_here: bool,
     children: HashMap<OsString, Inode>,
     vault: VaultHere,
     /// Its content, while it is open or unsaved.
@@ -64,6 +66,7 @@ impl Node {
             place: found.place,
             detached: false,
             missing: false,
+            made_here: false,
             children: HashMap::new(),
             vault: VaultHere::Unknown,
             file: None,
@@ -122,6 +125,16 @@ impl Node {
     /// Takes its name away: it was removed, or another node has it now.
     pub(super) fn lose_name(&mut self) {
         self.detached = true;
+    }
+
+    /// Remembers that this mount made it.
+    pub(in crate::drive) fn record_making(&mut self) {
+        self.made_here = true;
+    }
+
+    /// Whether this mount made it.
+    pub(in crate::drive) fn is_made_here(&self) -> bool {
+        self.made_here
     }
 
     /// Gives its name back, or another one in the same directory.

@@ -9,7 +9,8 @@ use scaup_fakes::{Delay, Fault, MemoryRemote, MemoryServer};
 use scaup_fuse::filesystem::RenameMode;
 
 use crate::kernel::{
-    ENOTEMPTY, Kernel, Place, ROUND_TRIP, findings, in_every_vault, mount, options, round_trips, runtime,
+    EBUSY, ENOTEMPTY, Kernel, Place, ROUND_TRIP, findings, in_every_vault, mount, options, round_trips,
+    runtime,
 };
 
 /// How long names and attributes are believed.
@@ -51,6 +52,8 @@ fn a_directory_with_two_names_loses_one_and_keeps_what_is_in_it() {
         let (one, two) =
             (make_directory(&server, &kernel, "one").await, make_directory(&server, &kernel, "two").await);
         kernel.save("one/letter", b"dear").await.unwrap();
+        kernel.mkdir("one/below", 0o755).await.unwrap();
+        kernel.save("one/below/deep", b"").await.unwrap();
         server.set_content(&two, &server.content(&one).unwrap()).unwrap();
         let kernel = mount_that_looks_again(&server, place).await;
         kernel.tree(true).await.unwrap();
@@ -59,6 +62,12 @@ fn a_directory_with_two_names_loses_one_and_keeps_what_is_in_it() {
             told.iter().any(|error| error.message.contains("two names for the same directory")),
             "{told:?}"
         );
+        // A program that removes all below one name does not empty the other, but may remove what it made itself.
+        assert_eq!(kernel.unlink("one/letter").await, Err(EBUSY));
+        assert_eq!(kernel.rmdir("one/below").await, Err(EBUSY));
+        assert_eq!(kernel.unlink("one/below/deep").await, Err(EBUSY));
+        kernel.save("two/.~lock", b"").await.unwrap();
+        kernel.unlink("two/.~lock").await.unwrap();
         // They are one, so this is a rename of something onto itself.
         kernel.rename("one/letter", "two/letter", RenameMode::Replace).await.unwrap();
         assert_eq!(kernel.content("two/letter").await.unwrap(), "dear");
@@ -67,6 +76,7 @@ fn a_directory_with_two_names_loses_one_and_keeps_what_is_in_it() {
         kernel.lookup("one").await.unwrap_err();
         // The last name is the directory.
         assert_eq!(kernel.rmdir("two").await, Err(ENOTEMPTY));
+        kernel.unlink("two/letter").await.unwrap();
     });
 }
 

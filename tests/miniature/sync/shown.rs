@@ -164,6 +164,12 @@ impl Model {
         self.directory(path).len() > 1
     }
 
+    /// Whether a directory around it has another name.
+    pub(crate) fn is_below_one_of_several(&self, path: &str) -> bool {
+        std::iter::successors(Some(parent(path)), |path| (!path.is_empty()).then(|| parent(path)))
+            .any(|directory| self.is_one_of_several(directory))
+    }
+
     pub(crate) fn has_directories_that_are_one(&self) -> bool {
         self.same.iter().any(|same| same.len() > 1)
     }

@@ -12,7 +12,7 @@ use super::game::{Failure, mount};
 use super::merge::{join, parent};
 use super::on_server::{Lying, Reader, read};
 use super::shown::{Model, Thing, title, walk};
-use crate::kernel::{ENOTEMPTY, Kernel, Place};
+use crate::kernel::{EBUSY, ENOTEMPTY, Kernel, Place};
 use scaup_rig::dice::Dice;
 
 /// One thing that somebody does. The numbers choose among what is shown, of two lists: all of it, or what the ends
@@ -227,8 +227,7 @@ impl Work<'_> {
             Step::Remove { what } => {
                 let Some(path) = self.pick_leaf(what) else { return Ok(None) };
                 let mut deed = Deed::new(format!("rm {path}"));
-                deed.done = kernel.unlink(&path).await;
-                deed.removed.extend(self.model.take(&path).iter().filter_map(|(_, thing)| content(thing)));
+                self.remove_leaf(&path, &mut deed).await;
                 Some(deed)
             }
             Step::RemoveDirectory { directory } => {
@@ -282,6 +281,19 @@ impl Work<'_> {
         })
     }
 
+    /// `rm`: what is below a directory with two names stays, unless this mount made it.
+    async fn remove_leaf(&mut self, path: &str, deed: &mut Deed) {
+        match self.kernels[self.active].unlink(path).await {
+            Err(EBUSY) if self.model.is_below_one_of_several(path) => {
+                deed.what.push_str(", which is refused");
+            }
+            done => {
+                deed.done = done;
+                deed.removed.extend(self.model.take(path).iter().filter_map(|(_, thing)| content(thing)));
+            }
+        }
+    }
+
     /// `rmdir`: what is shown in it keeps it, and so may what is not.
     async fn remove_directory(&mut self, path: &str, deed: &mut Deed) -> Result<(), Failure> {
         let is_empty = self.model.is_empty(path);
@@ -291,6 +303,9 @@ impl Work<'_> {
             }
             Ok(()) => return Err(Failure::new("rmdir removes a directory that is not empty", path)),
             Err(ENOTEMPTY) if !(is_empty && self.apart) => {
+                deed.what.push_str(", which is refused");
+            }
+            Err(EBUSY) if self.model.is_below_one_of_several(path) => {
                 deed.what.push_str(", which is refused");
             }
             Err(errno) => deed.done = Err(errno),
@@ -318,9 +333,7 @@ impl Work<'_> {
             if *thing == Thing::Directory {
                 self.remove_directory(path, &mut deed).await?;
             } else {
-                deed.done = self.kernels[self.active].unlink(path).await;
-                self.model.take(path);
-                deed.removed.extend(content(thing));
+                self.remove_leaf(path, &mut deed).await;
             }
             if deed.done.is_err() || self.model.shown.contains_key(path) {
                 deed.what.push_str(&format!(" (at {path})"));
