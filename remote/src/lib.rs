@@ -14,6 +14,7 @@ mod listing;
 pub mod local;
 mod node;
 mod path;
+mod refusal;
 pub mod sftp;
 mod weakness;
 
@@ -29,6 +30,7 @@ pub use listing::{Record, RemoteListing};
 use node::SET_GID;
 pub use node::{RemoteAttributes, RemoteEntry, RemoteKind, RemoteSetAttributes};
 pub use path::{RemoteName, RemotePath};
+pub use refusal::{Refusal, Refusals};
 pub use scaup_sftp::client::{HeldNames, NamesBudget};
 pub use scaup_sftp::ssh::Agreed;
 pub use weakness::Weakness;
@@ -335,6 +337,10 @@ pub trait Remote: Send + Sync + 'static {
     /// Whether the server can be asked now. While it can't, what is known of it is all there is.
     fn is_reachable(&self) -> bool {
         true
+    }
+    /// Has all requests fail, those under way too, until the result is dropped. A request that waits for nobody need not.
+    fn refuse_requests(&self) -> Refusal {
+        Refusal::default()
     }
     /// Whether content fills a slow line right now: what nobody waits for yet had better not be asked.
     fn is_filled(&self) -> bool {

@@ -25,7 +25,7 @@ use scaup_sftp::ssh::Session;
 use tokio::sync::watch;
 
 use super::{
-    NamesBudget, Reachability, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError,
+    NamesBudget, Reachability, Refusal, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError,
     RemoteFile, RemoteKind, RemoteListing, RemoteName, RemoteOpen, RemotePath, RemoteSetAttributes,
     RemoteStatistics, RenameHow, Room, SET_GID, ServerFacts,
 };
@@ -345,6 +345,10 @@ impl Remote for SftpRemote {
 
     fn is_reachable(&self) -> bool {
         self.link.present().is_some()
+    }
+
+    fn refuse_requests(&self) -> Refusal {
+        self.link.refusals.begin()
     }
 
     fn is_filled(&self) -> bool {

@@ -106,6 +106,14 @@ impl Home for Drive {
         self.tell_conflict((parent, &name), &shown, copy);
     }
 
+    fn sealed_saved(&self, inode: Inode) {
+        self.forget_unsaved(inode);
+    }
+
+    fn sealed_conflicted(&self, vault: &RemotePath) {
+        self.tell_sealed_conflict(vault);
+    }
+
     async fn make_way_again(&self, inode: Inode) -> Result<(), DriveError> {
         self.make_directories_again(inode).await
     }

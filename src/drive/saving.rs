@@ -1,6 +1,6 @@
 //! Saving what programs wrote: when they go on to other things, before the machine sleeps, and at the end.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use scaup_fuse::filesystem::Inode;
@@ -11,7 +11,7 @@ use super::content::unsaved::UnsavedContent;
 use super::status::Unsaved;
 
 /// How long written content may wait before it is sent unasked.
-const SAVE_AFTER: Duration = Duration::from_secs(5);
+pub(super) const SAVE_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a program may pause while it writes a new file before it is taken to have finished: then the file gets its
 /// name, and everybody sees it.
@@ -39,6 +39,11 @@ impl Drive {
         futures::join!(futures::future::join_all(saved), self.removals.all_done(), self.tidied());
         self.put_all_names_on_disk().await;
         self.left_to_save()
+    }
+
+    /// Saves some files.
+    pub(super) async fn save_files(&self, files: &[Arc<File>]) {
+        futures::future::join_all(files.iter().map(|file| self.save(file, |_| true))).await;
     }
 
     async fn save(&self, file: &File, wanted: impl Fn(&UnsavedContent) -> bool + Send) {

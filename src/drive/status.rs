@@ -121,7 +121,13 @@ impl Drive {
     pub fn unsaved_files(&self) -> Vec<UnsavedFile> {
         let files = self.tree.lock().files();
         let unsaved = files.iter().filter(|file| file.unsaved().is_some()).map(|file| {
-            let path = self.tree.lock().shown_path(file.inode);
+            let path = {
+                let nodes = self.tree.lock();
+                match nodes.check_unlocked(file.inode) {
+                    Ok(()) => nodes.shown_path(file.inode),
+                    Err(_) => OsString::from("a file of a vault that was locked"),
+                }
+            };
             let errors = self.lock_errors();
             let of_it = |error: &&Recorded| error.inode == file.inode && error.record.kind == UNSAVED;
             UnsavedFile { path, why: errors.iter().find(of_it).and_then(|error| error.why.clone()) }
@@ -181,7 +187,11 @@ impl Drive {
         let mut errors = self.lock_errors();
         // Checked with the errors locked: `forget_errors_of` comes after the keys are gone.
         if vault.as_ref().is_some_and(|vault| vault.cryptor().is_err()) {
-            "something failed in a vault that was locked meanwhile".clone_into(&mut message);
+            let told = match kind {
+                UNSAVED => "a file that was unsaved when its vault was locked is not on the server yet",
+                _ => "something failed in a vault that was locked meanwhile",
+            };
+            told.clone_into(&mut message);
             why = None;
         }
         if self.options.log_names {

@@ -37,6 +37,12 @@ use locking::nobody_has;
 /// How long locking and unlocking wait until the kernel has dropped what it holds.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long locking on request, and unlocking, wait until what is unsaved is on the server.
+const SAVING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long tasks may take to end by themselves that use a vault's keys.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Whether a vault's content can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VaultState {
@@ -243,6 +249,8 @@ impl Drive {
         let cryptor = cryptor_of(self.remote.as_ref(), path, opening, password).await?;
         let unfinished = Unfinished::in_vault(self.options.unfinished.as_ref(), &cryptor);
         let vault = UnlockedVault::new(cryptor, unfinished);
+        // What was written before it was locked is to be found at once.
+        let _ = tokio::time::timeout(SAVING_PATIENCE, self.save_sealed()).await;
         let unlocked = Moment::now();
         self.begin_with(path, &vault).await?;
         let gone = {
@@ -287,14 +295,24 @@ impl Drive {
         Err(reason.into())
     }
 
-    /// Saves the unsaved content of the vault, and drops its keys, names and content, even if programs still have
-    /// something of it open, and what the kernel holds of it. The content of removed files that programs still have
-    /// open is lost.
+    /// Locks a vault: drops its keys, names and content, even if programs still have something of it open, and what the
+    /// kernel holds of it. Unsaved content is saved first, for a few seconds; what is unsaved then is encrypted, and is
+    /// sent when the server can be reached. The content of removed files that programs still have open is lost.
     ///
     /// # Errors
     ///
-    /// [`VaultError::Unsaved`] if something can't be saved: the vault stays unlocked then.
+    /// [`VaultError::Unsaved`] if unsaved content has no place any more where it could be saved: the vault stays
+    /// unlocked then.
     pub async fn lock(&self, path: &RemotePath) -> Result<(), VaultError> {
+        self.lock_within(SAVING_PATIENCE, path).await
+    }
+
+    /// Like [`Self::lock`]; saving may take as long as `patience`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::lock`].
+    pub async fn lock_within(&self, patience: Duration, path: &RemotePath) -> Result<(), VaultError> {
         // The place of its keys does not depend on what the server shows.
         let bound = {
             let nodes = self.tree.lock();
@@ -304,8 +322,17 @@ impl Drive {
         let Some((inode, vault)) = bound else {
             return self.directory_at(path).await.map(drop);
         };
-        self.save_all().await;
-        let keys = self.forget_content_of(&vault).await?;
+        self.save_for(patience).await;
+        // Tasks that wait for the server keep the files, and the keys: they are made to stop only where they do not end
+        // by themselves.
+        let mut refusal = None;
+        let keys = match tokio::time::timeout(SOON, self.forget_content_of(&vault)).await {
+            Ok(keys) => keys?,
+            Err(_) => {
+                refusal = Some(self.remote.refuse_requests());
+                self.forget_content_of(&vault).await?
+            }
+        };
         let gone = {
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode, Moment::now());
@@ -314,10 +341,24 @@ impl Drive {
         };
         vault.unfinished.forget();
         self.forget_names_of(&vault);
-        futures::join!(self.drop_from_kernel(inode, gone), nobody_has(&keys));
+        let nobody = async {
+            if tokio::time::timeout(SOON, nobody_has(&keys)).await.is_err() {
+                refusal.get_or_insert_with(|| self.remote.refuse_requests());
+                nobody_has(&keys).await;
+            }
+        };
+        futures::join!(self.drop_from_kernel(inode, gone), nobody);
         // Chunks that were on their way when the keys were removed have been decrypted since.
         self.content.cache.clear();
         Ok(())
+    }
+
+    /// Saves what is unsaved, for as long as `patience`, if the server can be reached. Saves under way go on.
+    async fn save_for(&self, patience: Duration) {
+        let Some(drive) = self.me.upgrade().filter(|_| self.remote.is_reachable()) else { return };
+        let saving = tokio::spawn(async move { drive.save_all().await });
+        // What is not saved then is encrypted.
+        let _ = tokio::time::timeout(patience, saving).await;
     }
 
     /// Has the kernel drop what it holds below a directory, and waits for that: until then those names and pages are

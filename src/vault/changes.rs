@@ -213,6 +213,36 @@ impl VaultDirectory {
         let Some(long_name) = self.put_content(remote, temporary, entry, long_name, how).await? else {
             return Ok(());
         };
+        let target = self.content().join(&entry.name);
+        Self::build_beside(remote, temporary, &target, long_name).await
+    }
+
+    /// The same in the content directory `content`, for a vault whose keys are gone: nothing is moved out of the way.
+    pub(crate) async fn publish_in(
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+        content: &RemotePath,
+        entry: &Entry,
+        long_name: Option<&str>,
+        how: RenameHow,
+    ) -> Result<(), NodeError> {
+        let node = content.join(&entry.name);
+        match (remote.rename(temporary, &entry.path_in(content), how).await, long_name) {
+            (Ok(()), Some(long_name)) => Ok(write_long_name_if_missing(remote, &node, long_name).await?),
+            (Err(RemoteError::NotFound), Some(long_name)) => {
+                Self::build_beside(remote, temporary, &node, long_name).await
+            }
+            (renamed, _) => Ok(renamed?),
+        }
+    }
+
+    /// Makes the shortened node `target` of finished content.
+    async fn build_beside(
+        remote: &dyn Remote,
+        temporary: &RemotePath,
+        target: &RemotePath,
+        long_name: &str,
+    ) -> Result<(), NodeError> {
         // The shortened node does not exist yet: it is built beside and appears whole. The place where it is built
         // follows from the temporary name, so that an attempt with an unknown outcome is resumed.
         let node = temporary::beside(temporary).ok_or(NodeError::InvalidName)?;
@@ -227,7 +257,7 @@ impl VaultDirectory {
                 Err(RemoteError::NotFound) => remote.stat(&moved).await.map(|_| ())?,
                 done => done?,
             }
-            remote.rename(&node, &self.content().join(&entry.name), RenameHow::New).await
+            remote.rename(&node, target, RenameHow::New).await
         };
         if let Err(error) = built.await {
             // The caller that published it still holds it. If it can't be moved back, it stays in place for the next

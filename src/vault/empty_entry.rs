@@ -111,7 +111,16 @@ impl VaultDirectory {
         remote: &dyn Remote,
         name: &RemoteName,
     ) -> Result<bool, NodeError> {
-        match remote.stat(&self.content().join(name).join(&part("name.c9s"))).await {
+        Self::has_long_name_in(remote, &self.content(), name).await
+    }
+
+    /// The same in the content directory `content`.
+    pub(crate) async fn has_long_name_in(
+        remote: &dyn Remote,
+        content: &RemotePath,
+        name: &RemoteName,
+    ) -> Result<bool, NodeError> {
+        match remote.stat(&content.join(name).join(&part("name.c9s"))).await {
             Ok(_) => Ok(true),
             Err(RemoteError::NotFound) => Ok(false),
             Err(error) => Err(error.into()),

@@ -20,6 +20,7 @@ mod saving {
     mod crash;
     mod overlaps;
     mod power_loss;
+    mod sealed;
     mod two_mounts;
 }
 

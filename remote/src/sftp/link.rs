@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use super::connection::{Connection, MountedDirectory, PastTraffic, SSH_ANSWERS_WITHIN};
 use super::logins::{InVain, LoginAllowance};
-use crate::{Reachability, RemoteError};
+use crate::{Reachability, Refusals, RemoteError};
 
 /// Pauses between attempts to connect: the first attempt comes at once, then each pause is twice as long as the one
 /// before.
@@ -75,6 +75,7 @@ pub(super) struct Link {
     timeout: Duration,
     past: PastTraffic,
     reconnects: AtomicU64,
+    pub(super) refusals: Refusals,
 }
 
 impl Link {
@@ -95,6 +96,7 @@ impl Link {
             timeout: mounted.timeout,
             past: PastTraffic::default(),
             reconnects: AtomicU64::new(0),
+            refusals: Refusals::default(),
         });
         let (doubts, weak) = (link.doubts.subscribe(), Arc::downgrade(&link));
         let keeper = Keeper { link: weak, doubts, session, mounted, connector };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use scaup_crypto::{ChunkNumber, CiphertextLen, CleartextLen, Cryptor, FileHeader};
+use scaup_crypto::{ChunkNumber, CipherCombo, CiphertextLen, CleartextLen, Cryptor, FileHeader};
 
 use crate::drive::error::DriveError;
 
@@ -26,20 +26,48 @@ pub(super) enum Codec {
         /// The file's own nonce and content key.
         header: Box<FileHeader>,
     },
+    /// A file whose vault was locked before all of it was sent: its chunks are encrypted already.
+    Sealed {
+        /// The vault's ciphers.
+        combo: CipherCombo,
+        /// The header as it is stored.
+        header: Bytes,
+    },
 }
 
 impl Codec {
     /// Whether the file is encrypted: its chunks follow a header.
     pub(super) fn has_header(&self) -> bool {
-        matches!(self, Self::Vault { .. })
+        self.combo().is_some()
+    }
+
+    /// Returns the ciphers of the file's vault; `None` outside vaults.
+    fn combo(&self) -> Option<CipherCombo> {
+        match self {
+            Self::Plain => None,
+            Self::Vault { cryptor, .. } => Some(cryptor.config().cipher_combo),
+            Self::Sealed { combo, .. } => Some(*combo),
+        }
+    }
+
+    /// Returns the same for chunks that are encrypted already: no key is left in it.
+    pub(super) fn sealed(&self) -> Result<Self, DriveError> {
+        let combo = self.combo().ok_or(DriveError::Invalid)?;
+        Ok(Self::Sealed { combo, header: Bytes::from(self.header()?) })
+    }
+
+    /// Returns the cleartext length of a chunk as this encodes it.
+    pub(super) fn cleartext_len(&self, chunk: &Bytes) -> u64 {
+        let overhead = match self {
+            Self::Plain | Self::Vault { .. } => 0,
+            Self::Sealed { combo, .. } => combo.chunk_overhead(),
+        };
+        chunk.len().saturating_sub(overhead) as u64
     }
 
     /// Returns the number of bytes before the first chunk.
     pub(super) fn header_len(&self) -> usize {
-        match self {
-            Self::Plain => 0,
-            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.header_len(),
-        }
+        self.combo().map_or(0, CipherCombo::header_len)
     }
 
     /// Returns the header as it is stored; empty outside vaults.
@@ -47,15 +75,13 @@ impl Codec {
         match self {
             Self::Plain => Ok(Vec::new()),
             Self::Vault { cryptor, header } => cryptor.encrypt_header(header).map_err(DriveError::damaged),
+            Self::Sealed { header, .. } => Ok(header.to_vec()),
         }
     }
 
     /// Returns the length on the server of a file with so much cleartext.
     pub(super) fn ciphertext_len(&self, length: CleartextLen) -> CiphertextLen {
-        match self {
-            Self::Plain => CiphertextLen(length.0),
-            Self::Vault { cryptor, .. } => cryptor.config().cipher_combo.ciphertext_len(length),
-        }
+        self.combo().map_or(CiphertextLen(length.0), |combo| combo.ciphertext_len(length))
     }
 
     /// Returns the offset of a chunk on the server.
@@ -65,25 +91,23 @@ impl Codec {
 
     /// Returns the bytes that a chunk takes on the server in a file of `length`; 0 behind its end.
     pub(super) fn chunk_len(&self, length: CleartextLen, number: ChunkNumber) -> usize {
-        match (self, length.chunk_len(number)) {
-            (Self::Vault { cryptor, .. }, cleartext @ 1..) => {
-                cleartext + cryptor.config().cipher_combo.chunk_overhead()
-            }
-            (Self::Plain | Self::Vault { .. }, cleartext) => cleartext,
+        match (self.combo(), length.chunk_len(number)) {
+            (Some(combo), cleartext @ 1..) => cleartext + combo.chunk_overhead(),
+            (_, cleartext) => cleartext,
         }
     }
 
-    /// Appends the bytes to store for a chunk.
+    /// Appends the bytes to store for a chunk, which is cleartext unless this is sealed.
     pub(super) fn encode(
         &self,
         number: ChunkNumber,
-        cleartext: &[u8],
+        chunk: &[u8],
         stored: &mut Vec<u8>,
     ) -> Result<(), DriveError> {
         match self {
-            Self::Plain => stored.extend_from_slice(cleartext),
+            Self::Plain | Self::Sealed { .. } => stored.extend_from_slice(chunk),
             Self::Vault { cryptor, header } => {
-                let chunk = cryptor.encrypt_chunk(header, number, cleartext);
+                let chunk = cryptor.encrypt_chunk(header, number, chunk);
                 stored.extend(chunk.map_err(|error| DriveError::Random(error.to_string()))?);
             }
         }
@@ -99,6 +123,7 @@ impl Codec {
                 .decrypt_chunk(header, number, stored)
                 .map(Bytes::from)
                 .map_err(|error| DriveError::damaged(format_args!("chunk {number}: {error}"))),
+            Self::Sealed { .. } => Err(DriveError::Locked),
         }
     }
 }

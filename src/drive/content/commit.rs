@@ -18,7 +18,6 @@ use crate::drive::moment::Moment;
 use crate::remote::{
     RemoteAttributes, RemoteError, RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, RenameHow,
 };
-use crate::vault::conflict_names;
 
 impl State {
     /// Whether all of the content is in memory, and one message can carry it.
@@ -35,7 +34,7 @@ impl State {
 
     /// Refuses staged content if its size on the server is not the size of what was written.
     fn check_whole(&self, there: RemoteAttributes) -> Result<RemoteAttributes, DriveError> {
-        let CiphertextLen(wanted) = self.codec()?.ciphertext_len(self.length);
+        let CiphertextLen(wanted) = self.sending_codec()?.ciphertext_len(self.length);
         if there.size != wanted {
             let have = there.size;
             return Err(DriveError::damaged(format_args!(
@@ -70,7 +69,7 @@ impl File {
         if self.unsaved().is_some() {
             result = self.commit_content(home, &mut state).await;
             // Somebody else may have removed the directories around it.
-            if result.as_ref().is_err_and(DriveError::is_not_there) {
+            if result.as_ref().is_err_and(DriveError::is_not_there) && state.sealed_place().is_none() {
                 result = home.make_way_again(self.inode).await;
                 if result.is_ok() {
                     result = self.commit_content(home, &mut state).await;
@@ -82,7 +81,7 @@ impl File {
     }
 
     async fn commit_content(&self, home: &dyn Home, state: &mut State) -> Result<(), DriveError> {
-        let location = home.location(self.inode)?;
+        let location = self.location(home, state)?;
         let attributes = match &state.backing {
             Backing::Staged { file, replaces } => {
                 let (file, replaces) = (Arc::clone(file), *replaces);
@@ -108,6 +107,11 @@ impl File {
         }
         state.times = None;
         state.rest = Rest::Nothing;
+        if state.sealed_place().is_some() {
+            state.forget_content();
+            home.sealed_saved(self.inode);
+            return Ok(());
+        }
         home.saved(self.inode, attributes, state.length, state.content);
         Ok(())
     }
@@ -155,7 +159,7 @@ impl File {
         self.drain(home, state).await?;
         state.cut_off(state.length).await?;
         if state.is_header_unsent() {
-            let header = state.codec()?.header()?;
+            let header = state.sending_codec()?.header()?;
             file.write_at(0, Bytes::from(header)).await?;
             state.note_header_sent();
         }
@@ -197,7 +201,7 @@ impl File {
             self.send(home, state, None).await?;
             self.drain(home, state).await?;
             state.cut_off(state.length).await?;
-            if state.is_header_unsent() { state.codec()?.header()? } else { Vec::new() }
+            if state.is_header_unsent() { state.sending_codec()?.header()? } else { Vec::new() }
         };
         let looked = Moment::now();
         let written = file.write_whole(Bytes::from(rest), set);
@@ -207,7 +211,7 @@ impl File {
         if is_small {
             state.stored_length = state.length;
             for (number, chunk) in std::mem::take(&mut state.dirty) {
-                home.resources().cache.put(state.key(number), chunk);
+                state.keep_sent(home, number, chunk);
             }
         }
         if looked.elapsed() > SEEN_JUST_NOW {
@@ -238,7 +242,7 @@ impl File {
         // A file that somebody else removed can have its name again: nothing of theirs is lost.
         let (how, is_conflict) = match there {
             None => (RenameHow::New, false),
-            there => (RenameHow::Replace, there != replaces),
+            there => (RenameHow::Replace, there != replaces || location.is_half()),
         };
         home.names_change(location.directory());
         if !is_conflict {
@@ -250,7 +254,7 @@ impl File {
         }
         let name = home.name_of(self.inode)?;
         let mut location = location;
-        for copy in conflict_names(&name) {
+        for copy in location.copies(&name) {
             location = location.renamed(&copy)?;
             let attempt = Attempt { copy: Some(copy.clone()), base: ours };
             if !location.is_free(remote).await? {
@@ -260,7 +264,7 @@ impl File {
                 Err(DriveError::Remote(RemoteError::Exists)) => {}
                 published => {
                     published?;
-                    home.conflicted(self.inode, &copy, location.place());
+                    location.tell_conflict(home, self.inode, &copy);
                     return Ok(());
                 }
             }
@@ -297,7 +301,7 @@ impl File {
         }
         let Some(Attempt { copy, base }) = staged.attempt() else { return Ok(state) };
         let _shown = self.show(&state);
-        let mut location = home.location(self.inode)?;
+        let mut location = self.location(home, &state)?;
         if let Some(copy) = &copy {
             location = location.renamed(copy)?;
         }
@@ -314,6 +318,11 @@ impl File {
         if Base::from(file.stat().await?) == base {
             state.uploader = None;
             state.backing = Backing::Stored(Stored::new(file, writable, base));
+        } else if state.sealed_place().is_some() && state.dirty.is_empty() {
+            // It was saved, and somebody else changed it since.
+            state.forget_content();
+            home.sealed_saved(self.inode);
+            return Ok(state);
         } else if state.dirty.is_empty() && !home.is_open(self.inode) {
             // It was saved, and somebody else changed it since. A program that has it open would write into theirs.
             *state = Self::open(home, &location, writable, None).await?;
@@ -322,7 +331,7 @@ impl File {
         }
         home.published(self.inode);
         if let Some(copy) = copy {
-            home.conflicted(self.inode, &copy, location.place());
+            location.tell_conflict(home, self.inode, &copy);
         }
         Ok(state)
     }

@@ -63,6 +63,12 @@ pub(in crate::drive) trait Home: Send + Sync {
     /// Our version of a file became a conflicting copy: the file goes on under that name, at that place.
     fn conflicted(&self, inode: Inode, copy: &OsStr, place: Place);
 
+    /// All of a file's content is on the server, whose vault was locked before.
+    fn sealed_saved(&self, inode: Inode);
+
+    /// Our version of a file whose vault, with this directory, was locked became a conflicting copy.
+    fn sealed_conflicted(&self, vault: &RemotePath);
+
     /// Makes the directories again that lead to a file and are missing on the server.
     async fn make_way_again(&self, inode: Inode) -> Result<(), DriveError>;
 

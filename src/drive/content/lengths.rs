@@ -25,7 +25,7 @@ impl State {
     /// Cuts the server's file where it reaches beyond `length`.
     pub(super) async fn cut_off(&mut self, length: CleartextLen) -> Result<(), DriveError> {
         if self.reach > length {
-            let size = Some(self.codec()?.ciphertext_len(length).0);
+            let size = Some(self.sending_codec()?.ciphertext_len(length).0);
             let set = RemoteSetAttributes { size, ..RemoteSetAttributes::default() };
             self.backing.file().set_attributes(set).await?;
             self.reach = length;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use scaup_crypto::{ChunkNumber, CiphertextLen, CleartextLen, CleartextName};
+use scaup_fuse::filesystem::Inode;
 
 use super::codec::{Codec, GROUP_LEN};
+use super::home::Home;
+use super::sealed::{SealedName, SealedPlace};
 use crate::drive::error::DriveError;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::place::{Place, plain_name};
@@ -19,6 +22,8 @@ pub(in crate::drive) enum Location {
     Plain { directory: RemotePath, name: RemoteName },
     /// Inside an unlocked vault.
     Vault { directory: VaultDirectory, entry: Entry, long_name: Option<String> },
+    /// Inside a vault that was locked before the file was saved.
+    Sealed { place: Arc<SealedPlace>, name: SealedName },
 }
 
 impl Location {
@@ -60,6 +65,7 @@ impl Location {
         match self {
             Self::Plain { directory, name } => directory.join(name),
             Self::Vault { directory, entry, .. } => directory.path_of(entry),
+            Self::Sealed { place, name } => name.entry.path_in(&place.directory),
         }
     }
 
@@ -68,6 +74,7 @@ impl Location {
         match self {
             Self::Plain { directory, .. } => directory.clone(),
             Self::Vault { directory, .. } => directory.content(),
+            Self::Sealed { place, .. } => place.directory.clone(),
         }
     }
 
@@ -76,6 +83,7 @@ impl Location {
         match self {
             Self::Plain { directory, .. } => Ok(directory.join(&temporary::name()?)),
             Self::Vault { directory, .. } => Ok(directory.temporary()?),
+            Self::Sealed { place, .. } => Ok(place.directory.join(&temporary::name()?)),
         }
     }
 
@@ -86,6 +94,11 @@ impl Location {
             Self::Vault { directory, entry, .. } => Place::Vault {
                 vault: Arc::clone(&directory.vault),
                 entry: entry.clone(),
+                node: VaultNode::File,
+            },
+            Self::Sealed { place, name } => Place::Vault {
+                vault: Arc::clone(&place.vault),
+                entry: name.entry.clone(),
                 node: VaultNode::File,
             },
         }
@@ -108,6 +121,7 @@ impl Location {
                     Box::pin(directory.publish_as(remote, temporary, entry, long_name.as_deref(), how));
                 Ok(published.await?)
             }
+            Self::Sealed { place, name } => name.publish(remote, temporary, &place.directory, how).await,
         }
     }
 
@@ -131,7 +145,10 @@ impl Location {
                 let there = remote.stat(&directory.path_of(entry)).await?;
                 Ok(there.kind != RemoteKind::Directory)
             }
-            Self::Vault { .. } | Self::Plain { .. } => Ok(true),
+            Self::Sealed { place, name: SealedName { entry, long_name: Some(_) } } => {
+                Ok(VaultDirectory::has_long_name_in(remote, &place.directory, &entry.name).await?)
+            }
+            Self::Vault { .. } | Self::Sealed { .. } | Self::Plain { .. } => Ok(true),
         }
     }
 
@@ -144,7 +161,9 @@ impl Location {
     ) -> Result<bool, DriveError> {
         let there = match remote.stat(temporary).await {
             Err(RemoteError::NotFound) => match self {
-                Self::Vault { entry, .. } if entry.part.is_some() => {
+                Self::Vault { entry, .. } | Self::Sealed { name: SealedName { entry, .. }, .. }
+                    if entry.part.is_some() =>
+                {
                     VaultDirectory::unpublish(remote, temporary).await
                 }
                 _ => Err(RemoteError::NotFound),
@@ -158,11 +177,33 @@ impl Location {
         }
     }
 
+    /// Returns the names that our version may get beside another one, as [`Self::renamed`] takes them.
+    pub(super) fn copies(&self, name: &std::ffi::OsStr) -> Vec<OsString> {
+        match self {
+            Self::Plain { .. } | Self::Vault { .. } => conflict_names(name).collect(),
+            Self::Sealed { place, .. } => place.copies(),
+        }
+    }
+
+    /// Whether the content is only half of what a program wanted to write: it does not replace other content.
+    pub(super) fn is_half(&self) -> bool {
+        matches!(self, Self::Sealed { place, .. } if place.is_half)
+    }
+
+    /// Tells that our version of a file has the name `copy`, at this place.
+    pub(super) fn tell_conflict(&self, home: &dyn Home, inode: Inode, copy: &std::ffi::OsStr) {
+        match self {
+            Self::Plain { .. } | Self::Vault { .. } => home.conflicted(inode, copy, self.place()),
+            Self::Sealed { place, .. } => home.sealed_conflicted(place.vault_root()),
+        }
+    }
+
     /// Returns the place of another name in the same directory.
     pub(super) fn renamed(self, name: &std::ffi::OsStr) -> Result<Self, DriveError> {
         match self {
             Self::Plain { directory, .. } => Self::new(Directory::Plain(directory), name, None),
             Self::Vault { directory, .. } => Self::new(Directory::Vault(directory), name, None),
+            Self::Sealed { place, .. } => place.copy(name).ok_or(DriveError::Locked),
         }
     }
 
@@ -197,6 +238,8 @@ impl Location {
         match self {
             Self::Plain { .. } => CiphertextLen(length.0),
             Self::Vault { directory, .. } => directory.cryptor.config().cipher_combo.ciphertext_len(length),
+            // Nothing of it is read.
+            Self::Sealed { .. } => CiphertextLen(0),
         }
     }
 
@@ -208,6 +251,7 @@ impl Location {
                 let header = directory.cryptor.new_header().map_err(|e| DriveError::Random(e.to_string()))?;
                 Ok(Codec::Vault { cryptor: Arc::clone(&directory.cryptor), header: Box::new(header) })
             }
+            Self::Sealed { .. } => Err(DriveError::Locked),
         }
     }
 
@@ -218,7 +262,11 @@ impl Location {
         head: &Bytes,
         size: CiphertextLen,
     ) -> Result<(Codec, CleartextLen), DriveError> {
-        let Self::Vault { directory, .. } = self else { return Ok((Codec::Plain, CleartextLen(size.0))) };
+        let directory = match self {
+            Self::Plain { .. } => return Ok((Codec::Plain, CleartextLen(size.0))),
+            Self::Vault { directory, .. } => directory,
+            Self::Sealed { .. } => return Err(DriveError::Locked),
+        };
         let cryptor = &directory.cryptor;
         let combo = cryptor.config().cipher_combo;
         let length = combo.cleartext_len(size).map_err(DriveError::damaged)?;

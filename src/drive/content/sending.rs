@@ -1,5 +1,6 @@
 //! Sending: from the chunks that programs have written to acknowledged uploads.
 
+use bytes::Bytes;
 use scaup_crypto::{ChunkNumber, ChunkRange, CiphertextLen, CleartextLen};
 use scaup_fuse::filesystem::RequestError as _;
 
@@ -39,7 +40,7 @@ impl State {
 
     /// Encodes dirty chunks, and returns where they go: with the header before the first one if it was not sent yet.
     pub(super) fn encode(&self, numbers: ChunkRange) -> Result<(CiphertextLen, Vec<u8>), DriveError> {
-        let codec = self.codec()?;
+        let codec = self.sending_codec()?;
         let with_header = numbers.start == ChunkNumber::FIRST && self.is_header_unsent();
         let offset = if with_header { CiphertextLen(0) } else { codec.offset(numbers.start) };
         let length = codec.offset(numbers.end).saturating_sub(offset);
@@ -61,14 +62,21 @@ impl State {
         }
     }
 
+    /// Keeps a chunk that the server has by now for those who read it. Nobody reads an encrypted one.
+    pub(super) fn keep_sent(&self, home: &dyn Home, number: ChunkNumber, chunk: Bytes) {
+        if self.sealed_place().is_none() {
+            home.resources().cache.put(self.key(number), chunk);
+        }
+    }
+
     /// Makes a sent chunk dirty again: the send failed, or its outcome is unknown.
-    fn take_back(&mut self, number: ChunkNumber) {
+    pub(super) fn take_back(&mut self, number: ChunkNumber) {
         let Some(chunk) = self.sending.remove(&number) else { return };
         // The header went with the first chunk. Sending it again changes nothing: the same header is the same bytes.
         if number == ChunkNumber::FIRST {
             self.take_header_back();
         }
-        self.reach = self.reach.max(number.start().saturating_add(chunk.len() as u64));
+        self.reach = self.reach.max(self.end_of(number, &chunk));
         self.note_change();
         self.dirty.entry(number).or_insert(chunk);
     }
@@ -244,12 +252,12 @@ fn acknowledge(home: &dyn Home, state: &mut State, (numbers, result): Acknowledg
 /// Notes that the server has a chunk that was sent.
 fn mark_stored(home: &dyn Home, state: &mut State, number: ChunkNumber) {
     let Some(chunk) = state.sending.remove(&number) else { return };
-    let end = number.start().saturating_add(chunk.len() as u64);
+    let end = state.end_of(number, &chunk);
     state.stored_length = state.stored_length.max(end);
     state.reach = state.reach.max(end);
     state.note_change();
     if state.is_stored_end(number) {
         state.keep_end(number, chunk.clone());
     }
-    home.resources().cache.put(state.key(number), chunk);
+    state.keep_sent(home, number, chunk);
 }

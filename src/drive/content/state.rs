@@ -12,6 +12,7 @@ use tokio::sync::RwLockWriteGuard;
 use super::chunks::{ChunkKey, ContentId};
 use super::codec::Codec;
 use super::file::File;
+use super::sealed::SealedPlace;
 use super::staged::StagedFile;
 use super::uploader::Uploader;
 use crate::drive::error::DriveError;
@@ -107,6 +108,15 @@ pub(super) enum Access {
     },
     /// The file on the server has a damaged header, or an impossible length: it can only be replaced.
     Damaged(String),
+    /// The vault was locked before all was saved. What has to be sent is encrypted, and needs no key; programs can't
+    /// read or write it.
+    Sealed {
+        codec: Arc<Codec>,
+        /// As above.
+        header_unsent: bool,
+        /// Where it is saved.
+        place: Arc<SealedPlace>,
+    },
     /// The vault was locked.
     Locked {
         /// Something was unsaved then and could not be saved: every program that asks is told.
@@ -183,30 +193,58 @@ impl State {
         match &self.access {
             Access::Usable { codec, .. } => Ok(codec),
             Access::Damaged(what) => Err(DriveError::Damaged(what.clone())),
-            Access::Locked { .. } => Err(DriveError::Locked),
+            Access::Sealed { .. } | Access::Locked { .. } => Err(DriveError::Locked),
         }
     }
 
-    /// Whether the content is encrypted, and usable.
+    /// Returns how the chunks that are to be sent are encoded, or why nothing can be sent.
+    pub(super) fn sending_codec(&self) -> Result<&Arc<Codec>, DriveError> {
+        match &self.access {
+            Access::Sealed { codec, .. } => Ok(codec),
+            _ => self.codec(),
+        }
+    }
+
+    /// Returns where content is saved whose vault was locked before that.
+    pub(super) fn sealed_place(&self) -> Option<&Arc<SealedPlace>> {
+        match &self.access {
+            Access::Sealed { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    /// Returns where a chunk that is to be sent ends.
+    pub(super) fn end_of(&self, number: ChunkNumber, chunk: &Bytes) -> CleartextLen {
+        let length = self.sending_codec().map_or(chunk.len() as u64, |codec| codec.cleartext_len(chunk));
+        number.start().saturating_add(length)
+    }
+
+    /// Whether the content is encrypted, and can be sent.
     pub(super) fn has_header(&self) -> bool {
-        matches!(&self.access, Access::Usable { codec, .. } if codec.has_header())
+        self.sending_codec().is_ok_and(|codec| codec.has_header())
     }
 
     /// Whether the header has to be sent.
     pub(super) fn is_header_unsent(&self) -> bool {
-        matches!(self.access, Access::Usable { header_unsent: true, .. })
+        matches!(
+            self.access,
+            Access::Usable { header_unsent: true, .. } | Access::Sealed { header_unsent: true, .. }
+        )
     }
 
     /// Notes that the header is on its way, or on the server.
     pub(super) fn note_header_sent(&mut self) {
-        if let Access::Usable { header_unsent, .. } = &mut self.access {
+        if let Access::Usable { header_unsent, .. } | Access::Sealed { header_unsent, .. } = &mut self.access
+        {
             *header_unsent = false;
         }
     }
 
     /// Notes that the server may not have the header.
     pub(super) fn take_header_back(&mut self) {
-        if let Access::Usable { codec, header_unsent } = &mut self.access {
+        if let Access::Usable { codec, header_unsent } | Access::Sealed { codec, header_unsent, .. } =
+            &mut self.access
+        {
             *header_unsent = codec.has_header();
         }
     }

@@ -32,7 +32,7 @@ impl State {
     /// Restores the end of a vault's file after an addition failed that may have torn it. That needs no room: those
     /// blocks belong to the file already.
     pub(super) async fn put_back_end(&mut self) -> Result<(), DriveError> {
-        let codec = Arc::clone(self.codec()?);
+        let codec = Arc::clone(self.sending_codec()?);
         if !codec.has_header() || self.backing.is_staged() || self.reach <= self.stored_length {
             return Ok(());
         }
@@ -62,7 +62,7 @@ impl State {
             return Ok(());
         }
         self.put_back_end().await?;
-        let codec = self.codec()?;
+        let codec = self.sending_codec()?;
         let added =
             codec.ciphertext_len(self.length).saturating_sub(codec.ciphertext_len(self.stored_length));
         let probed = usize::try_from(added.min(PROBED_MAX)).unwrap_or_default();

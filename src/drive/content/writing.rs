@@ -201,6 +201,10 @@ impl File {
         replaces: Option<Base>,
     ) -> Result<(), DriveError> {
         self.drain(home, state).await?;
+        if let Access::Sealed { place, codec, .. } = &state.access {
+            let sealed = (Arc::clone(place), Arc::clone(codec));
+            return Box::pin(self.copy_sealed(home, state, sealed, mode, replaces)).await;
+        }
         // Content that can't be read any more can't be copied: that is found out before anything is made.
         let unread = length.chunks().numbers().find(|number| !state.dirty.contains_key(number));
         if let Some(number) = unread {

@@ -8,6 +8,7 @@ use scaup_fuse::filesystem::Inode;
 use crate::drive::Drive;
 use crate::drive::places::place::Found;
 use crate::drive::tree::Nodes;
+use crate::remote::RemotePath;
 
 impl Drive {
     /// Records that this mount added or removed a name. The directory around it is to be put on the server's disk.
@@ -71,6 +72,18 @@ impl Drive {
                 "{} was changed on the server meanwhile; your version was kept as {}",
                 shown.display(),
                 copy.display()
+            ),
+        );
+    }
+
+    /// Tells that a file of a vault that was locked is there twice.
+    pub(in crate::drive) fn tell_sealed_conflict(&self, vault: &RemotePath) {
+        let shown = String::from_utf8_lossy(vault.as_bytes()).into_owned();
+        self.record(
+            Inode::ROOT,
+            "conflict",
+            format!(
+                "{shown}: a file that was unsaved when this vault was locked was changed on the server meanwhile, or was only half written; your version was kept beside it as a conflicted copy"
             ),
         );
     }

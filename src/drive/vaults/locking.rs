@@ -15,7 +15,7 @@ use crate::drive::Drive;
 use crate::drive::content::file::File;
 use crate::drive::error::DriveError;
 use crate::drive::places::place::Place;
-use crate::drive::status::Unsaved;
+use crate::drive::saving::SAVE_AFTER;
 use crate::drive::tree::Nodes;
 use crate::vault::UnlockedVault;
 
@@ -97,8 +97,8 @@ impl Nodes<'_> {
 }
 
 impl Drive {
-    /// Removes the keys of a vault, and the content of its files. Fails, and changes nothing, if some content has to be
-    /// saved.
+    /// Removes the keys of a vault, and the content of its files. What has to be saved is encrypted, and kept. Fails, and
+    /// changes nothing, if something can't be saved anywhere.
     pub(super) async fn forget_content_of(
         &self,
         vault: &Arc<UnlockedVault>,
@@ -112,29 +112,48 @@ impl Drive {
             for file in &files {
                 states.push(file.lock().await);
             }
+            let mut sealed = Vec::new();
+            for (file, state) in files.iter().zip(&mut states) {
+                let unsaved = file.unsaved();
+                let seal =
+                    unsaved.map(|unsaved| file.sealed(self, state, !unsaved.harms_nothing(SAVE_AFTER)));
+                sealed.push(seal.transpose().map_err(|error| {
+                    tracing::warn!(error = %error.kind(), "a vault stays unlocked: a file of it has no place");
+                    VaultError::Unsaved(self.unsaved())
+                })?);
+            }
             let nodes = self.tree.lock();
             let is_held = |file: &Arc<File>| files.iter().any(|held| Arc::ptr_eq(held, file));
             if !nodes.files_of(vault).iter().all(is_held) {
                 // A file was opened meanwhile, and could be written to.
                 continue;
             }
-            let unsaved = files.iter().filter_map(|file| file.unsaved());
-            let unsaved = unsaved.fold(Unsaved::default(), |sum, unsaved| Unsaved {
-                files: sum.files + 1,
-                bytes: sum.bytes + unsaved.bytes,
-                ..sum
-            });
-            if unsaved.files > 0 {
-                return Err(VaultError::Unsaved(unsaved));
-            }
             // With the tree locked: a file that is added later finds the vault locked.
             let keys = vault.forget_keys();
             drop(nodes);
-            states.iter_mut().for_each(|state| state.forget_content());
+            for (state, sealed) in states.iter_mut().zip(sealed) {
+                match sealed {
+                    Some(sealed) => state.seal(sealed),
+                    None => state.forget_content(),
+                }
+            }
+            drop(states);
+            // Nobody writes to it any more.
+            files.iter().for_each(|file| file.mark_closed());
             // Chunks of other vaults go too: they are read again when they are needed.
             self.content.cache.clear();
             return Ok(keys);
         }
+    }
+
+    /// Saves what was unsaved when its vault was locked.
+    pub(super) async fn save_sealed(&self) {
+        let sealed: Vec<Arc<File>> = {
+            let nodes = self.tree.lock();
+            let is_sealed = |file: &Arc<File>| nodes.check_unlocked(file.inode).is_err();
+            nodes.files().into_iter().filter(is_sealed).collect()
+        };
+        self.save_files(&sealed).await;
     }
 
     /// Forgets the names of a vault that has lost its keys, wherever they are kept: in nodes, listings, open

@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 use self::tree::{Content, Number, ROOT, Tree, UMASK, failure};
 use scaup_remote::{
-    NamesBudget, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError, RemoteFile, RemoteOpen,
-    RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
+    NamesBudget, Refusal, Refusals, Remote, RemoteAttributes, RemoteCounters, RemoteEntry, RemoteError,
+    RemoteFile, RemoteOpen, RemotePath, RemoteSetAttributes, RemoteStatistics, RenameHow,
 };
 
 /// The content of a server. Clones are the same server.
@@ -282,6 +282,7 @@ type Order = Mutex<Option<oneshot::Receiver<()>>>;
 struct Shared {
     server: MemoryServer,
     connection: Arc<Mutex<Connection>>,
+    refusals: Arc<Refusals>,
 }
 
 /// One connection to a [`MemoryServer`]. Open files outlive a cut, like handles that are reopened automatically.
@@ -301,7 +302,11 @@ impl MemoryRemote {
             era: 0,
             counters: RemoteCounters::default(),
         };
-        let shared = Shared { server: server.clone(), connection: Arc::new(Mutex::new(connection)) };
+        let shared = Shared {
+            server: server.clone(),
+            connection: Arc::new(Mutex::new(connection)),
+            refusals: Arc::default(),
+        };
         Arc::new(Self { shared, names: NamesBudget::default() })
     }
 
@@ -370,8 +375,19 @@ impl Shared {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a message. `order` holds it back until the previous message about the same file has arrived.
+    /// Sends a message, unless requests are refused.
     async fn message<T: Send + 'static>(
+        &self,
+        kind: MessageKind,
+        path: &RemotePath,
+        order: Option<&Order>,
+        operation: impl FnOnce(&mut Tree) -> Result<T, RemoteError> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        self.refusals.or_refused(self.send(kind, path, order, operation)).await
+    }
+
+    /// Sends a message. `order` holds it back until the previous message about the same file has arrived.
+    async fn send<T: Send + 'static>(
         &self,
         kind: MessageKind,
         path: &RemotePath,
@@ -538,6 +554,10 @@ impl Remote for MemoryRemote {
 
     fn counters(&self) -> RemoteCounters {
         self.shared.lock().counters
+    }
+
+    fn refuse_requests(&self) -> Refusal {
+        self.shared.refusals.begin()
     }
 
     fn is_reachable(&self) -> bool {

@@ -1,0 +1,50 @@
+//! Refusing all requests for a moment: whoever waits for the server stops to wait.
+
+use std::future::Future;
+
+use tokio::sync::watch;
+
+use crate::RemoteError;
+
+/// Whether requests are refused now: how many want that.
+#[derive(Default)]
+pub struct Refusals(watch::Sender<usize>);
+
+/// Requests are refused until this is dropped.
+#[derive(Default)]
+pub struct Refusal(Option<watch::Sender<usize>>);
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        if let Some(refusals) = &self.0 {
+            refusals.send_modify(|wanted| *wanted -= 1);
+        }
+    }
+}
+
+impl Refusals {
+    /// Refuses requests, those under way too, until the result is dropped.
+    pub fn begin(&self) -> Refusal {
+        self.0.send_modify(|wanted| *wanted += 1);
+        Refusal(Some(self.0.clone()))
+    }
+
+    /// Runs a request until requests are refused: then whether the server carries it out is unknown.
+    ///
+    /// # Errors
+    ///
+    /// The request's own, or [`RemoteError::Disconnected`].
+    pub async fn or_refused<T>(
+        &self,
+        request: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        let mut refusals = self.0.subscribe();
+        tokio::select! {
+            biased;
+            _ = refusals.wait_for(|wanted| *wanted > 0) => {
+                Err(RemoteError::Disconnected("the server was not waited for any longer".to_owned()))
+            }
+            result = request => result,
+        }
+    }
+}
