@@ -117,6 +117,7 @@ impl Activity {
             since: shown_time(since),
             reason,
             weaknesses: drive.map(Drive::weaknesses).into_iter().flatten().map(sentence).collect(),
+            lock_on: request.settings.lock_on(),
             vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
             unsaved: drive.map(Drive::unsaved).unwrap_or_default().into(),
             errors: errors(drive),
