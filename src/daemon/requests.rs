@@ -21,7 +21,7 @@ impl Daemon {
         let standing = self.standing.get();
         let drive = standing.map(|standing| standing.drive.as_ref());
         let asked = standing.map(|standing| standing.requests.as_ref());
-        self.activity.status(&self.request, drive, asked)
+        self.activity.status(&self.request, drive, &self.lock_causes, asked)
     }
 
     /// Carries out a request.
@@ -55,6 +55,7 @@ impl Daemon {
             }
             Request::Lock { vault } => {
                 let locked = vaults::lock(&standing.drive, vault.as_deref()).await?;
+                self.lock_causes.forget(&locked);
                 self.sweep([locked]).await;
                 Ok(Event::Done)
             }

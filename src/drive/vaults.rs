@@ -8,16 +8,17 @@
 
 mod error;
 pub(super) mod expected;
+mod lock_within;
 pub(super) mod locking;
 pub(super) mod marker_watch;
 mod renamed_content;
 pub(super) mod tidying;
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use scaup_crypto::DirectoryId;
+use scaup_crypto::{Cryptor, DirectoryId};
 use scaup_fuse::filesystem::{Inode, RequestError as _};
 
 use crate::drive::ahead::listings::Purpose;
@@ -32,6 +33,7 @@ use crate::vault::{
     MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, cryptor_of, find_files, inspect_vault,
 };
 pub use error::VaultError;
+pub use lock_within::LockedWithin;
 use locking::nobody_has;
 
 /// How long locking and unlocking wait until the kernel has dropped what it holds.
@@ -63,6 +65,15 @@ pub struct VaultStatus {
     pub id: Option<String>,
     /// What the server shows in its place, if that is something else.
     pub displaced: Option<Displacement>,
+}
+
+/// A vault that lost its keys, and what others may still have of it.
+struct KeysDropped {
+    /// Requests under way have the keys to their end.
+    keys: Weak<Cryptor>,
+    inode: Inode,
+    /// What the kernel may know below its directory: directory, name, and the node of that name.
+    names: Vec<(Inode, std::ffi::OsString, Inode)>,
 }
 
 /// A vault that this drive found.
@@ -295,29 +306,52 @@ impl Drive {
     ///
     /// [`VaultError::Unsaved`] if something can't be saved: the vault stays unlocked then.
     pub async fn lock(&self, path: &RemotePath) -> Result<(), VaultError> {
-        // The place of its keys does not depend on what the server shows.
-        let bound = {
-            let nodes = self.tree.lock();
-            let inode = nodes.bound_at(path);
-            inode.and_then(|inode| Some((inode, nodes.bindings().unlocked(inode).cloned()?)))
-        };
-        let Some((inode, vault)) = bound else {
+        if self.unlocked_at(path).is_some() {
+            self.save_all().await;
+        }
+        self.lock_saved(path).await
+    }
+
+    /// Like [`Self::lock`], for a vault of which everything is saved by now.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Unsaved`] if something is not saved: the vault stays unlocked then.
+    pub async fn lock_saved(&self, path: &RemotePath) -> Result<(), VaultError> {
+        let Some((inode, vault)) = self.unlocked_at(path) else {
             return self.directory_at(path).await.map(drop);
         };
-        self.save_all().await;
-        let keys = self.forget_content_of(&vault).await?;
-        let gone = {
+        let dropped = self.drop_keys(inode, &vault).await?;
+        self.drop_names(dropped).await;
+        Ok(())
+    }
+
+    /// Returns the vault that is unlocked at `path`. The place of its keys does not depend on what the server shows.
+    fn unlocked_at(&self, path: &RemotePath) -> Option<(Inode, Arc<UnlockedVault>)> {
+        let nodes = self.tree.lock();
+        let inode = nodes.bound_at(path)?;
+        Some((inode, nodes.bindings().unlocked(inode).cloned()?))
+    }
+
+    /// Drops a vault's keys, content and names here. Dropped before its end, it has done nothing.
+    async fn drop_keys(&self, inode: Inode, vault: &Arc<UnlockedVault>) -> Result<KeysDropped, VaultError> {
+        let keys = self.forget_content_of(vault).await?;
+        let names = {
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode, Moment::now());
             nodes.lock_bound(inode);
             gone
         };
         vault.unfinished.forget();
-        self.forget_names_of(&vault);
-        futures::join!(self.drop_from_kernel(inode, gone), nobody_has(&keys));
+        self.forget_names_of(vault);
+        Ok(KeysDropped { keys, inode, names })
+    }
+
+    /// Has the kernel drop the names and pages of a vault that lost its keys, and waits for requests under way.
+    async fn drop_names(&self, KeysDropped { keys, inode, names }: KeysDropped) {
+        futures::join!(self.drop_from_kernel(inode, names), nobody_has(&keys));
         // Chunks that were on their way when the keys were removed have been decrypted since.
         self.content.cache.clear();
-        Ok(())
     }
 
     /// Has the kernel drop what it holds below a directory, and waits for that: until then those names and pages are
