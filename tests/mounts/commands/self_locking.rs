@@ -18,8 +18,8 @@ use crate::support::{PASSWORD, ends_with, scaup};
 /// Any step of a story.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A time in which something that should not happen would have.
-const WHILE: Duration = Duration::from_secs(5);
+/// A time in which something that should not happen would have: longer than any idle time here.
+const WHILE: Duration = Duration::from_secs(8);
 
 /// A mount with a vault in `Vault`, open, on a machine and a desktop of its own.
 struct Own {
@@ -90,6 +90,15 @@ impl Own {
         ends_with(&self.scaup, 0, ["unlock"]);
         assert_eq!(self.vault()["state"], "unlocked");
         assert_eq!(self.vault()["reason"], Value::Null);
+    }
+
+    /// Begins to use a vault that the mounting may have left without use for long.
+    fn begin_use(&self) {
+        if self.is_locked() {
+            self.unlock();
+        }
+        fs::write(self.in_vault("first use"), "").unwrap();
+        self.notifications.clear();
     }
 
     fn connect_again(&self) {
@@ -269,7 +278,8 @@ fn vaults_are_locked_when_a_screen_saver_says_so() {
 
 #[test]
 fn a_vault_without_use_is_locked_and_looking_around_in_it_is_no_use() {
-    let own = Own::begin(&["--lock-on", "idle=2s"], &[]);
+    let own = Own::begin(&["--lock-on", "idle=4s"], &[]);
+    own.begin_use();
     fs::write(own.in_vault("file"), "content").unwrap();
     let open = File::open(own.in_vault("file")).unwrap();
     let began = Instant::now();
@@ -283,39 +293,41 @@ fn a_vault_without_use_is_locked_and_looking_around_in_it_is_no_use() {
         thread::sleep(Duration::from_millis(100));
     }
     assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
-    own.is_locked_as("locked after 2s without use");
+    own.is_locked_as("locked after 4s without use");
     drop(open);
     own.end();
 }
 
 #[test]
 fn a_film_that_plays_and_work_keep_a_vault_open() {
-    let own = Own::begin(&["--lock-on", "idle=2s"], &[]);
+    let own = Own::begin(&["--lock-on", "idle=4s"], &[]);
+    own.begin_use();
     fs::write(own.in_vault("film"), vec![7; 1 << 20]).unwrap();
     let film = File::open(own.in_vault("film")).unwrap();
-    for scene in 0..30 {
+    for scene in 0..40 {
         thread::sleep(Duration::from_millis(200));
         // It is not read from the kernel's memory.
         fadvise(&film, 0, None, Advice::DontNeed).unwrap();
         film.read_exact_at(&mut [0; 4096], scene * 4096).unwrap();
     }
-    for number in 0..10 {
-        thread::sleep(Duration::from_millis(500));
+    for number in 0..8 {
+        thread::sleep(Duration::from_millis(800));
         fs::create_dir(own.in_vault(&number.to_string())).unwrap();
     }
-    for number in 0..10 {
-        thread::sleep(Duration::from_millis(500));
+    for number in 0..8 {
+        thread::sleep(Duration::from_millis(800));
         fs::remove_dir(own.in_vault(&number.to_string())).unwrap();
     }
     assert!(!own.is_locked());
     drop(film);
-    own.is_locked_as("locked after 2s without use");
+    own.is_locked_as("locked after 4s without use");
     own.end();
 }
 
 #[test]
 fn a_vault_with_unsaved_content_is_not_locked_for_want_of_use() {
-    let own = Own::begin(&["--lock-on", "idle=2s"], &[]);
+    let own = Own::begin(&["--lock-on", "idle=4s"], &[]);
+    own.begin_use();
     let mut file =
         File::options().create_new(true).read(true).write(true).open(own.in_vault("file")).unwrap();
     own.proxy.refuse();
@@ -327,7 +339,7 @@ fn a_vault_with_unsaved_content_is_not_locked_for_want_of_use() {
     file.read_to_string(&mut content).unwrap();
     assert_eq!(content, "content");
     own.connect_again();
-    own.is_locked_as("locked after 2s without use");
+    own.is_locked_as("locked after 4s without use");
     assert_eq!(fs::read_to_string(own.in_vault("file")).unwrap(), "content");
     drop(file);
     own.end();
