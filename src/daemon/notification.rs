@@ -73,14 +73,14 @@ pub(super) async fn vault_displaced(name: String, vault: String) {
 /// Notifies the user that vaults were locked without a request. Without a desktop it does nothing.
 pub(super) async fn vaults_locked(name: String, cause: LockCause) {
     // It may be seen on a locked screen: it names no vault.
-    let text = format!("What was unlocked was {cause}. `scaup unlock` opens it again.");
-    show(&format!("{name} is locked"), &text, Urgency::Normal).await;
+    let text = format!("They were {cause}. `scaup unlock` opens them again.");
+    show(&format!("The vaults of {name} are locked"), &text, Urgency::Normal).await;
 }
 
 /// Notifies the user that vaults should have been locked and are not. Without a desktop it does nothing.
 pub(super) async fn vaults_stay_unlocked(name: String) {
     let text = "Something in a vault is not saved on the server, so the vault was not locked: its keys stay in memory.";
-    show(&format!("{name} stays unlocked"), text, Urgency::Critical).await;
+    show(&format!("A vault of {name} stays unlocked"), text, Urgency::Critical).await;
 }
 
 /// The levels of the specification that are used.
