@@ -304,6 +304,7 @@ fn a_film_that_plays_and_work_keep_a_vault_open() {
     own.begin_use();
     fs::write(own.in_vault("film"), vec![7; 1 << 20]).unwrap();
     let film = File::open(own.in_vault("film")).unwrap();
+    // Each of these fails in a locked vault.
     for scene in 0..40 {
         thread::sleep(Duration::from_millis(200));
         // It is not read from the kernel's memory.
@@ -318,7 +319,6 @@ fn a_film_that_plays_and_work_keep_a_vault_open() {
         thread::sleep(Duration::from_millis(800));
         fs::remove_dir(own.in_vault(&number.to_string())).unwrap();
     }
-    assert!(!own.is_locked());
     drop(film);
     own.is_locked_as("locked after 4s without use");
     own.end();
