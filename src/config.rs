@@ -1,6 +1,7 @@
 //! What the user configures: targets, settings, bookmarks, and where files lie.
 
 pub mod bookmark;
+pub mod lock_on;
 pub mod mount_options;
 pub mod parts;
 pub mod paths;

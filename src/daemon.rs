@@ -8,7 +8,8 @@
 //! `last_saving` is what it does last, but for `sweep`, which removes traces in other programs, also after a lock.
 //! Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`, `requests`), says how it is
 //! (`status`), follows the connection to the server (`connection`), notifies its user of a login (`notification`), and
-//! handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`). `client` is the other side of the
+//! handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`), and locks vaults by itself
+//! (`self_locking`, `sessions`, `lock_causes`). `client` is the other side of the
 //! socket. Secrets that the user wants remembered are in the desktop's `keyring` (`kept_secrets`, `secret_names`). The
 //! log is `log`, `log_lines` and `log_file`.
 //!
@@ -22,6 +23,7 @@
 //! lost.
 
 pub mod answer_programs;
+mod buses;
 pub mod client;
 pub mod code_maker;
 mod codes;
@@ -33,6 +35,7 @@ pub mod kept_secrets;
 pub mod keyring;
 mod last_saving;
 mod life;
+mod lock_causes;
 pub mod log;
 pub mod log_file;
 mod log_lines;
@@ -48,6 +51,8 @@ pub mod remembered;
 mod remote;
 mod requests;
 mod secret_names;
+mod self_locking;
+mod sessions;
 mod signals;
 mod sleep;
 mod sleep_and_roaming;

@@ -29,6 +29,7 @@ mod error;
 mod format;
 pub(crate) mod inside;
 mod known_names;
+mod last_use;
 mod link_target;
 mod markers;
 mod node;

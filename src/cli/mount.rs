@@ -269,6 +269,7 @@ mod tests {
             let (one, other) = match key {
                 "options" => ("uid=7", "uid=8"),
                 "remember" => ("session", "always"),
+                "lock_on" => ("sleep,idle=7m", "never"),
                 _ if has_value => ("7", "8"),
                 _ => ("true", "true"),
             };

@@ -6,6 +6,7 @@ use scaup_sftp::text::Line;
 use super::converse::{self, Mounts};
 use super::error::CliError;
 use super::screen;
+use crate::config::lock_on::LockOn;
 use crate::config::size;
 use crate::daemon::protocol::{CounterEntry, InFlightEntry, LatencyEntry, MountStatus, UnsavedEntry};
 
@@ -65,6 +66,9 @@ fn show(mount: &MountStatus) {
     for weakness in &mount.weaknesses {
         screen::out(&format!("  {weakness}"));
     }
+    if !mount.vaults.is_empty() {
+        screen::out(&format!("  {}", lock_on(mount.lock_on)));
+    }
     for vault in &mount.vaults {
         let kind = match (vault.format, &vault.cipher_combo) {
             (Some(format), Some(combo)) => format!(" (format {format}, {combo})"),
@@ -104,6 +108,14 @@ fn state_of(mount: &MountStatus) -> String {
     let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default().replace('_', " ");
     let reason = mount.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     format!("{state} since {}{reason}", mount.since)
+}
+
+/// Says what locks the vaults by itself.
+fn lock_on(lock_on: LockOn) -> String {
+    match lock_on {
+        LockOn::NEVER => "never locks its vaults by itself".to_owned(),
+        _ => format!("locks its vaults by itself on {lock_on}"),
+    }
 }
 
 /// Shows latencies, counters, and requests under way.

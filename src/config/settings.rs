@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::lock_on::LockOn;
 use super::mount_options::Options;
 use super::paths;
 use super::size::Size;
@@ -173,6 +174,12 @@ pub struct MountSettings {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub follow_outside: bool,
+    /// Lock the vaults by themselves: when the machine goes to `sleep`, when the `screen` is locked or your session
+    /// ends, after 15 minutes without use (`idle=15m`). Several are separated by commas; `never` locks them on request
+    /// only [default: sleep]
+    #[arg(long, value_name = "LIST")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock_on: Option<LockOn>,
     /// Leave what other programs noted about a vault's files (previews, recent files, notes of file managers) where it
     /// is when the vault is locked or unmounted
     #[arg(long)]
@@ -203,6 +210,7 @@ impl MountSettings {
             attr_timeout: self.attr_timeout.or(below.attr_timeout),
             sync_on_close: self.sync_on_close || below.sync_on_close,
             follow_outside: self.follow_outside || below.follow_outside,
+            lock_on: self.lock_on.or(below.lock_on),
             no_sweep: self.no_sweep || below.no_sweep,
             log_names: self.log_names || below.log_names,
         }
@@ -212,6 +220,12 @@ impl MountSettings {
     #[must_use]
     pub fn budget(&self) -> u64 {
         self.memory.unwrap_or(MEMORY).0
+    }
+
+    /// Returns what locks the vaults by itself.
+    #[must_use]
+    pub fn lock_on(&self) -> LockOn {
+        self.lock_on.unwrap_or(LockOn::DEFAULT)
     }
 
     /// Returns how long names and attributes are believed.

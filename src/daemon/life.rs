@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::connection::{self, ServerConnection};
 use super::front_end::FrontEnd;
 use super::kept_secrets::KeptSecrets;
-
+use super::lock_causes::LockCauses;
 use super::options::{drive_options, mount_options};
 use super::people::People;
 use super::prompts::Prompts;
@@ -28,7 +28,7 @@ use super::signals::Signals;
 use super::socket::{self, SocketFile};
 use super::status::Activity;
 use super::vaults::{self, Unlocking};
-use super::{last_saving, log, mountpoint, sleep_and_roaming};
+use super::{last_saving, log, mountpoint};
 use crate::config::paths;
 use crate::drive::Drive;
 
@@ -99,6 +99,7 @@ async fn live(
         request,
         target,
         activity,
+        lock_causes: LockCauses::default(),
         standing: OnceLock::new(),
         given_up: Notify::new(),
         conversations: RwLock::new(()),
@@ -132,6 +133,8 @@ async fn live(
             tokio::select! {
                 code = daemon.until_the_end(standing, front_end, &mut signals) => Ok(code),
                 never = telling => match never {},
+                // Boxed: it is by far the largest part of this.
+                never = Box::pin(daemon.accompany(standing)) => match never {},
             }
         }
         Err(failure) => Err(failure),
@@ -153,6 +156,8 @@ pub(super) struct Daemon {
     /// What the user wants remembered.
     pub(super) kept: Arc<KeptSecrets>,
     pub(super) activity: Arc<Activity>,
+    /// What locked vaults by itself.
+    pub(super) lock_causes: LockCauses,
     pub(super) standing: OnceLock<Standing>,
     /// Notified when a front end gives the mount up.
     pub(super) given_up: Notify,
@@ -259,8 +264,6 @@ impl Daemon {
                 Arc::clone(&self.activity),
                 request.name.clone(),
             ));
-            let (drive, connection) = (Arc::clone(&drive), Arc::clone(connection));
-            tokio::spawn(async move { sleep_and_roaming::accompany(&drive, &*connection).await });
         }
         Ok(Standing {
             drive,

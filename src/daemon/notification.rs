@@ -1,21 +1,18 @@
-//! Notifies the user of a login that needs an answer, on a desktop where nothing of Scaup is open: the notification's
-//! action asks the questions.
+//! Notifies the user on a desktop where nothing of Scaup is open: of a login that needs an answer (the notification's
+//! action asks the questions), and of what became of vaults.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::process::Command;
 use tokio::sync::watch;
-use zbus::connection::Builder;
 
+use super::buses::session_bus;
+use super::lock_causes::LockCause;
 use crate::remote::Reachability;
-
-/// How long any reply from the bus may take.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Programs that ask for a secret in a window, where the system packages put them: OpenSSH's own default, which the
 /// `ssh-askpass` packages of all desktops provide.
@@ -70,12 +67,35 @@ pub(super) async fn vault_displaced(name: String, vault: String) {
     let text = format!(
         "The server shows something else in the place of vault {vault}. Reads and writes there fail until the vault is back."
     );
+    show(&format!("{name}: a vault is not in its place"), &text, Urgency::Critical).await;
+}
+
+/// Notifies the user that vaults were locked without a request. Without a desktop it does nothing.
+pub(super) async fn vaults_locked(name: String, cause: LockCause) {
+    // It may be seen on a locked screen: it names no vault.
+    let text = format!("They were {cause}. `scaup unlock` opens them again.");
+    show(&format!("The vaults of {name} are locked"), &text, Urgency::Normal).await;
+}
+
+/// Notifies the user that vaults should have been locked and are not. Without a desktop it does nothing.
+pub(super) async fn vaults_stay_unlocked(name: String) {
+    let text = "Something in a vault can't be saved anywhere any more, so the vault was not locked: its keys stay in memory.";
+    show(&format!("A vault of {name} stays unlocked"), text, Urgency::Critical).await;
+}
+
+/// The levels of the specification that are used.
+#[derive(Clone, Copy)]
+enum Urgency {
+    Normal = 1,
+    Critical = 2,
+}
+
+/// Shows a notification without actions.
+async fn show(title: &str, text: &str, urgency: Urgency) {
     let shown = async {
-        let bus = Builder::session()?.method_timeout(BUS_PATIENCE).build().await?;
-        let notifications = NotificationsProxy::new(&bus).await?;
-        let urgent = HashMap::from([("urgency", zbus::zvariant::Value::U8(2))]);
-        let title = format!("{name}: a vault is not in its place");
-        notifications.notify("Scaup", 0, "network-server", &title, &text, &[], urgent, 0).await
+        let notifications = NotificationsProxy::new(&session_bus().await?).await?;
+        let urgency = HashMap::from([("urgency", zbus::zvariant::Value::U8(urgency as u8))]);
+        notifications.notify("Scaup", 0, "network-server", title, text, &[], urgency, 0).await
     };
     if let Err(error) = shown.await {
         tracing::debug!(%error, "the user could not be notified");
@@ -83,8 +103,7 @@ pub(super) async fn vault_displaced(name: String, vault: String) {
 }
 
 async fn notify(name: &str, mut reachability: watch::Receiver<Reachability>) -> zbus::Result<()> {
-    let bus = Builder::session()?.method_timeout(BUS_PATIENCE).build().await?;
-    let notifications = NotificationsProxy::new(&bus).await?;
+    let notifications = NotificationsProxy::new(&session_bus().await?).await?;
     let mut actions = notifications.receive_action_invoked().await?;
     // The notification may be seen on a locked screen: it contains no file names, and nothing of the question.
     let (title, text) = (

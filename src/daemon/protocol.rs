@@ -10,6 +10,7 @@ use serde::de::{IntoDeserializer, value};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::config::lock_on::LockOn;
 use crate::config::settings::{LoginSettings, MountSettings};
 use crate::config::target::Target;
 
@@ -306,6 +307,9 @@ pub struct MountStatus {
     /// What the server does not do, as far as that is known by now, in sentences.
     #[serde(default)]
     pub weaknesses: Vec<String>,
+    /// What locks the vaults by itself.
+    #[serde(default = "LockOn::never")]
+    pub lock_on: LockOn,
     /// The vaults that were found.
     pub vaults: Vec<VaultEntry>,
     /// The changes that are not on the server.
@@ -349,7 +353,7 @@ pub struct VaultEntry {
     pub path: String,
     /// Whether it is open.
     pub state: VaultEntryState,
-    /// The reason why it is unsupported, or the object that the server shows in its place.
+    /// The reason why it is unsupported, or what locked it by itself, or the object that the server shows in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The vault format.

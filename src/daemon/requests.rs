@@ -21,7 +21,7 @@ impl Daemon {
         let standing = self.standing.get();
         let drive = standing.map(|standing| standing.drive.as_ref());
         let asked = standing.map(|standing| standing.requests.as_ref());
-        self.activity.status(&self.request, drive, asked)
+        self.activity.status(&self.request, drive, &self.lock_causes, asked)
     }
 
     /// Carries out a request.
@@ -55,7 +55,16 @@ impl Daemon {
             }
             Request::Lock { vault } => {
                 let locked = vaults::lock(&standing.drive, vault.as_deref()).await?;
+                self.lock_causes.forget(&locked);
                 self.sweep([locked]).await;
+                let sealed = standing.drive.sealed();
+                if sealed.files > 0 {
+                    let left = last_saving::count_and_size(sealed);
+                    let text = format!(
+                        "{left} are not on the server yet: encrypted, and sent when it is back; until then, the mount has to stay"
+                    );
+                    front_end.tell(Event::Progress(text));
+                }
                 Ok(Event::Done)
             }
             Request::Unmount { force, wait } => {

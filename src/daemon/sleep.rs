@@ -6,10 +6,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use rustix::time::{ClockId, clock_gettime};
-use zbus::connection::Builder;
 
-/// How long any reply from the bus may take.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
+use super::buses::{LogindProxy, system_bus};
 
 /// How often the clocks are compared, and by how much one must have gone ahead.
 const CLOCKS_EVERY: Duration = Duration::from_secs(3);
@@ -31,28 +29,9 @@ pub(super) struct Delay {
     _lock: Option<zbus::zvariant::OwnedFd>,
 }
 
-/// logind (org.freedesktop.login1(5)).
-#[zbus::proxy(
-    interface = "org.freedesktop.login1.Manager",
-    default_service = "org.freedesktop.login1",
-    default_path = "/org/freedesktop/login1"
-)]
-trait Manager {
-    fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<zbus::zvariant::OwnedFd>;
-
-    #[zbus(property(emits_changed_signal = "false"), name = "InhibitDelayMaxUSec")]
-    fn inhibit_delay_max_usec(&self) -> zbus::Result<u64>;
-
-    #[zbus(signal)]
-    fn prepare_for_sleep(&self, start: bool) -> zbus::Result<()>;
-
-    #[zbus(signal)]
-    fn prepare_for_shutdown(&self, start: bool) -> zbus::Result<()>;
-}
-
 /// logind's signals about sleep, and its lock that delays the next one.
 pub(super) struct Logind {
-    manager: ManagerProxy<'static>,
+    logind: LogindProxy<'static>,
     starts: BoxStream<'static, zbus::Result<bool>>,
     lock: Option<zbus::zvariant::OwnedFd>,
 }
@@ -64,16 +43,15 @@ impl Logind {
     ///
     /// If there is no bus, or no logind on it.
     pub(super) async fn find() -> zbus::Result<Self> {
-        let bus = Builder::system()?.method_timeout(BUS_PATIENCE).build().await?;
-        let manager = ManagerProxy::new(&bus).await?;
-        let sleeps = manager.receive_prepare_for_sleep().await?;
-        let shutdowns = manager.receive_prepare_for_shutdown().await?;
+        let logind = LogindProxy::new(&system_bus().await?).await?;
+        let sleeps = logind.receive_prepare_for_sleep().await?;
+        let shutdowns = logind.receive_prepare_for_shutdown().await?;
         let starts = futures::stream::select(
             sleeps.map(|signal| Ok(signal.args()?.start)),
             shutdowns.map(|signal| Ok(signal.args()?.start)),
         );
-        let lock = lock(&manager).await;
-        Ok(Self { manager, starts: starts.boxed(), lock })
+        let lock = lock(&logind).await;
+        Ok(Self { logind, starts: starts.boxed(), lock })
     }
 
     /// Waits for the next sleep, or its end; `None` if there is no bus any more.
@@ -84,20 +62,20 @@ impl Logind {
     pub(super) async fn next(&mut self) -> zbus::Result<Option<Sleep>> {
         let Some(start) = self.starts.next().await else { return Ok(None) };
         if start? {
-            let longest = Duration::from_micros(self.manager.inhibit_delay_max_usec().await?);
+            let longest = Duration::from_micros(self.logind.inhibit_delay_max_usec().await?);
             // Some of the time passes on the way here and back.
             Ok(Some(Sleep::Soon(Delay { limit: longest * 4 / 5, _lock: self.lock.take() })))
         } else {
-            self.lock = lock(&self.manager).await;
+            self.lock = lock(&self.logind).await;
             Ok(Some(Sleep::Over))
         }
     }
 }
 
 /// Takes logind's lock that delays the next sleep; `None` if it grants none.
-async fn lock(manager: &ManagerProxy<'_>) -> Option<zbus::zvariant::OwnedFd> {
-    let why = "saving what is not on the server yet";
-    let asked = manager.inhibit("sleep:shutdown", "Scaup", why, "delay").await;
+async fn lock(logind: &LogindProxy<'_>) -> Option<zbus::zvariant::OwnedFd> {
+    let why = "saving what is not on the server yet, and locking vaults";
+    let asked = logind.inhibit("sleep:shutdown", "Scaup", why, "delay").await;
     asked
         .inspect_err(|error| tracing::info!(%error, "the machine will not wait for saving before it sleeps"))
         .ok()

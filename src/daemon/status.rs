@@ -8,6 +8,7 @@ use scaup_fuse::requests::{InFlight, Latencies, Operation, Requests};
 use scaup_sftp::ssh::large_packets_vanish_since;
 use scaup_sftp::text::Line;
 
+use super::lock_causes::LockCauses;
 use super::protocol::{
     CounterEntry, ErrorEntry, InFlightEntry, LatencyEntry, MountRequest, MountState, MountStatus,
     UnsavedEntry, VaultEntry, VaultEntryState,
@@ -103,6 +104,7 @@ impl Activity {
         &self,
         request: &MountRequest,
         drive: Option<&Drive>,
+        lock_causes: &LockCauses,
         asked: Option<&Requests>,
     ) -> MountStatus {
         let Now { state, since, reason } = self.lock().current().clone();
@@ -117,7 +119,11 @@ impl Activity {
             since: shown_time(since),
             reason,
             weaknesses: drive.map(Drive::weaknesses).into_iter().flatten().map(sentence).collect(),
-            vaults: drive.map(Drive::vaults).unwrap_or_default().into_iter().map(vault_entry).collect(),
+            lock_on: request.settings.lock_on(),
+            vaults: {
+                let vaults = drive.map(Drive::vaults).unwrap_or_default().into_iter();
+                vaults.map(|vault| vault_entry(vault, lock_causes)).collect()
+            },
             unsaved: drive.map(Drive::unsaved).unwrap_or_default().into(),
             errors: errors(drive),
             latencies: asked.map(Requests::latencies).into_iter().flatten().map(latency_entry).collect(),
@@ -194,10 +200,12 @@ pub(super) fn legible(path: &RemotePath) -> Line {
     Line::of(&exact(path))
 }
 
-fn vault_entry(vault: VaultStatus) -> VaultEntry {
+fn vault_entry(vault: VaultStatus, lock_causes: &LockCauses) -> VaultEntry {
     let (state, reason) = match vault.state {
         VaultState::Unlocked => (VaultEntryState::Unlocked, None),
-        VaultState::Locked => (VaultEntryState::Locked, None),
+        VaultState::Locked => {
+            (VaultEntryState::Locked, lock_causes.of(&vault.path).map(|cause| cause.to_string()))
+        }
         VaultState::Unsupported(reason) => (VaultEntryState::Unsupported, Some(reason)),
     };
     let displaced =

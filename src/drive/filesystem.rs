@@ -372,6 +372,7 @@ impl Filesystem for Drive {
         set: SetAttributes,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
+        self.count_use(inode);
         let _paths = self.hold_paths([inode]).await;
         self.check_writable(inode)?;
         if let Some(length) = set.size {
@@ -411,18 +412,21 @@ impl Filesystem for Drive {
         mode: u16,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
+        self.count_use(parent);
         let _paths = self.hold_name(parent, name).await;
         let made = self.make_directory(parent, name, mode).await;
         self.counted(self.reported_change(made, &[(parent, name)]).await?, parent, name)
     }
 
     async fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        self.count_use(parent);
         let _paths = self.hold_name(parent, name).await;
         let removed = self.remove_file(parent, name).await;
         self.reported_change(removed, &[(parent, name)]).await
     }
 
     async fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<(), DriveError> {
+        self.count_use(parent);
         let _paths = self.hold_name(parent, name).await;
         let removed = self.remove_directory(parent, name).await;
         self.reported_change(removed, &[(parent, name)]).await
@@ -435,6 +439,7 @@ impl Filesystem for Drive {
         target: &OsStr,
         _caller: Caller,
     ) -> Result<TimedAttributes, DriveError> {
+        self.count_use(parent);
         let _paths = self.hold_name(parent, name).await;
         let target = std::os::unix::ffi::OsStrExt::as_bytes(target);
         let made = self.make_symlink(parent, name, target).await;
@@ -447,6 +452,7 @@ impl Filesystem for Drive {
         new_parent: Inode,
         new_name: &OsStr,
     ) -> Result<TimedAttributes, DriveError> {
+        self.count_use(new_parent);
         let _paths = self.hold_paths([inode, new_parent]).await;
         let made = self.make_link(inode, new_parent, new_name).await;
         self.counted(self.reported_change(made, &[(new_parent, new_name)]).await?, new_parent, new_name)
@@ -460,6 +466,7 @@ impl Filesystem for Drive {
         new_name: &OsStr,
         mode: RenameMode,
     ) -> Result<(), DriveError> {
+        self.count_use(parent);
         let _paths = self.hold_renamed((parent, name), (new_parent, new_name)).await;
         let renamed = self.rename_node(parent, name, new_parent, new_name, mode).await;
         self.reported_change(renamed, &[(parent, name), (new_parent, new_name)]).await?;
@@ -468,6 +475,7 @@ impl Filesystem for Drive {
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, DriveError> {
+        self.count_use(inode);
         if flags.write {
             self.check_writable(inode)?;
         }
@@ -501,6 +509,7 @@ impl Filesystem for Drive {
         flags: OpenFlags,
         _caller: Caller,
     ) -> Result<(TimedAttributes, Opened), DriveError> {
+        self.count_use(parent);
         let _paths = self.hold_name(parent, name).await;
         let made = self.make_file(parent, name, mode).await;
         self.drop_other_form(parent, name);
@@ -517,6 +526,7 @@ impl Filesystem for Drive {
         offset: u64,
         length: u32,
     ) -> Result<Bytes, DriveError> {
+        self.count_use(inode);
         let open = self.handles.file(handle)?;
         let (offset, length) = (CleartextLen(offset), u64::from(length));
         let begins = open.ahead.lock().unwrap_or_else(PoisonError::into_inner).plan_after(
@@ -541,6 +551,7 @@ impl Filesystem for Drive {
         data: Bytes,
         appends: bool,
     ) -> Result<u32, DriveError> {
+        self.count_use(inode);
         let open = self.handles.file(handle)?;
         let offset = (!appends).then_some(CleartextLen(offset));
         let length = u32::try_from(data.len()).map_err(|_| DriveError::Invalid)?;
@@ -589,6 +600,7 @@ impl Filesystem for Drive {
         length: u64,
         mode: i32,
     ) -> Result<(), DriveError> {
+        self.count_use(inode);
         // A server can't be asked to reserve room: the file is extended, and holds its zeros in a vault only.
         if mode != 0 {
             return Err(DriveError::NotSupported);

@@ -8,16 +8,17 @@
 
 mod error;
 pub(super) mod expected;
+mod lock_within;
 pub(super) mod locking;
 pub(super) mod marker_watch;
 mod renamed_content;
 pub(super) mod tidying;
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use scaup_crypto::DirectoryId;
+use scaup_crypto::{Cryptor, DirectoryId};
 use scaup_fuse::filesystem::{Inode, RequestError as _};
 
 use crate::drive::ahead::listings::Purpose;
@@ -26,12 +27,13 @@ use crate::drive::places::directory::Directory;
 use crate::drive::places::displacement::Displacement;
 use crate::drive::places::place::Place;
 use crate::drive::{Drive, DriveError};
-use crate::remote::{RemoteError, RemoteKind, RemotePath};
+use crate::remote::{Refusal, RemoteError, RemoteKind, RemotePath};
 use crate::vault::unfinished::Unfinished;
 use crate::vault::{
     MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, cryptor_of, find_files, inspect_vault,
 };
 pub use error::VaultError;
+pub use lock_within::LockedWithin;
 use locking::nobody_has;
 
 /// How long locking and unlocking wait until the kernel has dropped what it holds.
@@ -69,6 +71,17 @@ pub struct VaultStatus {
     pub id: Option<String>,
     /// What the server shows in its place, if that is something else.
     pub displaced: Option<Displacement>,
+}
+
+/// A vault that lost its keys, and what others may still have of it.
+struct KeysDropped {
+    /// Requests under way have the keys to their end.
+    keys: Weak<Cryptor>,
+    inode: Inode,
+    /// What the kernel may know below its directory: directory, name, and the node of that name.
+    names: Vec<(Inode, std::ffi::OsString, Inode)>,
+    /// Requests had to be made to stop.
+    refusal: Option<Refusal>,
 }
 
 /// A vault that this drive found.
@@ -304,61 +317,66 @@ impl Drive {
     /// [`VaultError::Unsaved`] if unsaved content has no place any more where it could be saved: the vault stays
     /// unlocked then.
     pub async fn lock(&self, path: &RemotePath) -> Result<(), VaultError> {
-        self.lock_within(SAVING_PATIENCE, path).await
-    }
-
-    /// Like [`Self::lock`]; saving may take as long as `patience`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::lock`].
-    pub async fn lock_within(&self, patience: Duration, path: &RemotePath) -> Result<(), VaultError> {
-        // The place of its keys does not depend on what the server shows.
-        let bound = {
-            let nodes = self.tree.lock();
-            let inode = nodes.bound_at(path);
-            inode.and_then(|inode| Some((inode, nodes.bindings().unlocked(inode).cloned()?)))
-        };
-        let Some((inode, vault)) = bound else {
+        let Some((inode, vault)) = self.unlocked_at(path) else {
             return self.directory_at(path).await.map(drop);
         };
-        self.save_for(patience).await;
-        // Tasks that wait for the server keep the files, and the keys: they are made to stop only where they do not end
-        // by themselves.
+        if let Some(drive) = self.me.upgrade().filter(|_| self.remote.is_reachable()) {
+            // Saves under way go on. What is not saved in time is encrypted.
+            let saving = tokio::spawn(async move { drive.save_all().await });
+            let _ = tokio::time::timeout(SAVING_PATIENCE, saving).await;
+        }
+        let dropped = self.drop_keys(inode, &vault, SOON).await?;
+        self.drop_names(dropped, SOON).await;
+        Ok(())
+    }
+
+    /// Returns the vault that is unlocked at `path`. The place of its keys does not depend on what the server shows.
+    fn unlocked_at(&self, path: &RemotePath) -> Option<(Inode, Arc<UnlockedVault>)> {
+        let nodes = self.tree.lock();
+        let inode = nodes.bound_at(path)?;
+        Some((inode, nodes.bindings().unlocked(inode).cloned()?))
+    }
+
+    /// Drops a vault's keys, content and names here. Tasks that wait for the server with one of its files are made to
+    /// stop where they do not end by themselves within `patience`.
+    async fn drop_keys(
+        &self,
+        inode: Inode,
+        vault: &Arc<UnlockedVault>,
+        patience: Duration,
+    ) -> Result<KeysDropped, VaultError> {
         let mut refusal = None;
-        let keys = match tokio::time::timeout(SOON, self.forget_content_of(&vault)).await {
+        let keys = match tokio::time::timeout(patience, self.forget_content_of(vault)).await {
             Ok(keys) => keys?,
             Err(_) => {
                 refusal = Some(self.remote.refuse_requests());
-                self.forget_content_of(&vault).await?
+                self.forget_content_of(vault).await?
             }
         };
-        let gone = {
+        let names = {
             let mut nodes = self.tree.lock();
             let gone = nodes.detach_below(inode, Moment::now());
             nodes.lock_bound(inode);
             gone
         };
         vault.unfinished.forget();
-        self.forget_names_of(&vault);
+        self.forget_names_of(vault);
+        Ok(KeysDropped { keys, inode, names, refusal })
+    }
+
+    /// Has the kernel drop the names and pages of a vault that lost its keys, and waits for requests under way: those
+    /// that do not end by themselves within `patience` are made to stop.
+    async fn drop_names(&self, dropped: KeysDropped, patience: Duration) {
+        let KeysDropped { keys, inode, names, mut refusal } = dropped;
         let nobody = async {
-            if tokio::time::timeout(SOON, nobody_has(&keys)).await.is_err() {
+            if tokio::time::timeout(patience, nobody_has(&keys)).await.is_err() {
                 refusal.get_or_insert_with(|| self.remote.refuse_requests());
                 nobody_has(&keys).await;
             }
         };
-        futures::join!(self.drop_from_kernel(inode, gone), nobody);
+        futures::join!(self.drop_from_kernel(inode, names), nobody);
         // Chunks that were on their way when the keys were removed have been decrypted since.
         self.content.cache.clear();
-        Ok(())
-    }
-
-    /// Saves what is unsaved, for as long as `patience`, if the server can be reached. Saves under way go on.
-    async fn save_for(&self, patience: Duration) {
-        let Some(drive) = self.me.upgrade().filter(|_| self.remote.is_reachable()) else { return };
-        let saving = tokio::spawn(async move { drive.save_all().await });
-        // What is not saved then is encrypted.
-        let _ = tokio::time::timeout(patience, saving).await;
     }
 
     /// Has the kernel drop what it holds below a directory, and waits for that: until then those names and pages are

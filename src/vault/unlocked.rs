@@ -9,6 +9,7 @@ use scaup_crypto::{Cryptor, DirectoryId};
 use super::error::NodeError;
 use super::format::part;
 use super::known_names::KnownNames;
+use super::last_use::LastUse;
 use super::markers::Markers;
 use super::unfinished::Unfinished;
 use crate::remote::{Remote, RemoteError, RemotePath};
@@ -19,6 +20,7 @@ pub(crate) struct UnlockedVault {
     /// The attributes of the files that it was unlocked with, when they were last known.
     marker_files: Mutex<Option<MarkerFiles>>,
     pub(crate) unfinished: Unfinished,
+    pub(crate) last_use: LastUse,
     pub(super) known_names: KnownNames,
     /// The directories in which an entry was moved aside: what lay in it has another place since.
     asides: Mutex<HashSet<DirectoryId>>,
@@ -31,6 +33,7 @@ impl UnlockedVault {
             cryptor,
             marker_files: Mutex::default(),
             unfinished,
+            last_use: LastUse::now(),
             known_names: KnownNames::default(),
             asides: Mutex::default(),
         })

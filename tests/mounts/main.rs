@@ -22,6 +22,7 @@ mod commands {
     mod doctor;
     mod mounting;
     mod seeing;
+    mod self_locking;
     mod service_manager;
     mod switches;
     mod traces;

@@ -16,6 +16,7 @@ use crate::drive::content::file::File;
 use crate::drive::error::DriveError;
 use crate::drive::places::place::Place;
 use crate::drive::saving::SAVE_AFTER;
+use crate::drive::status::Unsaved;
 use crate::drive::tree::Nodes;
 use crate::vault::UnlockedVault;
 
@@ -148,12 +149,25 @@ impl Drive {
 
     /// Saves what was unsaved when its vault was locked.
     pub(super) async fn save_sealed(&self) {
-        let sealed: Vec<Arc<File>> = {
-            let nodes = self.tree.lock();
-            let is_sealed = |file: &Arc<File>| nodes.check_unlocked(file.inode).is_err();
-            nodes.files().into_iter().filter(is_sealed).collect()
-        };
-        self.save_files(&sealed).await;
+        self.save_files(&self.sealed_files()).await;
+    }
+
+    /// Returns how much was unsaved when its vault was locked, and still is.
+    #[must_use]
+    pub fn sealed(&self) -> Unsaved {
+        let sealed = self.sealed_files();
+        let bytes = sealed.iter().filter_map(|file| Some(file.unsaved()?.bytes));
+        bytes.fold(Unsaved::default(), |sum, bytes| Unsaved {
+            files: sum.files + 1,
+            bytes: sum.bytes + bytes,
+            ..sum
+        })
+    }
+
+    fn sealed_files(&self) -> Vec<Arc<File>> {
+        let nodes = self.tree.lock();
+        let is_sealed = |file: &Arc<File>| nodes.check_unlocked(file.inode).is_err();
+        nodes.files().into_iter().filter(is_sealed).collect()
     }
 
     /// Forgets the names of a vault that has lost its keys, wherever they are kept: in nodes, listings, open

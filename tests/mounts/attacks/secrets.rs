@@ -14,11 +14,13 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt, cho
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
-use scaup_rig::{Answers, Fixture, KeyKind, Mount, MountCommand, Proxy, Scaup, Sshd, eventually, run};
+use scaup_rig::{
+    Answers, Bus, Fixture, KeyKind, Logind, Mount, MountCommand, Proxy, Scaup, Sshd, eventually, run,
+};
 use search::{addresses_of, files_with, found, in_memory, is_locked, numbers_of, raw_keys};
 
 use crate::support::front_end::socket;
@@ -240,6 +242,47 @@ fn after_lock_the_daemons_memory_holds_no_key_password_name_or_content() {
     let left = left_in_memory(pid, &canaries);
     assert!(left.is_empty(), "{left:#?}");
     session.mount.unmount(&session.scaup);
+}
+
+#[test]
+fn while_the_machine_sleeps_the_daemons_memory_holds_no_key_of_a_vault_whatever_the_road_does() {
+    for road in ["works", "cut", "silent", "slow"] {
+        let bus = Bus::start();
+        let logind = Logind::on(&bus);
+        let session = Session::begin_as(&[], |mount| mount.env("DBUS_SYSTEM_BUS_ADDRESS", bus.address()));
+        session.work();
+        eventually("the next sleep is delayed", SOON, || logind.delays() == 1);
+        match road {
+            "works" => {}
+            "cut" => {
+                session.proxy.refuse();
+                session.proxy.cut();
+            }
+            "silent" => session.proxy.freeze(),
+            _ => session.proxy.delay(Duration::from_secs(3)),
+        }
+        let pid = session.mount.daemon();
+        let keys = raw_keys(&session.sshd.home().join("Vault"));
+        let canaries: [(&str, &[u8]); 5] = [
+            ("encryption key", &keys.master[..32]),
+            ("MAC key", &keys.master[32..]),
+            ("wrapping key", &keys.wrapping),
+            ("password", PASSWORD.as_bytes()),
+            ("name", NAME.as_bytes()),
+        ];
+        let before = in_memory(pid, &canaries);
+        assert!(before.contains_key("encryption key"), "the search is blind: {before:#?}");
+        let began = Instant::now();
+        logind.sleep();
+        // At this moment the machine stops.
+        let left = in_memory(pid, &canaries);
+        assert!(began.elapsed() < Duration::from_secs(6), "{road}: {:?}", began.elapsed());
+        assert!(left.is_empty(), "{road}: {left:#?}");
+        session.proxy.accept();
+        session.proxy.thaw();
+        session.proxy.delay(Duration::ZERO);
+        session.mount.unmount(&session.scaup);
+    }
 }
 
 #[test]

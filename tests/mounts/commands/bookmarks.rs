@@ -36,13 +36,14 @@ fn a_bookmark_is_a_file_with_keys_named_as_the_options() {
             "memory=64M",
             "attr_timeout=1",
             "timeout=10",
+            "lock_on=screen,sleep,idle=900s",
         ],
     );
     let expected = "target = \"alice@hq.example:/srv\"\nmountpoint = \"/mnt/hq\"\nport = 2222\n\
         identity = \"~/.ssh/id_hq\"\noptions = [\"ro\", \"ServerAliveInterval=30\"]\nforget_key = true\n\
         passphrase_command = \"pass hq\"\notp_command = \"pass otp hq\"\ntimeout = 10\nread_only = true\n\
         vaults = [\"Private\", \"Shared/Team\"]\nvault_password_command = \"pass vault\"\nmemory = \"64M\"\n\
-        attr_timeout = 1\nfollow_outside = true\n";
+        attr_timeout = 1\nfollow_outside = true\nlock_on = \"sleep,screen,idle=15m\"\n";
     assert_eq!(fs::read_to_string(file(&scaup, "hq")).unwrap(), expected);
     assert_eq!(ends_with(&scaup, 0, ["bookmark", "show", "hq"]), expected);
     assert_eq!(ends_with(&scaup, 0, ["bookmark", "list"]), "hq\talice@hq.example:/srv\n");

@@ -307,11 +307,34 @@ fn status_tells_all_there_is_to_know() {
     assert!(after["bytes_sent"].as_u64().unwrap() >= before["bytes_sent"].as_u64().unwrap() + 100_000);
 
     let words = ends_with(&scaup, 0, ["status", "127.0.0.1"]);
-    for word in ["127.0.0.1", "connected", "vault Open: unlocked (format 8, SIV_GCM)", "vault Shut: locked"] {
+    for word in [
+        "127.0.0.1",
+        "connected",
+        "locks its vaults by itself on sleep\n",
+        "vault Open: unlocked (format 8, SIV_GCM)",
+        "vault Shut: locked",
+    ] {
         assert!(words.contains(word), "{word}: {words}");
     }
+    assert_eq!(status["lock_on"], "sleep", "{status}");
     ends_with(&scaup, 0, ["status".as_ref(), mount.path().as_os_str()]);
     mount.unmount(&scaup);
+}
+
+#[test]
+fn lock_on_takes_a_list_says_what_is_wrong_with_another_and_shows_in_status() {
+    let scaup = scaup();
+    let directory = directory(&scaup);
+    let refused = scaup.mount(&directory).args(["--lock-on", "sleep,idle=15"]).refused();
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("idle=15 is not a time without use"), "{}", said(&refused));
+    let refused = scaup.mount(&directory).args(["--lock-on", "lid"]).refused();
+    assert!(said(&refused).contains("allowed are sleep, screen and idle=TIME"), "{}", said(&refused));
+    for (given, shown) in [("screen,idle=90s", "screen,idle=90s"), ("never", "never")] {
+        let mount = scaup.mount(&directory).args(["--lock-on", given]).start();
+        assert_eq!(scaup.status()["mounts"][0]["lock_on"], shown);
+        mount.unmount(&scaup);
+    }
 }
 
 #[test]

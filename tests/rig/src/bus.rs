@@ -80,12 +80,20 @@ impl Bus {
 
     /// Puts a service on it.
     pub(crate) fn serve(&self, name: &'static str, path: &'static str, service: impl Interface) -> Service {
+        self.join(|builder| builder.name(name)?.serve_at(path, service))
+    }
+
+    /// Puts somebody on it, as the builder of the connection says.
+    pub(crate) fn join(
+        &self,
+        who: impl FnOnce(Builder<'static>) -> zbus::Result<Builder<'static>>,
+    ) -> Service {
         let runtime = Runtime::new().expect("a runtime can be made");
-        let serving = async {
+        let joining = async {
             let builder = Builder::address(self.address.as_str())?.method_timeout(PATIENCE);
-            builder.name(name)?.serve_at(path, service)?.build().await
+            who(builder)?.build().await
         };
-        let connection = runtime.block_on(serving).expect("the service can be put on the bus");
+        let connection = runtime.block_on(joining).expect("the service can be put on the bus");
         Service { connection, runtime }
     }
 }

@@ -2,7 +2,7 @@
 //! own libraries wrote ([`Fixture`]), the program under test with a home of its own ([`Scaup`]), and a road between
 //! them that can be long, narrow or broken ([`Proxy`]), or that ends after an exact message ([`Gate`]), an SFTP server
 //! that lies ([`hostile_sftp`]), and a D-Bus ([`Bus`]) with what the tests need of a desktop on it ([`Logind`],
-//! [`Notifications`]), a stand-in for a [`nextcloud`] server, and a [`Browser`].
+//! [`ScreenSaver`], [`Notifications`]), a stand-in for a [`nextcloud`] server, and a [`Browser`].
 //!
 //! Everything is on loopback. The rig is for tests only, so it fails a test the way tests fail: it panics with
 //! what went wrong. Nothing is skipped: a missing tool is installed when root, else named.
@@ -30,6 +30,7 @@ mod proxy;
 mod python;
 mod real_servers;
 mod scaup;
+mod screen_saver;
 mod sshd;
 mod within;
 
@@ -50,5 +51,6 @@ pub use proxy::{Direction, Proxy};
 pub use python::python_with;
 pub use real_servers::RealServer;
 pub use scaup::{Answers, Mount, MountCommand, Scaup};
+pub use screen_saver::ScreenSaver;
 pub use sshd::{KeyboardInteractive, Sshd, SshdBuilder};
 pub use within::{eventually, within};

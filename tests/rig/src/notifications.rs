@@ -79,6 +79,11 @@ impl Notifications {
         self.shown.lock().unwrap().now.clone()
     }
 
+    /// Somebody puts away all that are shown.
+    pub fn clear(&self) {
+        self.shown.lock().unwrap().now.clear();
+    }
+
     /// Somebody chooses an action of a notification.
     pub fn choose(&self, id: u32, key: &str) {
         let emitter = SignalEmitter::new(&self.service.connection, PATH).expect("the path is one");
