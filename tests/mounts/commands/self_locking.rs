@@ -1,7 +1,7 @@
 //! Vaults that are locked without a request: before a sleep, with the screen, after a time without use.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::thread;
