@@ -6,7 +6,7 @@
 //! # use std::sync::Arc;
 //! # use scaup::{check, remote::{Remote, RemotePath}, vault};
 //! # async fn example(remote: &dyn Remote, path: &RemotePath) -> Result<(), Box<dyn std::error::Error>> {
-//! let cryptor = Arc::new(vault::open_vault(remote, path, "the password").await?);
+//! let cryptor = Arc::new(vault::open_vault(remote, path, &vault::VaultSecret::password("the password")).await?);
 //! let options = check::CheckOptions { content: true };
 //! let report = check::run(remote, path, &cryptor, options, &check::CheckProgress::default()).await?;
 //! assert!(report.severity() <= check::Severity::Info, "{:#?}", report.findings);

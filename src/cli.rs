@@ -19,8 +19,11 @@ mod login;
 mod man;
 mod mount;
 mod mount_helper;
+mod new_password;
+mod passwd;
 mod progress;
 mod prompt;
+mod recovery_key;
 mod screen;
 mod service_manager;
 mod share;
@@ -28,7 +31,7 @@ mod status;
 mod unmount;
 mod vault;
 mod vault_access;
-mod vault_password;
+mod vault_secret;
 
 use std::process::ExitCode;
 

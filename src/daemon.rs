@@ -4,8 +4,8 @@
 //! (`front_end`), after the commands the user named had their turn (`prompts`, `answer_programs`).
 //!
 //! `life` is its life: it reads one `MountRequest` (`protocol`), connects (`remote`, `login_questions`, `codes`),
-//! unlocks (`vaults`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end (`signals`);
-//! `last_saving` is what it does last, but for `sweep`, which removes traces in other programs, also after a lock.
+//! unlocks (`vaults`, `vault_secret`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end
+//! (`signals`); `last_saving` is what it does last, but for `sweep`, which removes traces in other programs, also after a lock.
 //! Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`, `requests`), says how it is
 //! (`status`), follows the connection to the server (`connection`), notifies its user of a login (`notification`), and
 //! handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`), and locks vaults by itself
@@ -60,6 +60,7 @@ mod socket;
 mod status;
 mod sweep;
 mod users;
+pub mod vault_secret;
 mod vaults;
 
 pub use life::run;

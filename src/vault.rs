@@ -8,7 +8,8 @@
 //! (sections 6 and 7). Sync clients make copies of all of these, also inside nodes, and leave entries without a node.
 //!
 //! `format` has the names and lengths that the format defines. `markers` names the files that make a vault; `opening`
-//! and `create` work on it as a whole, `copies_beside` and `backups` on copies of its two files. `entry_kinds` says
+//! and `create` work on it as a whole, `copies_beside` and `backups` on copies of its two files. A `secret` opens it;
+//! `password` gives it another one, and `replacement` is how one of the two files is replaced. `entry_kinds` says
 //! what a name in a directory of a vault is, and `data_entries` what one beside content directories is. `directory`
 //! finds and lists nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them,
 //! `empty_entry` handles entries without one, and `known_names` notices directories with two names. Unfinished content
@@ -35,7 +36,10 @@ mod markers;
 mod node;
 mod opening;
 mod packed_nodes;
+mod password;
 mod removal;
+mod replacement;
+mod secret;
 mod small_file;
 mod sweep;
 pub(crate) mod temporary;
@@ -49,6 +53,8 @@ pub use copies_beside::CopiesBeside;
 pub use create::{check_place_for_vault, create_vault};
 pub use error::{NodeError, OpenError};
 pub use opening::{VaultInfo, inspect_vault, open_vault};
+pub use password::{OldCopies, change_password, forget_password};
+pub use secret::VaultSecret;
 
 pub(crate) use conflict_names::conflict_names;
 pub(crate) use copies_beside::{is_backup, is_copy_of};

@@ -169,6 +169,7 @@ if __name__ == "__main__":
     for line in sys.stdin:
         try:
             answer = tree(open_vault(*json.loads(line)))
-        except Exception as error:
+        # pycryptomator raises BaseException itself for a wrong password.
+        except BaseException as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

@@ -61,7 +61,7 @@ pub enum ConfigError {
     #[error("damaged ({0}); restore it from vault.cryptomator.*.bkup")]
     Malformed(String),
     /// The keys come from a Cryptomator Hub.
-    #[error("this is a Cryptomator Hub vault, which Scaup does not support; open it with Cryptomator")]
+    #[error("its keys are kept by a Cryptomator Hub, which Scaup does not ask; its recovery key opens it")]
     Hub,
     /// The key id names something else than a file of the vault.
     #[error("its key id {0:?} is not a file name in the vault; the config is not trustworthy")]

@@ -4,9 +4,9 @@
 //! is described in `docs/vault-format.md`, whose section numbers the comments here cite, and in Cryptomator's
 //! documentation under "Vault Cryptography". This crate reads and writes formats 8 and 7.
 //!
-//! The way through: a [`MasterkeyFile`] is unlocked with a password and gives the [`Masterkey`]; with it an
-//! [`UnverifiedConfig`] becomes the [`VaultConfig`]; both make a [`Cryptor`], which encrypts and decrypts names and
-//! content.
+//! The way through: a [`MasterkeyFile`] is unlocked with a password and gives the [`Masterkey`], or a recovery key is
+//! read, which is the masterkey in words; with it an [`UnverifiedConfig`] becomes the [`VaultConfig`]; both make a
+//! [`Cryptor`], which encrypts and decrypts names and content.
 
 pub mod age;
 mod combo;
@@ -19,6 +19,7 @@ mod masterkey;
 mod masterkey_file;
 mod name;
 mod name_cipher;
+mod recovery_key;
 mod stack;
 mod sync_clients;
 
@@ -32,6 +33,7 @@ pub use masterkey::Masterkey;
 pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};
 pub use name::{CleartextName, NameError, copy_name};
 pub use name_cipher::EncryptedName;
+pub use recovery_key::RecoveryKeyError;
 pub use sync_clients::{ClientMark, conflict_mark, is_litter, unfinished};
 
 /// The keys of one unlocked vault: encrypts and decrypts its names and content.
@@ -56,6 +58,12 @@ impl Cryptor {
     /// As [`UnverifiedConfig::verify`].
     pub fn verify(&self, config: UnverifiedConfig) -> Result<VaultConfig, ConfigError> {
         config.verify(&self.masterkey)
+    }
+
+    /// The vault's keys.
+    #[must_use]
+    pub fn masterkey(&self) -> &Masterkey {
+        &self.masterkey
     }
 
     /// The vault's config.

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use scaup_memory::keep_out_of_swap;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use crate::{RandomError, fill_random};
@@ -74,6 +75,12 @@ impl Masterkey {
         Self { keys }
     }
 
+    /// Whether these are the same keys.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.raw().ct_eq(other.raw()).into()
+    }
+
     /// All 64 bytes, `encKey || macKey`: what signs the vault config (section 3).
     pub(crate) fn raw(&self) -> &[u8] {
         self.keys.as_flattened()
@@ -89,6 +96,14 @@ impl Masterkey {
     pub(crate) fn mac_key(&self) -> &Key {
         let [_, mac_key] = &*self.keys;
         mac_key
+    }
+}
+
+impl Clone for Masterkey {
+    fn clone(&self) -> Self {
+        let mut keys = LockedKeys::zeros();
+        keys.as_flattened_mut().copy_from_slice(self.raw());
+        Self { keys }
     }
 }
 

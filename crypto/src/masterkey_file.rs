@@ -25,6 +25,8 @@ const SCRYPT_N: u32 = 1 << SCRYPT_LOG_N;
 const SCRYPT_LOG_N: u8 = 15;
 /// Block size r that new masterkey files get.
 const SCRYPT_R: u32 = 8;
+/// Logarithm of the largest cost parameter N that is allowed with this block size.
+const SCRYPT_LOG_N_MAX: u8 = SCRYPT_LOG_N + 3;
 
 /// A wrapped key: RFC 3394 adds 8 bytes.
 const WRAPPED_KEY_LEN: usize = KEY_LEN + 8;
@@ -139,12 +141,17 @@ impl MasterkeyFile {
         kek.unwrap_key(&self.encryption_key, encryption_key).map_err(|_| UnlockError::WrongPassword)?;
         kek.unwrap_key(&self.mac_key, mac_key).map_err(|_| UnlockError::WrongPassword)?;
         let masterkey = Masterkey::from_keys(keys);
-        if self.version <= LAST_FORMAT_WITH_VERSION
-            && !bool::from(version_mac(&masterkey, self.version).ct_eq(&self.version_mac))
-        {
+        if self.version <= LAST_FORMAT_WITH_VERSION && !self.is_authentic(&masterkey) {
             return Err(UnlockError::VersionNotAuthentic);
         }
         Ok(masterkey)
+    }
+
+    /// Whether the file's version number was authenticated with these keys: tells for formats up to 7 whether they are
+    /// the vault's, without a password.
+    #[must_use]
+    pub fn is_authentic(&self, masterkey: &Masterkey) -> bool {
+        wiped_after(|| version_mac(masterkey, self.version).ct_eq(&self.version_mac).into())
     }
 
     /// Wraps `masterkey` with `password` and gives the bytes of a new file, as Cryptomator writes it.
@@ -153,14 +160,35 @@ impl MasterkeyFile {
     ///
     /// If the system gives no randomness for the salt.
     pub fn create(masterkey: &Masterkey, password: &str, version: u32) -> Result<Vec<u8>, RandomError> {
-        let mut salt = [0; 8];
-        fill_random(&mut salt)?;
-        Ok(wiped_after(|| Self::create_with_salt(masterkey, password, version, &salt)))
+        Self::wrap(masterkey, password, version, SCRYPT_LOG_N)
     }
 
-    fn create_with_salt(masterkey: &Masterkey, password: &str, version: u32, salt: &[u8]) -> Vec<u8> {
-        let params = Params::new(SCRYPT_LOG_N, SCRYPT_R, 1)
-            .unwrap_or_else(|error| unreachable!("Cryptomator's own parameters: {error}"));
+    /// Wraps `masterkey` with a new `password` and gives the bytes of the file that takes this one's place: with its
+    /// version, and at least its cost parameter N as far as new files may have it.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no randomness for the salt.
+    pub fn rewrap(&self, masterkey: &Masterkey, password: &str) -> Result<Vec<u8>, RandomError> {
+        let log_n = self.params.log_n().clamp(SCRYPT_LOG_N, SCRYPT_LOG_N_MAX);
+        Self::wrap(masterkey, password, self.version, log_n)
+    }
+
+    fn wrap(masterkey: &Masterkey, password: &str, version: u32, log_n: u8) -> Result<Vec<u8>, RandomError> {
+        let mut salt = [0; 8];
+        fill_random(&mut salt)?;
+        Ok(wiped_after(|| Self::wrap_with_salt(masterkey, password, version, log_n, &salt)))
+    }
+
+    fn wrap_with_salt(
+        masterkey: &Masterkey,
+        password: &str,
+        version: u32,
+        log_n: u8,
+        salt: &[u8],
+    ) -> Vec<u8> {
+        let params = Params::new(log_n, SCRYPT_R, 1)
+            .unwrap_or_else(|error| unreachable!("parameters that files may have: {error}"));
         let kek = KwAes256::new((&*derive_kek(password, salt, &params)).into());
         let wrap = |key: &Key| {
             let mut wrapped = [0; WRAPPED_KEY_LEN];
@@ -171,7 +199,7 @@ impl MasterkeyFile {
         let json = Json {
             version,
             scrypt_salt: BASE64.encode(salt),
-            scrypt_cost_param: SCRYPT_N,
+            scrypt_cost_param: 1 << log_n,
             scrypt_block_size: SCRYPT_R,
             primary_master_key: wrap(masterkey.encryption_key()),
             hmac_master_key: wrap(masterkey.mac_key()),
@@ -229,10 +257,11 @@ mod tests {
         let file = vector("masterkey.json");
         let unlocked = MasterkeyFile::parse(file.as_bytes()).unwrap().unlock(&vector("password")).unwrap();
         assert_eq!(unlocked.raw(), vector_masterkey().raw());
-        let written = MasterkeyFile::create_with_salt(
+        let written = MasterkeyFile::wrap_with_salt(
             &vector_masterkey(),
             &vector("password"),
             999,
+            SCRYPT_LOG_N,
             &vector_bytes("scrypt.salt"),
         );
         assert_eq!(String::from_utf8(written).unwrap(), file);
@@ -281,6 +310,23 @@ mod tests {
         for (cost, block_size) in [(2, 1), (1 << 18, 8), (2, 1024)] {
             with(cost, block_size).unwrap();
         }
+    }
+
+    #[test]
+    fn a_new_password_leaves_the_version_and_makes_nothing_cheaper() {
+        let masterkey = vector_masterkey();
+        for (log_n, kept, version) in [(10, 15, 7), (15, 15, 8), (16, 16, 999)] {
+            let old = MasterkeyFile::wrap(&masterkey, "old", version, log_n).unwrap();
+            let old = MasterkeyFile::parse(&old).unwrap();
+            let new = MasterkeyFile::parse(&old.rewrap(&masterkey, "new").unwrap()).unwrap();
+            assert_eq!((new.version(), new.params.log_n(), new.params.r()), (version, kept, 8));
+            assert_ne!(new.salt, old.salt);
+            assert_eq!(new.unlock("new").unwrap().raw(), masterkey.raw());
+            assert_eq!(new.unlock("old").unwrap_err(), UnlockError::WrongPassword);
+        }
+        let largest = |r| bounded_params(1 << SCRYPT_LOG_N_MAX, r);
+        assert!(largest(SCRYPT_R).is_ok() && largest(SCRYPT_R + 1).is_err());
+        assert_eq!(bounded_params(1 << 21, 1).unwrap().log_n().clamp(SCRYPT_LOG_N, SCRYPT_LOG_N_MAX), 18);
     }
 
     #[test]

@@ -5,29 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use scaup_crypto::Cryptor;
 use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
 use super::error::CliError;
 use super::progress::ProgressLine;
-use super::prompt;
 use super::screen;
 use super::vault_access::VaultLocation;
-use super::vault_password::password_from;
+use super::vault_secret::{self, SecretArguments, Sources};
 use crate::check::{self, CheckError, CheckOptions, CheckProgress, Finding, Report, Severity, Summary};
 use crate::config::size;
-use crate::config::target::Target;
-use crate::daemon::kept_secrets;
-use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED, password_question};
-use crate::daemon::remembered_vaults_of;
-use crate::remote::{Remote, RemoteError, RemotePath};
-use crate::vault::{OpenError, open_vault};
+use crate::daemon::protocol::FailureKind;
+use crate::remote::RemoteError;
 
 /// How often the progress is updated.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
-/// How often a wrong password may be given at the prompt.
-const ATTEMPTS: u32 = 3;
 
 /// Check the health of a vault; nothing is written.
 ///
@@ -41,9 +33,8 @@ const ATTEMPTS: u32 = 3;
 pub(super) struct CheckArguments {
     #[command(flatten)]
     location: VaultLocation,
-    /// A command that prints the vault's password
-    #[arg(long, value_name = "CMD")]
-    vault_password_command: Option<String>,
+    #[command(flatten)]
+    secret: SecretArguments,
     /// Also read all file content, and authenticate every chunk
     #[arg(long)]
     content: bool,
@@ -54,7 +45,7 @@ pub(super) struct CheckArguments {
 
 pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), CliError> {
     let options = CheckOptions { content: arguments.content };
-    let report = report(runtime, &arguments.location, arguments.vault_password_command.as_deref(), options)?;
+    let report = report(runtime, &arguments.location, &arguments.secret, options)?;
     if arguments.json {
         screen::out_json(&report)?;
     } else {
@@ -74,7 +65,7 @@ pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), C
 pub(super) fn report(
     runtime: &Runtime,
     location: &VaultLocation,
-    password_command: Option<&str>,
+    secret: &SecretArguments,
     options: CheckOptions,
 ) -> Result<Report, CliError> {
     runtime.block_on(async {
@@ -84,18 +75,20 @@ pub(super) fn report(
             _ = tokio::signal::ctrl_c() => {
                 Err(CliError::other("interrupted; nothing was changed on the server"))
             }
-            report = check(location, password_command, options) => report,
+            report = check(location, secret, options) => report,
         }
     })
 }
 
 async fn check(
     location: &VaultLocation,
-    password_command: Option<&str>,
+    secret: &SecretArguments,
     options: CheckOptions,
 ) -> Result<Report, CliError> {
     let (remote, vault) = location.open().await?;
-    let cryptor = Arc::new(unlock(location, password_command, remote.as_ref(), &vault).await?);
+    let command = secret.command();
+    let opened = vault_secret::open(location, command.as_ref(), Sources::All, remote.as_ref(), &vault).await;
+    let cryptor = Arc::new(opened?.0);
     let progress = CheckProgress::default();
     let mut check = std::pin::pin!(check::run(remote.as_ref(), &vault, &cryptor, options, &progress));
     let line = ProgressLine::new();
@@ -106,52 +99,6 @@ async fn check(
                 return done.map_err(|error| CliError::new(kind_of(&error), error));
             }
             () = tokio::time::sleep(SHOW_EVERY) => line.show(so_far(&progress)),
-        }
-    }
-}
-
-/// Unlocks the vault with the command's password, or the remembered one, or asks until it is right.
-async fn unlock(
-    location: &VaultLocation,
-    password_command: Option<&str>,
-    remote: &dyn Remote,
-    vault: &RemotePath,
-) -> Result<Cryptor, CliError> {
-    let path = &location.path;
-    let known = remembered_vaults_of(&location.request()?.0)?;
-    let mut kept = None;
-    if password_command.is_none() {
-        kept = kept_secrets::password_of(&known, vault).await;
-    }
-    let mut attempt = 1;
-    loop {
-        let is_kept = kept.is_some();
-        let password = match (password_command, kept.take()) {
-            (Some(command), _) => password_from(command, path)?,
-            (None, Some(password)) => password,
-            (None, None) => {
-                if attempt == 1 && matches!(Target::parse(path), Ok(Target::Server(_))) {
-                    screen::tell(LOGIN_HAS_ENDED);
-                }
-                prompt::ask(&password_question(path), false).map_err(|reason| {
-                    CliError::new(FailureKind::Vault, format!("no password was given: {reason}"))
-                })?
-            }
-        };
-        match open_vault(remote, vault, &password).await {
-            Ok(cryptor) => return Ok(cryptor),
-            Err(OpenError::WrongPassword { .. }) if is_kept => {
-                if let Some(text) = kept_secrets::refuse_password_of(&known, vault).await {
-                    screen::tell(&text);
-                }
-            }
-            Err(error @ OpenError::WrongPassword { .. })
-                if attempt < ATTEMPTS && password_command.is_none() =>
-            {
-                screen::tell(&error.to_string());
-                attempt += 1;
-            }
-            Err(error) => return Err(CliError::new(FailureKind::Vault, error)),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::check;
 use super::error::CliError;
 use super::screen;
 use super::vault_access::VaultLocation;
+use super::vault_secret::SecretArguments;
 use crate::check::{CheckOptions, Conflict};
 use crate::config::size;
 
@@ -22,9 +23,8 @@ use crate::config::size;
 pub(super) struct ConflictsArguments {
     #[command(flatten)]
     location: VaultLocation,
-    /// A command that prints the vault's password
-    #[arg(long, value_name = "CMD")]
-    vault_password_command: Option<String>,
+    #[command(flatten)]
+    secret: SecretArguments,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -32,8 +32,7 @@ pub(super) struct ConflictsArguments {
 
 pub(super) fn run(runtime: &Runtime, arguments: &ConflictsArguments) -> Result<(), CliError> {
     let options = CheckOptions { content: false };
-    let command = arguments.vault_password_command.as_deref();
-    let conflicts = check::report(runtime, &arguments.location, command, options)?.conflicts;
+    let conflicts = check::report(runtime, &arguments.location, &arguments.secret, options)?.conflicts;
     if arguments.json {
         return screen::out_json(&conflicts);
     }

@@ -7,9 +7,11 @@ use zeroize::Zeroizing;
 use super::error::CliError;
 use super::progress::DaemonProgress;
 use super::prompt;
-use super::vault_password::password_from;
+use super::vault_secret::answer_of;
+use crate::config::settings::SecretCommand;
 use crate::daemon::client::{self, Conversation, ConversationError};
-use crate::daemon::protocol::{Event, MountStatus, Prompt, PromptKind, Request, Secret};
+use crate::daemon::protocol::{Event, MountStatus, Prompt, PromptKind, Request, Secret, UserQuestion};
+use crate::daemon::vault_secret::RECOVERY_KEY_INSTEAD;
 
 /// The reply of a daemon.
 pub(super) enum DaemonReply {
@@ -28,13 +30,13 @@ pub(super) fn ask(
     ask_with(conversation, request, quiet, None)
 }
 
-/// Does the same with a user's command that prints the password of a vault. The command runs in this process: if the
+/// Does the same with a user's command that prints what opens a vault. The command runs in this process: if the
 /// daemon ran commands for its clients, a program with fewer rights than the daemon could have any command run.
 pub(super) fn ask_with(
     conversation: &mut Conversation,
     request: &Request,
     quiet: bool,
-    password_command: Option<&str>,
+    secret_command: Option<&SecretCommand>,
 ) -> Result<DaemonReply, CliError> {
     conversation.say(request)?;
     let mut progress = DaemonProgress::new(quiet);
@@ -44,10 +46,20 @@ pub(super) fn ask_with(
             Some(Event::Saving(left)) => progress.saving(left),
             Some(Event::Prompt(question)) => {
                 progress.clear();
-                match (password_command, question.question.kind) {
-                    (Some(command), PromptKind::VaultPassword) => {
-                        let password = password_from(command, &question.question.destination)?;
-                        reply(conversation, &question, Ok(password))?;
+                let UserQuestion { kind, text, destination, .. } = &question.question;
+                match (secret_command, kind) {
+                    (Some(SecretCommand::Password(command)), PromptKind::VaultPassword)
+                    | (Some(SecretCommand::RecoveryKey(command)), PromptKind::RecoveryKey) => {
+                        let answer = answer_of(command, text, destination)?;
+                        reply(conversation, &question, Ok(answer))?;
+                    }
+                    (Some(SecretCommand::RecoveryKey(_)), PromptKind::VaultPassword) => {
+                        let instead = Zeroizing::new(RECOVERY_KEY_INSTEAD.to_owned());
+                        reply(conversation, &question, Ok(instead))?;
+                    }
+                    (Some(SecretCommand::Password(_)), PromptKind::RecoveryKey) => {
+                        let reason = "a command prints the password, and none the recovery key".to_owned();
+                        reply(conversation, &question, Err(reason))?;
                     }
                     _ => answer(conversation, &question)?,
                 }

@@ -156,9 +156,11 @@ impl Person {
         let answer = match prompt.question.kind {
             PromptKind::Passphrase => Zeroizing::new(self.credentials.passphrase().to_owned()),
             PromptKind::VaultPassword => self.vault_password.clone(),
-            PromptKind::Code | PromptKind::Password | PromptKind::HostKey | PromptKind::Other => {
-                self.credentials.new_code()
-            }
+            PromptKind::Code
+            | PromptKind::Password
+            | PromptKind::RecoveryKey
+            | PromptKind::HostKey
+            | PromptKind::Other => self.credentials.new_code(),
         };
         say(&format!("{}{}", prompt.question.text, answer.as_str()))?;
         conversation.say(&Request::Answer { id: prompt.id, answer: Ok(Secret(answer)) })

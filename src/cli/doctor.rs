@@ -112,12 +112,12 @@ impl Named {
 
     async fn login_checks(&self, bookmarks: &[(String, Bookmark)]) -> Vec<Check> {
         let mut checks = Vec::new();
-        let mut vault_password_command = None;
+        let mut secret_command = None;
         if let Some(bookmark) = &self.bookmark {
             checks.extend(doctor::place_checks(&self.name, bookmark, bookmarks));
-            vault_password_command = bookmark.mount.vault_password_command.clone();
+            secret_command = bookmark.mount.secret_command();
         }
-        let subject = Subject { name: self.name.clone(), login: self.login.clone(), vault_password_command };
+        let subject = Subject { name: self.name.clone(), login: self.login.clone(), secret_command };
         checks.extend(doctor::login_checks(&[subject]).await);
         checks
     }

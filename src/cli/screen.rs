@@ -51,6 +51,11 @@ pub(super) fn deliver(line: &str) -> Result<(), CliError> {
     delivered(&fitting(line, io::stdout()))
 }
 
+/// The same for a line that is to be copied: the terminal may wrap it, but nothing marks where it does.
+pub(super) fn deliver_unbroken(line: &str) -> Result<(), CliError> {
+    delivered(&visible(line))
+}
+
 /// Prints output for programs that is told only once. An error says that nobody may have got it.
 pub(super) fn deliver_json(value: &impl Serialize) -> Result<(), CliError> {
     delivered(&json(value)?)

@@ -2,21 +2,19 @@
 
 use clap::{Args, Subcommand};
 use scaup_crypto::CipherCombo;
-use zeroize::Zeroizing;
 
 use super::check;
 use super::conflicts;
 use super::converse;
 use super::error::CliError;
-use super::prompt;
+use super::new_password::new_password;
+use super::passwd;
+use super::recovery_key;
 use super::screen;
 use super::vault_access::VaultLocation;
-use super::vault_password::password_from;
-use crate::daemon::protocol::{FailureKind, Request, new_password_question};
+use super::vault_secret::SecretArguments;
+use crate::daemon::protocol::{FailureKind, Request};
 use crate::vault::{check_place_for_vault, create_vault, inspect_vault};
-
-/// Shortest password for a new vault, in characters: Cryptomator's rule.
-const PASSWORD_LEN_MIN: usize = 8;
 
 /// Unlock a vault of a mount.
 #[derive(Args)]
@@ -26,9 +24,8 @@ pub(super) struct UnlockArguments {
     mount: Option<String>,
     /// The vault's path below the mount [default: the only locked one]
     vault: Option<String>,
-    /// A command that prints the password
-    #[arg(long, value_name = "CMD")]
-    vault_password_command: Option<String>,
+    #[command(flatten)]
+    secret: SecretArguments,
 }
 
 /// Lock a vault of a mount, and remove its keys, names and content from memory.
@@ -45,7 +42,7 @@ pub(super) struct LockArguments {
     vault: Option<String>,
 }
 
-/// Create, inspect and check vaults, without mounting.
+/// Create and inspect vaults and look after them, without mounting.
 #[derive(Subcommand)]
 pub(super) enum VaultCommand {
     /// Create a vault in a new or empty directory
@@ -69,13 +66,15 @@ pub(super) enum VaultCommand {
     },
     Check(check::CheckArguments),
     Conflicts(conflicts::ConflictsArguments),
+    Passwd(passwd::PasswdArguments),
+    RecoveryKey(recovery_key::RecoveryKeyArguments),
 }
 
 pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
     let (mut conversation, _) = converse::find(arguments.mount.as_deref())?;
-    let command = arguments.vault_password_command.as_deref();
+    let command = arguments.secret.command();
     let request = Request::Unlock { vault: arguments.vault, asks_front_end: command.is_some() };
-    converse::ask_with(&mut conversation, &request, false, command).map(drop)
+    converse::ask_with(&mut conversation, &request, false, command.as_ref()).map(drop)
 }
 
 pub(super) fn lock(arguments: LockArguments) -> Result<(), CliError> {
@@ -91,7 +90,8 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
             let (remote, path) = runtime.block_on(location.open())?;
             // Nobody should think of a password for a vault that can't be created there.
             runtime.block_on(check_place_for_vault(remote.as_ref(), &path)).map_err(failed)?;
-            let password = new_password(&location.path, vault_password_command.as_deref())?;
+            let password =
+                new_password(&location.path, vault_password_command.as_deref(), "no vault was created")?;
             let creating =
                 create_vault(remote.as_ref(), &path, &password, cipher_combo, shortening_threshold);
             runtime.block_on(creating).map_err(failed)?;
@@ -101,6 +101,8 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
         }
         VaultCommand::Check(arguments) => check::run(&runtime, &arguments),
         VaultCommand::Conflicts(arguments) => conflicts::run(&runtime, &arguments),
+        VaultCommand::Passwd(arguments) => passwd::run(&runtime, &arguments),
+        VaultCommand::RecoveryKey(arguments) => recovery_key::run(&runtime, &arguments),
         VaultCommand::Info { location } => {
             let info = runtime.block_on(async {
                 let (remote, path) = location.open().await?;
@@ -123,29 +125,4 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
             }
         }
     }
-}
-
-/// Asks for a new password twice, or takes a command's.
-fn new_password(path: &str, command: Option<&str>) -> Result<Zeroizing<String>, CliError> {
-    let none = |reason| CliError::new(FailureKind::Vault, format!("no password was given: {reason}"));
-    let password = match command {
-        Some(command) => password_from(command, path)?,
-        None => {
-            let first = prompt::ask(&new_password_question(path), false).map_err(none)?;
-            let second = prompt::ask("The same again: ", false).map_err(none)?;
-            if first != second {
-                return Err(CliError::new(
-                    FailureKind::Vault,
-                    "the two passwords differ; no vault was created",
-                ));
-            }
-            first
-        }
-    };
-    if password.chars().count() < PASSWORD_LEN_MIN {
-        let text =
-            format!("the password must have at least {PASSWORD_LEN_MIN} characters; no vault was created");
-        return Err(CliError::new(FailureKind::Vault, text));
-    }
-    Ok(password)
 }

@@ -138,6 +138,23 @@ impl LoginSettings {
     }
 }
 
+/// A command that prints what opens a vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretCommand {
+    /// Its password.
+    Password(String),
+    /// Its recovery key.
+    RecoveryKey(String),
+}
+
+impl SecretCommand {
+    /// Returns the command that was given. Of two, the one for the recovery key counts, which opens more.
+    #[must_use]
+    pub fn of(password: Option<String>, recovery_key: Option<String>) -> Option<Self> {
+        recovery_key.map(Self::RecoveryKey).or(password.map(Self::Password))
+    }
+}
+
 /// What is mounted, and how it behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
@@ -158,6 +175,10 @@ pub struct MountSettings {
     #[arg(long, value_name = "CMD")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vault_password_command: Option<String>,
+    /// A command that prints the recovery key of that vault, which opens it in place of its password
+    #[arg(long, value_name = "CMD", conflicts_with = "vault_password_command")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery_key_command: Option<String>,
     /// How much memory cached and unsent content may use together [default: 128M]
     #[arg(long, value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,11 +222,18 @@ impl MountSettings {
         } else {
             (below.vaults, below.no_vaults)
         };
+        // These, too: what opens the vaults.
+        let (vault_password_command, recovery_key_command) =
+            match (self.vault_password_command, self.recovery_key_command) {
+                (None, None) => (below.vault_password_command, below.recovery_key_command),
+                given => given,
+            };
         Self {
             read_only: self.read_only || below.read_only,
             vaults,
             no_vaults,
-            vault_password_command: self.vault_password_command.or(below.vault_password_command),
+            vault_password_command,
+            recovery_key_command,
             memory: self.memory.or(below.memory),
             attr_timeout: self.attr_timeout.or(below.attr_timeout),
             sync_on_close: self.sync_on_close || below.sync_on_close,
@@ -214,6 +242,12 @@ impl MountSettings {
             no_sweep: self.no_sweep || below.no_sweep,
             log_names: self.log_names || below.log_names,
         }
+    }
+
+    /// Returns the command that prints what opens the vaults, if there is one.
+    #[must_use]
+    pub fn secret_command(&self) -> Option<SecretCommand> {
+        SecretCommand::of(self.vault_password_command.clone(), self.recovery_key_command.clone())
     }
 
     /// Returns the budget for cached and unsent content, bytes.
@@ -261,6 +295,17 @@ mod tests {
         assert_eq!(vaults(&["A"], false).over(vaults(&[], true)), vaults(&["A"], false));
         assert_eq!(vaults(&["A"], false).over(vaults(&["B"], false)), vaults(&["A"], false));
         assert_eq!(vaults(&[], false).over(vaults(&["B"], false)), vaults(&["B"], false));
+
+        let command = |password: Option<&str>, key: Option<&str>| MountSettings {
+            vault_password_command: password.map(str::to_owned),
+            recovery_key_command: key.map(str::to_owned),
+            ..MountSettings::default()
+        };
+        let password = Some(SecretCommand::Password("p".to_owned()));
+        let key = Some(SecretCommand::RecoveryKey("k".to_owned()));
+        assert_eq!(command(Some("p"), None).over(command(None, Some("k"))).secret_command(), password);
+        assert_eq!(command(None, Some("k")).over(command(Some("p"), None)).secret_command(), key);
+        assert_eq!(command(None, None).over(command(None, Some("k"))).secret_command(), key);
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Daemon {
         let login_prompts = Arc::new(self.prompts.for_logins(front_end.clone()));
         let (connected, password) = tokio::try_join!(
             connect(&self.target, &request.login, Arc::clone(&login_prompts) as Arc<dyn People>, &self.kept),
-            async { Ok(vaults::first_password(request, &self.prompts).await) }
+            async { Ok(vaults::first_secret(request, &self.prompts).await) }
         )?;
         let drive = Drive::new(Arc::clone(&connected.remote), drive_options(request));
         // Events during mounting are received as well.

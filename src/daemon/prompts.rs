@@ -13,9 +13,12 @@ use zeroize::Zeroizing;
 use super::answer_programs::{AnswerCommand, Askpass, BATCH_MODE};
 use super::front_end::FrontEnd;
 use super::people::People;
-use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, PromptKind, UserQuestion, password_question};
+use super::protocol::{Event, LOGIN_HAS_ENDED, MountRequest, PromptKind, UserQuestion};
 use super::status::Activity;
+use super::vault_secret::{NoSecret, OpenedBy, ask_person};
+use crate::config::settings::SecretCommand;
 use crate::config::target::Target;
+use crate::vault::VaultSecret;
 
 /// How long a command may take while no front end is attached. While one is attached, a person may be typing, or can
 /// end the command.
@@ -53,7 +56,8 @@ pub(super) struct Prompts {
     askpass: Option<Askpass>,
     /// Whether no person may be asked.
     batch_mode: bool,
-    vault_password_command: Option<String>,
+    /// The command that prints what opens a vault.
+    secret_command: Option<SecretCommand>,
     directory: PathBuf,
     /// Whether there is a server: then Scaup's own questions must not look like the server's.
     is_logged_in: bool,
@@ -75,7 +79,7 @@ impl Prompts {
             is_first_attended: AtomicBool::new(request.interactive),
             askpass: Askpass::from_environment(),
             batch_mode,
-            vault_password_command: request.settings.vault_password_command.clone(),
+            secret_command: request.settings.secret_command(),
             directory: request.login.directory.clone(),
             is_logged_in: matches!(request.login.target, Target::Server(_)),
             unattended: UNATTENDED,
@@ -95,7 +99,7 @@ impl Prompts {
             askpass: None,
             unattended: Duration::ZERO,
             batch_mode: self.batch_mode,
-            vault_password_command: self.vault_password_command.clone().filter(|_| !is_asked),
+            secret_command: self.secret_command.clone().filter(|_| !is_asked),
             directory: self.directory.clone(),
             // The mount itself waits for nobody meanwhile.
             activity: Activity::new(),
@@ -125,17 +129,24 @@ impl Prompts {
         Attached { prompts: self, front_end }
     }
 
-    /// Asks for the password of a vault, the `attempt`th time; an error says why there is none.
-    pub(super) async fn vault_password(&self, path: &str, attempt: u32) -> Result<Zeroizing<String>, String> {
-        let text = password_question(path);
-        match &self.vault_password_command {
-            Some(command) => self.command(command, &text, Some(path)).await,
+    /// Asks the command, or a person the `attempt`th time, what opens a vault.
+    pub(super) async fn vault_secret(
+        &self,
+        path: &str,
+        opened_by: OpenedBy,
+        attempt: u32,
+    ) -> Result<VaultSecret, NoSecret> {
+        match &self.secret_command {
+            Some(command) => {
+                let (opened_by, command) = OpenedBy::of(command);
+                let answer = self.command(command, &opened_by.question(path), Some(path)).await;
+                opened_by.secret_of(&answer.map_err(NoSecret::NotGiven)?)
+            }
             None => {
                 if self.is_logged_in {
                     self.tell(LOGIN_HAS_ENDED.to_owned());
                 }
-                let (kind, destination) = (PromptKind::VaultPassword, path.to_owned());
-                self.person(UserQuestion { kind, destination, attempt, text, echo: false }).await
+                ask_person(opened_by, path, attempt, &|question| Box::pin(self.person(question))).await
             }
         }
     }
@@ -146,9 +157,14 @@ impl Prompts {
         self.person(UserQuestion { kind, destination, attempt: 1, text, echo: true }).await
     }
 
-    /// Returns whether a vault password is available without a person.
-    pub(super) fn has_vault_password(&self) -> bool {
-        self.vault_password_command.is_some()
+    /// Returns whether what opens a vault is available without a person.
+    pub(super) fn has_secret_command(&self) -> bool {
+        self.secret_command.is_some()
+    }
+
+    /// Returns whether recovery keys of vaults are available without a person.
+    pub(super) fn has_recovery_key(&self) -> bool {
+        matches!(self.secret_command, Some(SecretCommand::RecoveryKey(_)))
     }
 
     /// Returns the answer of a command, which may ask a person itself: its time is unlimited while a front end is
@@ -255,7 +271,7 @@ mod tests {
             is_first_attended: AtomicBool::new(true),
             askpass: None,
             batch_mode: false,
-            vault_password_command: None,
+            secret_command: None,
             directory: PathBuf::from("/"),
             is_logged_in: true,
             unattended: UNATTENDED,

@@ -24,7 +24,13 @@ pub fn password_question(vault: &str) -> String {
     format!("Password for vault {}: ", Line::of(vault))
 }
 
-/// The question for the password of a vault that is being created.
+/// The question for the recovery key of a vault.
+#[must_use]
+pub fn recovery_key_question(vault: &str) -> String {
+    format!("Recovery key for vault {}: ", Line::of(vault))
+}
+
+/// The question for the new password of a vault that is being created, or gets another one.
 #[must_use]
 pub fn new_password_question(vault: &str) -> String {
     format!("New password for vault {}: ", Line::of(vault))
@@ -48,7 +54,7 @@ pub struct Version {
 
 impl Version {
     /// The version that this program speaks.
-    pub const OWN: Self = Self { major: 1, minor: 0 };
+    pub const OWN: Self = Self { major: 1, minor: 1 };
 }
 
 impl fmt::Display for Version {
@@ -176,8 +182,10 @@ pub enum PromptKind {
     Code,
     /// The user's password on the server.
     Password,
-    /// The password of a vault.
+    /// The password of a vault. `r` for an answer asks for its recovery key instead.
     VaultPassword,
+    /// The recovery key of a vault.
+    RecoveryKey,
     /// Whether an unknown server is the right one: `yes`, or anything else.
     HostKey,
     /// Anything else; for a server's own words, they say what.

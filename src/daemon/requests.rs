@@ -41,7 +41,7 @@ impl Daemon {
         match request {
             Request::Unlock { vault, asks_front_end } => {
                 let prompts = self.prompts.for_front_end(front_end.clone(), asks_front_end);
-                if !prompts.has_vault_password() {
+                if !prompts.has_secret_command() {
                     standing.logged_in(self.request.login.settings.patience()).await?;
                 }
                 let unlocking = Unlocking {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::task::JoinError;
-use zeroize::Zeroizing;
 
 use super::front_end::FrontEnd;
 use super::kept_secrets::{self, KeptSecrets};
@@ -15,11 +14,12 @@ use super::prompts::Prompts;
 use super::protocol::{Event, Failure, FailureKind, MountRequest};
 use super::remembered::{Expected, RememberedVaults};
 use super::status::{exact, legible};
+use super::vault_secret::{NoSecret, OpenedBy, RECOVERY_KEY_HINT};
 use crate::config::records::RecordError;
 use crate::config::target::Target;
 use crate::drive::{Drive, VaultError, VaultEvent, VaultState};
 use crate::remote::{RemoteError, RemotePath};
-use crate::vault::OpenError;
+use crate::vault::{OpenError, VaultSecret};
 
 /// How often a password may be wrong.
 const ATTEMPTS: u32 = 3;
@@ -31,12 +31,12 @@ static UNLOCKING: Semaphore = Semaphore::const_new(1);
 /// The outcome of unlocking a vault.
 enum Outcome {
     Unlocked,
-    /// No password was given, for this reason.
-    NoPassword(String),
+    /// Neither a password nor a recovery key was given, for this reason.
+    NotGiven(String),
 }
 
-/// The password, or the reason why there is none.
-type Answer = Result<Zeroizing<String>, String>;
+/// What may open a vault, or the reason why there is nothing.
+type Answer = Result<VaultSecret, NoSecret>;
 
 /// What unlocks the vaults of a mount on behalf of one front end.
 pub(super) struct Unlocking<'a> {
@@ -49,12 +49,12 @@ pub(super) struct Unlocking<'a> {
     pub(super) front_end: &'a FrontEnd,
 }
 
-/// Returns the password of the first named vault, if a command prints it: no person is asked for it, so it need not
-/// wait for the server.
-pub(super) async fn first_password(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
+/// Returns what opens the first named vault, if a command prints it: no person is asked for it, so it need not wait for
+/// the server.
+pub(super) async fn first_secret(request: &MountRequest, prompts: &Prompts) -> Option<Answer> {
     let first = request.settings.vaults.first().and_then(|named| parse(named).ok());
-    let path = first.filter(|_| !request.settings.no_vaults && prompts.has_vault_password())?;
-    Some(prompts.vault_password(&exact(&path), 1).await)
+    let path = first.filter(|_| !request.settings.no_vaults && prompts.has_secret_command())?;
+    Some(prompts.vault_secret(&exact(&path), OpenedBy::Password, 1).await)
 }
 
 fn not_remembered(error: RecordError) -> Failure {
@@ -158,7 +158,7 @@ impl Unlocking<'_> {
     pub(super) async fn at_mount(
         &self,
         request: &MountRequest,
-        mut first_password: Option<Answer>,
+        mut first_secret: Option<Answer>,
     ) -> Result<(), Failure> {
         let Self { drive, prompts, front_end, .. } = self;
         if request.settings.no_vaults {
@@ -166,11 +166,12 @@ impl Unlocking<'_> {
         }
         for named in &request.settings.vaults {
             let path = parse(named)?;
-            // A person is not asked without need. A command that prints the password need not wait for that.
-            if !prompts.has_vault_password() {
-                check_openable(drive, &path).await?;
-            }
-            if let Outcome::NoPassword(reason) = self.asking(&path, first_password.take()).await? {
+            // A person is not asked without need. A command need not wait for that.
+            let opened_by = match prompts.has_secret_command() {
+                true => OpenedBy::Password,
+                false => self.opened_by(&path).await?,
+            };
+            if let Outcome::NotGiven(reason) = self.asking(&path, opened_by, first_secret.take()).await? {
                 let text = format!("vault {named}: no password was given ({reason}), so nothing was mounted");
                 return Err(Failure::new(FailureKind::Vault, text));
             }
@@ -196,15 +197,21 @@ impl Unlocking<'_> {
                 VaultState::Locked => {
                     front_end.tell(Event::Progress(format!("vault {path} found")));
                     let is_known = || self.kept.may_know(&self.remembered.password_of(&vault.path));
-                    if !request.interactive && !prompts.has_vault_password() && !is_known() {
+                    if !request.interactive && !prompts.has_secret_command() && !is_known() {
                         continue;
                     }
-                    if let Outcome::NoPassword(reason) = self.asking(&vault.path, None).await? {
+                    let asking = self.asking(&vault.path, OpenedBy::Password, None);
+                    if let Outcome::NotGiven(reason) = asking.await? {
                         front_end.tell(Event::Progress(format!("vault {path} stays locked ({reason})")));
                     }
                 }
                 VaultState::Unsupported(reason) => {
-                    front_end.tell(Event::Progress(format!("vault {path}: {reason}")))
+                    front_end.tell(Event::Progress(format!("vault {path}: {reason}")));
+                    if prompts.has_recovery_key()
+                        && drive.inspect(&vault.path).await.map_err(failure)?.by_recovery_key
+                    {
+                        self.asking(&vault.path, OpenedBy::RecoveryKey, None).await?;
+                    }
                 }
                 VaultState::Unlocked => {}
             }
@@ -215,59 +222,74 @@ impl Unlocking<'_> {
     /// Unlocks on a front end's request.
     pub(super) async fn on_request(&self, vault: Option<&str>) -> Result<(), Failure> {
         let path = choose(self.drive, vault, &VaultState::Locked)?;
-        if vault.is_some() {
+        let opened_by = match vault {
             // No person is asked, and no command run, for a path that a front end made up.
-            check_openable(self.drive, &path).await?;
-        }
-        match self.asking(&path, None).await? {
+            Some(_) => self.opened_by(&path).await?,
+            None => OpenedBy::Password,
+        };
+        match self.asking(&path, opened_by, None).await? {
             Outcome::Unlocked => {
                 self.kept.offer(self.prompts).await;
                 Ok(())
             }
-            Outcome::NoPassword(reason) => {
+            Outcome::NotGiven(reason) => {
                 let text = format!("vault {}: no password was given ({reason})", legible(&path));
                 Err(Failure::new(FailureKind::Vault, text))
             }
         }
     }
 
-    /// Asks for a vault's password, unless there is a `known` answer, until it is right, three times at most. An empty
+    /// Asks what opens a vault, unless there is a `known` answer, until it is right, three times at most. An empty
     /// answer leaves the vault locked.
-    async fn asking(&self, path: &RemotePath, mut known: Option<Answer>) -> Result<Outcome, Failure> {
+    async fn asking(
+        &self,
+        path: &RemotePath,
+        opened_by: OpenedBy,
+        mut known: Option<Answer>,
+    ) -> Result<Outcome, Failure> {
         let Self { drive, prompts, front_end, .. } = self;
-        let secret = self.remembered.password_of(path);
+        let name = self.remembered.password_of(path);
         let mut kept = None;
-        if known.is_none() && !prompts.has_vault_password() {
-            kept = self.kept.find(&secret, prompts.is_attended()).await;
+        if known.is_none() && !prompts.has_secret_command() && opened_by == OpenedBy::Password {
+            kept = self.kept.find(&name, prompts.is_attended()).await;
         }
         let mut attempt = 1;
         loop {
             // A person may take as long as they like, and delays no other request. A command is run once at a time,
             // however many requests need it.
             let mut alone = None;
-            if prompts.has_vault_password() {
+            if prompts.has_secret_command() {
                 alone = Some(UNLOCKING.acquire().await.map_err(closed)?);
             }
             let is_kept = kept.is_some();
-            let answer = match known.take().or(kept.take().map(Ok)) {
+            let answer = match known.take().or(kept.take().map(|kept| Ok(VaultSecret::Password(kept)))) {
                 Some(answer) => answer,
-                None => prompts.vault_password(&exact(path), attempt).await,
+                None => prompts.vault_secret(&exact(path), opened_by, attempt).await,
             };
-            let password = match answer {
-                Ok(password) if password.is_empty() => {
-                    return Ok(Outcome::NoPassword("the answer was empty".to_owned()));
+            let secret = match answer {
+                Ok(secret) => secret,
+                Err(NoSecret::NotGiven(reason)) => return Ok(Outcome::NotGiven(reason)),
+                Err(error @ NoSecret::NotAKey(_)) => {
+                    let text = format!("vault {}: {error}", legible(path));
+                    if attempt == ATTEMPTS {
+                        return Err(Failure::new(FailureKind::Vault, text));
+                    }
+                    front_end.tell(Event::Progress(text));
+                    attempt += 1;
+                    continue;
                 }
-                Ok(password) => password,
-                Err(reason) => return Ok(Outcome::NoPassword(reason)),
             };
             let alone = match alone {
                 Some(alone) => alone,
                 None => UNLOCKING.acquire().await.map_err(closed)?,
             };
-            match unlock_alone(drive, path, password.clone(), alone).await {
+            match unlock_alone(drive, path, secret.clone(), alone).await {
                 Ok(()) => {
-                    if !is_kept && !prompts.has_vault_password() {
-                        self.kept.add_typed(secret, &password);
+                    if let VaultSecret::Password(password) = &secret
+                        && !is_kept
+                        && !prompts.has_secret_command()
+                    {
+                        self.kept.add_typed(name, password);
                     }
                     let id = drive
                         .vaults()
@@ -285,26 +307,44 @@ impl Unlocking<'_> {
                     return Ok(Outcome::Unlocked);
                 }
                 Err(VaultError::Open(OpenError::WrongPassword { .. })) if is_kept => {
-                    if let Some(text) = kept_secrets::refuse(&secret, prompts.is_attended()).await {
+                    if let Some(text) = kept_secrets::refuse(&name, prompts.is_attended()).await {
                         front_end.tell(Event::Progress(text));
                     }
                 }
-                Err(VaultError::Open(OpenError::WrongPassword { beside, .. })) if attempt < ATTEMPTS => {
-                    front_end
-                        .tell(Event::Progress(format!("wrong password for vault {}{beside}", legible(path))));
+                Err(VaultError::Open(error)) if error.is_wrong_secret() && attempt < ATTEMPTS => {
+                    let is_password = matches!(error, OpenError::WrongPassword { .. });
+                    front_end.tell(Event::Progress(refusal(error)));
+                    if is_password && attempt == 1 && !prompts.has_secret_command() {
+                        front_end.tell(Event::Progress(RECOVERY_KEY_HINT.to_owned()));
+                    }
                     attempt += 1;
                 }
                 Err(error) => return Err(failure(error)),
             }
         }
     }
+
+    /// Returns what could open the vault; fails if nothing could.
+    async fn opened_by(&self, path: &RemotePath) -> Result<OpenedBy, Failure> {
+        let info = self.drive.inspect(path).await.map_err(failure)?;
+        match info.unsupported {
+            None => Ok(OpenedBy::Password),
+            Some(reason) if info.by_recovery_key => {
+                self.front_end.tell(Event::Progress(format!("vault {}: {reason}", legible(path))));
+                Ok(OpenedBy::RecoveryKey)
+            }
+            Some(reason) => Err(failure(OpenError::refused(path, reason).into())),
+        }
+    }
 }
 
-/// Fails if there is no vault that a password could open.
-async fn check_openable(drive: &Drive, path: &RemotePath) -> Result<(), Failure> {
-    match drive.inspect(path).await.map_err(failure)?.unsupported {
-        Some(reason) => Err(failure(OpenError::refused(path, reason).into())),
-        None => Ok(()),
+/// Returns in words that what was given does not open a vault.
+fn refusal(error: OpenError) -> String {
+    match error {
+        OpenError::WrongPassword { path, beside } => {
+            format!("wrong password for vault {}{beside}", legible(&path))
+        }
+        error => failure(error.into()).message,
     }
 }
 
@@ -313,12 +353,12 @@ async fn check_openable(drive: &Drive, path: &RemotePath) -> Result<(), Failure>
 async fn unlock_alone(
     drive: &Arc<Drive>,
     path: &RemotePath,
-    password: Zeroizing<String>,
+    secret: VaultSecret,
     alone: SemaphorePermit<'static>,
 ) -> Result<(), VaultError> {
     let (drive, at) = (Arc::clone(drive), path.clone());
     let unlocking = tokio::spawn(async move {
-        let unlocked = drive.unlock(&at, &password).await;
+        let unlocked = drive.unlock(&at, &secret).await;
         drop(alone);
         unlocked
     });
@@ -372,6 +412,13 @@ pub(super) fn failure(error: VaultError) -> Failure {
             FailureKind::Vault,
             format!(
                 "wrong password for vault {}: check Caps Lock and the keyboard layout{beside}",
+                legible(&path)
+            ),
+        ),
+        VaultError::Open(OpenError::ForeignKey(path)) => (
+            FailureKind::Vault,
+            format!(
+                "vault {}: the recovery key is that of another vault (or vault.cryptomator, which proves it, was changed)",
                 legible(&path)
             ),
         ),

@@ -13,6 +13,7 @@ use scaup_sftp::ssh::Destination;
 use super::commands::missing_program;
 use super::{Check, Group};
 use crate::config::bookmark::Bookmark;
+use crate::config::settings::SecretCommand;
 use crate::config::target::Target;
 use crate::daemon::protocol::LoginRequest;
 
@@ -25,8 +26,8 @@ pub struct Subject {
     pub name: String,
     /// How the target is reached.
     pub login: LoginRequest,
-    /// The command for passwords of vaults.
-    pub vault_password_command: Option<String>,
+    /// The command that prints what opens its vaults.
+    pub secret_command: Option<SecretCommand>,
 }
 
 impl Subject {
@@ -40,7 +41,7 @@ impl Subject {
         Ok(Self {
             name: name.to_owned(),
             login: LoginRequest { target, directory, settings: bookmark.login.clone() },
-            vault_password_command: bookmark.mount.vault_password_command.clone(),
+            secret_command: bookmark.mount.secret_command(),
         })
     }
 }
@@ -95,12 +96,14 @@ fn of_files(subjects: &[Subject], servers: &[Server<'_>]) -> Vec<Check> {
 /// Examines the programs of a subject's commands.
 fn commands(subject: &Subject) -> Vec<Check> {
     let settings = &subject.login.settings;
-    let named = [
-        ("passphrase_command", &settings.passphrase_command),
-        ("otp_command", &settings.otp_command),
-        ("vault_password_command", &subject.vault_password_command),
-    ];
+    let named =
+        [("passphrase_command", &settings.passphrase_command), ("otp_command", &settings.otp_command)];
+    let of_vaults = subject.secret_command.as_ref().map(|command| match command {
+        SecretCommand::Password(command) => ("vault_password_command", command.as_str()),
+        SecretCommand::RecoveryKey(command) => ("recovery_key_command", command.as_str()),
+    });
     let given = named.into_iter().filter_map(|(name, command)| Some((name, command.as_deref()?)));
+    let given = given.chain(of_vaults);
     let check = |(name, command)| match missing_program(command) {
         None => GROUP.ok(name, format!("{}: its program exists, as far as can be told", subject.name)),
         Some(program) => GROUP.failed(

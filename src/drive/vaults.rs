@@ -30,7 +30,8 @@ use crate::drive::{Drive, DriveError};
 use crate::remote::{Refusal, RemoteError, RemoteKind, RemotePath};
 use crate::vault::unfinished::Unfinished;
 use crate::vault::{
-    MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, cryptor_of, find_files, inspect_vault,
+    MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, VaultSecret, cryptor_of, find_files,
+    inspect_vault,
 };
 pub use error::VaultError;
 pub use lock_within::LockedWithin;
@@ -140,7 +141,7 @@ impl Drive {
             .chain(&expected)
             .filter_map(|vault| {
                 let path = nodes.path_of(vault.inode).ok()?;
-                let VaultInfo { unsupported, format, cipher_combo, id } = vault.info.clone();
+                let VaultInfo { unsupported, format, cipher_combo, id, .. } = vault.info.clone();
                 let state = match (nodes.bindings().unlocked(vault.inode), unsupported) {
                     (Some(_), _) => VaultState::Unlocked,
                     (None, Some(reason)) => VaultState::Unsupported(reason),
@@ -239,8 +240,9 @@ impl Drive {
     ///
     /// # Errors
     ///
-    /// [`OpenError::WrongPassword`] is worth another try; everything else says why the vault can't be opened.
-    pub async fn unlock(&self, path: &RemotePath, password: &str) -> Result<(), VaultError> {
+    /// What [may be tried again](OpenError::is_wrong_secret) needs another secret; everything else says why the vault
+    /// can't be opened.
+    pub async fn unlock(&self, path: &RemotePath, secret: &VaultSecret) -> Result<(), VaultError> {
         let inode = self.directory_at(path).await?;
         {
             let nodes = self.tree.lock();
@@ -253,13 +255,13 @@ impl Drive {
                 return Err(OpenError::refused(path, reason).into());
             }
         }
-        let opening = find_files(self.remote.as_ref(), path, Some(password)).await?;
+        let opening = find_files(self.remote.as_ref(), path, Some(secret)).await?;
         if self.tree.lock().is_another(inode, &opening) {
             return Err(VaultError::Displaced { path: path.clone(), shown: Displacement::OtherVault });
         }
         let info = VaultInfo::from(&opening);
         let id = info.id.clone();
-        let cryptor = cryptor_of(self.remote.as_ref(), path, opening, password).await?;
+        let cryptor = cryptor_of(self.remote.as_ref(), path, opening, secret).await?;
         let unfinished = Unfinished::in_vault(self.options.unfinished.as_ref(), &cryptor);
         let vault = UnlockedVault::new(cryptor, unfinished);
         // What was written before it was locked is to be found at once.

@@ -237,7 +237,7 @@ mod tests {
     use scaup_fakes::{MemoryRemote, MemoryServer};
 
     use super::super::small_file::write_small;
-    use super::super::{OpenError, create_vault, inspect_vault, open_vault};
+    use super::super::{OpenError, VaultSecret, create_vault, inspect_vault, open_vault};
     use super::*;
     use crate::remote::RenameHow;
 
@@ -271,7 +271,10 @@ mod tests {
     }
 
     async fn open(remote: &MemoryRemote, password: &str) -> String {
-        open_vault(remote, &RemotePath::root(), password).await.unwrap_err().to_string()
+        open_vault(remote, &RemotePath::root(), &VaultSecret::password(password))
+            .await
+            .unwrap_err()
+            .to_string()
     }
 
     fn holds(text: &str, words: &[&str]) {
@@ -285,7 +288,7 @@ mod tests {
         let remote = vault().await;
         change_password(&remote, SYNCTHING, "new").await;
         change_password(&remote, BACKUP, "older").await;
-        open_vault(remote.as_ref(), &RemotePath::root(), "old").await.unwrap();
+        open_vault(remote.as_ref(), &RemotePath::root(), &VaultSecret::password("old")).await.unwrap();
         let fits =
             format!("The password fits `{SYNCTHING}`: it was changed on another machine; rename it to");
         holds(&open(&remote, "new").await, &["wrong password", &fits]);
@@ -297,7 +300,9 @@ mod tests {
         holds(&none, &["wrong password", SYNCTHING, "the password fits none of these"]);
         // Backups lie beside every vault.
         assert!(!none.contains("bkup"), "{none}");
-        let error = open_vault(remote.as_ref(), &RemotePath::root(), "new").await.unwrap_err();
+        let error = open_vault(remote.as_ref(), &RemotePath::root(), &VaultSecret::password("new"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, OpenError::WrongPassword { .. }), "worth another try: {error}");
     }
 
@@ -338,7 +343,9 @@ mod tests {
         {
             remote.remove(&at(copy)).await.unwrap();
         }
-        let error = open_vault(remote.as_ref(), &RemotePath::root(), "new").await.unwrap_err();
+        let error = open_vault(remote.as_ref(), &RemotePath::root(), &VaultSecret::password("new"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, OpenError::NotAVault(_)), "{error}");
     }
 

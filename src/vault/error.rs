@@ -14,6 +14,11 @@ pub enum OpenError {
         /// Copies of its files, of which the password may fit one.
         beside: CopiesBeside,
     },
+    /// The recovery key is whole, and no key of this vault; worth asking again.
+    #[error(
+        "vault {0:?}: the recovery key is that of another vault (or the file that proves it, vault.cryptomator, was changed)"
+    )]
+    ForeignKey(RemotePath),
     /// There is no vault at this path.
     #[error(
         "no vault at {0:?}: there is no vault.cryptomator or masterkey.cryptomator beside a directory named d"
@@ -40,6 +45,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether another password or recovery key may open the vault.
+    #[must_use]
+    pub fn is_wrong_secret(&self) -> bool {
+        matches!(self, Self::WrongPassword { .. } | Self::ForeignKey(_))
+    }
+
     pub(crate) fn refused(path: &RemotePath, reason: impl std::fmt::Display) -> Self {
         Self::Refused { path: path.clone(), reason: reason.to_string(), is_damage: false }
     }

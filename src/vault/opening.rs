@@ -7,21 +7,51 @@ use super::copies_beside::CopiesBeside;
 use super::error::OpenError;
 use super::format::part;
 use super::markers::{MARKER_FILE_MAX, Markers};
+use super::secret::VaultSecret;
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 
-/// The content of a vault's two files before the password is known.
+/// The content of a vault's two files before its keys are known.
 pub(crate) struct Opening {
-    masterkey: MasterkeyFile,
+    masterkey: Result<FoundMasterkey, NoPassword>,
     /// `None` for format 7, which has no config file.
     config: Option<UnverifiedConfig>,
+}
+
+/// A masterkey file as it lies in a vault.
+#[derive(Clone)]
+pub(super) struct FoundMasterkey {
+    pub(super) name: RemoteName,
+    pub(super) content: Bytes,
+    pub(super) file: MasterkeyFile,
+}
+
+/// Why no password opens a vault, but its recovery key does.
+enum NoPassword {
+    /// Its keys are kept by a Cryptomator Hub.
+    Hub(String),
+    /// Its masterkey file is missing or damaged.
+    Damaged(String),
+}
+
+impl NoPassword {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Hub(reason) | Self::Damaged(reason) => reason,
+        }
+    }
 }
 
 impl Opening {
     fn format(&self) -> Option<u32> {
         match &self.config {
             Some(config) => config.claimed_format(),
-            None => Some(self.masterkey.version()),
+            None => Some(VaultConfig::format7().format),
         }
+    }
+
+    /// Returns the masterkey file, or the error for a vault that no password opens.
+    pub(super) fn masterkey(&self, path: &RemotePath) -> Result<&FoundMasterkey, OpenError> {
+        self.masterkey.as_ref().map_err(|no_password| OpenError::refused(path, no_password.reason()))
     }
 
     fn cipher_combo(&self) -> Option<String> {
@@ -41,6 +71,9 @@ impl Opening {
     /// Checks that these are the files of the vault that was unlocked with `cryptor`, as far as can be told without the
     /// password.
     pub(crate) fn belongs_to(self, cryptor: &Cryptor) -> Result<(), String> {
+        if let Err(NoPassword::Damaged(reason)) = self.masterkey {
+            return Err(reason);
+        }
         match self.config {
             Some(config) => cryptor.verify(config).map(drop).map_err(|error| config_reason(&error)),
             None => Ok(()),
@@ -87,33 +120,33 @@ pub(crate) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result
         (Some(config), masterkey) => {
             let config = UnverifiedConfig::parse(&config)
                 .map_err(|error| OpenError::damaged(path, config_reason(&error)))?;
-            let name = config
-                .masterkey_file_name()
-                .map_err(|error| OpenError::refused(path, config_reason(&error)))?;
-            let masterkey = if name == Markers::MASTERKEY {
-                masterkey
-            } else {
-                let no_name =
-                    || OpenError::refused(path, "vault.cryptomator names a masterkey file that can't exist");
-                read_marker(remote, path, &RemoteName::parse(name.as_bytes()).ok_or_else(no_name)?).await?
+            let name = match config.masterkey_file_name() {
+                Ok(name) => name,
+                Err(error @ ConfigError::Hub) => {
+                    let masterkey = Err(NoPassword::Hub(config_reason(&error)));
+                    return Ok(Opening { masterkey, config: Some(config) });
+                }
+                Err(error) => return Err(OpenError::refused(path, config_reason(&error))),
             };
-            let masterkey = masterkey.ok_or_else(|| {
-                OpenError::damaged(
-                    path,
-                    format_args!(
-                        "{name} is missing; restore it from {name}.*.bkup, or with Cryptomator's recovery key"
-                    ),
-                )
-            })?;
-            let masterkey =
-                MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::damaged(path, error))?;
-            Ok(Opening { masterkey, config: Some(config) })
+            let no_name =
+                || OpenError::refused(path, "vault.cryptomator names a masterkey file that can't exist");
+            let name = RemoteName::parse(name.as_bytes()).ok_or_else(no_name)?;
+            let content = match name.as_bytes() == Markers::MASTERKEY.as_bytes() {
+                true => masterkey,
+                false => read_marker(remote, path, &name).await?,
+            };
+            Ok(Opening { masterkey: found_masterkey(name, content), config: Some(config) })
         }
         (None, Some(masterkey)) => {
-            let masterkey =
-                MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::damaged(path, error))?;
-            let reason = match masterkey.version() {
-                7 => return Ok(Opening { masterkey, config: None }),
+            let file = MasterkeyFile::parse(&masterkey).map_err(|error| OpenError::damaged(path, error))?;
+            let reason = match file.version() {
+                7 => {
+                    let (name, content) = (part(Markers::MASTERKEY), masterkey);
+                    return Ok(Opening {
+                        masterkey: Ok(FoundMasterkey { name, content, file }),
+                        config: None,
+                    });
+                }
                 version @ (5 | 6) => format!(
                     "its format is {version}; unlock it once with a current Cryptomator desktop, which upgrades it"
                 ),
@@ -139,20 +172,43 @@ fn config_reason(error: &ConfigError) -> String {
     format!("vault.cryptomator: {error}")
 }
 
-/// Checks the password, then the config's signature, and only then believes the config.
-fn unlock_with(path: &RemotePath, opening: Opening, password: &str) -> Result<Cryptor, OpenError> {
-    let masterkey = opening.masterkey.unlock(password).map_err(|error| match error {
-        UnlockError::WrongPassword => {
-            OpenError::WrongPassword { path: path.clone(), beside: CopiesBeside::default() }
-        }
-        error => OpenError::damaged(path, error),
+fn found_masterkey(name: RemoteName, content: Option<Bytes>) -> Result<FoundMasterkey, NoPassword> {
+    let without = "or open the vault with its recovery key, which needs no such file";
+    let content = content.ok_or_else(|| {
+        let name = String::from_utf8_lossy(name.as_bytes());
+        NoPassword::Damaged(format!("{name} is missing; restore it from {name}.*.bkup, {without}"))
     })?;
+    match MasterkeyFile::parse(&content) {
+        Ok(file) => Ok(FoundMasterkey { name, content, file }),
+        Err(error) => Err(NoPassword::Damaged(format!("{error}, {without}"))),
+    }
+}
+
+/// Takes the keys that the password gives or the recovery key is, checks with them that the config is signed (or a
+/// format before 8 authenticated), and only then believes it.
+fn unlock_with(path: &RemotePath, opening: Opening, secret: &VaultSecret) -> Result<Cryptor, OpenError> {
+    let masterkey = match secret {
+        VaultSecret::Password(password) => {
+            opening.masterkey(path)?.file.unlock(password).map_err(|error| match error {
+                UnlockError::WrongPassword => {
+                    OpenError::WrongPassword { path: path.clone(), beside: CopiesBeside::default() }
+                }
+                error => OpenError::damaged(path, error),
+            })?
+        }
+        VaultSecret::RecoveryKey(masterkey) => masterkey.clone(),
+    };
+    let foreign = || OpenError::ForeignKey(path.clone());
     let config = match opening.config {
-        Some(config) => config.verify(&masterkey).map_err(|error| match error {
-            ConfigError::WrongKey => OpenError::damaged(path, config_reason(&error)),
-            error => OpenError::refused(path, config_reason(&error)),
+        Some(config) => config.verify(&masterkey).map_err(|error| match (error, secret) {
+            (ConfigError::WrongKey, VaultSecret::RecoveryKey(_)) => foreign(),
+            (error @ ConfigError::WrongKey, VaultSecret::Password(_)) => {
+                OpenError::damaged(path, config_reason(&error))
+            }
+            (error, _) => OpenError::refused(path, config_reason(&error)),
         })?,
-        None => VaultConfig::format7(),
+        None if opening.masterkey(path)?.file.is_authentic(&masterkey) => VaultConfig::format7(),
+        None => return Err(foreign()),
     };
     Ok(Cryptor::new(masterkey, config))
 }
@@ -162,32 +218,41 @@ pub(crate) async fn cryptor_of(
     remote: &dyn Remote,
     path: &RemotePath,
     opening: Opening,
-    password: &str,
+    secret: &VaultSecret,
 ) -> Result<Cryptor, OpenError> {
-    let (at, typed) = (path.clone(), zeroize::Zeroizing::new(password.to_owned()));
-    let unlocked = tokio::task::spawn_blocking(move || unlock_with(&at, opening, &typed))
+    let (at, given) = (path.clone(), secret.clone());
+    let unlocked = tokio::task::spawn_blocking(move || unlock_with(&at, opening, &given))
         .await
         .map_err(|error| OpenError::refused(path, error))?;
-    match unlocked {
-        Ok(cryptor) => Ok(cryptor),
-        Err(OpenError::WrongPassword { path, .. }) => {
+    match (unlocked, secret.as_password()) {
+        (Err(OpenError::WrongPassword { path, .. }), Some(password)) => {
             let beside = Box::pin(CopiesBeside::look_for(remote, &path, password)).await;
             Err(OpenError::WrongPassword { path, beside })
         }
-        Err(error) => Err(Box::pin(with_copies(remote, error, Some(password))).await),
+        (Err(error), password) => Err(Box::pin(with_copies(remote, error, password)).await),
+        (unlocked, _) => unlocked,
     }
 }
 
-/// As [`open_files`] for a vault that a person wants to open: the error names copies of its files that lie beside them,
-/// and says which of them the password fits if there is one already.
+/// As [`open_files`] for a vault that a person wants to open: the error, or the reason why no password opens it, names
+/// copies of its files that lie beside them, and says which of them the password fits if there is one already.
 pub(crate) async fn find_files(
     remote: &dyn Remote,
     path: &RemotePath,
-    password: Option<&str>,
+    secret: Option<&VaultSecret>,
 ) -> Result<Opening, OpenError> {
+    let password = secret.and_then(VaultSecret::as_password);
     // In a box, as what follows an error is: their futures would make those of all callers large.
     match Box::pin(open_files(remote, path)).await {
-        Ok(opening) => Ok(opening),
+        Ok(mut opening) => {
+            if let Err(NoPassword::Damaged(reason)) = &mut opening.masterkey
+                && !matches!(secret, Some(VaultSecret::RecoveryKey(_)))
+            {
+                let beside = Box::pin(CopiesBeside::look(remote, path, password)).await;
+                reason.push_str(&beside.to_string());
+            }
+            Ok(opening)
+        }
         Err(error) => Err(Box::pin(with_copies(remote, error, password)).await),
     }
 }
@@ -214,8 +279,10 @@ async fn with_copies(remote: &dyn Remote, error: OpenError, password: Option<&st
 /// What is known of a vault without its password.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VaultInfo {
-    /// Why it can't be opened by this program, and what to do about it.
+    /// Why no password opens it by this program, and what to do about it.
     pub unsupported: Option<String>,
+    /// Whether its recovery key opens it, as far as can be told.
+    pub by_recovery_key: bool,
     /// The vault format (7 or 8 where supported), once known.
     pub format: Option<u32>,
     /// `SIV_GCM` or `SIV_CTRMAC`, once known.
@@ -233,8 +300,9 @@ impl VaultInfo {
 
 impl From<&Opening> for VaultInfo {
     fn from(opening: &Opening) -> Self {
+        let unsupported = opening.masterkey.as_ref().err().map(|no_password| no_password.reason().to_owned());
         let (format, cipher_combo, id) = (opening.format(), opening.cipher_combo(), opening.id());
-        Self { unsupported: None, format, cipher_combo, id }
+        Self { unsupported, by_recovery_key: true, format, cipher_combo, id }
     }
 }
 
@@ -255,12 +323,13 @@ pub async fn inspect_vault(remote: &dyn Remote, path: &RemotePath) -> Result<Vau
 ///
 /// # Errors
 ///
-/// [`OpenError::WrongPassword`] is worth another try; everything else says why the vault can't be opened.
+/// What [may be tried again](OpenError::is_wrong_secret) needs another secret; everything else says why the vault can't
+/// be opened.
 pub async fn open_vault(
     remote: &dyn Remote,
     path: &RemotePath,
-    password: &str,
+    secret: &VaultSecret,
 ) -> Result<Cryptor, OpenError> {
-    let opening = find_files(remote, path, Some(password)).await?;
-    cryptor_of(remote, path, opening, password).await
+    let opening = find_files(remote, path, Some(secret)).await?;
+    cryptor_of(remote, path, opening, secret).await
 }

@@ -13,7 +13,7 @@ use data_encoding::BASE64;
 use scaup::check::{self, Finding};
 use scaup::drive::{Drive, DriveError, DriveOptions};
 use scaup::remote::{RemoteName, RemotePath};
-use scaup::vault::{create_vault, open_vault};
+use scaup::vault::{VaultSecret, create_vault, open_vault};
 use scaup_crypto::CipherCombo;
 use scaup_fakes::{Delay, MemoryRemote, MemoryServer};
 use scaup_fuse::Filesystem;
@@ -145,7 +145,8 @@ pub fn cheap_masterkey_file(file: &[u8], password: &str) -> Vec<u8> {
 /// What `vault check` finds on a server.
 pub async fn findings(server: &MemoryServer, place: Place) -> Vec<Finding> {
     let remote = MemoryRemote::connect(server);
-    let cryptor = Arc::new(open_vault(remote.as_ref(), &place.root(), PASSWORD).await.unwrap());
+    let cryptor =
+        Arc::new(open_vault(remote.as_ref(), &place.root(), &VaultSecret::password(PASSWORD)).await.unwrap());
     let (options, progress) = (check::CheckOptions { content: true }, check::CheckProgress::default());
     check::run(remote.as_ref(), &place.root(), &cryptor, options, &progress).await.unwrap().findings
 }
@@ -227,7 +228,7 @@ impl Kernel {
 
     pub async fn unlock(&self) {
         if self.place.is_vault() {
-            self.drive.unlock(&self.place.root(), PASSWORD).await.unwrap();
+            self.drive.unlock(&self.place.root(), &VaultSecret::password(PASSWORD)).await.unwrap();
         }
     }
 

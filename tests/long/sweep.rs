@@ -131,7 +131,11 @@ impl Stage {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let remote = LocalRemote::open(&sshd.home().join("Vault")).unwrap();
         let root = RemotePath::root();
-        let opened = runtime.block_on(scaup::vault::open_vault(&remote, &root, PASSWORD));
+        let opened = runtime.block_on(scaup::vault::open_vault(
+            &remote,
+            &root,
+            &scaup::vault::VaultSecret::password(PASSWORD),
+        ));
         let cryptor = Arc::new(opened.unwrap());
         let mut stage = Self {
             scaup: scaup(),

@@ -7,6 +7,7 @@ mod drive;
 #[path = "../kernel/mod.rs"]
 mod kernel;
 mod model;
+mod passwd;
 mod silence;
 
 mod names {

@@ -28,6 +28,7 @@ mod commands {
     mod traces;
     mod vault_check;
     mod vault_commands;
+    mod vault_keys;
 }
 
 mod names {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use scaup::check::FindingKind;
 use scaup::remote::{Remote as _, RemotePath};
-use scaup::vault::open_vault;
+use scaup::vault::{VaultSecret, open_vault};
 use scaup_crypto::{Cryptor, DirectoryId, Listed};
 use scaup_fakes::{MemoryRemote, MemoryServer};
 
@@ -127,7 +127,8 @@ impl Facts {
 impl Reader {
     pub(crate) async fn open(server: &MemoryServer, place: Place) -> Self {
         let remote = MemoryRemote::connect(server);
-        let cryptor = open_vault(remote.as_ref(), &place.root(), PASSWORD).await.unwrap();
+        let cryptor =
+            open_vault(remote.as_ref(), &place.root(), &VaultSecret::password(PASSWORD)).await.unwrap();
         Self { cryptor: Arc::new(cryptor), opened: HashMap::new() }
     }
 

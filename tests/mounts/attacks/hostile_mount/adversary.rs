@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use scaup::config::parts::OptionalPart;
 use scaup::drive::{DriveOptions, VaultError, VaultState};
 use scaup::remote::RemoteError;
+use scaup::vault::VaultSecret;
 use scaup_fakes::{Delay, Fault, MemoryRemote, MemoryServer};
 use scaup_fuse::filesystem::RenameMode;
 
@@ -219,7 +220,7 @@ impl Game {
 
     async fn unlock(&mut self) -> bool {
         let at = path(&self.vault);
-        let done = self.kernel().drive.unlock(&at, PASSWORD).await;
+        let done = self.kernel().drive.unlock(&at, &VaultSecret::password(PASSWORD)).await;
         self.trace.add(format!("unlocks {}: {done:?}", self.vault));
         if done.is_ok() {
             self.is_unlocked = true;

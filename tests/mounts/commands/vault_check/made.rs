@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scaup::check::{self, CheckError, CheckOptions, CheckProgress, Report};
 use scaup::remote::{Remote, RemoteName, RemoteOpen, RemotePath};
-use scaup::vault::{create_vault, open_vault};
+use scaup::vault::{VaultSecret, create_vault, open_vault};
 use scaup_crypto::{CipherCombo, CleartextName, Cryptor, DirectoryId};
 
 use crate::support::PASSWORD;
@@ -25,7 +25,8 @@ impl Made {
     pub(crate) async fn new(remote: Arc<dyn Remote>, combo: CipherCombo) -> Self {
         let vault = RemotePath::root().join(&name("Vault"));
         create_vault(remote.as_ref(), &vault, PASSWORD, combo, 220).await.unwrap();
-        let cryptor = Arc::new(open_vault(remote.as_ref(), &vault, PASSWORD).await.unwrap());
+        let cryptor =
+            Arc::new(open_vault(remote.as_ref(), &vault, &VaultSecret::password(PASSWORD)).await.unwrap());
         Self { remote, vault, cryptor }
     }
 
