@@ -150,6 +150,9 @@ pub struct Finding {
     pub severity: Severity,
     /// Its kind.
     pub kind: FindingKind,
+    /// The same path, byte for byte.
+    #[serde(skip)]
+    pub at: RemotePath,
     /// Its path on the server, relative to the vault's directory. Bytes that are not UTF-8 are replaced.
     pub path: String,
     /// Its path in the decrypted vault, beginning with `/`, where that is known.
@@ -365,8 +368,9 @@ impl Findings {
             findings.push(Finding {
                 severity: kind.severity(),
                 kind,
-                path,
                 cleartext: shown(spot.node.as_ref()),
+                at: spot.path,
+                path,
                 what,
                 advice: kind.advice(),
             });

@@ -27,6 +27,7 @@ mod commands {
     mod traces;
     mod vault_check;
     mod vault_commands;
+    mod vault_mend;
 }
 
 mod names {
