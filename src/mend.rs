@@ -1,11 +1,11 @@
 //! Mends a vault where that takes no choice of a person (`docs/vault-care.md`).
 //!
-//! A [`Plan`] is made of what [`examine`](crate::check::examine) found, and shown before anything is written. Each
-//! mend looks again at what it is about to change, and consists of steps that are done at once and whole: an entry is
-//! renamed to a name that is free, or a file is put in place under its final name. What tells names and ids comes before
-//! what depends on it, and a node last. So a cut at any point leaves everything readable that was readable, and the
-//! next run does the rest. Nothing is removed: what is replaced or useless is put aside, in ciphertext, in a directory
-//! beside `d`.
+//! A [`Plan`] is made of what [`examine`](crate::check::examine) found, and shown before anything is written. Each mend
+//! looks again at what it is about to change, and consists of steps that are done at once and whole: an entry is
+//! renamed to a name that is free, or a file is put in place under its final name. What tells names and ids comes
+//! before what depends on it, and a node last. So a cut at any point leaves everything readable that was readable, and
+//! the next run does the rest. Nothing is removed: what is replaced or useless is put aside, in ciphertext, in a
+//! directory beside `d`.
 //!
 //! `deed` lists the mends, `plan` says which finding is mended by which, `choices` why others are left. `hands` has the
 //! steps that all mends are made of, `names` and `directories` the mends.

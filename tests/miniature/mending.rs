@@ -361,6 +361,7 @@ fn whatever_is_damaged_what_could_be_read_still_can_and_a_second_run_has_nothing
             let mut dice = Dice::new(seed);
             let place = if seed % 4 == 0 { Place::Ctrmac } else { Place::Gcm };
             let patient = Patient::filled(place, &mut dice).await;
+            let sound = patient.readable().await;
             let mut damages = Vec::new();
             for _ in 0..=dice.below(6) {
                 let damage = dice.pick(&DAMAGES);
@@ -374,7 +375,11 @@ fn whatever_is_damaged_what_could_be_read_still_can_and_a_second_run_has_nothing
             let found = patient.examined().await.report.findings;
             mended.extend(found.iter().map(|finding| finding.kind).filter(is_of_mended_kind));
             let left = patient.mend_all(&what).await;
-            holds_all(&what, &before, &patient.readable().await);
+            let after = patient.readable().await;
+            holds_all(&what, &before, &after);
+            if !damages.contains(&"no content") {
+                holds_all(&format!("{what}: nothing was destroyed"), &sound, &after);
+            }
             let left: Vec<_> = left.into_iter().filter(is_of_mended_kind).collect();
             let again = patient.examined().await;
             assert!(left.is_empty(), "{what}: {left:?}, {:#?}, before {found:#?}", again.report.findings);
