@@ -40,9 +40,7 @@ pub(super) fn choices(kind: FindingKind) -> Option<&'static str> {
         | FindingKind::DamagedHeader
         | FindingKind::DamagedContent
         | FindingKind::EmptyFile
-        | FindingKind::OversizedLink => {
-            "lost content can't be made again; --salvage copies out what still authenticates"
-        }
+        | FindingKind::OversizedLink => "lost content can't be made again: restore it from a backup",
         FindingKind::TrailingEmptyChunk => {
             "the content is whole: copying the file in a mount, and replacing it by the copy, mends it"
         }

@@ -1,5 +1,5 @@
-//! `scaup vault check --fix`: what it does to the vaults that are damaged in every way, as a mount shows it, and when it
-//! refuses.
+//! `scaup vault check --fix`: what it does to the vaults that are damaged in every way, as a mount shows it, and when
+//! it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
