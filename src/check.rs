@@ -35,6 +35,7 @@ mod tree;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use scaup_crypto::{Cryptor, DirectoryId};
@@ -43,7 +44,7 @@ use crate::remote::{Remote, RemoteEntry, RemotePath};
 use crate::vault::data_entries::{DataEntry, DataLevel};
 use crate::vault::temporary::is_temporary;
 use crate::vault::{Markers, content_path, is_backup, is_copy_of, part};
-use base::{Check, DIRECTORIES_MAX, PARALLEL};
+use base::{Check, DIRECTORIES_MAX, LastChange, PARALLEL};
 use budget::ContentBudget;
 use facts::ContentDirectory;
 use finding::{Findings, Spot, Version};
@@ -64,6 +65,33 @@ pub async fn run(
     options: CheckOptions,
     progress: &CheckProgress,
 ) -> Result<Report, CheckError> {
+    Ok(examine(remote, vault, cryptor, options, progress).await?.report)
+}
+
+/// What a check learns of a vault, for who mends it.
+#[derive(Debug)]
+pub struct Examination {
+    /// What is wrong.
+    pub report: Report,
+    /// The ids of the content directories, by their paths relative to the vault, where they are known.
+    pub(crate) ids: HashMap<RemotePath, DirectoryId>,
+    /// When something in the vault was last changed, as its server says. What lies more than a minute in the future is
+    /// left out.
+    pub changed: SystemTime,
+}
+
+/// Does the same, and returns more of what was learnt.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn examine(
+    remote: &dyn Remote,
+    vault: &RemotePath,
+    cryptor: &Arc<Cryptor>,
+    options: CheckOptions,
+    progress: &CheckProgress,
+) -> Result<Examination, CheckError> {
     let check = Check {
         remote,
         vault,
@@ -74,6 +102,7 @@ pub async fn run(
         budget: ContentBudget::default(),
         children: AtomicUsize::new(0),
         is_partial: AtomicBool::new(false),
+        changed: LastChange::default(),
     };
     let (beside, paths) = futures::join!(check.look_beside(), check.content_directories());
     beside?;
@@ -93,9 +122,12 @@ pub async fn run(
         summary.content = options.content;
     });
     let combo = cryptor.config().cipher_combo;
-    Ok(check
+    let changed = check.changed.time();
+    let report = check
         .findings
-        .report(|directory, node| tree.cleartext(directory, node), |len| combo.cleartext_len(len).ok()))
+        .report(|directory, node| tree.cleartext(directory, node), |len| combo.cleartext_len(len).ok());
+    let ids = directories.into_iter().filter_map(|directory| Some((directory.path, directory.id?))).collect();
+    Ok(Examination { report, ids, changed })
 }
 
 impl Check<'_> {

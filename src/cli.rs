@@ -17,6 +17,7 @@ mod error;
 mod forget;
 mod login;
 mod man;
+mod mend;
 mod mount;
 mod mount_helper;
 mod new_password;

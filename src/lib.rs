@@ -3,7 +3,8 @@
 //! A request of the kernel walks one way: `scaup_fuse`, then [`drive`], then [`vault`] for what lies in one, then
 //! `scaup_crypto` and [`remote`]. Around that stand the [`daemon`], one process per mount, and the [`cli`], its front
 //! end. [`share`] hands a file out of a vault to others by a link, through an [`account`] on a Nextcloud server, to
-//! which [`dav`] talks. [`check`] looks a vault over without mounting it, [`doctor`] examines the machine, the login
+//! which [`dav`] talks. [`check`] looks a vault over without mounting it, [`mend`] repairs what
+//! it finds, [`doctor`] examines the machine, the login
 //! and the server, and [`traces`] finds and removes what other programs keep of a vault.
 
 pub mod account;
@@ -14,6 +15,7 @@ pub mod daemon;
 pub mod dav;
 pub mod doctor;
 pub mod drive;
+pub mod mend;
 pub mod share;
 pub mod traces;
 pub mod vault;
@@ -28,18 +30,22 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What each module may use of the others. None leads back. `remote`, a crate of its own, lies below all of them.
-    const ALLOWED: [(&str, &[&str]); 11] = [
+    const ALLOWED: [(&str, &[&str]); 12] = [
         ("config", &[]),
         ("traces", &["config"]),
         ("vault", &["config"]),
         ("check", &["vault"]),
+        ("mend", &["check", "vault"]),
         ("drive", &["config", "vault"]),
         ("daemon", &["config", "drive", "traces", "vault"]),
         ("doctor", &["config", "daemon", "traces", "vault"]),
         ("dav", &[]),
         ("account", &["config", "daemon", "dav"]),
         ("share", &["account", "config", "daemon", "dav"]),
-        ("cli", &["account", "check", "config", "daemon", "dav", "doctor", "share", "traces", "vault"]),
+        (
+            "cli",
+            &["account", "check", "config", "daemon", "dav", "doctor", "mend", "share", "traces", "vault"],
+        ),
     ];
 
     /// What each wing of the drive may use of the others. None leads back.
@@ -54,7 +60,7 @@ mod tests {
 
     /// Folders whose files do not import from each other in a circle. (Elsewhere in the drive, `Drive`, `File` and
     /// `Nodes` have their methods in several files, which name each other's types.)
-    const WITHOUT_CIRCLES: [&str; 22] = [
+    const WITHOUT_CIRCLES: [&str; 23] = [
         "fuse/src",
         "remote/src",
         "remote/src/sftp",
@@ -74,6 +80,7 @@ mod tests {
         "src/drive/names",
         "src/drive/places",
         "src/drive/vaults",
+        "src/mend",
         "src/share",
         "src/traces",
         "src/vault",

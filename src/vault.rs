@@ -58,13 +58,14 @@ pub use secret::VaultSecret;
 
 pub(crate) use conflict_names::conflict_names;
 pub(crate) use copies_beside::{is_backup, is_copy_of};
-pub(crate) use directory::{BELOW_MAX, VaultDirectory, long_name_of, stand_in};
-pub(crate) use format::{DIRECTORY_ID_MAX, cleartext_name, content_path, part};
+pub(crate) use directory::{BELOW_MAX, MARK_LEN, VaultDirectory, long_name_of, mark, stand_in};
+pub(crate) use format::{DIRECTORY_ID_MAX, LONG_NAME_MAX, cleartext_name, content_path, part};
 pub(crate) use link_target::climbs;
 pub(crate) use markers::Markers;
 pub(crate) use node::{Entry, FoundNode, NodePart, VaultNode};
 pub(crate) use opening::{Opening, cryptor_of, find_files, open_files};
 pub(crate) use packed_nodes::{Undecided, VaultListing};
 pub(crate) use removal::HiddenNode;
+pub(crate) use small_file::write_small;
 pub(crate) use sweep::sweep_plain;
 pub(crate) use unlocked::{MarkerFiles, UnlockedVault};

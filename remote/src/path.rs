@@ -68,6 +68,16 @@ impl RemotePath {
         Self(path)
     }
 
+    /// Where `path` lies, which is relative to this directory.
+    #[must_use]
+    pub fn below(&self, path: &Self) -> Self {
+        match (self.is_root(), path.is_root()) {
+            (true, _) => path.clone(),
+            (_, true) => self.clone(),
+            _ => Self([self.0.as_slice(), path.0.as_slice()].join(&b'/')),
+        }
+    }
+
     /// The directory this path lies in and its last name; `None` for the root.
     #[must_use]
     pub fn split(&self) -> Option<(Self, RemoteName)> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use scaup_crypto::Cryptor;
 
 use super::budget::ContentBudget;
 use super::finding::{FindingKind, Findings, Spot};
-use crate::remote::{Remote, RemoteEntry, RemoteError, RemoteName, RemotePath};
+use crate::remote::{Remote, RemoteEntry, RemoteError, RemotePath};
 
 /// Directories that are read at the same time.
 pub(super) const PARALLEL: usize = 128;
@@ -58,6 +59,34 @@ pub enum CheckError {
     },
 }
 
+/// When something in a vault was last changed, as far as the check has seen.
+#[derive(Debug)]
+pub(super) struct LastChange {
+    seconds: AtomicU64,
+    /// What is later was set by somebody, or by a clock that is wrong.
+    latest: SystemTime,
+}
+
+impl Default for LastChange {
+    fn default() -> Self {
+        Self { seconds: AtomicU64::new(0), latest: SystemTime::now() + Duration::from_secs(60) }
+    }
+}
+
+impl LastChange {
+    fn see(&self, changed: SystemTime) {
+        let since_1970 = changed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if changed <= self.latest {
+            self.seconds.fetch_max(since_1970.as_secs(), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns that time.
+    pub(super) fn time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.seconds.load(Ordering::Relaxed))
+    }
+}
+
 /// What all parts of one check share.
 pub(super) struct Check<'a> {
     pub(super) remote: &'a dyn Remote,
@@ -71,15 +100,13 @@ pub(super) struct Check<'a> {
     pub(super) children: AtomicUsize,
     /// Whether something that leads to directories could not be read: then nothing is known to be missing.
     pub(super) is_partial: AtomicBool,
+    pub(super) changed: LastChange,
 }
 
 impl Check<'_> {
     /// Where `path`, which is relative to the vault, lies on the server.
     pub(super) fn on_server(&self, path: &RemotePath) -> RemotePath {
-        path.as_bytes()
-            .split(|&byte| byte == b'/')
-            .filter_map(RemoteName::parse)
-            .fold(self.vault.clone(), |path, name| path.join(&name))
+        self.vault.below(path)
     }
 
     /// Counts nodes of directories, and links, that are remembered: a server could invent them without end.
@@ -103,7 +130,10 @@ impl Check<'_> {
             listed = self.remote.list(&self.on_server(path)).await;
         }
         match listed {
-            Ok(entries) => Ok(entries),
+            Ok(entries) => {
+                entries.iter().for_each(|entry| self.changed.see(entry.attributes.modified));
+                Ok(entries)
+            }
             Err(error) => self.unreadable_way(path, spot(), error).map(|()| Vec::new()),
         }
     }

@@ -66,9 +66,9 @@ kinds! {
     ObeseDirectoryId: Critical, "dir.c9r is longer than the 36 bytes of a directory id",
         "restore dir.c9r from a backup; its content is likely one of the orphans";
     DirectoryLoop: Critical, "the directory contains itself",
-        "make a backup, then remove this node on the server; its content can still be reached from above";
+        "--fix puts this node aside; its content can still be reached from above";
     DirectoryCircle: Critical, "these directories hold each other, and nothing of the vault leads to them",
-        "nothing in them is lost: make a backup, then remove the node named here on the server; Cryptomator's health check then brings the rest back as LOST+FOUND";
+        "nothing in them is lost: --fix moves one of them to /LOST+FOUND, with all that is below";
     UnknownNodeType: Critical, "this can't be a file, a directory or a link of the vault",
         "restore it from a backup, or remove it";
     UndecodableLongName: Critical, "name.c9s holds no encrypted name, so the name is lost",
@@ -92,27 +92,27 @@ kinds! {
     ConflictCopy: Warning, "a sync client kept a second version here",
         "compare both in a mount, and remove the one that is not needed";
     ConflictedContent: Warning, "a sync client kept what is in a directory that was removed on another machine; mounts do not show it",
-        "to have it back, rename it on the server to what stands before the client's words; Cryptomator's health check then brings it back as LOST+FOUND";
+        "to have it back, rename it on the server to what stands before the client's words; --fix then brings it back in /LOST+FOUND";
     UnknownEntry: Warning, "it is not part of the vault, but may be somebody's; mounts do not show it",
         "look at it on the server; the directory that it lies in can't be removed before it is gone";
     Unfinished: Warning, "a sync client has not finished this file, or could not put it in its place; mounts do not show it",
         "wait until it has; if it stays, look at what the client says of it: it may hold the only copy of a version";
     MissingContentDirectory: Warning, "the directory's content is missing on the server",
-        "restore it from a backup, or remove the directory";
+        "restore it from a backup; --fix makes it, empty";
     OrphanDirectory: Warning, "no directory of the vault leads to this content",
-        "Cryptomator's health check can bring it back as LOST+FOUND";
+        "--fix brings it back in /LOST+FOUND";
     WrongDirectoryIdBackup: Warning, "dirid.c9r does not name this directory, so it would not help to repair it",
-        "remove dirid.c9r; Cryptomator's health check writes it again";
+        "--fix writes it again";
     TrailingBytesInLongName: Warning, "name.c9s has bytes after the name, and Cryptomator hides it",
-        "Cryptomator's health check can repair it, or rename it in a mount";
+        "--fix mends it, or rename it in a mount";
     LongNameMismatch: Warning, "name.c9s holds a name that can't be this node's, so it is ignored",
-        "give it a name in a mount, which shows it as \"unnamed\"; Cryptomator's health check can repair it, too";
+        "give it a name in a mount, which shows it as \"unnamed\", or let --fix do it";
     UndecryptableName: Warning, "the name does not decrypt in this directory, so it is not shown",
         "move it back to the directory that it comes from, or restore it from a backup";
     UnshowableName: Warning, "the name decrypts to one that no directory can hold, so mounts do not show that name",
         "it was made by somebody who has the vault's keys; remove it on the server";
     UncanonicalName: Warning, "the name is stored in a form that Cryptomator lists but can't open",
-        "rename it in a mount and back again";
+        "--fix mends it, or rename it in a mount and back again";
     EmptyFile: Warning, "the file has no bytes at all, not even a header: it was never written",
         "remove it, or save it again";
     TrailingEmptyChunk: Warning, "an empty chunk stands at the end, and Cryptomator shows the file as empty",
@@ -124,7 +124,7 @@ kinds! {
     LooseDirectoryFile: Info, "dir.c9r lies outside a node, where it means nothing",
         "it may be removed on the server";
     MissingDirectoryIdBackup: Info, "dirid.c9r is missing or empty, so the directory's name is harder to bring back if it is ever lost",
-        "Cryptomator's health check writes it";
+        "--fix writes it";
     EmptyNode: Info, "a sync client left this when it removed a file, a directory or a link; mounts do not show it",
         "nothing has to be done: it is used again when something of that name is saved";
     ConflictCopyOfConfig: Info, "another version of the vault's config or masterkey file",
@@ -150,6 +150,9 @@ pub struct Finding {
     pub severity: Severity,
     /// Its kind.
     pub kind: FindingKind,
+    /// The same path, byte for byte.
+    #[serde(skip)]
+    pub at: RemotePath,
     /// Its path on the server, relative to the vault's directory. Bytes that are not UTF-8 are replaced.
     pub path: String,
     /// Its path in the decrypted vault, beginning with `/`, where that is known.
@@ -365,8 +368,9 @@ impl Findings {
             findings.push(Finding {
                 severity: kind.severity(),
                 kind,
-                path,
                 cleartext: shown(spot.node.as_ref()),
+                at: spot.path,
+                path,
                 what,
                 advice: kind.advice(),
             });

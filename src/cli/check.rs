@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use scaup_crypto::Cryptor;
 use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
@@ -13,34 +14,63 @@ use super::progress::ProgressLine;
 use super::screen;
 use super::vault_access::VaultLocation;
 use super::vault_secret::{self, SecretArguments, Sources};
-use crate::check::{self, CheckError, CheckOptions, CheckProgress, Finding, Report, Severity, Summary};
+use crate::check::{
+    self, CheckError, CheckOptions, CheckProgress, Examination, Finding, FindingKind, Report, Severity,
+    Summary,
+};
 use crate::config::size;
 use crate::daemon::protocol::FailureKind;
-use crate::remote::RemoteError;
+use crate::mend::MENDED;
+use crate::remote::{Remote, RemoteError, RemotePath};
 
 /// How often the progress is updated.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
-/// Check the health of a vault; nothing is written.
+/// Check the health of a vault, and mend it with --fix; without, nothing is written.
 ///
 /// Reads the whole structure of the vault and says what is wrong, where, and what to do about it. Paths are relative to
 /// the vault's directory, followed by the decrypted path where it is known.
+///
+/// --fix mends what needs no choice: missing and wrong dirid.c9r, missing content directories, content that no
+/// directory leads to and directories that hold each other (they come to /LOST+FOUND), lost, wrong and uncanonical
+/// names, and what is empty or of no kind. It shows what it will do and asks once. What it replaces or removes is kept,
+/// in ciphertext, in .scaup-repair-DATE beside the vault's d. It refuses while the vault is mounted by this machine or
+/// was changed within the last minute.
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 no problem was found (hints at most), 5 warnings or worse, or the vault can't be opened; \
+    after_help = "Exit codes: 0 no problem was found (hints at most) or what was is mended, 5 warnings or worse, or the vault can't be opened; \
     for other codes see `scaup --help`."
 )]
 pub(super) struct CheckArguments {
     #[command(flatten)]
-    location: VaultLocation,
+    pub(super) location: VaultLocation,
     #[command(flatten)]
-    secret: SecretArguments,
+    pub(super) secret: SecretArguments,
     /// Also read all file content, and authenticate every chunk
     #[arg(long)]
-    content: bool,
-    /// Print one JSON object, with `summary` and `findings`
+    pub(super) content: bool,
+    /// Mend what needs no choice, or only findings of these kinds, named as --json does
+    #[arg(long, value_name = "KIND", num_args = 0.., require_equals = true, value_delimiter = ',', value_parser = kind)]
+    pub(super) fix: Option<Vec<FindingKind>>,
+    /// Show what --fix would do; nothing is written
     #[arg(long)]
-    json: bool,
+    pub(super) dry_run: bool,
+    /// Mend without asking
+    #[arg(long, requires = "fix")]
+    pub(super) yes: bool,
+    /// Print one JSON object, with `summary` and `findings`; with --fix each finding has `fix`
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Parses the name of a kind of findings that can be mended, as `--json` prints it.
+fn kind(name: &str) -> Result<FindingKind, String> {
+    let of = |kind: &FindingKind| serde_json::to_value(kind).is_ok_and(|known| known == name);
+    MENDED.into_iter().find(of).ok_or_else(|| {
+        let names = MENDED.iter().filter_map(|kind| serde_json::to_value(kind).ok());
+        let names: Vec<String> = names.filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+        format!("only these kinds can be mended: {}", names.join(", "))
+    })
 }
 
 pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), CliError> {
@@ -51,12 +81,16 @@ pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), C
     } else {
         show(&report);
     }
+    verdict(&arguments.location.path, &report)
+}
+
+/// Fails if something is wrong with the vault at `path`.
+pub(super) fn verdict(path: &str, report: &Report) -> Result<(), CliError> {
     match report.severity() {
         Severity::Good | Severity::Info => Ok(()),
         Severity::Warning | Severity::Critical => {
             let Summary { critical, warning, .. } = report.summary;
-            let found = format!("{}: {}", arguments.location.path, counted(critical, warning));
-            Err(CliError::new(FailureKind::Vault, found))
+            Err(CliError::new(FailureKind::Vault, format!("{path}: {}", counted(critical, warning))))
         }
     }
 }
@@ -68,6 +102,14 @@ pub(super) fn report(
     secret: &SecretArguments,
     options: CheckOptions,
 ) -> Result<Report, CliError> {
+    until_interrupted(runtime, async { Ok(open(location, secret).await?.examine(options).await?.report) })
+}
+
+/// Does work that changes nothing on the server, unless Ctrl-C ends it.
+pub(super) fn until_interrupted<T>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     runtime.block_on(async {
         tokio::select! {
             // Ctrl-C is listened for before anything else begins.
@@ -75,30 +117,42 @@ pub(super) fn report(
             _ = tokio::signal::ctrl_c() => {
                 Err(CliError::other("interrupted; nothing was changed on the server"))
             }
-            report = check(location, secret, options) => report,
+            done = work => done,
         }
     })
 }
 
-async fn check(
-    location: &VaultLocation,
-    secret: &SecretArguments,
-    options: CheckOptions,
-) -> Result<Report, CliError> {
+/// A vault whose keys are known.
+pub(super) struct Opened {
+    pub(super) remote: Arc<dyn Remote>,
+    pub(super) vault: RemotePath,
+    pub(super) cryptor: Arc<Cryptor>,
+}
+
+/// Connects, and unlocks a vault.
+pub(super) async fn open(location: &VaultLocation, secret: &SecretArguments) -> Result<Opened, CliError> {
     let (remote, vault) = location.open().await?;
     let command = secret.command();
     let opened = vault_secret::open(location, command.as_ref(), Sources::All, remote.as_ref(), &vault).await;
     let cryptor = Arc::new(opened?.0);
-    let progress = CheckProgress::default();
-    let mut check = std::pin::pin!(check::run(remote.as_ref(), &vault, &cryptor, options, &progress));
-    let line = ProgressLine::new();
-    loop {
-        tokio::select! {
-            done = &mut check => {
-                drop(line);
-                return done.map_err(|error| CliError::new(kind_of(&error), error));
+    Ok(Opened { remote, vault, cryptor })
+}
+
+impl Opened {
+    /// Checks the vault, and shows how far that is.
+    pub(super) async fn examine(&self, options: CheckOptions) -> Result<Examination, CliError> {
+        let progress = CheckProgress::default();
+        let checking = check::examine(self.remote.as_ref(), &self.vault, &self.cryptor, options, &progress);
+        let mut checking = std::pin::pin!(checking);
+        let line = ProgressLine::new();
+        loop {
+            tokio::select! {
+                done = &mut checking => {
+                    drop(line);
+                    return done.map_err(|error| CliError::new(kind_of(&error), error));
+                }
+                () = tokio::time::sleep(SHOW_EVERY) => line.show(so_far(&progress)),
             }
-            () = tokio::time::sleep(SHOW_EVERY) => line.show(so_far(&progress)),
         }
     }
 }
@@ -127,7 +181,7 @@ fn so_far(progress: &CheckProgress) -> String {
 
 fn show(report: &Report) {
     for finding in &report.findings {
-        show_finding(finding);
+        show_finding(finding, finding.advice);
     }
     let Summary { directories, files, links, bytes, content, info, warning, critical, left_out } =
         report.summary;
@@ -159,7 +213,8 @@ fn show(report: &Report) {
     }
 }
 
-fn show_finding(finding: &Finding) {
+/// Shows a finding, and a line about what to do or what was done.
+pub(super) fn show_finding(finding: &Finding, about: &str) {
     let severity = match finding.severity {
         Severity::Good => "good",
         Severity::Info => "hint",
@@ -172,10 +227,10 @@ fn show_finding(finding: &Finding) {
         Some(cleartext) => screen::out(&format!("    {} ({path})", Line::of(cleartext))),
         None => screen::out(&format!("    {path}")),
     }
-    screen::out(&format!("    {}", finding.advice));
+    screen::out(&format!("    {about}"));
 }
 
-fn counted(critical: u64, warning: u64) -> String {
+pub(super) fn counted(critical: u64, warning: u64) -> String {
     let critical_text = number(critical, "critical finding", "critical findings");
     let warning_text = number(warning, "warning", "warnings");
     match (critical, warning) {

@@ -7,6 +7,7 @@ use super::check;
 use super::conflicts;
 use super::converse;
 use super::error::CliError;
+use super::mend;
 use super::new_password::new_password;
 use super::passwd;
 use super::recovery_key;
@@ -98,6 +99,9 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
             screen::out(&format!("created a {cipher_combo} vault at {}", location.path));
             screen::out("Keep the password in a safe place: without it, nothing in the vault can be read.");
             Ok(())
+        }
+        VaultCommand::Check(arguments) if arguments.fix.is_some() || arguments.dry_run => {
+            mend::run(&runtime, &arguments)
         }
         VaultCommand::Check(arguments) => check::run(&runtime, &arguments),
         VaultCommand::Conflicts(arguments) => conflicts::run(&runtime, &arguments),

@@ -364,6 +364,9 @@ pub struct VaultEntry {
     /// The reason why it is unsupported, or what locked it by itself, or the object that the server shows in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Its id, which a copy of it shares; formats before 8 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The vault format.
     pub format: Option<u32>,
     /// `SIV_GCM` or `SIV_CTRMAC`.

@@ -214,6 +214,7 @@ fn vault_entry(vault: VaultStatus, lock_causes: &LockCauses) -> VaultEntry {
         path: exact(&vault.path),
         state,
         reason: displaced.or(reason),
+        id: vault.id,
         format: vault.format,
         cipher_combo: vault.cipher_combo,
     }

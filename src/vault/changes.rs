@@ -131,7 +131,7 @@ impl VaultDirectory {
 
     /// Makes a node that is a directory on the server: built under a temporary name and renamed, so that it is there
     /// whole or not at all. Fails with `Exists` if the name is taken.
-    pub(super) async fn make_node(
+    pub(crate) async fn make_node(
         &self,
         remote: &dyn Remote,
         name: &CleartextName,

@@ -529,10 +529,10 @@ pub(crate) fn stand_in(entry: &RemoteName) -> CleartextName {
 }
 
 /// Characters that tell an entry from others, unless they are the same for two.
-pub(super) const MARK_LEN: usize = 4;
+pub(crate) const MARK_LEN: usize = 4;
 
 /// Returns `len` characters that tell an entry from others.
-pub(super) fn mark(entry: &Entry, len: usize) -> String {
+pub(crate) fn mark(entry: &Entry, len: usize) -> String {
     let part = entry.part.as_ref().map_or(&b""[..], RemoteName::as_bytes);
     let digest = Sha256::digest([entry.name.as_bytes(), part].join(&b'/'));
     let mark = HEXLOWER.encode(&digest);

@@ -6,7 +6,7 @@ use super::format::part;
 use crate::remote::{Remote, RemoteError, RemoteOpen, RemotePath, RemoteSetAttributes};
 
 /// Writes a whole small new file and makes it durable.
-pub(super) async fn write_small(
+pub(crate) async fn write_small(
     remote: &dyn Remote,
     path: &RemotePath,
     content: &[u8],

@@ -27,8 +27,8 @@ pub(crate) struct UnlockedVault {
 }
 
 impl UnlockedVault {
-    pub(crate) fn new(cryptor: Cryptor, unfinished: Unfinished) -> Arc<Self> {
-        let cryptor = RwLock::new(Some(Arc::new(cryptor)));
+    pub(crate) fn new(cryptor: impl Into<Arc<Cryptor>>, unfinished: Unfinished) -> Arc<Self> {
+        let cryptor = RwLock::new(Some(cryptor.into()));
         Arc::new(Self {
             cryptor,
             marker_files: Mutex::default(),

@@ -6,6 +6,7 @@
 mod drive;
 #[path = "../kernel/mod.rs"]
 mod kernel;
+mod mending;
 mod model;
 mod passwd;
 mod silence;

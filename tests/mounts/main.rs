@@ -29,6 +29,7 @@ mod commands {
     mod vault_check;
     mod vault_commands;
     mod vault_keys;
+    mod vault_mend;
 }
 
 mod names {
