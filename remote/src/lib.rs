@@ -338,7 +338,8 @@ pub trait Remote: Send + Sync + 'static {
     fn is_reachable(&self) -> bool {
         true
     }
-    /// Has all requests fail, those under way too, until the result is dropped. A request that waits for nobody need not.
+    /// Has all requests fail, those under way too, until the result is dropped. A request that waits for nobody need
+    /// not.
     fn refuse_requests(&self) -> Refusal {
         Refusal::default()
     }

@@ -32,8 +32,8 @@ pub(super) struct UnlockArguments {
 /// Lock a vault of a mount, and remove its keys, names and content from memory.
 ///
 /// Unsaved content is saved first, for up to 5 seconds. What is unsaved then is encrypted in memory, and sent when the
-/// server can be reached; until then, the mount has to stay. Programs that still have files of the vault open get errors
-/// from then on. The content of files that were removed, but that programs still have open, is lost.
+/// server can be reached; until then, the mount has to stay. Programs that still have files of the vault open get
+/// errors from then on. The content of files that were removed, but that programs still have open, is lost.
 #[derive(Args)]
 pub(super) struct LockArguments {
     /// The mount's name or mount point [default: the only one]

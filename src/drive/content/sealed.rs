@@ -1,4 +1,5 @@
-//! Content whose vault is locked before it was saved: what is unsaved is encrypted at once, and sent later without keys.
+//! Content whose vault is locked before it was saved: what is unsaved is encrypted at once, and sent later without
+//! keys.
 //!
 //! Sealed content is saved as any other: in place, or under a temporary name that becomes the final one; if somebody
 //! else changed the file meanwhile, ours goes beside it. All that needs a key is done when it is sealed: chunks and

@@ -20,8 +20,8 @@ pub struct LockedWithin {
 }
 
 impl Drive {
-    /// Saves what can be saved, of plain places, too, and locks all vaults: what is unsaved in them then is encrypted. It
-    /// takes `limit` at most, whatever the server does: three quarters for saving, the rest for locking.
+    /// Saves what can be saved, of plain places, too, and locks all vaults: what is unsaved in them then is encrypted.
+    /// It takes `limit` at most, whatever the server does: three quarters for saving, the rest for locking.
     pub async fn lock_within(&self, limit: Duration) -> LockedWithin {
         let began = Instant::now();
         let (deadline, patience) = (began + limit, limit / 16);

@@ -98,8 +98,8 @@ impl Nodes<'_> {
 }
 
 impl Drive {
-    /// Removes the keys of a vault, and the content of its files. What has to be saved is encrypted, and kept. Fails, and
-    /// changes nothing, if something can't be saved anywhere.
+    /// Removes the keys of a vault, and the content of its files. What has to be saved is encrypted, and kept. Fails,
+    /// and changes nothing, if something can't be saved anywhere.
     pub(super) async fn forget_content_of(
         &self,
         vault: &Arc<UnlockedVault>,

@@ -201,8 +201,8 @@ fn games() -> (u64, u64) {
     (number("SEALED_SEED").unwrap_or(1), number("SEALED_GAMES").unwrap_or(60))
 }
 
-/// Random work in a vault, which is locked at a random moment of it on a road that is fine, cut, silent or full; then the
-/// road is mended, and a mount that knows nothing of all this shows for each file what was written last, or what a
+/// Random work in a vault, which is locked at a random moment of it on a road that is fine, cut, silent or full; then
+/// the road is mended, and a mount that knows nothing of all this shows for each file what was written last, or what a
 /// program was told is not there.
 #[test]
 fn whenever_a_vault_is_locked_nothing_that_was_written_is_lost() {
