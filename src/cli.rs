@@ -6,6 +6,7 @@
 
 mod account;
 mod account_session;
+mod answer;
 mod bookmark;
 mod check;
 mod conflicts;

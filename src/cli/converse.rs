@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use super::answer::answer_of;
 use super::error::CliError;
 use super::progress::DaemonProgress;
 use super::prompt;
-use super::vault_secret::answer_of;
 use crate::config::settings::SecretCommand;
 use crate::daemon::client::{self, Conversation, ConversationError};
 use crate::daemon::protocol::{Event, MountStatus, Prompt, PromptKind, Request, Secret, UserQuestion};

@@ -74,7 +74,7 @@ mod tests {
         let words: Vec<&str> = std::iter::repeat_n(["residence", "ad"], 22).flatten().collect();
         let wide = in_columns(&words, 200);
         assert_eq!(wide.len(), 5);
-        assert!(wide[0].starts_with(" 1 residence   2 ad         3 residence"), "{wide:?}");
+        assert!(wide[0].starts_with(" 1 residence   2 ad          3 residence"), "{wide:?}");
         assert!(wide[4].ends_with("44 ad"), "{wide:?}");
         for width in [12, 13, 80, 138] {
             let lines = in_columns(&words, width);

@@ -2,15 +2,14 @@
 
 use clap::Args;
 use scaup_crypto::Cryptor;
-use zeroize::Zeroizing;
 
+use super::answer::{answer_of, not_given};
 use super::error::CliError;
 use super::prompt;
 use super::screen;
 use super::vault_access::VaultLocation;
 use crate::config::settings::SecretCommand;
 use crate::config::target::Target;
-use crate::daemon::answer_programs::AnswerCommand;
 use crate::daemon::kept_secrets;
 use crate::daemon::protocol::{FailureKind, LOGIN_HAS_ENDED};
 use crate::daemon::remembered_vaults_of;
@@ -46,18 +45,6 @@ pub(super) enum Sources {
     All,
     /// A person: for what not everybody at this desktop should be able to do.
     Person,
-}
-
-/// Returns the first line that a command prints.
-pub(super) fn answer_of(command: &str, prompt: &str, vault: &str) -> Result<Zeroizing<String>, CliError> {
-    let directory = std::env::current_dir()?;
-    let command = AnswerCommand { command, directory: &directory, prompt, vault: Some(vault) };
-    command.run_at_terminal().map_err(not_given)
-}
-
-/// Returns the failure for a password that was not given.
-pub(super) fn not_given(reason: String) -> CliError {
-    CliError::new(FailureKind::Vault, format!("no password was given: {reason}"))
 }
 
 /// Opens a vault with what the command prints, or what is remembered, or asks until it is right. Returns its keys, and
