@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::parts::{OptionalPart, UnknownPart};
 use super::ssh_config::keywords;
 
+/// Types of mounts that Scaup makes unless it is told another one (`subtype=`).
+pub const TYPES: [&str; 2] = ["fuse.sshfs", "fuse.scaup"];
+
 /// The options of all `-o`, as they were given and sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
+use scaup_fuse::unescaped;
 
-use super::mounts::unescaped;
 use super::{GROUP, read};
 use crate::doctor::Check;
 
