@@ -27,4 +27,4 @@ pub use multistatus::MultistatusError;
 pub use ocs::Ocs;
 pub use server::{Capabilities, ForbiddenNames, Links, PasswordPolicy, User};
 pub use status::ServerStatus;
-pub use upload::{Source, Stored, Upload};
+pub use upload::{Progress, Source, Stored, Upload};

@@ -53,7 +53,7 @@ pub struct Account {
 pub enum AccountError {
     /// The name can't be a file's name, or looks like an option.
     #[error(
-        "{0:?} can't be an account's name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
+        "{0:?} can't be an account's name: choose one with --name, of letters, digits, `.`, `_` and `-`, that begins with a letter or digit"
     )]
     Name(String),
     /// The folder can't be one on a server.

@@ -72,7 +72,9 @@ fn add(arguments: AddArguments) -> Result<(), CliError> {
     let AddArguments { url, name, ca, folder, app_password_command, user, ask_every_time } = arguments;
     let address = ServerAddress::parse(&url).map_err(CliError::usage)?;
     let host = address.host();
-    let name = name.unwrap_or_else(|| host.split(':').next().unwrap_or_default().to_owned());
+    // An address of numbers in brackets makes no name.
+    let name =
+        name.unwrap_or_else(|| host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host).to_owned());
     let app_password = match app_password_command {
         Some(command) => AppPassword::Command(command),
         None if ask_every_time => AppPassword::AskEveryTime,

@@ -1,8 +1,11 @@
 //! Sessions of accounts at the terminal: the page of a login is shown there, and Ctrl-C ends them in good order.
 
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::error::CliError;
 use super::{prompt, screen};
@@ -38,7 +41,7 @@ impl Browser for Terminal {
 pub(super) fn run_cancellable<T>(
     work: impl AsyncFnOnce(&Cancel) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    // With a thread of its own, signals are heard while a person is asked.
+    // With a thread of its own, signals are heard while a command of the user's is waited for.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let cancel = Cancel::default();
     runtime.block_on(async {
@@ -66,6 +69,7 @@ pub(super) fn run_cancellable<T>(
                     "ended at once: `scaup share list` shows what is left on the server, and `scaup share revoke ID` removes it; an account that logs in each time may have left an app password called \"{}\"",
                     account::user_agent()
                 ));
+                prompt::restore_terminal();
                 std::process::exit(FailureKind::LeftBehind.exit_code().into());
             }
         });
@@ -73,25 +77,57 @@ pub(super) fn run_cancellable<T>(
     })
 }
 
+/// Asks a person. The wish to end the work ends the question, too, and leaves the terminal as it was before.
+pub(super) async fn ask(cancel: &Cancel, text: &str, echo: bool) -> Result<Zeroizing<String>, CliError> {
+    let (open, other_end) = UnixStream::pair()?;
+    let text = text.to_owned();
+    let mut asking = spawn_blocking(move || prompt::ask_while(&text, echo, Some(&open)));
+    let answer = tokio::select! {
+        answer = &mut asking => answer,
+        () = cancel.wished() => {
+            drop(other_end);
+            asking.await
+        }
+    };
+    answer.map_err(CliError::other)?.map_err(CliError::other)
+}
+
 /// Works with the account that is meant, and ends the session, whatever the work comes to. Returns the result of the
 /// work, and how the session ended.
+pub(super) async fn in_session<T>(
+    name: Option<&str>,
+    cancel: &Cancel,
+    work: impl AsyncFnOnce(&Session, &Cancel) -> Result<T, CliError>,
+) -> Result<(T, Result<(), CliError>), CliError> {
+    let (name, account) = Account::meant(name)?;
+    let session = Session::begin(name, account, &Terminal, cancel).await?;
+    let done = work(&session, cancel).await;
+    let ended = session.end().await.map_err(CliError::from);
+    match done {
+        Ok(done) => Ok((done, ended)),
+        Err(error) => both(Err(error), ended),
+    }
+}
+
+/// Works with the account that is meant, and ends the session, whatever the work comes to.
 pub(super) fn with_session<T>(
     name: Option<&str>,
     work: impl AsyncFnOnce(&Session, &Cancel) -> Result<T, CliError>,
-) -> Result<(T, Result<(), CliError>), CliError> {
+) -> Result<T, CliError> {
     run_cancellable(async |cancel| {
-        let (name, account) = Account::meant(name)?;
-        let session = Session::begin(name, account, &Terminal, cancel).await?;
-        let done = work(&session, cancel).await;
-        let ended = session.end().await.map_err(CliError::from);
-        match (done, ended) {
-            (Ok(done), ended) => Ok((done, ended)),
-            (Err(error), Ok(())) => Err(error),
-            (Err(error), Err(CliError { kind, message })) => {
-                Err(CliError::new(kind, format!("{}\n{message}", error.message)))
-            }
-        }
+        let (done, ended) = in_session(name, cancel, work).await?;
+        both(Ok(done), ended)
     })
+}
+
+/// Returns what was done, unless that or the end of the session failed. If both did, the error tells both.
+pub(super) fn both<T>(done: Result<T, CliError>, ended: Result<(), CliError>) -> Result<T, CliError> {
+    match (done, ended) {
+        (Err(done), Err(CliError { kind, message })) => {
+            Err(CliError::new(kind, format!("{}\n{message}", done.message)))
+        }
+        (done, ended) => ended.and(done),
+    }
 }
 
 /// Returns the class of a server's failure.

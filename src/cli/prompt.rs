@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -22,6 +25,9 @@ static ASKING: Mutex<()> = Mutex::new(());
 
 /// Messages to show once the current question is answered; `None` while there is none.
 static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// The terminal whose settings are changed for the current question, with those from before; `None` while none is.
+static CHANGED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 
 /// Most lines that are held back.
 const HELD_BACK_MAX: usize = 100;
@@ -58,9 +64,18 @@ pub(super) fn is_at_terminal() -> bool {
 
 /// Asks, after any other question under way. An error says why there is no answer.
 pub(super) fn ask(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+    ask_while(text, echo, None)
+}
+
+/// Asks as [`ask`] does. A question at the terminal ends without an answer when the other end of `open` is closed.
+pub(super) fn ask_while(
+    text: &str,
+    echo: bool,
+    open: Option<&UnixStream>,
+) -> Result<Zeroizing<String>, String> {
     let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     *held_back() = Some(Vec::new());
-    let answer = ask_now(text, echo);
+    let answer = ask_now(text, echo, open);
     held_back().take().into_iter().flatten().for_each(|line| screen::tell(&line));
     answer
 }
@@ -78,50 +93,65 @@ fn held_back() -> MutexGuard<'static, Option<Vec<String>>> {
     HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask_now(text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+fn ask_now(text: &str, echo: bool, open: Option<&UnixStream>) -> Result<Zeroizing<String>, String> {
     match way() {
-        Way::Terminal(terminal) => read_line(terminal, text, echo),
+        Way::Terminal(terminal) => read_line(terminal, text, echo, open),
         Way::Program(program) => program.ask_at_terminal(text),
         Way::Nowhere => Err("there is no terminal, and no program named by SSH_ASKPASS".to_owned()),
     }
 }
 
-/// The terminal's settings before a question, restored when this is dropped.
-struct Restored<'a> {
-    terminal: &'a File,
-    before: Termios,
-}
+/// The terminal's settings are changed for a question; they are restored when this is dropped.
+struct Changed;
 
-impl<'a> Restored<'a> {
+impl Changed {
     /// Makes Ctrl-C end the line instead of this process, which could not restore the settings then.
-    fn change(terminal: &'a File, echo: bool) -> rustix::io::Result<Self> {
-        let before = tcgetattr(terminal)?;
+    fn change(terminal: File, echo: bool) -> rustix::io::Result<Self> {
+        let before = tcgetattr(&terminal)?;
         let mut during = before.clone();
         during.local_modes.remove(LocalModes::ISIG);
         during.local_modes.set(LocalModes::ECHO, echo);
         during.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
         // Input typed before the question is not an answer to it.
-        tcsetattr(terminal, OptionalActions::Flush, &during)?;
-        Ok(Self { terminal, before })
+        tcsetattr(&terminal, OptionalActions::Flush, &during)?;
+        *changed() = Some((terminal, before));
+        Ok(Self)
     }
 }
 
-impl Drop for Restored<'_> {
+impl Drop for Changed {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+        restore_terminal();
     }
 }
 
-fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<String>, String> {
+fn changed() -> MutexGuard<'static, Option<(File, Termios)>> {
+    CHANGED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the terminal the settings that it had before the current question. A process that ends at once needs it.
+pub(super) fn restore_terminal() {
+    if let Some((terminal, before)) = changed().take() {
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+    }
+}
+
+fn read_line(
+    mut terminal: File,
+    text: &str,
+    echo: bool,
+    open: Option<&UnixStream>,
+) -> Result<Zeroizing<String>, String> {
     let failed = |error: std::io::Error| format!("the terminal can't be used: {error}");
     let file = terminal.try_clone().map_err(failed)?;
-    let changed = Restored::change(&file, echo).map_err(|error| failed(error.into()))?;
+    let changed = Changed::change(file, echo).map_err(|error| failed(error.into()))?;
     // Scaup's own questions may have several lines; a server's have one (`Question::text`).
     let lines: Vec<String> = text.split('\n').map(|line| screen::fitting(line, &terminal)).collect();
     terminal.write_all(lines.join("\n").as_bytes()).map_err(failed)?;
     let mut line = Zeroizing::new(vec![0; LINE_MAX]);
+    let is_open = open.is_none_or(|open| wait(&terminal, open));
     // The terminal delivers one line at a time.
-    let len = terminal.read(&mut line).map_err(failed)?;
+    let len = if is_open { terminal.read(&mut line).map_err(failed)? } else { 0 };
     let line = line.get(..len).unwrap_or_default();
     drop(changed);
     let answer = match line.strip_suffix(b"\n") {
@@ -135,4 +165,17 @@ fn read_line(mut terminal: File, text: &str, echo: bool) -> Result<Zeroizing<Str
     let answer = answer.ok_or("it was cancelled")?;
     let answer = std::str::from_utf8(answer).map_err(|_| "the answer is not UTF-8".to_owned())?;
     Ok(Zeroizing::new(answer.trim_end_matches('\r').to_owned()))
+}
+
+/// Waits until there is a line to read, or the other end of `open` is closed. Returns whether it is still open.
+fn wait(terminal: &File, open: &UnixStream) -> bool {
+    loop {
+        let mut waited = [PollFd::new(terminal, PollFlags::IN), PollFd::new(open, PollFlags::IN)];
+        match poll(&mut waited, None) {
+            Err(Errno::INTR) => {}
+            // Reading says what is wrong with the terminal.
+            Err(_) => return true,
+            Ok(_) => return waited[1].revents().is_empty(),
+        }
+    }
 }

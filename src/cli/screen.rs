@@ -71,6 +71,12 @@ pub(super) fn out_script(script: &str) {
     print(script.trim_end_matches('\n'));
 }
 
+/// Prints a script as it is beside the requested output: Scaup's own text.
+pub(super) fn tell_script(script: &str) {
+    // As for `tell`.
+    let _ = writeln!(io::stderr(), "{}", script.trim_end_matches('\n'));
+}
+
 /// A reader that has gone, such as `head`, wants no more of it, and what the command does goes on.
 fn print(text: &str) {
     match writeln!(io::stdout(), "{text}") {

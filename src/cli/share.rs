@@ -1,8 +1,6 @@
 //! `scaup share`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -14,7 +12,7 @@ use serde::Serialize;
 use tokio::time::interval;
 use zeroize::Zeroizing;
 
-use super::account_session::{kind_of, with_session};
+use super::account_session::{ask, both, in_session, kind_of, run_cancellable, with_session};
 use super::error::CliError;
 use super::progress::ProgressLine;
 use super::{prompt, screen};
@@ -22,7 +20,7 @@ use crate::account::Session;
 use crate::config::size;
 use crate::daemon::answer_programs::AnswerCommand;
 use crate::daemon::protocol::FailureKind;
-use crate::dav::Cancel;
+use crate::dav::{Cancel, Progress};
 use crate::share::{
     Chosen, End, Ends, Id, Ledger, Origin, Plan, Share, ShareError, Shared, State, Wish, prune,
 };
@@ -130,8 +128,8 @@ struct FileArguments {
     /// Print the link, and the password on standard error, without waiting in between
     #[arg(long)]
     print_both: bool,
-    /// Show this as a QR code, too
-    #[arg(long, value_name = "WHAT")]
+    /// Show this as a QR code, too; with --print-both on standard error
+    #[arg(long, value_name = "WHAT", conflicts_with = "json")]
     qr: Option<Qr>,
     /// For programs; with the password only if --print-both is there, too
     #[arg(long)]
@@ -166,13 +164,17 @@ fn share(arguments: FileArguments) -> Result<(), CliError> {
     let path = arguments.file.clone().unwrap_or_default();
     let chosen = Chosen::look(&path)?;
     let own_secret = arguments.password_command.as_deref().map(own_secret).transpose()?;
-    let (shared, ended) = with_session(arguments.account.as_deref(), async |session, cancel| {
-        upload(session, cancel, chosen, own_secret, &arguments).await
-    })?;
-    if let Some(shared) = shared {
-        show(&shared, &arguments)?;
-    }
-    ended
+    run_cancellable(async |cancel| {
+        let work = async |session: &Session, cancel: &Cancel| {
+            upload(session, cancel, chosen, own_secret, &arguments).await
+        };
+        let (shared, ended) = in_session(arguments.account.as_deref(), cancel, work).await?;
+        let shown = match shared {
+            Some(shared) => show(&shared, &arguments, cancel).await,
+            None => Ok(()),
+        };
+        both(shown, ended)
+    })
 }
 
 fn own_secret(command: &str) -> Result<Zeroizing<String>, CliError> {
@@ -207,20 +209,20 @@ async fn upload(
     explain(&plan);
     // What stays encrypted needs no second thought.
     if !arguments.yes && !plan.is_end_to_end() {
-        let answer = prompt::ask("Share it (yes/no)? ", true).map_err(CliError::other)?;
+        let answer = ask(cancel, "Share it (yes/no)? ", true).await?;
         if !answer.trim().eq_ignore_ascii_case("yes") {
             screen::tell("nothing was shared");
             return Ok(None);
         }
     }
-    let sent = Arc::new(AtomicU64::new(0));
+    let sent = Progress::default();
     let mut work = std::pin::pin!(plan.execute(&sent, cancel));
     let line = ProgressLine::new();
     let mut shown = interval(SHOWN_EVERY);
     let shared = loop {
         tokio::select! {
             shared = &mut work => break shared?,
-            _ = shown.tick() => line.show(progress(sent.load(Ordering::Relaxed), plan.len_sent, cancel)),
+            _ = shown.tick() => line.show(in_progress(&sent, plan.len_sent, cancel)),
         }
     };
     drop(line);
@@ -228,11 +230,14 @@ async fn upload(
     Ok(Some(shared))
 }
 
-fn progress(sent: u64, all: u64, cancel: &Cancel) -> String {
+fn in_progress(progress: &Progress, all: u64, cancel: &Cancel) -> String {
+    let sent = progress.sent();
     if cancel.check().is_err() {
         "removing what was uploaded".to_owned()
     } else if sent < all {
         format!("sending: {} of {}", size::show(sent), size::show(all))
+    } else if progress.is_late() {
+        "waiting for the server, which still works on the file".to_owned()
     } else {
         "making the link, and trying it".to_owned()
     }
@@ -292,8 +297,8 @@ struct SharedEntry<'a> {
 }
 
 /// Shows what only this process knows. If that fails, the share is of no use to anybody.
-fn show(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError> {
-    show_once(shared, arguments).map_err(|error| {
+async fn show(shared: &Shared, arguments: &FileArguments, cancel: &Cancel) -> Result<(), CliError> {
+    show_once(shared, arguments, cancel).await.map_err(|error| {
         let Shared { id, account, .. } = shared;
         let text = format!(
             "{}: the link or what opens it was not shown; remove it with `scaup share revoke {id} --account {account}`",
@@ -303,7 +308,8 @@ fn show(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError> {
     })
 }
 
-fn show_once(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError> {
+async fn show_once(shared: &Shared, arguments: &FileArguments, cancel: &Cancel) -> Result<(), CliError> {
+    tell_shortened(shared.is_shortened);
     if shared.is_corrected {
         screen::tell(
             "the server believes that it has another address, so the link is made from your account's: tell its administrator (overwrite.cli.url, trusted_proxies)",
@@ -334,11 +340,15 @@ fn show_once(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError>
         if let Some(passphrase) = &shared.passphrase {
             screen::tell(&format!("passphrase: {}", **passphrase));
         }
-        return match arguments.qr {
-            Some(Qr::Link) => show_qr(shared.link.as_str()),
-            Some(Qr::Password) => show_qr(shared.passphrase.as_ref().unwrap_or(&shared.password)),
-            None => Ok(()),
-        };
+        // Standard output has the link and nothing else.
+        match arguments.qr {
+            Some(Qr::Link) => screen::tell_script(&qr_code(shared.link.as_str())?),
+            Some(Qr::Password) => {
+                screen::tell_script(&qr_code(shared.passphrase.as_ref().unwrap_or(&shared.password))?);
+            }
+            None => {}
+        }
+        return Ok(());
     }
     let (second, secret, width) = match &shared.passphrase {
         None => ("password", &shared.password, 9),
@@ -352,21 +362,27 @@ fn show_once(shared: &Shared, arguments: &FileArguments) -> Result<(), CliError>
     screen::deliver(&format!("{}{}{with_it}", label("link"), shared.link))?;
     screen::deliver(&format!("{}{} (as the server keeps it)", label("expires"), shown_time(shared.ends)))?;
     if arguments.qr == Some(Qr::Link) {
-        show_qr(shared.link.as_str())?;
+        screen::out_script(&qr_code(shared.link.as_str())?);
     }
     let text = format!("Send the link, then press Enter for the {second}, and send that another way.");
-    prompt::ask(&text, false).map_err(CliError::other)?;
+    ask(cancel, &text, false).await?;
     screen::deliver(&format!("{}{}", label(second), **secret))?;
     if arguments.qr == Some(Qr::Password) {
-        show_qr(secret)?;
+        screen::out_script(&qr_code(secret)?);
     }
     Ok(())
 }
 
-fn show_qr(text: &str) -> Result<(), CliError> {
-    let code = QrCode::new(text).map_err(CliError::other)?;
-    screen::out_script(&code.render::<Dense1x2>().build());
-    Ok(())
+fn tell_shortened(is_shortened: bool) {
+    if is_shortened {
+        screen::tell(
+            "by the server's own calendar, the day that was asked for is beyond the longest that it permits: the link ends earlier",
+        );
+    }
+}
+
+fn qr_code(text: &str) -> Result<String, CliError> {
+    Ok(QrCode::new(text).map_err(CliError::other)?.render::<Dense1x2>().build())
 }
 
 /// Formats a time of the server's clock.
@@ -385,9 +401,10 @@ struct ListedEntry {
 }
 
 fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
-    let ((), ended) = with_session(account, async |session, cancel| {
+    with_session(account, async |session, cancel| {
         let ledger = cancel.or(Ledger::read(session)).await?;
         let expires = |share: &Share| match share.ends {
+            Ends::NoLink if share.state == State::Revoked => "revoked".to_owned(),
             Ends::NoLink => share.day.to_string(),
             Ends::At(time) => shown_time(time),
             Ends::Never => "never".to_owned(),
@@ -406,6 +423,7 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
                     State::Unfinished => "unfinished",
                     State::Mixed => "mixed",
                     State::SharedOtherwise => "shared_otherwise",
+                    State::Revoked => "revoked",
                 },
                 end_to_end: share.is_end_to_end(),
             });
@@ -431,8 +449,7 @@ fn list(json: bool, account: Option<&str>) -> Result<(), CliError> {
             ));
         }
         Ok(())
-    })?;
-    ended
+    })
 }
 
 fn in_words(share: &Share, account: Option<&str>) -> String {
@@ -445,6 +462,9 @@ fn in_words(share: &Share, account: Option<&str>) -> String {
         State::LinkGone => {
             format!("the link is gone; the file is still on the server: scaup share prune{of}")
         }
+        State::Revoked => {
+            format!("the link is gone; not all else could be removed: scaup share prune{of}")
+        }
         State::Unfinished => format!("no link yet: being made, or cut off: scaup share revoke {id}"),
         State::Mixed => "link works, password set; its folder holds other files, too".to_owned(),
         State::SharedOtherwise => {
@@ -455,37 +475,41 @@ fn in_words(share: &Share, account: Option<&str>) -> String {
 }
 
 fn revoke(ids: &[String], account: Option<&str>) -> Result<(), CliError> {
-    let ((), ended) = with_session(account, async |session, cancel| {
+    with_session(account, async |session, cancel| {
         let ledger = cancel.or(Ledger::read(session)).await?;
         let mut failed = None;
         for id in ids {
-            if let Err(error) = cancel.or(revoke_one(&ledger, id)).await {
+            if let Err(error) = revoke_one(&ledger, id, cancel).await {
                 // The others are not kept waiting for it.
                 if let Some(before) = failed.replace(error) {
                     screen::fail(&before.to_string());
                 }
             }
-            cancel.check().map_err(ShareError::from)?;
+            if cancel.check().is_err() {
+                break;
+            }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
-    })?;
-    ended
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(cancel.check().map_err(ShareError::from)?),
+        }
+    })
 }
 
-async fn revoke_one(ledger: &Ledger<'_>, id: &str) -> Result<(), ShareError> {
+async fn revoke_one(ledger: &Ledger<'_>, id: &str, cancel: &Cancel) -> Result<(), ShareError> {
     let share = match ledger.share(id) {
         Ok(share) => share,
         Err(unknown) => {
             let known = Id::parse(id);
             let Some(id) = known else { return Err(unknown) };
-            if !ledger.remove_remains(&id).await? {
+            if !cancel.or(ledger.remove_remains(&id)).await? {
                 return Err(unknown);
             }
             screen::out(&format!("what was left of share {id} was removed"));
             return Ok(());
         }
     };
-    ledger.remove(share).await?;
+    ledger.remove(share, cancel).await?;
     let name = share.name.as_deref().unwrap_or("the file");
     screen::out(&match (&share.name, share.state) {
         _ if share.has_link() => format!("the link is gone; {name} was deleted, from the trash too"),
@@ -499,9 +523,11 @@ async fn revoke_one(ledger: &Ledger<'_>, id: &str) -> Result<(), ShareError> {
 }
 
 fn prune_all(account: Option<&str>) -> Result<(), CliError> {
-    let ((), ended) = with_session(account, async |session, cancel| {
-        let pruned = cancel.or(prune(session)).await?;
-        if pruned.is_empty() {
+    with_session(account, async |session, cancel| {
+        let pruned = prune(session, cancel).await?;
+        // What was removed before is told, also if the rest was cancelled.
+        let cancelled = cancel.check();
+        if pruned.is_empty() && cancelled.is_ok() {
             screen::out("nothing to prune");
         }
         let mut failed = None;
@@ -509,6 +535,7 @@ fn prune_all(account: Option<&str>) -> Result<(), CliError> {
             let name = pruned.share.name.clone().unwrap_or_else(|| pruned.share.id.to_string());
             let what = match pruned.share.state {
                 State::Expired => format!("expired {}", pruned.share.day),
+                State::Revoked => "revoked".to_owned(),
                 _ => "its link is gone".to_owned(),
             };
             match pruned.result {
@@ -520,32 +547,34 @@ fn prune_all(account: Option<&str>) -> Result<(), CliError> {
             }
         }
         // Each was told of.
-        failed.map_or(Ok(()), |error| {
-            Err(CliError { message: "not all could be removed".to_owned(), ..error.into() })
-        })
-    })?;
-    ended
+        match failed {
+            Some(error) => Err(CliError { message: "not all could be removed".to_owned(), ..error.into() }),
+            None => Ok(cancelled.map_err(ShareError::from)?),
+        }
+    })
 }
 
 fn extend(id: &str, days: i32, account: Option<&str>) -> Result<(), CliError> {
-    let ((), ended) = with_session(account, async |session, cancel| {
+    with_session(account, async |session, cancel| {
         let ledger = cancel.or(Ledger::read(session)).await?;
-        let ends = cancel.or(ledger.extend(ledger.share(id)?, End::AfterDays(days))).await?;
+        let (ends, is_shortened) = cancel.or(ledger.extend(ledger.share(id)?, End::AfterDays(days))).await?;
+        tell_shortened(is_shortened);
         screen::out(&format!("{id}: the link works until {} (as the server keeps it)", shown_time(ends)));
         Ok(())
-    })?;
-    ended
+    })
 }
 
 impl From<ShareError> for CliError {
     fn from(error: ShareError) -> Self {
         let kind = match &error {
-            ShareError::Locked { .. } => FailureKind::Vault,
+            ShareError::Locked { .. } | ShareError::UnknownMount { .. } => FailureKind::Vault,
             ShareError::TooManyDays { .. } | ShareError::EndsBeforeItBegins | ShareError::NoSuchDay => {
                 FailureKind::Usage
             }
             ShareError::Dav(error) => kind_of(error),
-            ShareError::LeftBehind { .. } | ShareError::InTrash(_) => FailureKind::LeftBehind,
+            ShareError::LeftBehind { .. } | ShareError::NotRemoved { .. } | ShareError::InTrash(_) => {
+                FailureKind::LeftBehind
+            }
             ShareError::TooManyLinks { .. } => FailureKind::Login,
             _ => FailureKind::Other,
         };

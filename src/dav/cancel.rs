@@ -31,6 +31,12 @@ impl Cancel {
         if self.is_cancelled.load(Ordering::SeqCst) { Err(DavError::Cancelled) } else { Ok(()) }
     }
 
+    /// Waits for the wish to end the work.
+    pub async fn wished(&self) {
+        // Nothing else ends it.
+        let _ = self.or::<(), DavError>(std::future::pending()).await;
+    }
+
     /// Waits for work that may be dropped at any time, or for the wish to end it.
     ///
     /// # Errors

@@ -98,6 +98,8 @@ pub(super) struct Request {
     pub(super) content: Content,
     /// Whether it may be sent again if nobody knows whether it was done.
     pub(super) is_repeatable: bool,
+    /// Whether the server may work longer on it than a proxy waits: then it is not sent again because of that.
+    pub(super) may_be_late: bool,
     /// How long the reply may take.
     pub(super) patience: Duration,
 }
@@ -111,6 +113,7 @@ impl Request {
             headers: Vec::new(),
             content: Content::Nothing,
             is_repeatable: true,
+            may_be_late: false,
             patience: REPLY_PATIENCE,
         }
     }
@@ -279,7 +282,9 @@ impl Client {
                         is_undone = true;
                         pauses.next()
                     }
-                    StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => pauses.next(),
+                    StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT if !request.may_be_late => {
+                        pauses.next()
+                    }
                     StatusCode::SERVICE_UNAVAILABLE => {
                         if self.is_in_maintenance().await? {
                             return Err(DavError::Maintenance { host: self.host() });
@@ -296,6 +301,13 @@ impl Client {
                             host: self.host(),
                             seconds: reply.seconds_to_wait(),
                         });
+                    }
+                    StatusCode::PAYLOAD_TOO_LARGE => {
+                        let len = match &request.content {
+                            Content::File(content, _) => Some(content.len() as u64),
+                            Content::Nothing | Content::Text(..) => None,
+                        };
+                        return Err(DavError::TooLong { host: self.host(), len });
                     }
                     StatusCode::INSUFFICIENT_STORAGE => return Err(DavError::NoRoom { host: self.host() }),
                     status if status.is_redirection() => {

@@ -37,7 +37,9 @@ pub enum DavError {
         source: reqwest::Error,
     },
     /// The server refuses the login.
-    #[error("{host} refuses the login: the app password was revoked there, or is wrong")]
+    #[error(
+        "{host} refuses the login: the app password was revoked there, or is wrong; remove the account with `scaup account remove NAME`, and add it again with `scaup account add URL`"
+    )]
     LoginRefused {
         /// Its host.
         host: String,
@@ -70,13 +72,30 @@ pub enum DavError {
         to: Line,
     },
     /// There is no room for the content.
-    #[error("there is no room for it on {host}: free some of the quota, or ask for more")]
+    #[error(
+        "there is no room for it on {host}: free some of the quota, ask for more, or use another account"
+    )]
     NoRoom {
         /// Its host.
         host: String,
     },
+    /// The server, or what is before it, takes no request with so much content.
+    #[error(
+        "{host}, or a proxy before it, takes no request as long as {}: tell its administrator (such as client_max_body_size of nginx)",
+        .len.map_or_else(|| "this one".to_owned(), |len| format!("{} MiB", len.div_ceil(1 << 20)))
+    )]
+    TooLong {
+        /// Its host.
+        host: String,
+        /// How much was sent, bytes, if it was a file's content.
+        len: Option<u64>,
+    },
     /// The server refused for another reason.
-    #[error("{host} refused ({what}: {status}{})", .message.as_ref().map_or_else(String::new, |message| format!(", {message}")))]
+    #[error(
+        "{host} refused ({what}: {status}{}){}",
+        .message.as_ref().map_or_else(String::new, |message| format!(", {message}")),
+        way_out(*.status)
+    )]
     Refused {
         /// Its host.
         host: String,
@@ -110,7 +129,9 @@ pub enum DavError {
     #[error("the file changed while it was sent: save it, close it, and try again")]
     Changed,
     /// The server stored something else than what was sent.
-    #[error("what {host} stored is not what was sent: its copy is damaged")]
+    #[error(
+        "what {host} stored is not what was sent: its copy is damaged; try again, and tell its administrator if it happens again"
+    )]
     StoredDiffers {
         /// Its host.
         host: String,
@@ -136,11 +157,27 @@ impl DavError {
         self.status() == Some(404)
     }
 
+    /// Returns whether somebody on the way did not wait for the server, which may still work on what was asked.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        matches!(self.status(), Some(502 | 504))
+    }
+
     /// Returns whether the server may have done what was asked, though its reply is missing.
     #[must_use]
     pub fn may_be_done(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::NotUnderstood { .. })
             || self.status().is_some_and(|status| status >= 500)
+    }
+}
+
+/// Returns what to do about a status that is not explained otherwise.
+fn way_out(status: u16) -> &'static str {
+    match status {
+        403 => "; its administrator may have forbidden this",
+        405 | 501 => "; a proxy before it may not let such requests through: tell its administrator",
+        500.. => "; try again later, or tell its administrator, whose log says why",
+        _ => "",
     }
 }
 

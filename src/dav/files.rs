@@ -19,6 +19,7 @@ const OC: &str = "http://owncloud.org/ns";
 const NC: &str = "http://nextcloud.org/ns";
 
 const LIST: &str = r#"<?xml version="1.0"?><d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop><d:resourcetype/><d:getlastmodified/><d:getcontentlength/><oc:fileid/></d:prop></d:propfind>"#;
+const CHECKSUMS: &str = r#"<?xml version="1.0"?><d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop><oc:checksums/></d:prop></d:propfind>"#;
 const LIST_TRASH: &str = r#"<?xml version="1.0"?><d:propfind xmlns:d="DAV:" xmlns:nc="http://nextcloud.org/ns"><d:prop><nc:trashbin-original-location/></d:prop></d:propfind>"#;
 
 /// The path of a file from the user's root, without a slash at its ends.
@@ -244,9 +245,21 @@ impl Home {
             Request::new(Method::PATCH, self.at(path), what).with_text("x-recalculate-hash", "sha256");
         // It reads the whole file.
         request.patience = LONG_PATIENCE;
+        request.may_be_late = true;
         let reply = self.client.require(&request, &[StatusCode::NO_CONTENT, StatusCode::OK]).await?;
-        let hash = reply.header("oc-checksum").and_then(|text| text.strip_prefix("SHA256:"));
-        hash.map(str::to_ascii_lowercase).ok_or_else(|| self.client.not_understood(what))
+        reply.header("oc-checksum").and_then(sha256_of).ok_or_else(|| self.client.not_understood(what))
+    }
+
+    /// Returns the SHA-256 that the server keeps with a file, in lower-case hexadecimal: the one that it was last asked
+    /// to compute, if it has done that by now.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses.
+    pub async fn kept_hash(&self, path: &FilePath) -> Result<Option<String>, DavError> {
+        let request = propfind(self.at(path), "0", CHECKSUMS, "comparing what was stored")?;
+        let list = listed(&self.client, &request).await?;
+        Ok(list.first().and_then(|seen| sha256_of(seen.property(OC, "checksums")?)))
     }
 }
 
@@ -264,6 +277,12 @@ impl Client {
         let len = list.first().and_then(|seen| seen.property(DAV, "getcontentlength")?.trim().parse().ok());
         len.ok_or_else(|| self.not_understood(what))
     }
+}
+
+/// Returns the SHA-256 among the checksums that a server names, each with its kind, in lower-case hexadecimal.
+fn sha256_of(checksums: &str) -> Option<String> {
+    let mut checksums = checksums.split_ascii_whitespace();
+    checksums.find_map(|checksum| checksum.strip_prefix("SHA256:")).map(str::to_ascii_lowercase)
 }
 
 fn propfind(

@@ -148,7 +148,7 @@ impl Reading {
             self.list.last_mut().map(|listed| &mut listed.href)
         } else if self.is_at(&["multistatus", "response", "propstat", "status"]) {
             Some(&mut self.status)
-        } else if self.is_below_prop(1) {
+        } else if self.is_below_prop(1) || self.is_below_prop(2) {
             self.properties.last_mut().map(|property| &mut property.text)
         } else {
             None

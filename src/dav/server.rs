@@ -1,5 +1,6 @@
 //! What a server says of itself, and of the user who is logged in.
 
+use jiff::tz::TimeZone;
 use reqwest::{Method, StatusCode};
 use scaup_sftp::text::Line;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ pub struct Capabilities {
     pub part_len_max: Option<u64>,
     /// Which names files may not have.
     pub names: ForbiddenNames,
+    /// The time zone of the user, by which days are counted; `None` where the server does not say.
+    pub time_zone: Option<TimeZone>,
     /// Whether a user may remove what is in the trash.
     pub can_empty_trash: bool,
 }
@@ -90,6 +93,8 @@ struct Version {
 #[serde(default)]
 struct Groups {
     #[serde(deserialize_with = "or_default")]
+    core: Core,
+    #[serde(deserialize_with = "or_default")]
     files_sharing: Sharing,
     #[serde(deserialize_with = "or_default")]
     password_policy: Option<Policies>,
@@ -125,6 +130,19 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::
         Value::String(text) => text.parse().ok(),
         _ => None,
     })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Core {
+    #[serde(deserialize_with = "or_default")]
+    user: Place,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Place {
+    timezone: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -243,7 +261,8 @@ impl Client {
     /// If the server refuses.
     pub async fn capabilities(&self) -> Result<Capabilities, DavError> {
         let said: Said = self.look("cloud/capabilities", "capabilities").await?;
-        let Groups { files_sharing, password_policy, files } = said.capabilities;
+        let Groups { core, files_sharing, password_policy, files } = said.capabilities;
+        let time_zone = core.user.timezone.and_then(|zone| TimeZone::get(&zone).ok());
         let Public { enabled, password, expire_date } = files_sharing.public;
         let days_max = expire_date.days.filter(|&days| days > 0 && expire_date.enforced);
         let part_len_max = files.chunked_upload.max_size.and_then(|max| u64::try_from(max).ok());
@@ -259,6 +278,7 @@ impl Client {
                 .map(|Policies { account, policies }| policies.sharing.unwrap_or(account)),
             part_len_max: part_len_max.map(|max| max.max(PART_LEN_MIN)),
             names: files.names,
+            time_zone,
             can_empty_trash: files.delete_from_trash.unwrap_or(true),
         })
     }

@@ -3,7 +3,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::cancel::Cancel;
@@ -27,6 +29,10 @@ const PART_LEN: u64 = 16 << 20;
 const PARTS_MAX: u64 = 10_000;
 /// How many parts are sent at once.
 const PARALLEL: usize = 3;
+/// How long the server may go on with what a proxy before it did not wait for.
+const LATE_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How often it is looked whether the server is done with that.
+const LOOKED_EVERY: Duration = Duration::from_secs(2);
 
 /// Content to upload, which is read once, from its begin to its end.
 #[async_trait]
@@ -59,6 +65,27 @@ pub struct Stored {
     pub sha256: String,
 }
 
+/// How far an upload is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    sent: Arc<AtomicU64>,
+    is_late: AtomicBool,
+}
+
+impl Progress {
+    /// Returns how many bytes were handed over to the network.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the server is waited for, which still works on what it has.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+}
+
 /// An upload of one file.
 pub struct Upload<'a> {
     /// Whose file it will be.
@@ -69,8 +96,8 @@ pub struct Upload<'a> {
     pub name: &'a str,
     /// The largest part that the server accepts, bytes, if it says so.
     pub part_len_max: Option<u64>,
-    /// How many bytes were handed over to the network.
-    pub sent: &'a Arc<AtomicU64>,
+    /// How far it is.
+    pub progress: &'a Progress,
     /// Whether it shall end.
     pub cancel: &'a Cancel,
 }
@@ -92,10 +119,44 @@ impl Upload<'_> {
         let len = source.len();
         let stored =
             if Self::takes_parts(len) { self.parts(source).await? } else { self.whole(source).await? };
-        if self.cancel.or(self.home.hash(self.path)).await? != stored.sha256 {
+        let hash = match self.cancel.or(self.home.hash(self.path)).await {
+            Err(late) if late.is_late() => {
+                self.wait_for(late, async || self.home.kept_hash(self.path).await).await?
+            }
+            hash => hash?,
+        };
+        if hash != stored.sha256 {
             return Err(DavError::StoredDiffers { host: self.home.client.host() });
         }
         Ok(stored)
+    }
+
+    /// Looks until the server has done what nobody waited for; returns `late` if it takes too long.
+    async fn wait_for<T>(
+        &self,
+        late: DavError,
+        look: impl AsyncFn() -> Result<Option<T>, DavError>,
+    ) -> Result<T, DavError> {
+        self.progress.is_late.store(true, Ordering::Relaxed);
+        let give_up = Instant::now() + LATE_PATIENCE;
+        loop {
+            self.cancel.pause(LOOKED_EVERY).await?;
+            if let Some(done) = self.cancel.or(look()).await? {
+                self.progress.is_late.store(false, Ordering::Relaxed);
+                return Ok(done);
+            }
+            if Instant::now() > give_up {
+                return Err(late);
+            }
+        }
+    }
+
+    /// Returns the length of the file, if it is there.
+    async fn len_there(&self) -> Result<Option<u64>, DavError> {
+        match self.home.list(self.path, Depth::Itself).await {
+            Err(error) if error.is_missing() => Ok(None),
+            there => Ok(there?.first().map(|entry| entry.len)),
+        }
     }
 
     async fn whole(&self, source: &mut dyn Source) -> Result<Stored, DavError> {
@@ -104,7 +165,7 @@ impl Upload<'_> {
         let content = next(source, len, &mut hash).await?;
         end(source).await?;
         let mut request = self.home.put(self.path).with_text("if-none-match", "*");
-        request.content = Content::File(content, Sent::of(self.sent));
+        request.content = Content::File(content, Sent::of(&self.progress.sent));
         request.patience = LONG_PATIENCE;
         let sent = self.home.client.require(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]);
         match self.cancel.or(sent).await {
@@ -145,7 +206,7 @@ impl Upload<'_> {
                 )
                 .with("destination", destination.clone())
                 .with("oc-total-length", total.clone());
-                request.content = Content::File(content, Sent::of(self.sent));
+                request.content = Content::File(content, Sent::of(&self.progress.sent));
                 request.patience = LONG_PATIENCE;
                 under_way.push(async move {
                     client.require(&request, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await
@@ -167,11 +228,15 @@ impl Upload<'_> {
                 .with_text("overwrite", "F");
         finish.patience = LONG_PATIENCE;
         finish.is_repeatable = false;
+        finish.may_be_late = true;
         match client.require(&finish, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await {
+            // When it is done, the file is there, in its whole length.
+            Err(late) if late.is_late() => {
+                self.wait_for(late, async || Ok(self.len_there().await?.filter(|&there| there == len)))
+                    .await?;
+            }
             Err(error) if error.may_be_done() => {
-                // Then the file is there, in its whole length.
-                let there = home.list(self.path, Depth::Itself).await;
-                if !there.is_ok_and(|there| there.iter().any(|entry| entry.len == len)) {
+                if self.len_there().await.ok().flatten() != Some(len) {
                     return Err(error);
                 }
             }

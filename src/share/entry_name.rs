@@ -12,6 +12,9 @@ const ID_LEN: usize = 6;
 /// The length of a day, characters.
 const DAY_LEN: usize = "2026-12-05".len();
 
+/// The day in the name of a folder whose share was revoked, until all of it is removed.
+const REVOKED: Date = jiff::civil::date(2000, 1, 1);
+
 /// The id of a share, by which people name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(String);
@@ -56,6 +59,15 @@ pub(super) struct EntryName {
 }
 
 impl EntryName {
+    /// Returns the name that tells that a share was revoked.
+    pub(super) fn revoked(id: &Id) -> Self {
+        Self { day: REVOKED, id: id.clone() }
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.day == REVOKED
+    }
+
     /// Reads the name of a folder; `None` if it is not one of Scaup's.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (day, id) = name.split_at_checked(DAY_LEN)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use scaup_sftp::text::Line;
 
+use crate::config::size;
 use crate::dav::DavError;
 
 /// Why a file can't be shared, or a share can't be changed.
@@ -27,6 +28,17 @@ pub enum ShareError {
         vault: Line,
         /// The mount's name.
         mount: String,
+    },
+    /// Nobody says what is mounted there: the file may lie in a vault that is locked.
+    #[error(
+        "no process says what is in the mount {} ({kind}), and the file may be in a vault that is locked: run this as the user who mounted it, in the same session (XDG_RUNTIME_DIR); if the mount is another program's, such as sshfs, share a copy of the file",
+        .place.display()
+    )]
+    UnknownMount {
+        /// Where it is mounted.
+        place: PathBuf,
+        /// Its type.
+        kind: String,
     },
     /// The server has no links.
     #[error("{host} permits no links: its administrator has switched them off")]
@@ -64,11 +76,25 @@ pub enum ShareError {
         /// Why.
         why: String,
     },
-    /// The server would refuse the password.
-    #[error("the server does not accept the password: {0}")]
-    Password(Line),
+    /// The user's own password or passphrase is empty.
+    #[error("the command of --password-command printed nothing: leave it out, and Scaup makes a password")]
+    EmptySecret,
+    /// The server would refuse the user's own password.
+    #[error(
+        "the server does not accept the password: {0}; choose another one, or leave --password-command out: Scaup makes one that fits"
+    )]
+    OwnPassword(Line),
+    /// The server would refuse all passwords that Scaup makes.
+    #[error(
+        "the server accepts no password that Scaup makes ({0}): give one of your own with --password-command CMD"
+    )]
+    MadePassword(Line),
     /// There is not enough room.
-    #[error("there is no room for it on {host}: {free} bytes are free, the file needs {needed}")]
+    #[error(
+        "there is no room for it on {host}: {} are free, the file needs {}; free some of the quota, for example by `scaup share prune`, ask for more, or share by another account (--account NAME)",
+        size::show(*.free),
+        size::show(*.needed)
+    )]
     NoRoom {
         /// Its host.
         host: String,
@@ -78,13 +104,30 @@ pub enum ShareError {
         needed: u64,
     },
     /// The server makes no more links for a while.
-    #[error("{host} makes no more than 20 links in ten minutes: try again a little later")]
+    #[error(
+        "{host} makes no more than 20 links in ten minutes (or has seen too many wrong logins from this network): try again in ten minutes"
+    )]
     TooManyLinks {
         /// Its host.
         host: String,
     },
+    /// The server made no link.
+    #[error(
+        "{host} made no link ({status}{}): its administrator may have forbidden links for you; ask them",
+        .message.as_ref().map_or_else(String::new, |message| format!(", {message}"))
+    )]
+    LinkRefused {
+        /// Its host.
+        host: String,
+        /// The HTTP status (RFC 9110).
+        status: u16,
+        /// The server's own words.
+        message: Option<Line>,
+    },
     /// The server made the link differently.
-    #[error("the server made a link that is not what was asked for: {0}")]
+    #[error(
+        "the server made a link that is not what was asked for: {0}; it was not kept: tell the server's administrator"
+    )]
     NotAsAsked(String),
     /// The encryption failed.
     #[error("the file can't be encrypted: {0}")]
@@ -112,6 +155,22 @@ pub enum ShareError {
     /// The server refused, or can't be reached.
     #[error(transparent)]
     Dav(#[from] DavError),
+    /// A share could not be removed to its end.
+    #[error(
+        "{cause}\nshare {id} is not removed: on {host} there may still be {left}\ngo on with: scaup share revoke {id} --account {account}"
+    )]
+    NotRemoved {
+        /// Why it stopped.
+        cause: Box<ShareError>,
+        /// Its id.
+        id: String,
+        /// The server's host.
+        host: String,
+        /// What may be left.
+        left: &'static str,
+        /// The account's name.
+        account: String,
+    },
     /// Something was left on the server.
     #[error("{cause}\nthis could not be undone: on {host} there may be {}\nremove it with: {command}", .left.join(" and "))]
     LeftBehind {

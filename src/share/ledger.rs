@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
 use scaup_sftp::text::Line;
 
-use super::day::{self, End};
+use super::day::{Calendar, End, is_as_asked};
 use super::entry_name::{EntryName, Id};
 use super::error::ShareError;
 use super::links::Link;
 use super::steps::upload_name;
 use crate::account::Session;
-use crate::dav::{DavError, Depth, Entry, FilePath};
+use crate::dav::{Cancel, DavError, Depth, Entry, FilePath};
 
 /// How old a share without a link may be that is still being made, seconds.
 const MAKING_PATIENCE: i64 = 3600;
@@ -40,6 +39,8 @@ pub enum State {
     Mixed,
     /// It has no link, and its file is shared in another way.
     SharedOtherwise,
+    /// It was revoked: its link is gone, and not all else could be removed.
+    Revoked,
 }
 
 /// When the links of a share end.
@@ -88,7 +89,7 @@ impl Share {
     /// Returns whether nothing is lost if it is removed.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Expired | State::LinkGone)
+        matches!(self.state, State::Expired | State::LinkGone | State::Revoked)
     }
 }
 
@@ -122,15 +123,16 @@ impl<'a> Ledger<'a> {
             let name = below.split('/').next().unwrap_or_default().to_owned();
             folders.entry(name).or_default().push(entry);
         }
-        let now = session.client.server_time();
+        let (now, today) = (session.client.server_time(), Calendar::of(session).today);
         for (name, entries) in folders {
             let folder = all.join(&name);
-            let share =
-                EntryName::parse(&name).and_then(|name| share(name, &folder, &entries, &mut links, now));
+            let share = EntryName::parse(&name)
+                .and_then(|name| share(name, &folder, &entries, &mut links, (now, today)));
             match share {
                 Some(mut share) => {
                     // The folder's time says nothing about an upload, which may take long.
-                    if share.is_over() && session.home.has_upload(&upload_name(&share.id)).await? {
+                    let is_over = share.is_over() && share.state != State::Revoked;
+                    if is_over && session.home.has_upload(&upload_name(&share.id)).await? {
                         share.state = State::Unfinished;
                     }
                     ledger.shares.push(share);
@@ -156,20 +158,48 @@ impl<'a> Ledger<'a> {
     ///
     /// # Errors
     ///
-    /// If the server refuses a step; those before it are done.
-    pub async fn remove(&self, share: &Share) -> Result<(), ShareError> {
+    /// [`ShareError::NotRemoved`] if the server refuses a step, or the work is cancelled.
+    pub async fn remove(&self, share: &Share, cancel: &Cancel) -> Result<(), ShareError> {
+        let mut left = "its link and its file";
+        let removed = cancel.or(self.remove_steps(share, &mut left)).await;
+        removed.map_err(|cause| match cause {
+            ShareError::Foreign(_) | ShareError::InTrash(_) => cause,
+            cause => ShareError::NotRemoved {
+                cause: Box::new(cause),
+                id: share.id.to_string(),
+                host: self.session.client.address().host(),
+                left,
+                account: self.session.name.clone(),
+            },
+        })
+    }
+
+    /// Removes a share. `left` says what may still be there.
+    async fn remove_steps(&self, share: &Share, left: &mut &'static str) -> Result<(), ShareError> {
         let Session { home, .. } = self.session;
         for link in &share.links {
             self.session.remove_link(link.id).await?;
         }
+        *left = "its file";
+        let mut folder = share.folder.clone();
+        // A file without a link may be one that is just being shared. This name says that it is not, whatever comes.
+        if share.has_link() && share.name.is_some() {
+            let revoked =
+                FilePath::new(&self.session.account.folder).join(&EntryName::revoked(&share.id).to_string());
+            match home.rename(&folder, &revoked).await {
+                Ok(()) => folder = revoked,
+                // Then the file goes under its old name.
+                Err(error) => tracing::debug!(%error, "a revoked share keeps its name"),
+            }
+        }
         // It was read some time ago: what is not Scaup's must not go with it.
-        let entries = match home.list(&share.folder, Depth::All).await {
+        let entries = match home.list(&folder, Depth::All).await {
             Err(error) if error.is_missing() => {
                 // Another machine may have extended it meanwhile, which renames its folder.
                 if let Ok(renamed) = Self::read(self.session).await?.share(&share.id.to_string())
-                    && renamed.folder != share.folder
+                    && renamed.folder != folder
                 {
-                    return Box::pin(self.remove(renamed)).await;
+                    return Box::pin(self.remove_steps(renamed, left)).await;
                 }
                 Vec::new()
             }
@@ -177,26 +207,27 @@ impl<'a> Ledger<'a> {
         };
         let files = entries.iter().skip(1);
         if files.clone().count() > 1 || files.clone().any(|file| file.is_folder) {
-            return Err(ShareError::Foreign(Line::of(share.folder.as_str())));
+            return Err(ShareError::Foreign(Line::of(folder.as_str())));
         }
         for file in files {
             home.remove(&file.path).await?;
         }
         if !entries.is_empty() {
-            let left = match home.list(&share.folder, Depth::All).await {
+            let others = match home.list(&folder, Depth::All).await {
                 // Another machine removes it, too.
                 Err(error) if error.is_missing() => 0,
-                left => left?.len(),
+                others => others?.len(),
             };
-            match left {
+            match others {
                 0 => {}
-                1 => drop(home.remove(&share.folder).await?),
-                _ => return Err(ShareError::Foreign(Line::of(share.folder.as_str()))),
+                1 => drop(home.remove(&folder).await?),
+                _ => return Err(ShareError::Foreign(Line::of(folder.as_str()))),
             }
         }
         home.remove_upload(&upload_name(&share.id)).await?;
         // Somebody may have removed the file in the web interface: restored, it would have its link again.
-        home.empty_trash_of(|path| path.is_in(&share.folder)).await.map_err(ShareError::InTrash)?;
+        *left = "a copy of its file in the trash";
+        home.empty_trash_of(|path| self.is_of(path, &share.id)).await.map_err(ShareError::InTrash)?;
         Ok(())
     }
 
@@ -207,15 +238,11 @@ impl<'a> Ledger<'a> {
     ///
     /// If the server refuses.
     pub async fn remove_remains(&self, id: &Id) -> Result<bool, ShareError> {
-        let Session { home, account, .. } = self.session;
-        let all = FilePath::new(&account.folder);
-        let is_of_it = |path: &FilePath| {
-            let name = path.below(&all).and_then(|below| below.split('/').next()).and_then(EntryName::parse);
-            name.is_some_and(|name| name.id == *id)
-        };
+        let Session { home, .. } = self.session;
+        let is_of_it = |path: &FilePath| self.is_of(path, id);
         let mut found = home.remove_upload(&upload_name(id)).await?;
         for link in self.session.links().await? {
-            if is_of_it(&link.path()) {
+            if link.path().is_some_and(|path| is_of_it(&path)) {
                 found |= self.session.remove_link(link.id).await?;
             }
         }
@@ -223,22 +250,34 @@ impl<'a> Ledger<'a> {
         Ok(found)
     }
 
-    /// Lets the link of a share last longer, or shorter. Returns when it ends then.
+    /// Returns whether a path is that of a share's folder, whatever its day, or below it.
+    fn is_of(&self, path: &FilePath, id: &Id) -> bool {
+        let all = FilePath::new(&self.session.account.folder);
+        let name = path.below(&all).and_then(|below| below.split('/').next()).and_then(EntryName::parse);
+        name.is_some_and(|name| name.id == *id)
+    }
+
+    /// Lets the link of a share last longer, or shorter. Returns when it ends then, and whether that is earlier than was
+    /// asked for, since the server, where it is, does not permit so long.
     ///
     /// # Errors
     ///
     /// If it has no link any more, or the server refuses.
-    pub async fn extend(&self, share: &Share, end: End) -> Result<DateTime, ShareError> {
+    pub async fn extend(&self, share: &Share, end: End) -> Result<(DateTime, bool), ShareError> {
         let no_link = || ShareError::NoLink(share.id.to_string());
-        let capabilities = &self.session.capabilities;
-        let last = day::last_day(end, day::today(), capabilities.major, capabilities.links.days_max)?;
+        let calendar = Calendar::of(self.session);
+        let wanted = calendar.last_day(end)?;
+        let mut last = wanted;
         let mut latest = None;
         // Somebody may have made another one in the web interface.
         for link in share.links.iter().filter(|link| link.is_link()) {
-            self.session.change_end(link.id, &last.asked.to_string()).await?;
+            while let Err(error) = self.session.change_end(link.id, &last.asked.to_string()).await {
+                let shorter = calendar.shortened(last).filter(|_| error.is_missing());
+                last = shorter.ok_or(error)?;
+            }
             let changed = self.session.link(link.id).await?.ok_or_else(no_link)?;
             let ends = changed.ends().ok_or_else(|| ShareError::OtherDay("never".to_owned()))?;
-            if !day::is_as_asked(ends, last.asked) {
+            if !is_as_asked(ends, last.asked) {
                 return Err(ShareError::OtherDay(ends.to_string()));
             }
             latest = latest.max(Some(ends));
@@ -250,7 +289,7 @@ impl<'a> Ledger<'a> {
         if folder != share.folder {
             self.session.home.rename(&share.folder, &folder).await?;
         }
-        Ok(ends)
+        Ok((ends, last != wanted))
     }
 }
 
@@ -260,11 +299,11 @@ fn share(
     folder: &FilePath,
     entries: &[Entry],
     links: &mut Vec<Link>,
-    now: Timestamp,
+    (now, today): (Timestamp, Date),
 ) -> Option<Share> {
     let itself = entries.iter().find(|entry| entry.path == *folder && entry.is_folder)?;
     let files: Vec<&Entry> = entries.iter().filter(|entry| entry.path != *folder).collect();
-    let mine: Vec<Link> = links.extract_if(.., |link| link.path().is_in(folder)).collect();
+    let mine: Vec<Link> = links.extract_if(.., |link| link.is_in(folder)).collect();
     let only = match files.as_slice() {
         [] => None,
         [only] if !only.is_folder => Some(*only),
@@ -273,12 +312,13 @@ fn share(
     };
     let is_young = itself.modified.is_none_or(|made| (now.as_second() - made.as_second()) < MAKING_PATIENCE);
     let of_links: Vec<&Link> = mine.iter().filter(|link| link.is_link()).collect();
-    let is_over = name.day <= now.to_zoned(TimeZone::system()).date();
+    let is_over = name.day <= today;
     let state = match (of_links.first(), mine.first()) {
         (Some(_), _) if of_links.iter().any(|link| !link.has_password()) => State::Unprotected,
         (Some(_), _) if only.is_none() => State::Mixed,
         (Some(_), _) => State::Works,
         (None, Some(_)) => State::SharedOtherwise,
+        (None, None) if name.is_revoked() => State::Revoked,
         (None, None) if is_young => State::Unfinished,
         (None, None) if is_over => State::Expired,
         (None, None) => State::LinkGone,
@@ -306,20 +346,24 @@ pub struct Pruned {
     pub result: Result<(), ShareError>,
 }
 
-/// Removes all shares whose links are gone, or whose day has passed.
+/// Removes all shares whose links are gone, or whose day has passed. If that is cancelled, the rest is left.
 ///
 /// # Errors
 ///
 /// If the folder can't be read. What happened to each share is in the result.
-pub async fn prune(session: &Session) -> Result<Vec<Pruned>, ShareError> {
-    let mut ledger = Ledger::read(session).await?;
+pub async fn prune(session: &Session, cancel: &Cancel) -> Result<Vec<Pruned>, ShareError> {
+    let mut ledger = cancel.or(Ledger::read(session)).await?;
     let over: Vec<Share> = ledger.shares.extract_if(.., |share| share.is_over()).collect();
     let mut pruned = Vec::new();
     for share in over {
-        let result = ledger.remove(&share).await;
-        let goes_on = !matches!(&result, Err(ShareError::Dav(DavError::LoginRefused { .. })));
+        if cancel.check().is_err() {
+            break;
+        }
+        let result = ledger.remove(&share, cancel).await;
+        let is_refused = matches!(&result, Err(ShareError::NotRemoved { cause, .. })
+            if matches!(**cause, ShareError::Dav(DavError::LoginRefused { .. })));
         pruned.push(Pruned { share, result });
-        if !goes_on {
+        if is_refused {
             break;
         }
     }

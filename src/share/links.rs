@@ -27,7 +27,8 @@ pub(super) struct Link {
     pub(super) id: u64,
     share_type: u32,
     permissions: u32,
-    path: String,
+    /// `None` if the server does not know any more what it leads to.
+    path: Option<String>,
     token: Option<String>,
     expiration: Option<String>,
     /// Present if there is a password: up to version 32 with its hash, which is dropped at once.
@@ -37,8 +38,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn path(&self) -> FilePath {
-        FilePath::new(&self.path)
+    pub(super) fn path(&self) -> Option<FilePath> {
+        self.path.as_deref().map(FilePath::new)
+    }
+
+    pub(super) fn is_in(&self, folder: &FilePath) -> bool {
+        self.path().is_some_and(|path| path.is_in(folder))
     }
 
     pub(super) fn is_link(&self) -> bool {

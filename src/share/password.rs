@@ -36,19 +36,16 @@ impl Session {
         &self,
         own: Option<Zeroizing<String>>,
     ) -> Result<Zeroizing<String>, ShareError> {
-        let min_length = self.capabilities.password_policy.as_ref().and_then(|policy| policy.min_length);
-        let min_length = min_length.and_then(|min| usize::try_from(min).ok()).unwrap_or(0);
-        let policy =
-            Policy::new(min_length).map_err(|error| ShareError::Password(Line::of(&error.to_string())))?;
         if let Some(own) = own {
-            if own.is_empty() {
-                return Err(ShareError::Password(Line::of("it is empty")));
-            }
             return match self.refusal_of(&own).await? {
-                Some(reason) => Err(ShareError::Password(reason)),
+                Some(reason) => Err(ShareError::OwnPassword(reason)),
                 None => Ok(own),
             };
         }
+        let min_length = self.capabilities.password_policy.as_ref().and_then(|policy| policy.min_length);
+        let min_length = min_length.and_then(|min| usize::try_from(min).ok()).unwrap_or(0);
+        let policy = Policy::new(min_length)
+            .map_err(|error| ShareError::MadePassword(Line::of(&error.to_string())))?;
         let mut reason = Line::default();
         for _ in 0..TRIES {
             let password = words::link_password(LINK_WORDS, &policy)?;
@@ -59,7 +56,7 @@ impl Session {
         }
         let generated = self.generated().await?;
         match self.refusal_of(&generated).await? {
-            Some(_) => Err(ShareError::Password(reason)),
+            Some(_) => Err(ShareError::MadePassword(reason)),
             None => Ok(generated),
         }
     }

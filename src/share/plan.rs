@@ -7,7 +7,7 @@ use scaup_sftp::text::Line;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::day::{self, End, LastDay};
+use super::day::{Calendar, End, LastDay};
 use super::error::ShareError;
 use super::file_name;
 use super::origin::{Origin, origin_of};
@@ -68,6 +68,7 @@ pub struct Wish {
 pub struct Plan<'a> {
     pub(super) session: &'a Session,
     pub(super) source: PlainSource,
+    pub(super) calendar: Calendar,
     pub(super) last_day: LastDay,
     pub(super) password: Zeroizing<String>,
     pub(super) passphrase: Option<Zeroizing<String>>,
@@ -99,11 +100,11 @@ impl<'a> Plan<'a> {
         if !capabilities.links.are_allowed {
             return Err(ShareError::LinksForbidden { host });
         }
-        let last_day =
-            day::last_day(wish.end, day::today(), capabilities.major, capabilities.links.days_max)?;
         if let Some(ahead) = session.client.clock_ahead().filter(|ahead| ahead.abs() > CLOCK_TOLERANCE) {
             return Err(ShareError::Clock { host, hours: ahead.abs() / 3600 });
         }
+        let calendar = Calendar::of(session);
+        let last_day = calendar.last_day(wish.end)?;
         // As the server stores it.
         let mut name: String = name.nfc().collect();
         if wish.end_to_end {
@@ -116,7 +117,7 @@ impl<'a> Plan<'a> {
             return Err(ShareError::NoRoom { host, free, needed: len_sent });
         }
         let (own_password, passphrase) = match (wish.end_to_end, wish.own_secret) {
-            (true, Some(own)) if own.is_empty() => return Err(ShareError::Password(Line::of("it is empty"))),
+            (_, Some(own)) if own.is_empty() => return Err(ShareError::EmptySecret),
             (true, own) => (None, Some(own.map_or_else(password::passphrase, Ok)?)),
             (false, own) => (own, None),
         };
@@ -124,6 +125,7 @@ impl<'a> Plan<'a> {
         Ok(Self {
             session,
             source,
+            calendar,
             last_day,
             password,
             passphrase,

@@ -1,13 +1,11 @@
 //! Shares a file: the steps, what is compared after each, and how they are undone.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
 use jiff::civil::DateTime;
 use reqwest::Url;
+use scaup_sftp::text::Line;
 use zeroize::Zeroizing;
 
-use super::day::is_as_asked;
+use super::day::{LastDay, is_as_asked};
 use super::entry_name::{EntryName, Id};
 use super::error::ShareError;
 use super::links::{Link, NewLink};
@@ -15,12 +13,14 @@ use super::plan::Plan;
 use super::receiver::try_link;
 use super::source::EncryptedSource;
 use crate::account::Session;
-use crate::dav::{Cancel, DavError, Depth, FilePath, Home, Source, Upload};
+use crate::dav::{Cancel, DavError, Depth, FilePath, Home, Progress, Source, Upload};
 
 /// How many ids are tried: each of them is free unless a server is played with.
 const IDS_TRIED: usize = 3;
 /// The first version on which nothing that Scaup removes goes to the trash.
 const SKIPS_TRASH_SINCE: u32 = 31;
+/// The first version that makes a bounded number of links in ten minutes.
+const COUNTS_LINKS_SINCE: u32 = 32;
 
 /// A file that is shared.
 pub struct Shared {
@@ -38,6 +38,8 @@ pub struct Shared {
     pub passphrase: Option<Zeroizing<String>>,
     /// When the link ends, as the server keeps it, on its clock.
     pub ends: DateTime,
+    /// Whether it ends earlier than was asked for: where the server is, that day was beyond the longest it permits.
+    pub is_shortened: bool,
     /// The name for the receiver.
     pub name: String,
     /// How much was uploaded, bytes.
@@ -65,16 +67,16 @@ pub(super) fn upload_name(id: &Id) -> String {
 }
 
 impl Plan<'_> {
-    /// Shares the file, and counts the bytes that were handed over to the network. If anything goes wrong, or the work
+    /// Shares the file, and tells how far it is. If anything goes wrong, or the work
     /// is cancelled, all of it is undone. It has to run to its end: what is dropped half-way is not undone.
     ///
     /// # Errors
     ///
     /// If the server refuses, made something else, or can't be reached; [`ShareError::LeftBehind`] if something is left
     /// there that could not be removed.
-    pub async fn execute(&self, sent: &Arc<AtomicU64>, cancel: &Cancel) -> Result<Shared, ShareError> {
+    pub async fn execute(&self, progress: &Progress, cancel: &Cancel) -> Result<Shared, ShareError> {
         let mut made = None;
-        match self.share(&mut made, sent, cancel).await {
+        match self.share(&mut made, progress, cancel).await {
             Ok(shared) => Ok(shared),
             Err(cause) => Err(match made {
                 None => cause,
@@ -86,7 +88,7 @@ impl Plan<'_> {
     async fn share(
         &self,
         made: &mut Option<Made>,
-        sent: &Arc<AtomicU64>,
+        progress: &Progress,
         cancel: &Cancel,
     ) -> Result<Shared, ShareError> {
         let (session, home) = (self.session, &self.session.home);
@@ -108,16 +110,16 @@ impl Plan<'_> {
             path: &made.file,
             name: &made.upload_name(),
             part_len_max: session.capabilities.part_len_max,
-            sent,
+            progress,
             cancel,
         };
-        upload.run(source.as_mut()).await?;
+        upload.run(source.as_mut()).await.map_err(|error| self.about_name(error))?;
         cancel.check()?;
-        let link = self.make_link(made).await?;
+        let (link, day) = self.make_link_in_time(made).await?;
         cancel.check()?;
         let (id, link) = (link.id, cancel.or(session.link(link.id)).await?);
         let link = link.ok_or_else(|| ShareError::NotAsAsked(format!("link {id} is not there")))?;
-        let ends = self.compare(&link, &made.file)?;
+        let ends = compare(&link, &made.file, day)?;
         let address = session.client.address();
         let (url, is_corrected) =
             link.url(address).ok_or_else(|| ShareError::NotAsAsked("it has no address".to_owned()))?;
@@ -132,6 +134,7 @@ impl Plan<'_> {
             password: self.password.clone(),
             passphrase: self.passphrase.clone(),
             ends,
+            is_shortened: day != self.last_day,
             name: self.name.clone(),
             len: self.len_sent,
         })
@@ -169,14 +172,31 @@ impl Plan<'_> {
         made.as_mut().ok_or_else(|| ShareError::NotAsAsked("no folder is free".to_owned()))
     }
 
+    /// Makes the link, with the day on which it ends. What is refused because of the server's time zone, which it did
+    /// not say, is asked for again with the day before.
+    async fn make_link_in_time(&self, made: &mut Made) -> Result<(Link, LastDay), ShareError> {
+        let mut day = self.last_day;
+        loop {
+            match self.make_link(made, day).await {
+                Ok(link) => return Ok((link, day)),
+                Err(ShareError::Dav(error)) if error.is_missing() => match self.calendar.shortened(day) {
+                    Some(shorter) => day = shorter,
+                    None => return Err(self.about_link(day, error).await),
+                },
+                Err(ShareError::Dav(error)) => return Err(self.about_link(day, error).await),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Makes the link. If nobody knows whether it was made, it is looked for, since a second one would need a password
     /// of its own.
-    async fn make_link(&self, made: &mut Made) -> Result<Link, ShareError> {
+    async fn make_link(&self, made: &mut Made, day: LastDay) -> Result<Link, ShareError> {
         let file = &made.file;
         let new = NewLink {
             file,
             password: &self.password,
-            ends: self.last_day.asked.to_string(),
+            ends: day.asked.to_string(),
             note: self.note.as_deref(),
         };
         let mut link = self.session.make_link(&new).await;
@@ -187,27 +207,60 @@ impl Plan<'_> {
                 None => self.session.make_link(&new).await,
             };
         }
-        link.map_err(|error| match error {
-            DavError::TooMany { host, .. } => ShareError::TooManyLinks { host },
-            error => error.into(),
-        })
+        Ok(link?)
     }
 
-    /// Makes sure that the server made the link that was asked for. Returns when it ends.
-    fn compare(&self, link: &Link, file: &FilePath) -> Result<DateTime, ShareError> {
-        let wrong = |why: &str| ShareError::NotAsAsked(why.to_owned());
-        if !link.is_link() || !link.only_reads() {
-            return Err(wrong("whoever opens it could change something"));
+    /// Returns why the server made no link: what it permits may have changed during the upload.
+    async fn about_link(&self, day: LastDay, error: DavError) -> ShareError {
+        let (host, status, message) = match error {
+            DavError::TooMany { host, .. } if self.session.capabilities.major >= COUNTS_LINKS_SINCE => {
+                return ShareError::TooManyLinks { host };
+            }
+            DavError::Refused { host, status: status @ 400..500, message, .. } => (host, status, message),
+            error => return error.into(),
+        };
+        match self.session.client.capabilities().await {
+            Ok(now) if !now.links.are_allowed => return ShareError::LinksForbidden { host },
+            Ok(now) if now.links.days_max != self.session.capabilities.links.days_max => {
+                if let Some(days) = now.links.days_max {
+                    return ShareError::TooManyDays { days };
+                }
+            }
+            // The refusal is told without it.
+            Ok(_) | Err(_) => {}
         }
-        if !link.has_password() {
-            return Err(wrong("it has no password"));
+        if status == 404 && self.calendar.may_be_over(day) {
+            return ShareError::EndsBeforeItBegins;
         }
-        if link.path() != *file {
-            return Err(wrong("it leads to another file"));
-        }
-        let ends = link.ends().ok_or_else(|| wrong("it does not end"))?;
-        if is_as_asked(ends, self.last_day.asked) { Ok(ends) } else { Err(wrong("it ends on another day")) }
+        ShareError::LinkRefused { host, status, message }
     }
+
+    /// Returns what a refused upload says about the file's name: not all that a server refuses is known before.
+    fn about_name(&self, error: DavError) -> ShareError {
+        match error {
+            DavError::Refused { status: status @ (400 | 403), message, .. } => ShareError::Name {
+                name: Line::of(&self.name),
+                why: message.map_or_else(|| status.to_string(), |message| message.to_string()),
+            },
+            error => error.into(),
+        }
+    }
+}
+
+/// Makes sure that the server made the link that was asked for. Returns when it ends.
+fn compare(link: &Link, file: &FilePath, day: LastDay) -> Result<DateTime, ShareError> {
+    let wrong = |why: &str| ShareError::NotAsAsked(why.to_owned());
+    if !link.is_link() || !link.only_reads() {
+        return Err(wrong("whoever opens it could change something"));
+    }
+    if !link.has_password() {
+        return Err(wrong("it has no password"));
+    }
+    if link.path().as_ref() != Some(file) {
+        return Err(wrong("it leads to another file"));
+    }
+    let ends = link.ends().ok_or_else(|| wrong("it does not end"))?;
+    if is_as_asked(ends, day.asked) { Ok(ends) } else { Err(wrong("it ends on another day")) }
 }
 
 async fn make_folders(home: &Home, path: &FilePath) -> Result<(), DavError> {

@@ -205,6 +205,42 @@ fn an_app_password_that_stays_is_named() {
 }
 
 #[test]
+fn an_app_password_that_stays_is_named_also_if_nothing_can_be_shown() {
+    let server = Nextcloud::start(Version::V34);
+    server.grant_logins(true);
+    let scaup = scaup();
+    ends_with(&scaup, 0, ["account", "add", &server.url(), "--ask-every-time"]);
+    let cloud = Cloud { server, scaup };
+    let file = cloud.file("Offer.pdf", b"content");
+    let fault = || Fault::once("DELETE", "core/apppassword", What::Status(500));
+    cloud.server.fail(fault());
+    let mut command = cloud.scaup.command();
+    command.arg("share").arg(&file).args(["--yes", "--json", "--print-both"]);
+    command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(9), "{}", said(&output));
+    assert!(said(&output).contains("share revoke "), "{}", said(&output));
+    assert!(said(&output).contains("revoke \"Scaup "), "{}", said(&output));
+    // Ctrl-C where the password would be shown.
+    cloud.server.fail(fault());
+    let command = format!("{} share \"$HOME/Offer.pdf\" --yes", env!("CARGO_BIN_EXE_scaup"));
+    let mut terminal = Terminal::run(&cloud.scaup, &command);
+    eventually("the question", Duration::from_secs(20), || terminal.screen().contains("press Enter"));
+    terminal.type_now("\u{3}");
+    let (status, screen) = terminal.end();
+    let screen = screen.replace("\r\n  > ", "");
+    assert_eq!(status.code(), Some(9), "{screen}");
+    assert!(screen.contains("share revoke ") && screen.contains("revoke \"Scaup "), "{screen}");
+    assert_eq!(cloud.server.app_passwords(), 2);
+}
+
+#[test]
+fn an_address_of_numbers_needs_a_name() {
+    let said = ends_with(&scaup(), 2, ["account", "add", "http://[::1]:8080", "--ask-every-time"]);
+    assert!(said.contains("--name"), "{said}");
+}
+
+#[test]
 fn a_login_that_leads_to_another_host_is_refused_and_leaves_nothing() {
     let server = Nextcloud::start(Version::V34);
     server.grant_logins(true);

@@ -42,6 +42,13 @@ impl Cloud {
         self.scaup.run(first.iter().chain(arguments))
     }
 
+    /// Shares a file in another time zone.
+    pub(super) fn share_in(&self, time_zone: &str, file: &str, arguments: &[&str]) -> Output {
+        let mut command = self.scaup.command();
+        command.env("TZ", time_zone).arg("share").arg(self.scaup.home().join(file));
+        command.args(["--yes", "--json", "--print-both"]).args(arguments).output().unwrap()
+    }
+
     /// Shares a file, which must be done; returns what `--json` says.
     pub(super) fn shared(&self, file: &str, arguments: &[&str]) -> Value {
         let output = self.share(file, arguments);

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use scaup_rig::eventually;
 use scaup_rig::nextcloud::{Fault, Nextcloud, Version, What};
 
 use super::cloud::{Cloud, FOLDER};
-use crate::support::{ends_with, noise, said, scaup};
+use crate::support::{ends_with, noise, said, scaup, signal};
 
 fn id(shared: &serde_json::Value) -> String {
     shared["id"].as_str().unwrap().to_owned()
@@ -160,6 +161,156 @@ fn an_upload_that_takes_longer_than_an_hour_is_not_pruned() {
     ends_with(&there, 0, ["share", "prune"]);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
+}
+
+/// The command that an error names to go on with.
+fn goes_on(cloud: &Cloud, text: &str) {
+    let command = text.split("go on with: scaup ").nth(1).unwrap_or_else(|| panic!("{text}"));
+    ends_with(&cloud.scaup, 0, command.lines().next().unwrap().split(' '));
+    assert!(cloud.is_clean(), "{text}: {}", cloud.state());
+}
+
+#[test]
+fn what_revoke_could_not_remove_is_named_and_prune_finds_it_at_once() {
+    for version in Version::ALL {
+        for is_pruned in [true, false] {
+            let cloud = Cloud::of(version);
+            cloud.file("Offer.pdf", b"content");
+            let shared = cloud.shared("Offer.pdf", &[]);
+            let share = cloud.server.shares().pop().unwrap();
+            cloud.server.fail(Fault::once("DELETE", "/dav/files/", What::Status(500)));
+            let text = ends_with(&cloud.scaup, 9, ["share", "revoke", &id(&shared)]);
+            assert!(text.contains("removing: 500") && text.contains("there may still be its file"), "{text}");
+            assert_eq!(cloud.server.open_link(&share.token, share.password.as_deref()), None);
+            assert_eq!(state_of(&cloud, &id(&shared)).as_deref(), Some("revoked"), "{version:?}");
+            if is_pruned {
+                let text = ends_with(&cloud.scaup, 0, ["share", "prune"]);
+                assert!(text.contains("Offer.pdf (revoked) was deleted"), "{text}");
+                assert!(cloud.is_clean(), "{version:?}: {}", cloud.state());
+            } else {
+                goes_on(&cloud, &text);
+            }
+        }
+    }
+}
+
+/// A refusal, a cut or a signal at each step of what removes or changes a share.
+#[test]
+fn a_revoke_that_stops_at_any_step_is_gone_on_with() {
+    for version in [Version::V28, Version::V34] {
+        let cloud = Cloud::of(version);
+        cloud.server.change(|settings| settings.shares_per_10_minutes = None);
+        cloud.file("Offer.pdf", b"content");
+        let shared = cloud.shared("Offer.pdf", &[]);
+        let before = cloud.server.requests().len();
+        ends_with(&cloud.scaup, 0, ["share", "revoke", &id(&shared)]);
+        let steps = cloud.requests_since(before).len();
+        for step in 0..u32::try_from(steps).unwrap() {
+            for what in [What::Status(500), What::LoseAnswer, What::Slow(Duration::from_millis(300))] {
+                let shared = cloud.shared("Offer.pdf", &[]);
+                let before = cloud.server.requests().len();
+                cloud.fail_next(step, 1, what.clone());
+                let mut command = cloud.scaup.command();
+                command.args(["share", "revoke", &id(&shared)]);
+                let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+                if let What::Slow(_) = what {
+                    eventually("the step", Duration::from_secs(20), || {
+                        cloud.server.requests().len() > before + step as usize
+                    });
+                    signal(child.id(), Signal::INT);
+                }
+                let output = child.wait_with_output().unwrap();
+                cloud.server.stop_failing();
+                let text = format!("{version:?}, step {step}, {what:?}: {}", said(&output));
+                // What was under way is done by then.
+                std::thread::sleep(Duration::from_millis(400));
+                match output.status.code() {
+                    Some(0) => {}
+                    Some(9) if text.contains("go on with: ") => goes_on(&cloud, &text),
+                    Some(9) => assert!(text.contains("in the trash"), "{text}"),
+                    // Nothing was begun.
+                    _ => assert_eq!(state_of(&cloud, &id(&shared)).as_deref(), Some("works"), "{text}"),
+                }
+                if output.status.code() != Some(0) {
+                    let _ = cloud.scaup.run(["share", "revoke", &id(&shared)]);
+                }
+                assert!(cloud.is_clean(), "{text}: {}", cloud.state());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_extension_that_stops_at_any_step_can_be_asked_for_again() {
+    for version in [Version::V28, Version::V34] {
+        let cloud = Cloud::of(version);
+        cloud.file("Offer.pdf", b"content");
+        let shared = cloud.shared("Offer.pdf", &["--days", "2"]);
+        let extend =
+            |days: u32| cloud.scaup.run(["share", "extend", &id(&shared), "--days", &days.to_string()]);
+        let before = cloud.server.requests().len();
+        assert!(extend(3).status.success());
+        let steps = u32::try_from(cloud.requests_since(before).len()).unwrap();
+        for step in 0..steps {
+            for what in [What::Status(403), What::Status(503), What::CutBefore, What::LoseAnswer] {
+                cloud.fail_next(step, 1, what.clone());
+                let days = 4 + step;
+                let output = extend(days);
+                cloud.server.stop_failing();
+                let text = format!("{version:?}, step {step}, {what:?}: {}", said(&output));
+                assert!(output.status.success() || matches!(what, What::Status(403)), "{text}");
+                assert_eq!(state_of(&cloud, &id(&shared)).as_deref(), Some("works"), "{text}");
+                assert!(extend(2).status.success(), "{text}");
+            }
+        }
+        ends_with(&cloud.scaup, 0, ["share", "revoke", &id(&shared)]);
+        assert!(cloud.is_clean(), "{version:?}: {}", cloud.state());
+    }
+}
+
+#[test]
+fn a_prune_that_is_cancelled_says_what_it_removed() {
+    let cloud = Cloud::of(Version::V34);
+    for name in ["One.pdf", "Two.pdf", "Three.pdf"] {
+        cloud.file(name, b"content");
+        cloud.shared(name, &["--days", "1"]);
+    }
+    cloud.server.advance_days(3);
+    // The second one's file.
+    let slow = What::Slow(Duration::from_secs(2));
+    cloud.server.fail(Fault { after: 2, ..Fault::once("DELETE", "/dav/files/", slow) });
+    let before = cloud.server.requests().len();
+    let mut command = cloud.scaup.command();
+    let child =
+        command.args(["share", "prune"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the second one", Duration::from_secs(20), || {
+        let requests = cloud.requests_since(before);
+        requests.iter().filter(|request| request.starts_with("DELETE") && request.contains("/files/")).count()
+            > 2
+    });
+    signal(child.id(), Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(9), "{text}");
+    assert_eq!(text.matches(" was deleted, from the trash too").count(), 1, "{text}");
+    assert!(text.contains("go on with: scaup share revoke "), "{text}");
+    std::thread::sleep(Duration::from_millis(2500));
+    ends_with(&cloud.scaup, 0, ["share", "prune"]);
+    assert!(cloud.is_clean(), "{}", cloud.state());
+}
+
+#[test]
+fn a_link_whose_file_the_server_does_not_know_hides_no_other() {
+    let cloud = Cloud::of(Version::V31);
+    cloud.file("One.pdf", b"content");
+    cloud.file("Two.pdf", b"content");
+    cloud.shared("One.pdf", &[]);
+    let path = cloud.server.shares().pop().unwrap().path.unwrap();
+    let two = cloud.shared("Two.pdf", &[]);
+    let lie = What::Lie(format!("\"path\":\"{path}\""), "\"path\":null".to_owned());
+    cloud.server.fail(Fault { times: 2, ..Fault::once("GET", "/api/v1/shares", lie) });
+    assert_eq!(state_of(&cloud, &id(&two)).as_deref(), Some("works"));
+    ends_with(&cloud.scaup, 0, ["share", "revoke", &id(&two)]);
 }
 
 #[test]

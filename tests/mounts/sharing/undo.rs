@@ -91,6 +91,56 @@ fn a_refusal_at_any_step_leaves_nothing() {
 }
 
 #[test]
+fn what_a_proxy_does_not_wait_for_is_waited_for() {
+    for version in VERSIONS {
+        let cloud = Cloud::of(version);
+        cloud.file("Offer.pdf", &noise(10, LONG));
+        for method in ["MOVE", "PATCH"] {
+            cloud.server.fail(Fault::once(method, "/remote.php/dav/", What::Late(Duration::from_secs(3))));
+        }
+        let before = cloud.server.requests().len();
+        let shared = cloud.shared("Offer.pdf", &[]);
+        let share = cloud.server.shares().pop().unwrap();
+        let content = cloud.server.open_link(&share.token, share.password.as_deref()).unwrap();
+        assert_eq!(content.len(), LONG, "{version:?}");
+        for method in ["MOVE ", "PATCH "] {
+            let requests = cloud.requests_since(before);
+            let count = requests.iter().filter(|request| request.starts_with(method)).count();
+            assert_eq!(count, 1, "{version:?}: the server has enough to do: {requests:?}");
+        }
+        ends_with(&cloud.scaup, 0, ["share", "revoke", shared["id"].as_str().unwrap()]);
+        assert!(cloud.is_clean(), "{version:?}: {}", cloud.state());
+    }
+}
+
+#[test]
+fn ctrl_c_while_the_server_is_waited_for_leaves_nothing() {
+    for method in ["MOVE", "PATCH"] {
+        let cloud = Cloud::of(Version::V31);
+        let path = cloud.file("Offer.pdf", &noise(11, LONG));
+        cloud.server.fail(Fault::once(method, "/remote.php/dav/", What::Late(Duration::from_secs(5))));
+        let mut command = cloud.scaup.command();
+        command.args(["share", path.to_str().unwrap(), "--yes", "--json", "--print-both"]);
+        let child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        eventually("a proxy that does not wait", Duration::from_secs(60), || {
+            cloud.server.requests().iter().any(|request| request.method == method && request.status == 504)
+        });
+        signal(child.id(), Signal::INT);
+        let begun = std::time::Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{method}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{method}: {}", said(&output));
+        // The server goes on.
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(cloud.is_clean(), "{method}: {}", cloud.state());
+    }
+}
+
+#[test]
 fn content_that_the_server_damages_is_never_shared() {
     for len in [1000, LONG] {
         let cloud = Cloud::of(Version::V32);

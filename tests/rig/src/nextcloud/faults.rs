@@ -47,6 +47,8 @@ pub enum What {
     CutBody(u64),
     /// Done after this time.
     Slow(Duration),
+    /// A proxy before the server does not wait for it: answered with 504 at once, and done after this time.
+    Late(Duration),
     /// Sent to the same path of another host (`https://elsewhere.example`) with 307.
     Redirect(String),
     /// Done, and what the answer says first is replaced by the second.

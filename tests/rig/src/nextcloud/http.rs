@@ -326,6 +326,16 @@ async fn exchange(
     }
     let cut_after = if let Some(What::CutBody(bytes)) = fault { Some(bytes) } else { None };
     receive(&state, &mut call, body, cut_after).await?;
+    if let Some(What::Late(time)) = fault {
+        state.lock().expect(UNBROKEN).log[line].status = 504;
+        let answer = refusal(&call, 504);
+        let late = send(&call, answer);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            route(&mut state.lock().expect(UNBROKEN), &call);
+        });
+        return Ok(late);
+    }
     let answer = {
         let mut state = state.lock().expect(UNBROKEN);
         let answer = match &fault {

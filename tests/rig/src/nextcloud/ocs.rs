@@ -150,7 +150,7 @@ fn capabilities(state: &mut State, known: bool) -> Value {
     all.insert("bruteforce".to_owned(), json!({ "delay": delay, "allow-listed": false }));
     all.insert("theming".to_owned(), json!({ "name": "Nextcloud", "url": base, "slogan": "" }));
     if known {
-        all.insert("core".to_owned(), core(version));
+        all.insert("core".to_owned(), core(state));
         all.insert("files".to_owned(), files(state));
         all.insert("dav".to_owned(), dav(version));
         all.insert("files_sharing".to_owned(), sharing(state));
@@ -176,14 +176,15 @@ fn capabilities(state: &mut State, known: bool) -> Value {
     })
 }
 
-fn core(version: Version) -> Value {
+fn core(state: &State) -> Value {
+    let version = state.version;
     let mut core = json!({ "pollinterval": 60, "webdav-root": "remote.php/webdav", "reference-api": true });
     core["reference-regex"] = json!("(\\s|\\n|^)(https?:\\/\\/)(\\S+)(\\s|\\n|$)");
     if version >= Version::V29 {
         core["mod-rewrite-working"] = json!(true);
     }
     if version >= Version::V32 {
-        core["user"] = json!({ "language": "", "locale": "", "timezone": "UTC" });
+        core["user"] = json!({ "language": "", "locale": "", "timezone": state.time_zone().iana_name().unwrap_or("UTC") });
     }
     if version >= Version::V34 {
         core["can-create-app-token"] = json!(true);

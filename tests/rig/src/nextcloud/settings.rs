@@ -242,6 +242,8 @@ pub struct Settings {
     pub second_factor: bool,
     /// The only user agent whose login flow may go on (34).
     pub login_agent: Option<String>,
+    /// Where the owner of a share is, who counts its days; told from 32 on. `None`: where this machine is.
+    pub time_zone: Option<String>,
     /// Seconds by which the `Date` header is wrong.
     pub date_skew: i64,
     /// Whether wrong logins are counted.
@@ -277,6 +279,7 @@ impl Settings {
             login_name: None,
             second_factor: false,
             login_agent: None,
+            time_zone: None,
             date_skew: 0,
             brute_force_protection: true,
         }

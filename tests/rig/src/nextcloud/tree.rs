@@ -171,9 +171,15 @@ impl State {
             .expect("a test stays in the calendar")
     }
 
-    /// The day it is for the owner of a share, who is where this machine is.
+    /// Where the owner of a share is.
+    pub(super) fn time_zone(&self) -> TimeZone {
+        let named = self.settings.time_zone.as_ref();
+        named.map_or_else(TimeZone::system, |zone| TimeZone::get(zone).expect("the time zone is known"))
+    }
+
+    /// The day it is there.
     pub(super) fn today(&self) -> jiff::civil::Date {
-        self.timestamp().to_zoned(TimeZone::system()).date()
+        self.timestamp().to_zoned(self.time_zone()).date()
     }
 
     /// The user that a login name means.

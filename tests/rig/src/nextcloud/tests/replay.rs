@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
 
 use super::super::{Nextcloud, Version};
 use super::compare::{differences, etags};
@@ -198,7 +199,7 @@ fn dates(text: &str) -> String {
 
 /// A day as far from today as it was.
 pub(super) fn relative(day: Date) -> Date {
-    let today = jiff::Zoned::now().date();
+    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     today.checked_add((day - RECORDED).get_days().days()).unwrap()
 }
 
@@ -335,6 +336,8 @@ fn prepare(server: &Nextcloud, alice: &str, name: &str) {
 fn replay(version: Version, folder: &Path) -> (usize, usize, Vec<String>) {
     let set = folder.file_name().unwrap().to_str().unwrap();
     let server = Nextcloud::start(version);
+    // As the recorded servers.
+    server.change(|settings| settings.time_zone = Some("UTC".to_owned()));
     if !set.ends_with("limits") {
         server.change(|settings| settings.shares_per_10_minutes = None);
     }
@@ -415,7 +418,7 @@ fn a_recorded_exchange_is_answered_as_by_the_real_server() {
     let mut all = Vec::new();
     for version in Version::ALL {
         let (mut compared, mut skipped) = (0, 0);
-        for set in ["", "-dav", "-limits", "-expired", "-login"] {
+        for set in ["", "-dav", "-limits", "-expired", "-login", "-sse"] {
             let name = format!("v{}{set}", version.major());
             let folder = directory.path().join("transcripts").join(&name);
             if !folder.is_dir() {
