@@ -226,6 +226,8 @@ fn a_revoke_that_stops_at_any_step_is_gone_on_with() {
                 std::thread::sleep(Duration::from_millis(400));
                 match output.status.code() {
                     Some(0) => {}
+                    // The last request may have been done, though nobody knows.
+                    Some(9) if cloud.is_clean() => {}
                     Some(9) if text.contains("go on with: ") => goes_on(&cloud, &text),
                     Some(9) => assert!(text.contains("in the trash"), "{text}"),
                     // Nothing was begun.
