@@ -257,8 +257,8 @@ impl<'a> Ledger<'a> {
         name.is_some_and(|name| name.id == *id)
     }
 
-    /// Lets the link of a share last longer, or shorter. Returns when it ends then, and whether that is earlier than was
-    /// asked for, since the server, where it is, does not permit so long.
+    /// Lets the link of a share last longer, or shorter. Returns when it ends then, and whether that is earlier than
+    /// was asked for, since the server, where it is, does not permit so long.
     ///
     /// # Errors
     ///
