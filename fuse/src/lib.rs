@@ -2,7 +2,8 @@
 //!
 //! `filesystem` is the interface and its types, `skin` turns the kernel's requests into calls of it and its results
 //! into replies, `asked` logs one request, `requests` counts them and lists those under way, `mount` mounts and
-//! unmounts, `automount` mounts where an automount waits, `mount_list` reads the kernel's list of mounts. Nothing else of Scaup sees a type of the FUSE library.
+//! unmounts, `automount` mounts where an automount waits, `mount_list` reads the kernel's list of mounts. Nothing else
+//! of Scaup sees a type of the FUSE library.
 
 mod asked;
 mod automount;
