@@ -63,7 +63,7 @@ pub(crate) use format::{DIRECTORY_ID_MAX, LONG_NAME_MAX, cleartext_name, content
 pub(crate) use link_target::climbs;
 pub(crate) use markers::Markers;
 pub(crate) use node::{Entry, FoundNode, NodePart, VaultNode};
-pub(crate) use opening::{Opening, cryptor_of, find_files, open_files};
+pub(crate) use opening::{Opening, cryptor_of, find_files, keys_of, open_files};
 pub(crate) use packed_nodes::{Undecided, VaultListing};
 pub(crate) use removal::HiddenNode;
 pub(crate) use small_file::write_small;

@@ -13,6 +13,7 @@ use super::life::{Daemon, Standing};
 use super::protocol::{Event, Failure, FailureKind, MountStatus, Request};
 use super::users::users_of;
 use super::vaults::{self, Unlocking};
+use crate::drive::VaultState;
 use crate::remote::Reachability;
 
 impl Daemon {
@@ -41,7 +42,9 @@ impl Daemon {
         match request {
             Request::Unlock { vault, asks_front_end } => {
                 let prompts = self.prompts.for_front_end(front_end.clone(), asks_front_end);
-                if !prompts.has_secret_command() {
+                let opens_alone = vaults::choose(&standing.drive, vault.as_deref(), &VaultState::Locked)
+                    .is_ok_and(|path| standing.drive.remembers(&path));
+                if !prompts.has_secret_command() && !opens_alone {
                     standing.logged_in(self.request.login.settings.patience()).await?;
                 }
                 let unlocking = Unlocking {
@@ -175,7 +178,8 @@ impl Daemon {
 }
 
 impl Standing {
-    /// Waits until no login is under way: a vault's password is not asked for while a server may ask, too.
+    /// Waits until no login is under way: a vault's password is not asked for while a server may ask, too. (One that opens
+    /// without the server does not wait for it.)
     async fn logged_in(&self, patience: Duration) -> Result<(), Failure> {
         let Some(connection) = &self.connection else { return Ok(()) };
         let mut reachability = connection.reachability();

@@ -378,7 +378,7 @@ pub(super) async fn lock(drive: &Drive, vault: Option<&str>) -> Result<RemotePat
 }
 
 /// Returns the vault that is meant: the named one, or the only one in `state`.
-fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<RemotePath, Failure> {
+pub(super) fn choose(drive: &Drive, named: Option<&str>, state: &VaultState) -> Result<RemotePath, Failure> {
     if let Some(named) = named {
         return parse(named);
     }

@@ -571,6 +571,7 @@ impl Filesystem for Drive {
             return Ok(());
         }
         open.file.mark_closed();
+        self.check_not_sealed(&open.file)?;
         // The release that follows saves the file, while the program goes on.
         let may_wait = self.options.has(OptionalPart::SaveBehind) && self.may_put_off();
         if may_wait && (open.file.has_nothing_to_tell() || open.file.may_be_saved_later(self).await) {
@@ -580,13 +581,15 @@ impl Filesystem for Drive {
         let saved = if self.options.sync_on_close {
             open.file.sync(self).await
         } else {
-            open.file.commit(self).await
+            open.file.commit_if(self, |_| self.check_not_sealed(&open.file).is_ok()).await
         };
+        let saved = saved.and_then(|()| self.check_not_sealed(&open.file));
         self.reported(inode, saved).await
     }
 
     async fn fsync(&self, inode: Inode, handle: Handle, _data_only: bool) -> Result<(), DriveError> {
         let open = self.handles.file(handle)?;
+        self.check_not_sealed(&open.file)?;
         let _paths = self.hold_paths([inode]).await;
         let saved = open.file.sync(self).await;
         self.reported(inode, saved).await

@@ -2,7 +2,8 @@
 //!
 //! A directory that holds the marker files of a vault is shown encrypted and read-only until it is unlocked; then a
 //! binding in the tree holds the keys, and the directory shows cleartext. The path stays bound until the mount ends:
-//! [`expected`] checks whether the server still shows this vault there. [`locking`] forgets keys, names and content.
+//! [`unlocking`] opens a vault, without the server if it was open here before. [`expected`] checks whether the server
+//! still shows this vault there. [`locking`] forgets keys, names and content.
 //! [`marker_watch`] warns when the files that unlock the vault change, [`tidying`] removes the debris of dead
 //! processes.
 
@@ -13,26 +14,21 @@ pub(super) mod locking;
 pub(super) mod marker_watch;
 mod renamed_content;
 pub(super) mod tidying;
+mod unlocking;
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
-use scaup_crypto::{Cryptor, DirectoryId};
+use scaup_crypto::Cryptor;
 use scaup_fuse::filesystem::{Inode, RequestError as _};
 
-use crate::drive::ahead::listings::Purpose;
 use crate::drive::moment::Moment;
-use crate::drive::places::directory::Directory;
 use crate::drive::places::displacement::Displacement;
 use crate::drive::places::place::Place;
 use crate::drive::{Drive, DriveError};
-use crate::remote::{Refusal, RemoteError, RemoteKind, RemotePath};
-use crate::vault::unfinished::Unfinished;
-use crate::vault::{
-    MarkerFiles, OpenError, UnlockedVault, VaultDirectory, VaultInfo, VaultSecret, cryptor_of, find_files,
-    inspect_vault,
-};
+use crate::remote::{Refusal, RemoteKind, RemotePath};
+use crate::vault::{OpenError, UnlockedVault, VaultInfo, find_files};
 pub use error::VaultError;
 pub use lock_within::LockedWithin;
 use locking::nobody_has;
@@ -225,89 +221,6 @@ impl Drive {
             }
             _ => Err(OpenError::NotAVault(path.clone()).into()),
         }
-    }
-
-    /// Checks whether there is a vault at `path`, and which.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::NotAVault`], or the server's error.
-    pub async fn inspect(&self, path: &RemotePath) -> Result<VaultInfo, VaultError> {
-        Ok(inspect_vault(self.remote.as_ref(), path).await?)
-    }
-
-    /// Unlocks the vault at `path`, which need not have been found before. Unlocking an unlocked vault does nothing.
-    ///
-    /// # Errors
-    ///
-    /// What [may be tried again](OpenError::is_wrong_secret) needs another secret; everything else says why the vault
-    /// can't be opened.
-    pub async fn unlock(&self, path: &RemotePath, secret: &VaultSecret) -> Result<(), VaultError> {
-        let inode = self.directory_at(path).await?;
-        {
-            let nodes = self.tree.lock();
-            if nodes.bindings().unlocked(inode).is_some() {
-                return Ok(());
-            }
-            // Its decrypted content would hide the other vault.
-            if nodes.bound_below(inode).into_iter().any(|bound| bound != inode) {
-                let reason = "another vault that was unlocked lies in its directory";
-                return Err(OpenError::refused(path, reason).into());
-            }
-        }
-        let opening = find_files(self.remote.as_ref(), path, Some(secret)).await?;
-        if self.tree.lock().is_another(inode, &opening) {
-            return Err(VaultError::Displaced { path: path.clone(), shown: Displacement::OtherVault });
-        }
-        let info = VaultInfo::from(&opening);
-        let id = info.id.clone();
-        let cryptor = cryptor_of(self.remote.as_ref(), path, opening, secret).await?;
-        let unfinished = Unfinished::in_vault(self.options.unfinished.as_ref(), &cryptor);
-        let vault = UnlockedVault::new(cryptor, unfinished);
-        // What was written before it was locked is to be found at once.
-        let _ = tokio::time::timeout(SAVING_PATIENCE, self.save_sealed()).await;
-        let unlocked = Moment::now();
-        self.begin_with(path, &vault).await?;
-        let gone = {
-            let mut vaults = self.lock_vaults();
-            vaults.retain(|vault| vault.inode != inode);
-            vaults.push(KnownVault { inode, info });
-            drop(vaults);
-            let mut nodes = self.tree.lock();
-            let gone = nodes.detach_below(inode, unlocked);
-            let unlocked = Arc::clone(&vault);
-            nodes.bind_unlocked(inode, unlocked, id).map_err(|error| drive_failed(path, error))?;
-            gone
-        };
-        self.tidy_vault(inode, &vault, path);
-        self.look_for_renamed_content(inode, &vault, path);
-        self.drop_from_kernel(inode, gone).await;
-        Ok(())
-    }
-
-    /// Checks whether an unlocked vault's root has content, and has it listed meanwhile: that listing is needed first.
-    async fn begin_with(&self, path: &RemotePath, vault: &Arc<UnlockedVault>) -> Result<(), VaultError> {
-        let cryptor = vault.cryptor().map_err(|error| drive_failed(path, error.into()))?;
-        let id = DirectoryId::root();
-        let root = VaultDirectory { vault: Arc::clone(vault), cryptor, root: path.clone(), id };
-        let content = root.content();
-        let began = self.listings.begin(&self.remote, (Inode::ROOT, &Directory::Vault(root)), Purpose::Names);
-        began.map_err(|error| drive_failed(path, error))?;
-        let (looked, root) =
-            futures::join!(MarkerFiles::look(self.remote.as_ref(), path), self.remote.stat(&content));
-        if let Ok(looked) = looked {
-            vault.record_marker_files(looked);
-        }
-        let reason = match root {
-            Ok(attributes) if attributes.kind == RemoteKind::Directory => return Ok(()),
-            Ok(_) | Err(RemoteError::NotFound) => OpenError::refused(
-                path,
-                "the content of its root directory is missing; restore the vault's d directory from a backup",
-            ),
-            Err(error) => OpenError::of(path)(error),
-        };
-        self.listings.forget(&content);
-        Err(reason.into())
     }
 
     /// Locks a vault: drops its keys, names and content, even if programs still have something of it open, and what the

@@ -11,6 +11,7 @@ use super::secret::VaultSecret;
 use crate::remote::{Remote, RemoteError, RemoteKind, RemoteName, RemotePath};
 
 /// The content of a vault's two files before its keys are known.
+#[derive(Clone)]
 pub(crate) struct Opening {
     masterkey: Result<FoundMasterkey, NoPassword>,
     /// `None` for format 7, which has no config file.
@@ -26,6 +27,7 @@ pub(super) struct FoundMasterkey {
 }
 
 /// Why no password opens a vault, but its recovery key does.
+#[derive(Clone)]
 enum NoPassword {
     /// Its keys are kept by a Cryptomator Hub.
     Hub(String),
@@ -70,12 +72,12 @@ impl Opening {
 
     /// Checks that these are the files of the vault that was unlocked with `cryptor`, as far as can be told without the
     /// password.
-    pub(crate) fn belongs_to(self, cryptor: &Cryptor) -> Result<(), String> {
-        if let Err(NoPassword::Damaged(reason)) = self.masterkey {
-            return Err(reason);
+    pub(crate) fn belongs_to(&self, cryptor: &Cryptor) -> Result<(), String> {
+        if let Err(NoPassword::Damaged(reason)) = &self.masterkey {
+            return Err(reason.clone());
         }
-        match self.config {
-            Some(config) => cryptor.verify(config).map(drop).map_err(|error| config_reason(&error)),
+        match &self.config {
+            Some(config) => cryptor.verify(config.clone()).map(drop).map_err(|error| config_reason(&error)),
             None => Ok(()),
         }
     }
@@ -213,18 +215,27 @@ fn unlock_with(path: &RemotePath, opening: Opening, secret: &VaultSecret) -> Res
     Ok(Cryptor::new(masterkey, config))
 }
 
-/// Returns the vault's keys. They are derived on a thread of its own: that takes a while.
+/// Returns the vault's keys, without a request to the server. They are derived on a thread of its own: that takes a
+/// while.
+pub(crate) async fn keys_of(
+    path: &RemotePath,
+    opening: Opening,
+    secret: &VaultSecret,
+) -> Result<Cryptor, OpenError> {
+    let (at, given) = (path.clone(), secret.clone());
+    tokio::task::spawn_blocking(move || unlock_with(&at, opening, &given))
+        .await
+        .map_err(|error| OpenError::refused(path, error))?
+}
+
+/// As [`keys_of`]: the error names copies of the vault's files that lie beside them.
 pub(crate) async fn cryptor_of(
     remote: &dyn Remote,
     path: &RemotePath,
     opening: Opening,
     secret: &VaultSecret,
 ) -> Result<Cryptor, OpenError> {
-    let (at, given) = (path.clone(), secret.clone());
-    let unlocked = tokio::task::spawn_blocking(move || unlock_with(&at, opening, &given))
-        .await
-        .map_err(|error| OpenError::refused(path, error))?;
-    match (unlocked, secret.as_password()) {
+    match (keys_of(path, opening, secret).await, secret.as_password()) {
         (Err(OpenError::WrongPassword { path, .. }), Some(password)) => {
             let beside = Box::pin(CopiesBeside::look_for(remote, &path, password)).await;
             Err(OpenError::WrongPassword { path, beside })

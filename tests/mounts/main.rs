@@ -30,6 +30,7 @@ mod commands {
     mod vault_commands;
     mod vault_keys;
     mod vault_mend;
+    mod without_the_server;
 }
 
 mod names {

@@ -55,6 +55,8 @@ struct Binding {
     unlocked: Option<Arc<UnlockedVault>>,
     /// The id in its config; formats before 8 have none.
     id: Option<String>,
+    /// The files that open it, if it was unlocked in this mount.
+    opening: Option<Opening>,
     /// The path in the last event.
     path: RemotePath,
     /// The displacement in the last event.
@@ -83,6 +85,11 @@ impl Bindings {
         self.vaults.values().filter_map(|vault| vault.unlocked.as_ref())
     }
 
+    /// Returns the files that open the vault at this node, if it was unlocked in this mount.
+    pub(in crate::drive) fn opening(&self, inode: Inode) -> Option<&Opening> {
+        self.vaults.get(&inode)?.opening.as_ref()
+    }
+
     /// Whether a vault is bound to this node, unlocked or not.
     pub(in crate::drive) fn contains(&self, inode: Inode) -> bool {
         self.vaults.contains_key(&inode)
@@ -90,7 +97,7 @@ impl Bindings {
 
     /// Binds a vault that is not unlocked to the node at `path`.
     pub(in crate::drive) fn bind_expected(&mut self, inode: Inode, id: Option<String>, path: RemotePath) {
-        self.vaults.insert(inode, Binding { unlocked: None, id, path, told: None });
+        self.vaults.insert(inode, Binding { unlocked: None, id, opening: None, path, told: None });
     }
 
     /// Returns the nodes of all vaults.
@@ -184,21 +191,30 @@ impl Nodes<'_> {
         }
     }
 
-    /// Binds a vault to the directory that it was unlocked at.
+    /// Binds a vault to the directory that it was unlocked at. `opening` unlocked it.
     pub(in crate::drive) fn bind_unlocked(
         &mut self,
         inode: Inode,
         vault: Arc<UnlockedVault>,
-        id: Option<String>,
+        opening: Opening,
     ) -> Result<(), DriveError> {
         let path = self.path_of(inode)?;
         let told = self.bindings().vaults.get(&inode).and_then(|binding| binding.told.clone());
-        self.bindings_mut().vaults.insert(inode, Binding { unlocked: Some(vault), id, path, told });
+        let id = opening.id();
+        let binding = Binding { unlocked: Some(vault), id, opening: Some(opening), path, told };
+        self.bindings_mut().vaults.insert(inode, binding);
         self.put_back(inode);
         if let Ok(node) = self.get_mut(inode) {
             node.set_vault_here(VaultHere::Found);
         }
         Ok(())
+    }
+
+    /// Remembers the files that open an unlocked vault from now on.
+    pub(in crate::drive) fn remember_opening(&mut self, inode: Inode, opening: Opening) {
+        if let Some(binding) = self.bindings_mut().vaults.get_mut(&inode) {
+            binding.opening = Some(opening);
+        }
     }
 
     /// Removes the keys from a binding: the path stays bound.

@@ -147,6 +147,15 @@ impl Drive {
         }
     }
 
+    /// Fails if a file's content was unsaved when its vault was locked, and still is: it is sent when the server can be
+    /// reached, and no program waits for that.
+    pub(in crate::drive) fn check_not_sealed(&self, file: &File) -> Result<(), DriveError> {
+        match file.unsaved() {
+            Some(_) => self.tree.lock().check_unlocked(file.inode),
+            None => Ok(()),
+        }
+    }
+
     /// Saves what was unsaved when its vault was locked.
     pub(super) async fn save_sealed(&self) {
         self.save_files(&self.sealed_files()).await;

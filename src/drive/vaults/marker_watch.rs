@@ -26,7 +26,13 @@ impl Drive {
         }
         let Ok(cryptor) = vault.cryptor() else { return };
         let broken = match open_files(remote, &path).await {
-            Ok(opening) => opening.belongs_to(&cryptor).err(),
+            Ok(opening) => {
+                let broken = opening.belongs_to(&cryptor).err();
+                if broken.is_none() {
+                    self.tree.lock().remember_opening(inode, opening);
+                }
+                broken
+            }
             // A missing reply proves nothing: the next check asks again.
             Err(OpenError::Remote { .. }) => return,
             Err(OpenError::Refused { reason, .. }) => Some(reason),

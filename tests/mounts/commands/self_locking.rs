@@ -335,6 +335,12 @@ fn unsaved_content_does_not_keep_a_vault_without_use_open() {
     file.write_all(b"content").unwrap();
     eventually("it is locked", SOON, || own.is_locked());
     file.write_all(b"more").unwrap_err();
+    // By now the daemon tries to save it, and waits for the server.
+    thread::sleep(Duration::from_secs(3));
+    let began = Instant::now();
+    file.sync_all().unwrap_err();
+    drop(file.try_clone().unwrap());
+    assert!(began.elapsed() < Duration::from_secs(5), "no program waits for it: {:?}", began.elapsed());
     own.connect_again();
     eventually("it is saved", SOON, || own.scaup.status()["mounts"][0]["unsaved"]["files"] == 0);
     own.unlock();
