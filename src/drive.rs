@@ -115,6 +115,8 @@ pub struct DriveOptions {
     /// Where this machine records operations begun in vaults, for a mount that comes after a kill. `None` records
     /// nothing.
     pub unfinished: Option<Arc<PrivateDirectory>>,
+    /// Whether a vault's config and masterkey file are copied to backups when it is unlocked.
+    pub backs_up: bool,
     /// The parts that are left out.
     pub without: BTreeSet<OptionalPart>,
 }

@@ -9,7 +9,8 @@
 //!
 //! `format` has the names and lengths that the format defines. `markers` names the files that make a vault; `opening`
 //! and `create` work on it as a whole, `copies_beside` and `backups` on copies of its two files. A `secret` opens it;
-//! `password` gives it another one, and `replacement` is how one of the two files is replaced. `entry_kinds` says
+//! `password` gives it another one, `upgrade` makes format 8 of format 7, `restoring` brings lost or damaged files
+//! back (`inferred_config` is what they said), and `replacement` is how one of the two files is replaced. `entry_kinds` says
 //! what a name in a directory of a vault is, and `data_entries` what one beside content directories is. `directory`
 //! finds and lists nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them,
 //! `empty_entry` handles entries without one, and `known_names` notices directories with two names. Unfinished content
@@ -28,6 +29,7 @@ mod empty_entry;
 pub(crate) mod entry_kinds;
 mod error;
 mod format;
+mod inferred_config;
 pub(crate) mod inside;
 mod known_names;
 mod last_use;
@@ -39,23 +41,29 @@ mod packed_nodes;
 mod password;
 mod removal;
 mod replacement;
+mod restoring;
 mod secret;
 mod small_file;
 mod sweep;
 pub(crate) mod temporary;
 pub(crate) mod unfinished;
 mod unlocked;
+mod upgrade;
 #[cfg(test)]
 mod vault_in_memory;
 
-pub use backups::{Backup, backups};
+pub use backups::{Backup, FileBackups, backups};
 pub use copies_beside::CopiesBeside;
 pub use create::{check_place_for_vault, create_vault};
 pub use error::{NodeError, OpenError};
+pub use inferred_config::InferredConfig;
 pub use opening::{VaultInfo, inspect_vault, open_vault};
 pub use password::{OldCopies, change_password, forget_password};
+pub use restoring::{FoundFiles, Restoration, Source, Step, Why};
 pub use secret::VaultSecret;
+pub use upgrade::{is_before_format_8, upgrade_vault};
 
+pub(crate) use backups::back_up;
 pub(crate) use conflict_names::conflict_names;
 pub(crate) use copies_beside::{is_backup, is_copy_of};
 pub(crate) use directory::{BELOW_MAX, MARK_LEN, VaultDirectory, long_name_of, mark, stand_in};

@@ -220,21 +220,28 @@ impl VaultConfig {
         Self { format: 7, cipher_combo: CipherCombo::SivCtrMac, shortening_threshold: 220 }
     }
 
-    /// The signed token for a new vault, with a fresh token id.
+    /// The signed token for a vault whose masterkey lies in the file `masterkey_file` beside it, with a fresh token id.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Claim`] if a value is out of range.
-    pub fn encode(&self, masterkey: &Masterkey) -> Result<String, ConfigError> {
-        wiped_after(|| self.encode_with_id(masterkey, &uuid::Uuid::new_v4().to_string()))
+    pub fn encode(&self, masterkey: &Masterkey, masterkey_file: &str) -> Result<String, ConfigError> {
+        let token_id = uuid::Uuid::new_v4().to_string();
+        wiped_after(|| self.encode_with_id(masterkey, masterkey_file, &token_id))
     }
 
-    fn encode_with_id(&self, masterkey: &Masterkey, token_id: &str) -> Result<String, ConfigError> {
+    fn encode_with_id(
+        &self,
+        masterkey: &Masterkey,
+        masterkey_file: &str,
+        token_id: &str,
+    ) -> Result<String, ConfigError> {
         if !THRESHOLDS.contains(&self.shortening_threshold) {
             let threshold = self.shortening_threshold;
             return Err(ConfigError::Claim(format!("shortening threshold {threshold} is not valid")));
         }
-        let header = r#"{"kid":"masterkeyfile:masterkey.cryptomator","alg":"HS256","typ":"JWT"}"#;
+        let key_id = serde_json::json!(format!("{MASTERKEY_FILE_SCHEME}{masterkey_file}"));
+        let header = format!(r#"{{"kid":{key_id},"alg":"HS256","typ":"JWT"}}"#);
         let payload = format!(
             r#"{{"jti":"{token_id}","format":{FORMAT},"cipherCombo":"{}","shorteningThreshold":{}}}"#,
             self.cipher_combo, self.shortening_threshold
@@ -256,7 +263,11 @@ mod tests {
     #[test]
     fn the_vector_is_written_the_same() {
         let config = VaultConfig { format: 8, cipher_combo: CipherCombo::SivGcm, shortening_threshold: 220 };
-        let written = config.encode_with_id(&vector_masterkey(), "5415fc6d-073b-4c34-89b7-bc301b58f617");
+        let written = config.encode_with_id(
+            &vector_masterkey(),
+            "masterkey.cryptomator",
+            "5415fc6d-073b-4c34-89b7-bc301b58f617",
+        );
         assert_eq!(written.unwrap(), vector("jwt"));
     }
 

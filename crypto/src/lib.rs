@@ -32,7 +32,7 @@ pub use listing::{Listed, addition_of, find_ending};
 pub use masterkey::Masterkey;
 pub use masterkey_file::{MasterkeyFile, MasterkeyFileError, UnlockError};
 pub use name::{CleartextName, NameError, copy_name};
-pub use name_cipher::EncryptedName;
+pub use name_cipher::{EncryptedName, encrypted_name_len, shortened_name_len};
 pub use recovery_key::RecoveryKeyError;
 pub use sync_clients::{ClientMark, conflict_mark, is_litter, unfinished};
 

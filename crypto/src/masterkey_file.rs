@@ -91,6 +91,9 @@ pub enum UnlockError {
 }
 
 impl MasterkeyFile {
+    /// The version that files of format 8 have; it means nothing.
+    pub const VERSION_OF_FORMAT_8: u32 = 999;
+
     /// Parses the file's bytes.
     ///
     /// # Errors
@@ -163,15 +166,20 @@ impl MasterkeyFile {
         Self::wrap(masterkey, password, version, SCRYPT_LOG_N)
     }
 
-    /// Wraps `masterkey` with a new `password` and gives the bytes of the file that takes this one's place: with its
-    /// version, and at least its cost parameter N as far as new files may have it.
+    /// Wraps `masterkey` with a `password` and gives the bytes of the file of this `version` that takes this one's
+    /// place: with at least its cost parameter N as far as new files may have it.
     ///
     /// # Errors
     ///
     /// If the system gives no randomness for the salt.
-    pub fn rewrap(&self, masterkey: &Masterkey, password: &str) -> Result<Vec<u8>, RandomError> {
+    pub fn rewrap(
+        &self,
+        masterkey: &Masterkey,
+        password: &str,
+        version: u32,
+    ) -> Result<Vec<u8>, RandomError> {
         let log_n = self.params.log_n().clamp(SCRYPT_LOG_N, SCRYPT_LOG_N_MAX);
-        Self::wrap(masterkey, password, self.version, log_n)
+        Self::wrap(masterkey, password, version, log_n)
     }
 
     fn wrap(masterkey: &Masterkey, password: &str, version: u32, log_n: u8) -> Result<Vec<u8>, RandomError> {
@@ -318,7 +326,7 @@ mod tests {
         for (log_n, kept, version) in [(10, 15, 7), (15, 15, 8), (16, 16, 999)] {
             let old = MasterkeyFile::wrap(&masterkey, "old", version, log_n).unwrap();
             let old = MasterkeyFile::parse(&old).unwrap();
-            let new = MasterkeyFile::parse(&old.rewrap(&masterkey, "new").unwrap()).unwrap();
+            let new = MasterkeyFile::parse(&old.rewrap(&masterkey, "new", version).unwrap()).unwrap();
             assert_eq!((new.version(), new.params.log_n(), new.params.r()), (version, kept, 8));
             assert_ne!(new.salt, old.salt);
             assert_eq!(new.unlock("new").unwrap().raw(), masterkey.raw());

@@ -10,6 +10,8 @@ use crate::{CleartextName, Cryptor, DirectoryId, NameError};
 pub(crate) const REGULAR: &str = ".c9r";
 /// What a shortened name ends with.
 pub(crate) const SHORTENED: &str = ".c9s";
+/// Bytes that encryption adds to a name.
+const SIV_LEN: usize = 16;
 /// Longest `name.c9s`, bytes.
 const LONG_NAME_MAX: usize = 10_240;
 
@@ -69,19 +71,36 @@ impl Cryptor {
         long_name: &[u8],
         parent: &DirectoryId,
     ) -> Result<CleartextName, NameError> {
-        if long_name.len() > LONG_NAME_MAX {
-            return Err(NameError::Malformed);
-        }
-        let end = long_name
-            .windows(REGULAR.len())
-            .position(|window| window == REGULAR.as_bytes())
-            .map(|at| at + REGULAR.len())
-            .ok_or(NameError::Malformed)?;
-        let long_name = long_name.get(..end).ok_or(NameError::Malformed)?;
-        let long_name = std::str::from_utf8(long_name).map_err(|_| NameError::Malformed)?;
+        let long_name = long_name_in(long_name).ok_or(NameError::Malformed)?;
         let name = self.decrypt_name(long_name, parent)?;
         if shorten(long_name).as_bytes() == entry { Ok(name) } else { Err(NameError::HashMismatch { name }) }
     }
+}
+
+/// The long name in the content of a `name.c9s`: what stands behind it is ignored.
+fn long_name_in(content: &[u8]) -> Option<&str> {
+    if content.len() > LONG_NAME_MAX {
+        return None;
+    }
+    let found = content.windows(REGULAR.len()).position(|window| window == REGULAR.as_bytes())?;
+    std::str::from_utf8(content.get(..found + REGULAR.len())?).ok()
+}
+
+/// The length of the encrypted name that an entry `X.c9r` is, in characters; `None` if it can't be one. Tells nothing
+/// about whose it is.
+#[must_use]
+pub fn encrypted_name_len(entry: &[u8]) -> Option<usize> {
+    let encoded = entry.strip_suffix(REGULAR.as_bytes())?;
+    let encrypted = BASE64URL.decode(encoded).ok()?;
+    (encrypted.len() > SIV_LEN).then_some(entry.len())
+}
+
+/// The length of the encrypted name that a shortened entry `H.c9s` stands for, from the content of its `name.c9s`;
+/// `None` if the entry is not the hash of such a name.
+#[must_use]
+pub fn shortened_name_len(entry: &[u8], long_name: &[u8]) -> Option<usize> {
+    let long_name = long_name_in(long_name)?;
+    if shorten(long_name).as_bytes() == entry { encrypted_name_len(long_name.as_bytes()) } else { None }
 }
 
 /// The entry of a name that is too long: a hash of the whole encrypted name, `.c9r` included.

@@ -198,7 +198,7 @@ proptest! {
     #[test]
     fn any_vault_config_comes_back_and_no_change_of_it_does(config in config(), at: prop::sample::Index, to in "[A-Za-z0-9_.=-]") {
         let masterkey = Masterkey::generate().unwrap();
-        let mut token = config.encode(&masterkey).unwrap();
+        let mut token = config.encode(&masterkey, "masterkey.cryptomator").unwrap();
         prop_assert_eq!(UnverifiedConfig::parse(token.as_bytes()).unwrap().verify(&masterkey), Ok(config));
         let stranger = Masterkey::generate().unwrap();
         prop_assert_eq!(UnverifiedConfig::parse(token.as_bytes()).unwrap().verify(&stranger), Err(ConfigError::WrongKey));
@@ -319,7 +319,7 @@ proptest! {
         prop_assert_eq!(file.unlock(&wrong).unwrap_err(), UnlockError::WrongPassword);
         // The same keys: what was signed with the one verifies with the other.
         let config = VaultConfig { format: 8, cipher_combo: combo, shortening_threshold: 220 };
-        let token = config.encode(&masterkey).unwrap();
+        let token = config.encode(&masterkey, "masterkey.cryptomator").unwrap();
         let unlocked = file.unlock(&nfd).unwrap();
         prop_assert_eq!(UnverifiedConfig::parse(token.as_bytes()).unwrap().verify(&unlocked), Ok(config));
     }

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use scaup_crypto::CipherCombo;
+use scaup_sftp::text::Line;
 
 use super::check;
 use super::conflicts;
@@ -11,11 +12,13 @@ use super::mend;
 use super::new_password::new_password;
 use super::passwd;
 use super::recovery_key;
+use super::restore;
 use super::screen;
+use super::upgrade;
 use super::vault_access::VaultLocation;
 use super::vault_secret::SecretArguments;
 use crate::daemon::protocol::{FailureKind, Request};
-use crate::vault::{check_place_for_vault, create_vault, inspect_vault};
+use crate::vault::{FileBackups, backups, check_place_for_vault, create_vault, inspect_vault};
 
 /// Unlock a vault of a mount.
 #[derive(Args)]
@@ -69,6 +72,8 @@ pub(super) enum VaultCommand {
     Conflicts(conflicts::ConflictsArguments),
     Passwd(passwd::PasswdArguments),
     RecoveryKey(recovery_key::RecoveryKeyArguments),
+    Restore(restore::RestoreArguments),
+    Upgrade(upgrade::UpgradeArguments),
 }
 
 pub(super) fn unlock(arguments: UnlockArguments) -> Result<(), CliError> {
@@ -107,12 +112,14 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
         VaultCommand::Conflicts(arguments) => conflicts::run(&runtime, &arguments),
         VaultCommand::Passwd(arguments) => passwd::run(&runtime, &arguments),
         VaultCommand::RecoveryKey(arguments) => recovery_key::run(&runtime, &arguments),
+        VaultCommand::Restore(arguments) => restore::run(&runtime, &arguments),
+        VaultCommand::Upgrade(arguments) => upgrade::run(&runtime, &arguments),
         VaultCommand::Info { location } => {
-            let info = runtime.block_on(async {
+            let (info, backups) = runtime.block_on(async {
                 let (remote, path) = location.open().await?;
-                inspect_vault(remote.as_ref(), &path)
-                    .await
-                    .map_err(|error| CliError::new(FailureKind::Vault, error))
+                let info = inspect_vault(remote.as_ref(), &path).await;
+                let info = info.map_err(|error| CliError::new(FailureKind::Vault, error))?;
+                Ok::<_, CliError>((info, backups(remote.as_ref(), &path).await))
             })?;
             screen::out(&format!("vault:        {}", location.path));
             if let Some(format) = info.format {
@@ -121,6 +128,7 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
             if let Some(combo) = info.cipher_combo {
                 screen::out(&format!("cipher combo: {combo}"));
             }
+            backups.iter().for_each(show_backups);
             match info.unsupported {
                 Some(reason) => {
                     Err(CliError::new(FailureKind::Vault, format!("{}: {reason}", location.path)))
@@ -128,5 +136,18 @@ pub(super) fn run(command: VaultCommand) -> Result<(), CliError> {
                 None => Ok(()),
             }
         }
+    }
+}
+
+fn show_backups(found: &FileBackups) {
+    let FileBackups { file, backups } = found;
+    if backups.is_empty() {
+        screen::out(&format!("backup:       none of {file}"));
+    }
+    for (name, made, is_same) in backups {
+        let same = if *is_same { "the same" } else { "not the same" };
+        let name = Line::of(&String::from_utf8_lossy(name.as_bytes())).to_string();
+        let made = jiff::Timestamp::try_from(*made).unwrap_or_default();
+        screen::out(&format!("backup:       {name} of {made:.0}: {same} as {file} now"));
     }
 }

@@ -58,11 +58,9 @@ pub(super) async fn open(
 ) -> Result<(Cryptor, VaultSecret), CliError> {
     let path = &location.path;
     let failed = |error: OpenError| CliError::new(FailureKind::Vault, error);
+    let opening = async |secret: &VaultSecret| open_vault(remote, vault, secret).await;
     if let Some(command) = command {
-        let (opened_by, command) = OpenedBy::of(command);
-        let answer = answer_of(command, &opened_by.question(path), path)?;
-        let secret = opened_by.secret_of(&answer).map_err(|error| mistaken(path, error))?;
-        return Ok((open_vault(remote, vault, &secret).await.map_err(failed)?, secret));
+        return by_command(path, command, opening).await;
     }
     let known = remembered_vaults_of(&location.request()?.0)?;
     let kept = match sources {
@@ -91,6 +89,30 @@ pub(super) async fn open(
         }
         Some(reason) => return Err(failed(OpenError::refused(vault, reason))),
     };
+    ask_until(path, opened_by, opening).await
+}
+
+/// Tries what the command prints. Returns what that gives, and the secret.
+pub(super) async fn by_command<T>(
+    path: &str,
+    command: &SecretCommand,
+    tried: impl AsyncFn(&VaultSecret) -> Result<T, OpenError>,
+) -> Result<(T, VaultSecret), CliError> {
+    let (opened_by, command) = OpenedBy::of(command);
+    let answer = answer_of(command, &opened_by.question(path), path)?;
+    let secret = opened_by.secret_of(&answer).map_err(|error| mistaken(path, error))?;
+    let done = tried(&secret).await.map_err(|error| CliError::new(FailureKind::Vault, error))?;
+    Ok((done, secret))
+}
+
+/// Asks a person for what opens the vault until it is right, three times at most. Returns what that gives, and the
+/// secret.
+pub(super) async fn ask_until<T>(
+    path: &str,
+    opened_by: OpenedBy,
+    tried: impl AsyncFn(&VaultSecret) -> Result<T, OpenError>,
+) -> Result<(T, VaultSecret), CliError> {
+    let failed = |error: OpenError| CliError::new(FailureKind::Vault, error);
     if matches!(Target::parse(path), Ok(Target::Server(_))) {
         screen::tell(LOGIN_HAS_ENDED);
     }
@@ -99,8 +121,8 @@ pub(super) async fn open(
     let mut attempt = 1;
     loop {
         let again = match ask_person(opened_by, path, attempt, person).await {
-            Ok(secret) => match open_vault(remote, vault, &secret).await {
-                Ok(cryptor) => return Ok((cryptor, secret)),
+            Ok(secret) => match tried(&secret).await {
+                Ok(done) => return Ok((done, secret)),
                 Err(error) if error.is_wrong_secret() => failed(error),
                 Err(error) => return Err(failed(error)),
             },

@@ -206,6 +206,11 @@ pub struct MountSettings {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_sweep: bool,
+    /// Make no backups of a vault's config and masterkey file; without this option each is copied beside itself when the
+    /// vault is unlocked, unless there is such a backup, as Cryptomator does
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_backup: bool,
     /// Write cleartext names to the log, and the lines of libraries that SCAUP_LOG selects
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -240,6 +245,7 @@ impl MountSettings {
             follow_outside: self.follow_outside || below.follow_outside,
             lock_on: self.lock_on.or(below.lock_on),
             no_sweep: self.no_sweep || below.no_sweep,
+            no_backup: self.no_backup || below.no_backup,
             log_names: self.log_names || below.log_names,
         }
     }

@@ -30,6 +30,7 @@ pub(super) fn drive_options(request: &MountRequest) -> DriveOptions {
         sync_on_close: settings.sync_on_close,
         log_names: settings.log_names,
         unfinished,
+        backs_up: !settings.no_backup,
         without: options.without.clone(),
     }
 }

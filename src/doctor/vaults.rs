@@ -82,14 +82,17 @@ async fn of_directory(remote: &dyn Remote, place: &RemotePath) -> Vec<Check> {
     let found =
         format!("{name}: {format}, {combo}; only its password can tell whether its two files are genuine");
     let mut checks = vec![GROUP.ok("vault", found)];
-    checks.extend(backups(remote, place).await.into_iter().map(|(file, backup)| match backup {
-        Backup::Same => GROUP.ok("backup", format!("{name}: a backup of {file} has the same content")),
-        Backup::None => GROUP.ok("backup", format!("{name}: no backup of {file} lies beside it")),
-        Backup::Other => GROUP.warning(
-            "backup",
-            format!("{name}: no backup of {file} has its content: it was changed since the last one"),
-            format!("unlock {name} once in Cryptomator, which makes a new backup"),
-        ),
+    let backups = backups(remote, place).await;
+    checks.extend(backups.iter().map(|backups| (backups.file, backups.state())).map(|(file, backup)| {
+        match backup {
+            Backup::Same => GROUP.ok("backup", format!("{name}: a backup of {file} has the same content")),
+            Backup::None => GROUP.ok("backup", format!("{name}: no backup of {file} lies beside it")),
+            Backup::Other => GROUP.warning(
+                "backup",
+                format!("{name}: no backup of {file} has its content: it was changed since the last one"),
+                format!("unlock {name} once, in a mount or in Cryptomator: that makes a new backup"),
+            ),
+        }
     }));
     checks
 }

@@ -48,8 +48,9 @@ pub async fn create_vault(
     let password = zeroize::Zeroizing::new(password.to_owned());
     let made = tokio::task::spawn_blocking(move || {
         let masterkey = Masterkey::generate().map_err(|error| error.to_string())?;
-        let file = MasterkeyFile::create(&masterkey, &password, 999).map_err(|error| error.to_string())?;
-        let token = config.encode(&masterkey).map_err(|error| error.to_string())?;
+        let file = MasterkeyFile::create(&masterkey, &password, MasterkeyFile::VERSION_OF_FORMAT_8)
+            .map_err(|error| error.to_string())?;
+        let token = config.encode(&masterkey, Markers::MASTERKEY).map_err(|error| error.to_string())?;
         let cryptor = Cryptor::new(masterkey, config);
         let root_id = DirectoryId::root();
         let backup = cryptor.encrypt_small(root_id.as_bytes()).map_err(|error| error.to_string())?;

@@ -56,6 +56,11 @@ impl Opening {
         self.masterkey.as_ref().map_err(|no_password| OpenError::refused(path, no_password.reason()))
     }
 
+    /// Whether there is a config file, which formats before 8 do not have.
+    pub(super) fn has_config(&self) -> bool {
+        self.config.is_some()
+    }
+
     fn cipher_combo(&self) -> Option<String> {
         match &self.config {
             Some(config) => config.claimed_cipher_combo(),
@@ -83,7 +88,7 @@ impl Opening {
     }
 }
 
-async fn read_marker(
+pub(super) async fn read_marker(
     remote: &dyn Remote,
     path: &RemotePath,
     name: &RemoteName,
@@ -150,13 +155,13 @@ pub(crate) async fn open_files(remote: &dyn Remote, path: &RemotePath) -> Result
                     });
                 }
                 version @ (5 | 6) => format!(
-                    "its format is {version}; unlock it once with a current Cryptomator desktop, which upgrades it"
+                    "its format is {version}; unlock it once with a current Cryptomator desktop, which upgrades it to format 8"
                 ),
                 version @ 1..=4 => format!(
                     "its format is {version}, too old even for current Cryptomator; upgrade it with Cryptomator 1.4, or copy the files out with it"
                 ),
                 _ => {
-                    let reason = "vault.cryptomator is missing; restore it from vault.cryptomator.*.bkup";
+                    let reason = "vault.cryptomator is missing; scaup vault restore brings it back";
                     return Err(OpenError::damaged(path, reason));
                 }
             };
@@ -178,7 +183,7 @@ fn found_masterkey(name: RemoteName, content: Option<Bytes>) -> Result<FoundMast
     let without = "or open the vault with its recovery key, which needs no such file";
     let content = content.ok_or_else(|| {
         let name = String::from_utf8_lossy(name.as_bytes());
-        NoPassword::Damaged(format!("{name} is missing; restore it from {name}.*.bkup, {without}"))
+        NoPassword::Damaged(format!("{name} is missing; scaup vault restore brings it back, {without}"))
     })?;
     match MasterkeyFile::parse(&content) {
         Ok(file) => Ok(FoundMasterkey { name, content, file }),

@@ -1,6 +1,6 @@
 //! Changing a vault's password: its keys stay, and are wrapped anew.
 
-use scaup_crypto::{Cryptor, MasterkeyFile};
+use scaup_crypto::{Cryptor, Masterkey, MasterkeyFile};
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
@@ -32,15 +32,17 @@ pub async fn change_password(
     let cryptor = cryptor_of(remote, vault, opening, secret).await?;
     let old = VaultFile::read(remote, vault, name, content).await?;
     let new_password = Zeroizing::new(new_password.to_owned());
-    let wrapped = spawn_blocking(move || wrap(&file, &cryptor, &new_password)).await;
+    let wrapped = spawn_blocking(move || {
+        let new = file.rewrap(cryptor.masterkey(), &new_password, file.version());
+        proved(new.map_err(|error| error.to_string())?, cryptor.masterkey(), &new_password)
+    })
+    .await;
     let new = wrapped.map_err(|error| OpenError::refused(vault, error))?;
     old.replace(remote, &new.map_err(|reason| OpenError::refused(vault, reason))?).await
 }
 
-/// Wraps the keys, and tries that the password opens the result.
-fn wrap(file: &MasterkeyFile, cryptor: &Cryptor, password: &str) -> Result<Vec<u8>, String> {
-    let masterkey = cryptor.masterkey();
-    let new = file.rewrap(masterkey, password).map_err(|error| error.to_string())?;
+/// Returns a new masterkey file after the password was seen to open it.
+pub(super) fn proved(new: Vec<u8>, masterkey: &Masterkey, password: &str) -> Result<Vec<u8>, String> {
     let opened = MasterkeyFile::parse(&new).map(|file| file.unlock(password));
     match opened {
         Ok(Ok(opened)) if opened.is(masterkey) => Ok(new),

@@ -1,4 +1,4 @@
-//! Replacing one of a vault's two files, so that a cut after any message leaves a vault that opens.
+//! Replacing one of a vault's two files, or putting one where it is missing, so that a cut after any message leaves a vault that opens.
 //!
 //! The file is copied to a backup first; the new content is written under a temporary name and on the server's disk
 //! before it takes the file's name in one step. What others changed meanwhile is never replaced.
@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::OpenError;
 use super::markers::MARKER_FILE_MAX;
+use super::small_file::write_small;
 use super::sweep::sweep_plain;
 use super::temporary;
 use crate::remote::{
@@ -55,10 +56,7 @@ impl VaultFile {
     ///
     /// The file has its old content then; but where the server did not answer, it may have the new one.
     pub(super) async fn replace(self, remote: &dyn Remote, new: &[u8]) -> Result<RemoteName, OpenError> {
-        let listed = remote.list_packed(&self.vault, usize::MAX, remote.names_budget()).await;
-        if let Ok(listed) = listed {
-            sweep_plain(remote, &self.vault, &temporary::debris_in(&listed)).await;
-        }
+        sweep_debris(remote, &self.vault).await;
         let backup = self.back_up(remote).await?;
         let written = self.write_temporary(remote, new).await?;
         if let Err(error) = self.check_unchanged(remote).await {
@@ -80,12 +78,16 @@ impl VaultFile {
     }
 
     /// Copies the file to a backup, named as Cryptomator names them, unless that is there.
-    async fn back_up(&self, remote: &dyn Remote) -> Result<RemoteName, OpenError> {
+    ///
+    /// # Errors
+    ///
+    /// If the server fails, or another file has the backup's name.
+    pub(super) async fn back_up(&self, remote: &dyn Remote) -> Result<RemoteName, OpenError> {
         let hash = Sha256::digest(&self.content);
         let hash = HEXUPPER.encode(hash.get(..4).unwrap_or_default());
         let name = [self.name.as_bytes(), b".", hash.as_bytes(), b".bkup"].concat();
         let name = RemoteName::parse(&name).ok_or_else(|| {
-            OpenError::refused(&self.vault, "its masterkey file's name is too long for a backup")
+            OpenError::refused(&self.vault, "the name of one of its files is too long for a backup")
         })?;
         if !self.has_backup(remote, &name).await? {
             let written = self.write_temporary(remote, &self.content).await?;
@@ -181,6 +183,60 @@ impl VaultFile {
 
     fn shown(&self) -> String {
         shown(&self.name)
+    }
+}
+
+/// Puts one of a vault's two files where it is missing: under a temporary name first, until it is on the server's disk.
+///
+/// # Errors
+///
+/// The name is free then, or somebody else has made it; but where the server did not answer, the file may be there.
+pub(super) async fn put_new(
+    remote: &dyn Remote,
+    vault: &RemotePath,
+    name: &RemoteName,
+    content: &[u8],
+) -> Result<(), OpenError> {
+    let failed = OpenError::of(vault);
+    let (place, shown) = (vault.join(name), shown(name));
+    let is_taken = || {
+        OpenError::refused(
+            vault,
+            format_args!("somebody else made {shown} just now; nothing was changed here"),
+        )
+    };
+    sweep_debris(remote, vault).await;
+    match remote.stat(&place).await {
+        Err(RemoteError::NotFound) => {}
+        Ok(_) => return Err(is_taken()),
+        Err(error) => return Err(failed(error)),
+    }
+    let written = vault.join(&temporary::name().map_err(|error| OpenError::refused(vault, error))?);
+    let put = async {
+        write_small(remote, &written, content).await?;
+        remote.rename(&written, &place, RenameHow::New).await
+    };
+    if let Err(error) = put.await {
+        if !error.is_unanswered() {
+            discard(remote, &written).await;
+        }
+        return Err(if error == RemoteError::Exists { is_taken() } else { failed(error) });
+    }
+    remote.sync_directory(vault).await.map_err(&failed)?;
+    if remote.read_small(&place, MARKER_FILE_MAX).await.map_err(&failed)? != *content {
+        return Err(OpenError::refused(
+            vault,
+            format_args!("the server did not keep what was written to {shown}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Removes what dead processes left beside the vault's files.
+async fn sweep_debris(remote: &dyn Remote, vault: &RemotePath) {
+    let listed = remote.list_packed(vault, usize::MAX, remote.names_budget()).await;
+    if let Ok(listed) = listed {
+        sweep_plain(remote, vault, &temporary::debris_in(&listed)).await;
     }
 }
 

@@ -164,6 +164,7 @@ pub fn options() -> DriveOptions {
         sync_on_close: false,
         log_names: true,
         unfinished: None,
+        backs_up: false,
         without: BTreeSet::new(),
     }
 }

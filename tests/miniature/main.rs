@@ -9,7 +9,9 @@ mod kernel;
 mod mending;
 mod model;
 mod passwd;
+mod restore;
 mod silence;
+mod upgrade;
 
 mod names {
     mod look_ahead;

@@ -10,19 +10,19 @@ use scaup_fakes::{Fault, MemoryRemote, MemoryServer, MessageKind};
 
 use crate::kernel::{is_temporary, runtime};
 
-const OLD: &str = "the old password";
-const NEW: &str = "the new password";
-const MASTERKEY: &str = "masterkey.cryptomator";
-const CONFIG: &str = "vault.cryptomator";
+pub(crate) const OLD: &str = "the old password";
+pub(crate) const NEW: &str = "the new password";
+pub(crate) const MASTERKEY: &str = "masterkey.cryptomator";
+pub(crate) const CONFIG: &str = "vault.cryptomator";
 const MODE: u16 = 0o640;
 
-fn at(name: &str) -> RemotePath {
+pub(crate) fn at(name: &str) -> RemotePath {
     RemotePath::root().join(&RemoteName::parse(name.as_bytes()).unwrap())
 }
 
 /// A server with a vault, whose password is the old one, and the vault's recovery key, which opens it without the work
 /// that a password takes.
-async fn vault(format: u32) -> (MemoryServer, VaultSecret) {
+pub(crate) async fn vault(format: u32) -> (MemoryServer, VaultSecret) {
     let (server, root) = (MemoryServer::default(), RemotePath::root());
     let remote = MemoryRemote::connect(&server);
     create_vault(remote.as_ref(), &root, OLD, CipherCombo::SivCtrMac, 220).await.unwrap();

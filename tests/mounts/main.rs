@@ -28,6 +28,7 @@ mod commands {
     mod traces;
     mod vault_check;
     mod vault_commands;
+    mod vault_files;
     mod vault_keys;
     mod vault_mend;
     mod without_the_server;

@@ -1,5 +1,5 @@
 //! Removing debris of dead processes of this machine in the background: where a program lists a directory, and, when a
-//! vault is unlocked, where such a process has begun something.
+//! vault is unlocked, where such a process has begun something. Its two files are copied to backups then, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::drive::places::directory::Directory;
 use crate::drive::status::Unsaved;
 use crate::remote::{RemoteName, RemotePath};
 use crate::vault::unfinished::{Begun, Left};
-use crate::vault::{UnlockedVault, VaultDirectory, sweep_plain};
+use crate::vault::{UnlockedVault, VaultDirectory, back_up, sweep_plain};
 
 /// Directories that are checked at the same time.
 const PARALLEL: usize = 16;
@@ -108,6 +108,21 @@ impl Drive {
                 }
             });
         }
+    }
+
+    /// Copies the config and masterkey file of a vault that was unlocked, unless there are such backups. What goes
+    /// wrong with that is of no concern to whoever uses the vault.
+    pub(super) fn back_up_vault(&self, path: &RemotePath) {
+        if !self.options.backs_up {
+            return;
+        }
+        let path = path.clone();
+        self.tidy(|drive| async move {
+            if let Err(error) = back_up(drive.remote.as_ref(), &path).await {
+                let why = drive.options.log_names.then(|| error.to_string());
+                tracing::debug!(why, "no backup of a vault's config or masterkey file was made");
+            }
+        });
     }
 
     /// Finishes or undoes what was begun in the vault whose own directory is `inode`.

@@ -117,6 +117,9 @@ impl Drive {
         };
         self.tidy_vault(inode, &vault, path);
         self.look_for_renamed_content(inode, &vault, path);
+        if is_server_there {
+            self.back_up_vault(path);
+        }
         self.drop_from_kernel(inode, gone).await;
         Ok(())
     }

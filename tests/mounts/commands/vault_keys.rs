@@ -15,13 +15,13 @@ use crate::support::{PASSWORD, ends_with, names_in, said, scaup};
 const NEW: &str = "a quite new pässword";
 
 /// The keys of a vault with a masterkey file.
-fn masterkey(vault: &Path) -> Masterkey {
+pub(crate) fn masterkey(vault: &Path) -> Masterkey {
     let file = fs::read(vault.join("masterkey.cryptomator")).unwrap();
     MasterkeyFile::parse(&file).unwrap().unlock(PASSWORD).unwrap()
 }
 
 /// The key of another vault.
-fn foreign_key() -> String {
+pub(crate) fn foreign_key() -> String {
     Masterkey::generate().unwrap().recovery_key().to_string()
 }
 
