@@ -10,9 +10,9 @@
 //! `format` has the names and lengths that the format defines. `markers` names the files that make a vault; `opening`
 //! and `create` work on it as a whole, `copies_beside` and `backups` on copies of its two files. A `secret` opens it;
 //! `password` gives it another one, `upgrade` makes format 8 of format 7, `restoring` brings lost or damaged files
-//! back (`inferred_config` is what they said), and `replacement` is how one of the two files is replaced. `entry_kinds` says
-//! what a name in a directory of a vault is, and `data_entries` what one beside content directories is. `directory`
-//! finds and lists nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them,
+//! back (`inferred_config` is what the config said), and `replacement` is how one of the two files is replaced.
+//! `entry_kinds` says what a name in a directory of a vault is, and `data_entries` what one beside content directories
+//! is. `directory` finds and lists nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them,
 //! `empty_entry` handles entries without one, and `known_names` notices directories with two names. Unfinished content
 //! has a `temporary` name, `unfinished` records on this machine where such names may be, and `sweep` removes debris of
 //! dead processes. If two machines change the same file, one version gets one of the `conflict_names`.

@@ -32,8 +32,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 #[derive(Args)]
 #[command(
     after_help = "Nothing is replaced without a copy of it, named as Cryptomator names backups, and no content of the \
-    vault is touched. Unmount the vault everywhere first: with a config that was made anew, it has a new id, and mounts \
-    that know the old one take it for another vault (scaup forget makes them ask again)."
+    vault is touched. Unmount the vault everywhere first: with a config that was made anew, it has a new id, and \
+    mounts that know the old one take it for another vault (scaup forget makes them ask again)."
 )]
 pub(super) struct RestoreArguments {
     #[command(flatten)]
@@ -155,7 +155,7 @@ fn tell(step: &Step) {
             screen::out("  It is made anew, with the keys that the recovery key is and a new password.");
         }
         Source::SameConfig(config) => screen::out(&format!(
-            "  It is written anew, with the same ciphers ({}) and names shortened beyond {} characters, for a password.",
+            "  It is written anew, for a password: ciphers {} and names shortened beyond {} characters as before.",
             config.cipher_combo, config.shortening_threshold
         )),
         Source::Inferred(inferred) => tell_inferred(inferred),

@@ -15,8 +15,8 @@ use crate::vault::{OpenError, is_before_format_8, upgrade_vault};
 /// Upgrade a vault of format 7 to format 8.
 ///
 /// The vault gets a config file, and its masterkey file is written anew; its content and its password stay. The
-/// masterkey file as it was is kept beside it as a backup. Format 8 needs Cryptomator 1.6 or newer, on every device that
-/// opens the vault. Older formats are upgraded by Cryptomator's desktop program only: unlock the vault once there.
+/// masterkey file as it was is kept beside it as a backup. Format 8 needs Cryptomator 1.6 or newer, on every device
+/// that opens the vault. Older formats are upgraded by Cryptomator's desktop program only: unlock the vault once there.
 #[derive(Args)]
 pub(super) struct UpgradeArguments {
     #[command(flatten)]

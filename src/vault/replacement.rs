@@ -1,4 +1,5 @@
-//! Replacing one of a vault's two files, or putting one where it is missing, so that a cut after any message leaves a vault that opens.
+//! Replacing one of a vault's two files, or putting one where it is missing, so that a cut after any message leaves a
+//! vault that opens as it did.
 //!
 //! The file is copied to a backup first; the new content is written under a temporary name and on the server's disk
 //! before it takes the file's name in one step. What others changed meanwhile is never replaced.

@@ -168,7 +168,8 @@ fn a_backup_that_verifies_is_taken_and_not_the_newest() {
     let fixture = Fixture::unpack("short60-gcm");
     let vault = fixture.vault();
     let path = vault.to_str().unwrap();
-    let other = Fixture::unpack("gcm8").vault();
+    let other = Fixture::unpack("gcm8");
+    let other = other.vault();
     let [command, wrong] = [PASSWORD, "wrong password"].map(|password| scaup.command_answering(password));
     let whole: Vec<(&str, Vec<u8>)> =
         [MASTERKEY, CONFIG].map(|file| (file, fs::read(vault.join(file)).unwrap())).into();
