@@ -36,6 +36,7 @@ mod upgrade;
 mod vault;
 mod vault_access;
 mod vault_secret;
+mod which;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,7 @@ enum Command {
     Bookmark(bookmark::BookmarkCommand),
     #[command(subcommand)]
     Vault(vault::VaultCommand),
+    Which(which::WhichArguments),
     Share(share::ShareArguments),
     #[command(subcommand)]
     Account(account::AccountCommand),
@@ -117,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Forget(arguments) => forget::run(arguments),
         Command::Bookmark(command) => bookmark::run(command),
         Command::Vault(command) => vault::run(command),
+        Command::Which(arguments) => which::run(&arguments),
         Command::Share(arguments) => share::run(arguments),
         Command::Account(command) => account::run(command),
         Command::Doctor(arguments) => match doctor::run(arguments) {

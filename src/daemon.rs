@@ -7,7 +7,7 @@
 //! unlocks (`vaults`, `vault_secret`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end
 //! (`signals`); `last_saving` is what it does last, but for `sweep`, which removes traces in other programs, also after
 //! a lock. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`, `requests`), says
-//! how it is (`status`), follows the connection to the server (`connection`), notifies its user of a login
+//! how it is (`status`), finds what lies where (`whereabouts`), follows the connection to the server (`connection`), notifies its user of a login
 //! (`notification`), handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`), and locks vaults by
 //! itself (`self_locking`, `sessions`, `lock_causes`). `client` is the other side of the socket. Secrets that the user
 //! wants remembered are in the desktop's `keyring` (`kept_secrets`, `secret_names`). The log is `log`, `log_lines` and
@@ -62,6 +62,7 @@ mod sweep;
 mod users;
 pub mod vault_secret;
 mod vaults;
+mod whereabouts;
 
 pub use life::run;
 pub use remote::{connect_here, remembered_vaults_of, whose_secrets};

@@ -82,7 +82,7 @@ pub use error::DriveError;
 pub use places::displacement::Displacement;
 pub use status::{DriveCounters, ErrorRecord, Unsaved, UnsavedFile};
 pub use tree::bindings::VaultEvent;
-pub use vaults::{LockedWithin, VaultError, VaultState, VaultStatus};
+pub use vaults::{LockedWithin, StoredAs, VaultError, VaultState, VaultStatus, Whereabouts};
 
 /// Fewest and most writes that are worked on at a time while too much is unsent. The others wait, with the bytes of
 /// their requests.

@@ -24,6 +24,6 @@ pub use day::End;
 pub use entry_name::Id;
 pub use error::ShareError;
 pub use ledger::{Ends, Ledger, Pruned, Share, State, prune};
-pub use origin::Origin;
+pub use origin::{Origin, resolved};
 pub use plan::{Chosen, Plan, Wish};
 pub use steps::Shared;

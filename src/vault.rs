@@ -12,8 +12,9 @@
 //! `password` gives it another one, `upgrade` makes format 8 of format 7, `restoring` brings lost or damaged files
 //! back (`inferred_config` is what the config said), and `replacement` is how one of the two files is replaced.
 //! `entry_kinds` says what a name in a directory of a vault is, and `data_entries` what one beside content directories
-//! is. `directory` finds and lists nodes, `inside` those that lie in one entry; `changes` makes and moves them, `removal` removes them,
-//! `empty_entry` handles entries without one, and `known_names` notices directories with two names. Unfinished content
+//! is. `directory` finds and lists nodes, `inside` those that lie in one entry; `changes` makes and moves them,
+//! `removal` removes them, `empty_entry` handles entries without one, `whereabouts` finds the cleartext path of what
+//! lies at a path of the server, and `known_names` notices directories with two names. Unfinished content
 //! has a `temporary` name, `unfinished` records on this machine where such names may be, and `sweep` removes debris of
 //! dead processes. If two machines change the same file, one version gets one of the `conflict_names`.
 
@@ -51,6 +52,7 @@ mod unlocked;
 mod upgrade;
 #[cfg(test)]
 mod vault_in_memory;
+mod whereabouts;
 
 pub use backups::{Backup, FileBackups, backups};
 pub use copies_beside::CopiesBeside;
@@ -77,3 +79,4 @@ pub(crate) use removal::HiddenNode;
 pub(crate) use small_file::write_small;
 pub(crate) use sweep::sweep_plain;
 pub(crate) use unlocked::{MarkerFiles, UnlockedVault};
+pub(crate) use whereabouts::{Search, StoredPath, cleartext_paths};

@@ -70,7 +70,7 @@ pub(super) fn ask_with(
             }
             Some(Event::Failed(failure)) => return Err(failure.into()),
             // The versions were exchanged before, and nobody asked for the status.
-            Some(Event::Hello(_) | Event::Status(_)) => {}
+            Some(Event::Hello(_) | Event::Status(_) | Event::Which(_)) => {}
             None => {
                 let log = crate::config::paths::state();
                 let text = format!(

@@ -176,7 +176,9 @@ impl Person {
                     return Ok(());
                 }
                 Some(Event::Failed(failure)) => return Err(failure.into()),
-                Some(Event::Hello(_) | Event::Status(_) | Event::Saving(_) | Event::Done) => {}
+                Some(
+                    Event::Hello(_) | Event::Status(_) | Event::Saving(_) | Event::Which(_) | Event::Done,
+                ) => {}
                 None => return Err(CliError::other("the mount's process ended before it had mounted")),
             }
         }

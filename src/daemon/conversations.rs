@@ -36,6 +36,7 @@ fn doing(request: &Request) -> Doing {
         | Request::Status
         | Request::Unmount { .. }
         | Request::Lock { .. }
+        | Request::Which { .. }
         | Request::Answer { .. } => Doing::Working,
     }
 }
@@ -122,7 +123,7 @@ impl Daemon {
         if !slot.set_doing(doing(&request)) {
             return Err(NotHeard);
         }
-        let is_for_it_alone = matches!(request, Request::Unlock { .. });
+        let is_for_it_alone = matches!(request, Request::Unlock { .. } | Request::Which { .. });
         let event = tokio::select! {
             event = self.obey(request, front_end) => event.unwrap_or_else(Event::Failed),
             () = front_end.gone(), if is_for_it_alone => return Err(NotHeard),

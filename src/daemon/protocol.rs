@@ -54,7 +54,7 @@ pub struct Version {
 
 impl Version {
     /// The version that this program speaks.
-    pub const OWN: Self = Self { major: 1, minor: 1 };
+    pub const OWN: Self = Self { major: 1, minor: 2 };
 }
 
 impl fmt::Display for Version {
@@ -101,6 +101,13 @@ pub enum Request {
         /// The vault's path.
         vault: Option<String>,
     },
+    /// Find out where paths are.
+    Which {
+        /// What the paths are, and which ones are wanted for them.
+        of: WhichOf,
+        /// The paths: below the mount, or of the server, whole or below the mounted directory.
+        paths: Vec<String>,
+    },
     /// The answer to an [`Event::Prompt`], or the reason why there is none.
     Answer {
         /// The prompt's number.
@@ -140,10 +147,39 @@ pub enum Event {
     },
     /// The state of the mount.
     Status(Box<MountStatus>),
+    /// Where the paths of a [`Request::Which`] are, in their order.
+    Which(Vec<WhichEntry>),
     /// The request is done.
     Done,
     /// The request failed.
     Failed(Failure),
+}
+
+/// What a [`Request::Which`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhichOf {
+    /// For paths below the mount, those of the server; of a directory in a vault, its node.
+    Node,
+    /// The same; of a directory in a vault, the directory with its content.
+    Content,
+    /// For paths of the server, those below the mount.
+    Shown,
+}
+
+/// Where a path is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhichEntry {
+    /// At this path: of the server, or below the mount.
+    At(String),
+    /// In this vault, which is locked, or perhaps in it.
+    Locked(String),
+    /// Nowhere, as far as is known.
+    Nowhere {
+        /// Whether it may lie in a directory that can't be read.
+        is_partial: bool,
+    },
 }
 
 /// A question for a person.

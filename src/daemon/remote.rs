@@ -1,6 +1,6 @@
 //! Resolves a request to the server, or to the directory of this machine, and connects.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,15 @@ impl ResolvedTarget {
         let destination =
             ssh_config::resolve(&wanted).map_err(|error| Failure::new(FailureKind::Usage, error))?;
         Ok(Self::Server { destination: Box::new(destination), directory: server.directory.clone() })
+    }
+
+    /// Returns the mounted directory: of a server as it was named, relative to the login directory without a leading
+    /// slash.
+    pub(super) fn directory(&self) -> &Path {
+        match self {
+            Self::Local(path) => path,
+            Self::Server { directory, .. } => Path::new(directory),
+        }
     }
 
     /// Returns the vaults that were unlocked there before.

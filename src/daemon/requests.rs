@@ -73,6 +73,7 @@ impl Daemon {
             Request::Unmount { force, wait } => {
                 self.unmount(standing, force, wait, front_end).await.map(|()| Event::Done)
             }
+            Request::Which { of, paths } => standing.which(&self.target, of, &paths).await.map(Event::Which),
             Request::Login => self.log_in(standing, front_end).await.map(|()| Event::Done),
             Request::Hello(_)
             | Request::Status

@@ -3,9 +3,9 @@
 //! A directory that holds the marker files of a vault is shown encrypted and read-only until it is unlocked; then a
 //! binding in the tree holds the keys, and the directory shows cleartext. The path stays bound until the mount ends:
 //! [`unlocking`] opens a vault, without the server if it was open here before. [`expected`] checks whether the server
-//! still shows this vault there. [`locking`] forgets keys, names and content.
-//! [`marker_watch`] warns when the files that unlock the vault change, [`tidying`] removes the debris of dead
-//! processes.
+//! still shows this vault there. [`locking`] forgets keys, names and content. [`whereabouts`] leads from a shown path
+//! to the server's and back. [`marker_watch`] warns when the files that unlock the vault change, [`tidying`] removes
+//! the debris of dead processes.
 
 mod error;
 pub(super) mod expected;
@@ -15,6 +15,7 @@ pub(super) mod marker_watch;
 mod renamed_content;
 pub(super) mod tidying;
 mod unlocking;
+mod whereabouts;
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::vault::{OpenError, UnlockedVault, VaultInfo, find_files};
 pub use error::VaultError;
 pub use lock_within::LockedWithin;
 use locking::nobody_has;
+pub use whereabouts::{StoredAs, Whereabouts};
 
 /// How long locking and unlocking wait until the kernel has dropped what it holds.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);

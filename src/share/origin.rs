@@ -98,7 +98,8 @@ fn device_of(path: &Path) -> Option<(u32, u32)> {
 }
 
 /// Follows the links in a path, as far as it exists: a link into a locked vault leads to nothing.
-fn resolved(path: &Path) -> PathBuf {
+#[must_use]
+pub fn resolved(path: &Path) -> PathBuf {
     let mut whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for _ in 0..LINKS_MAX {
         let real = whole.ancestors().find_map(|above| {

@@ -62,6 +62,11 @@ impl VaultListing {
         })
     }
 
+    /// Returns all nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = FoundNode> {
+        self.records.records().filter_map(Self::unpack).chain(self.beside.iter().cloned())
+    }
+
     /// Returns the node of a record of such a listing.
     pub(crate) fn unpack(record: Record<'_>) -> Option<FoundNode> {
         let (entry, node) = unpack(record.rest)?;

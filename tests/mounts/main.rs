@@ -32,6 +32,7 @@ mod commands {
     mod vault_keys;
     mod vault_mend;
     mod without_the_server;
+    mod which;
 }
 
 mod names {
