@@ -134,7 +134,7 @@ pub(crate) async fn cleartext_paths(
             let listing = directory.list(remote, (usize::MAX, remote.names_budget()), |_| ()).await;
             (path, directory, listing)
         };
-        let mut lists = stream::iter(std::mem::take(&mut level)).map(list).buffer_unordered(AT_ONCE);
+        let mut lists = stream::iter(std::mem::take(&mut level)).map(list).buffered(AT_ONCE);
         while let Some((path, directory, listing)) = lists.next().await {
             directory.vault.cryptor()?;
             let listing = match listing {
