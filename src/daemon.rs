@@ -7,11 +7,11 @@
 //! unlocks (`vaults`, `vault_secret`, `remembered`), mounts (`mountpoint`, `options`), and waits for the end
 //! (`signals`); `last_saving` is what it does last, but for `sweep`, which removes traces in other programs, also after
 //! a lock. Meanwhile it serves front ends on its socket (`socket`, `front_end_slots`, `front_end`, `requests`), says
-//! how it is (`status`), finds what lies where (`whereabouts`), follows the connection to the server (`connection`), notifies its user of a login
-//! (`notification`), handles sleep and other networks (`sleep_and_roaming`, `sleep`, `network`), and locks vaults by
-//! itself (`self_locking`, `sessions`, `lock_causes`). `client` is the other side of the socket. Secrets that the user
-//! wants remembered are in the desktop's `keyring` (`kept_secrets`, `secret_names`). The log is `log`, `log_lines` and
-//! `log_file`.
+//! how it is (`status`), finds what lies where (`whereabouts`), follows the connection to the server (`connection`),
+//! notifies its user of a login (`notification`), and handles sleep and other networks (`sleep_and_roaming`, `sleep`,
+//! `network`), and locks vaults by itself (`self_locking`, `sessions`, `lock_causes`). `client` is the other side of
+//! the socket. Secrets that the user wants remembered are in the desktop's `keyring` (`kept_secrets`, `secret_names`).
+//! The log is `log`, `log_lines` and `log_file`.
 //!
 //! Who waits for whom: a front end waits for the reply to each request it made, one at a time. A login waits for a
 //! person only if a front end is attached or the desktop can ask, and programs on the mount never wait for a person

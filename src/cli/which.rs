@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &WhichArguments) -> Result<(), CliError> {
 
 /// Prints what was found, and says what was not.
 fn tell(all: &[Asked], nul: bool) -> Result<(), CliError> {
-    let mut worst = None;
+    let mut failures = Vec::new();
     for Asked { path, found, mount } in all {
         let name = Line::of(path);
         let (line, failure) = match found {
@@ -114,19 +114,14 @@ fn tell(all: &[Asked], nul: bool) -> Result<(), CliError> {
         } else {
             screen::deliver_unbroken(line)?;
         }
-        if let Some(failure) = failure {
-            if let Some(before) = worst.replace(failure) {
-                let CliError { kind, message } = before;
-                screen::fail(&message);
-                if kind == FailureKind::Vault
-                    && let Some(worst) = &mut worst
-                {
-                    worst.kind = kind;
-                }
-            }
-        }
+        failures.extend(failure);
     }
-    worst.map_or(Ok(()), Err)
+    let is_locked = failures.iter().any(|failure| failure.kind == FailureKind::Vault);
+    let Some(CliError { kind, message }) = failures.pop() else { return Ok(()) };
+    for failure in failures {
+        screen::fail(&failure.message);
+    }
+    Err(CliError { kind: if is_locked { FailureKind::Vault } else { kind }, message })
 }
 
 /// Returns the paths that are asked for.

@@ -31,8 +31,8 @@ mod commands {
     mod vault_files;
     mod vault_keys;
     mod vault_mend;
-    mod without_the_server;
     mod which;
+    mod without_the_server;
 }
 
 mod names {

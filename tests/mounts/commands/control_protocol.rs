@@ -33,7 +33,7 @@ fn a_daemon_ends_a_conversation_in_another_version_and_says_its_own() {
     for version in [json!({ "major": 0, "minor": 9 }), json!({ "major": 2, "minor": 0, "more": "of then" })] {
         let mut front_end = FrontEnd::silent(&path);
         front_end.ask(&json!({ "Hello": version }));
-        assert_eq!(front_end.hear(), Some(json!({ "Hello": { "major": 1, "minor": 1 } })));
+        assert_eq!(front_end.hear(), Some(json!({ "Hello": { "major": 1, "minor": 2 } })));
         front_end.say(b"\"Status\"\n");
         assert_eq!(front_end.hear(), None);
     }

@@ -84,8 +84,10 @@ fn a_password_is_changed_over_ssh_while_the_vault_is_mounted() {
     fixture.copy_vault_to(&sshd.home().join("Vault"));
     sshd.give(&sshd.home());
     let (old, new) = (scaup.command_answering(PASSWORD), scaup.command_answering(NEW));
-    let mount =
-        scaup.mount_on(&sshd, "").args(["--vault", "Vault", "--no-backup", "--vault-password-command", &old]).start();
+    let mount = scaup
+        .mount_on(&sshd, "")
+        .args(["--vault", "Vault", "--no-backup", "--vault-password-command", &old])
+        .start();
     let names = names_in(&mount.join("Vault"));
 
     let (port, there) = (sshd.port().to_string(), format!("{}@{}:Vault", sshd.user(), sshd.host()));
