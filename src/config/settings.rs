@@ -206,8 +206,8 @@ pub struct MountSettings {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_sweep: bool,
-    /// Make no backups of a vault's config and masterkey file; without this option each is copied beside itself when the
-    /// vault is unlocked, unless there is such a backup, as Cryptomator does
+    /// Make no backups of a vault's config and masterkey file; without this option each is copied beside itself when
+    /// the vault is unlocked, unless there is such a backup, as Cryptomator does
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_backup: bool,

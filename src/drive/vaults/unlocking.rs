@@ -66,8 +66,8 @@ impl Drive {
         }
     }
 
-    /// Unlocks the vault at `path`, which need not have been found before. Unlocking an unlocked vault does nothing. One
-    /// that was open in this mount is opened within seconds, whatever the server does.
+    /// Unlocks the vault at `path`, which need not have been found before. Unlocking an unlocked vault does nothing. A
+    /// vault that was open in this mount is opened within seconds, whatever the server does.
     ///
     /// # Errors
     ///
