@@ -239,6 +239,12 @@ impl RemoteError {
         matches!(self, Self::PermissionDenied | Self::Unsupported(_))
     }
 
+    /// Returns the error of a request that was not waited for any longer ([`Remote::refuse_requests`]).
+    #[must_use]
+    pub fn given_up() -> Self {
+        Self::Disconnected("the server was not waited for any longer".to_owned())
+    }
+
     /// Whether the server or the road failed, and did not just refuse.
     #[must_use]
     pub fn is_failure(&self) -> bool {

@@ -4,8 +4,6 @@ use std::future::Future;
 
 use tokio::sync::watch;
 
-use crate::RemoteError;
-
 /// Whether requests are refused now: how many want that.
 #[derive(Default)]
 pub struct Refusals(watch::Sender<usize>);
@@ -29,22 +27,14 @@ impl Refusals {
         Refusal(Some(self.0.clone()))
     }
 
-    /// Runs a request until requests are refused: then whether the server carries it out is unknown.
-    ///
-    /// # Errors
-    ///
-    /// The request's own, or [`RemoteError::Disconnected`].
-    pub async fn or_refused<T>(
-        &self,
-        request: impl Future<Output = Result<T, RemoteError>>,
-    ) -> Result<T, RemoteError> {
+    /// Runs a request until requests are refused: then it returns `None`, and whether the server carries the request
+    /// out is unknown.
+    pub async fn until_refused<T>(&self, request: impl Future<Output = T>) -> Option<T> {
         let mut refusals = self.0.subscribe();
         tokio::select! {
             biased;
-            _ = refusals.wait_for(|wanted| *wanted > 0) => {
-                Err(RemoteError::Disconnected("the server was not waited for any longer".to_owned()))
-            }
-            result = request => result,
+            _ = refusals.wait_for(|wanted| *wanted > 0) => None,
+            result = request => Some(result),
         }
     }
 }

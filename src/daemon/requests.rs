@@ -179,8 +179,8 @@ impl Daemon {
 }
 
 impl Standing {
-    /// Waits until no login is under way: a vault's password is not asked for while a server may ask, too. (A vault that
-    /// opens without the server does not wait for it.)
+    /// Waits until no login is under way: a vault's password is not asked for while a server may ask, too. (A vault
+    /// that opens without the server does not wait for it.)
     async fn logged_in(&self, patience: Duration) -> Result<(), Failure> {
         let Some(connection) = &self.connection else { return Ok(()) };
         let mut reachability = connection.reachability();

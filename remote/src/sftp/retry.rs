@@ -28,7 +28,8 @@ pub(super) async fn retry<'a, T>(
 ) -> Result<T, RemoteError> {
     let asked = async {
         let began = Instant::now();
-        let result = link.refusals.or_refused(attempts(link, operation)).await;
+        let result = link.refusals.until_refused(attempts(link, operation)).await;
+        let result = result.unwrap_or_else(|| Err(RemoteError::given_up()));
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         match &result {
             // A prefetch limits the number of names: exceeding the limit is not a failure.

@@ -383,7 +383,8 @@ impl Shared {
         order: Option<&Order>,
         operation: impl FnOnce(&mut Tree) -> Result<T, RemoteError> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        self.refusals.or_refused(self.send(kind, path, order, operation)).await
+        let sent = self.refusals.until_refused(self.send(kind, path, order, operation)).await;
+        sent.unwrap_or_else(|| Err(RemoteError::given_up()))
     }
 
     /// Sends a message. `order` holds it back until the previous message about the same file has arrived.
