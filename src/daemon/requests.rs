@@ -64,7 +64,7 @@ impl Daemon {
                 if sealed.files > 0 {
                     let left = last_saving::count_and_size(sealed);
                     let text = format!(
-                        "{left} are not on the server yet: encrypted, and sent when it is back; until then, the mount has to stay"
+                        "{left} are not on the server yet: encrypted, and sent when it takes them; until then, the mount has to stay"
                     );
                     front_end.tell(Event::Progress(text));
                 }

@@ -128,7 +128,7 @@ fn a_locked_vault_shows_its_encrypted_content_read_only_until_it_is_unlocked() {
     let fixture = Fixture::unpack("gcm8");
     fixture.copy_vault_to(&sshd.home().join("Vault"));
     sshd.give(&sshd.home());
-    let mount = scaup.mount_on(&sshd, "").start();
+    let mount = scaup.mount_on(&sshd, "").args(["--no-backup"]).start();
     let vault = mount.join("Vault");
     let encrypted = names_in(&vault);
     assert!(encrypted.contains(&"masterkey.cryptomator".to_owned()), "{encrypted:?}");

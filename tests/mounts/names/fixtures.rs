@@ -39,7 +39,8 @@ impl Shelf {
         let mut mount = scaup.mount_on(&sshd, "").args(["--follow-outside"]);
         let unlocked: Vec<&&str> = names.iter().filter(|name| unlocked(name)).collect();
         if !unlocked.is_empty() {
-            mount = mount.answering(&Answers::default().vault(PASSWORD));
+            // It is held that looking changes nothing.
+            mount = mount.answering(&Answers::default().vault(PASSWORD)).args(["--no-backup"]);
         }
         for name in unlocked {
             mount = mount.args(["--vault", name]);
@@ -223,7 +224,7 @@ fn status_names_format_and_cipher_combo_of_each_vault() {
 
 /// What a refusal has to say of why, and of the way out.
 const REFUSALS: &[(&str, &[&str])] = &[
-    ("config-missing", &["vault.cryptomator is missing", "bkup"]),
+    ("config-missing", &["vault.cryptomator is missing", "vault restore"]),
     ("d-missing", &["no vault"]),
     ("format3-refuse", &["format is 3", "Cryptomator"]),
     ("format4-refuse", &["format is 4", "Cryptomator"]),
@@ -246,7 +247,7 @@ const REFUSALS: &[(&str, &[&str])] = &[
     ("jwt-wrong-key", &["vault.cryptomator", "signature"]),
     ("masterkey-hmac-flipped", &["wrong password"]),
     ("masterkey-huge-scrypt", &["masterkey", "scrypt"]),
-    ("masterkey-missing", &["masterkey.cryptomator is missing", "bkup"]),
+    ("masterkey-missing", &["masterkey.cryptomator is missing", "vault restore"]),
     ("masterkey-odd-scrypt", &["masterkey", "scrypt"]),
     ("masterkey-primary-flipped", &["wrong password"]),
     ("masterkey-short-key", &["masterkey"]),
