@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
     look_at(&config);
     if let Ok(config) = config.verify(&MASTERKEY) {
         assert_eq!(config.format, 8);
-        let token = config.encode(&MASTERKEY).expect("values that were accepted");
+        let token = config.encode(&MASTERKEY, "masterkey.cryptomator").expect("values that were accepted");
         let again = UnverifiedConfig::parse(token.as_bytes()).and_then(|again| again.verify(&MASTERKEY));
         assert_eq!(again, Ok(config));
     }
