@@ -36,6 +36,7 @@ mod upgrade;
 mod vault;
 mod vault_access;
 mod vault_secret;
+mod vault_work;
 mod which;
 
 use std::process::ExitCode;

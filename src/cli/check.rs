@@ -14,6 +14,7 @@ use super::progress::ProgressLine;
 use super::screen;
 use super::vault_access::VaultLocation;
 use super::vault_secret::{self, SecretArguments, Sources};
+use super::vault_work::until_interrupted;
 use crate::check::{
     self, CheckError, CheckOptions, CheckProgress, Examination, Finding, FindingKind, Report, Severity,
     Summary,
@@ -22,6 +23,9 @@ use crate::config::size;
 use crate::daemon::protocol::FailureKind;
 use crate::mend::MENDED;
 use crate::remote::{Remote, RemoteError, RemotePath};
+
+/// How a vault is that was only read.
+pub(super) const UNCHANGED: &str = "nothing was changed on the server";
 
 /// How often the progress is updated.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
@@ -102,23 +106,8 @@ pub(super) fn report(
     secret: &SecretArguments,
     options: CheckOptions,
 ) -> Result<Report, CliError> {
-    until_interrupted(runtime, async { Ok(open(location, secret).await?.examine(options).await?.report) })
-}
-
-/// Does work that changes nothing on the server, unless Ctrl-C ends it.
-pub(super) fn until_interrupted<T>(
-    runtime: &Runtime,
-    work: impl Future<Output = Result<T, CliError>>,
-) -> Result<T, CliError> {
-    runtime.block_on(async {
-        tokio::select! {
-            // Ctrl-C is listened for before anything else begins.
-            biased;
-            _ = tokio::signal::ctrl_c() => {
-                Err(CliError::other("interrupted; nothing was changed on the server"))
-            }
-            done = work => done,
-        }
+    until_interrupted(runtime, UNCHANGED, async {
+        Ok(open(location, secret).await?.examine(options).await?.report)
     })
 }
 

@@ -7,12 +7,12 @@ use scaup_sftp::text::Line;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use super::check::{self, CheckArguments, Opened, counted, show_finding, verdict};
+use super::check::{self, CheckArguments, Opened, UNCHANGED, counted, show_finding, verdict};
 use super::converse;
 use super::error::CliError;
 use super::progress::ProgressLine;
-use super::prompt;
 use super::screen;
+use super::vault_work::{agree, until_interrupted};
 use crate::check::{CheckOptions, Examination, Finding, Summary};
 use crate::daemon::protocol::FailureKind;
 use crate::mend::{Became, Fix, MendError, MendProgress, Plan};
@@ -21,6 +21,9 @@ use crate::vault::inspect_vault;
 
 /// How long nothing may have changed in a vault before it is mended: somebody may be at work.
 const QUIET: Duration = Duration::from_secs(60);
+/// How a vault is whose mending was ended.
+const EACH_WHOLE: &str = "the mends that were done are whole: run this again for the rest";
+
 /// How often the progress is updated.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -55,11 +58,11 @@ struct MendReport<'a> {
 
 pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), CliError> {
     let options = CheckOptions { content: arguments.content };
-    let opened = check::until_interrupted(runtime, check::open(&arguments.location, &arguments.secret))?;
-    let examined = check::until_interrupted(runtime, opened.examine(options))?;
+    let opened = until_interrupted(runtime, UNCHANGED, check::open(&arguments.location, &arguments.secret))?;
+    let examined = until_interrupted(runtime, UNCHANGED, opened.examine(options))?;
     let kinds = arguments.fix.as_deref().unwrap_or_default();
     let planning = Plan::of(&examined, kinds, opened.remote.as_ref(), &opened.vault, &opened.cryptor);
-    let plan = check::until_interrupted(runtime, async { planning.await.map_err(failed) })?;
+    let plan = until_interrupted(runtime, UNCHANGED, async { planning.await.map_err(failed) })?;
     if arguments.dry_run || plan.is_empty() {
         return tell(arguments, &[Round { fixes: plan.intended(), examined }], None);
     }
@@ -70,24 +73,23 @@ pub(super) fn run(runtime: &Runtime, arguments: &CheckArguments) -> Result<(), C
         let findings = examined.report.findings.iter().zip(&fixes);
         show(&findings.map(|(finding, fix)| Mended { finding, fix }).collect::<Vec<_>>());
         let question = match plan.len() {
-            1 => "Do this mend (yes/no)? ".to_owned(),
-            count => format!("Do these {count} mends (yes/no)? "),
+            1 => "Do this mend".to_owned(),
+            count => format!("Do these {count} mends"),
         };
-        let answer = prompt::ask(&question, true)
-            .map_err(|why| CliError::other(format!("nobody can be asked: {why}; --yes mends without")))?;
-        if !answer.trim().eq_ignore_ascii_case("yes") {
-            return Err(CliError::other("nothing was changed on the server"));
-        }
+        agree(&question, false)?;
     }
     let mut rounds = Vec::new();
     let (mut examined, mut plan) = (examined, plan);
     loop {
-        let fixes = runtime.block_on(carry_out(&plan, &opened))?;
+        let (fixes, is_interrupted) = runtime.block_on(carry_out(&plan, &opened))?;
+        if is_interrupted {
+            return Err(CliError::other(format!("interrupted; {EACH_WHOLE}")));
+        }
         let is_done = rounds.len() >= ROUNDS_MAX || !fixes.iter().any(|fix| fix.state == Became::Mended);
         rounds.push(Round { examined, fixes });
-        examined = check::until_interrupted(runtime, opened.examine(options))?;
+        examined = until_interrupted(runtime, EACH_WHOLE, opened.examine(options))?;
         let planning = Plan::of(&examined, kinds, opened.remote.as_ref(), &opened.vault, &opened.cryptor);
-        plan = check::until_interrupted(runtime, async { planning.await.map_err(failed) })?;
+        plan = until_interrupted(runtime, EACH_WHOLE, async { planning.await.map_err(failed) })?;
         if is_done || plan.is_empty() {
             return tell(arguments, &rounds, Some(&examined));
         }
@@ -174,8 +176,8 @@ fn failed(error: MendError) -> CliError {
     CliError::new(kind, error)
 }
 
-/// Does the mends. Ctrl-C ends it between two of them.
-async fn carry_out(plan: &Plan, opened: &Opened) -> Result<Vec<Fix>, CliError> {
+/// Does the mends. Ctrl-C ends it between two of them: the result says so.
+async fn carry_out(plan: &Plan, opened: &Opened) -> Result<(Vec<Fix>, bool), CliError> {
     let progress = MendProgress::default();
     let aside = jiff::Zoned::now().strftime(".scaup-repair-%Y%m%d-%H%M%S").to_string();
     let aside =
@@ -192,7 +194,8 @@ async fn carry_out(plan: &Plan, opened: &Opened) -> Result<Vec<Fix>, CliError> {
             }
             done = &mut mending => {
                 drop(line);
-                return done.map_err(failed);
+                let fixes = done.map_err(failed)?;
+                return Ok((fixes, progress.stop.load(Ordering::Relaxed)));
             }
             () = tokio::time::sleep(SHOW_EVERY) => {
                 line.show(format!("{} of {} mends", progress.done.load(Ordering::Relaxed), plan.len()));

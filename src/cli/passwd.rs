@@ -1,7 +1,6 @@
 //! `scaup vault passwd`.
 
 use clap::Args;
-use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
 use super::error::CliError;
@@ -9,9 +8,10 @@ use super::new_password::new_password;
 use super::screen;
 use super::vault_access::VaultLocation;
 use super::vault_secret::{self, SecretArguments, Sources};
+use super::vault_work::{change_failed, shown, until_interrupted};
 use crate::daemon::protocol::FailureKind;
 use crate::daemon::{kept_secrets, remembered_vaults_of};
-use crate::remote::{RemoteError, RemoteName};
+use crate::remote::RemoteError;
 use crate::vault::{OldCopies, OpenError, change_password, forget_password};
 
 /// Change the password of a vault.
@@ -37,29 +37,16 @@ pub(super) struct PasswdArguments {
     forget_old: bool,
 }
 
+/// How a vault is whose change of password was ended.
+const EITHER: &str = "the vault has the old or the new password: try again";
+
 pub(super) fn run(runtime: &Runtime, arguments: &PasswdArguments) -> Result<(), CliError> {
-    runtime.block_on(async {
-        tokio::select! {
-            // Ctrl-C is listened for before anything else begins.
-            biased;
-            _ = tokio::signal::ctrl_c() => Err(CliError::other(
-                "interrupted; the vault has the old or the new password"
-            )),
-            done = change(arguments) => done,
-        }
-    })
+    until_interrupted(runtime, EITHER, change(arguments))
 }
 
 async fn change(arguments: &PasswdArguments) -> Result<(), CliError> {
     let PasswdArguments { location, secret, new_password_command, forget_old } = arguments;
     let path = &location.path;
-    let failed = |error: OpenError| match &error {
-        OpenError::Remote { source, .. } if source.is_unanswered() => CliError::new(
-            FailureKind::Unreachable,
-            format!("{error}; the vault has the old or the new password: try again"),
-        ),
-        _ => CliError::new(FailureKind::Vault, error),
-    };
     let (remote, vault) = location.open().await?;
     let command = secret.command();
     let opened =
@@ -77,7 +64,8 @@ async fn change(arguments: &PasswdArguments) -> Result<(), CliError> {
             "this is the vault's password already; nothing was changed",
         ));
     }
-    let backup = change_password(remote.as_ref(), &vault, &secret, &new).await.map_err(failed)?;
+    let backup = change_password(remote.as_ref(), &vault, &secret, &new).await;
+    let backup = backup.map_err(|error| change_failed(error, EITHER))?;
     screen::out(&format!("the password of vault {path} is changed"));
     let known = remembered_vaults_of(&location.request()?.0)?;
     if let Some(text) = kept_secrets::refuse_password_of(&known, &vault).await {
@@ -117,8 +105,4 @@ fn show(copies: &OldCopies) {
     for (name, reason) in &copies.left {
         screen::out(&format!("left {}: {reason}", shown(name)));
     }
-}
-
-fn shown(name: &RemoteName) -> String {
-    Line::of(&String::from_utf8_lossy(name.as_bytes())).to_string()
 }

@@ -80,11 +80,6 @@ pub(super) fn ask_while(
     answer
 }
 
-/// Asks a question that only `yes` agrees to.
-pub(super) fn confirm(question: &str) -> Result<bool, String> {
-    Ok(ask(&format!("{question} (yes/no)? "), true)?.trim().eq_ignore_ascii_case("yes"))
-}
-
 /// Shows a message of another thread: if a person is being asked, only after that.
 pub(super) fn tell(line: &str) {
     match &mut *held_back() {

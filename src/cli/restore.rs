@@ -4,20 +4,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
 use super::error::CliError;
 use super::new_password::new_password;
 use super::progress::ProgressLine;
-use super::prompt;
 use super::screen;
-use super::upgrade::no_yes;
 use super::vault_access::VaultLocation;
 use super::vault_secret::{self, SecretArguments};
+use super::vault_work::{agree, change_failed, shown, until_interrupted};
 use crate::daemon::protocol::FailureKind;
 use crate::daemon::vault_secret::OpenedBy;
-use crate::remote::{Remote, RemoteName};
+use crate::remote::Remote;
 use crate::vault::{FoundFiles, InferredConfig, OpenError, Restoration, Source, Step, VaultSecret, Why};
 
 /// How often the progress is updated.
@@ -48,17 +46,11 @@ pub(super) struct RestoreArguments {
     yes: bool,
 }
 
+/// How a vault is whose restoring was ended.
+const ALL_THERE: &str = "what was there is there still, at least as a backup: run this again to finish";
+
 pub(super) fn run(runtime: &Runtime, arguments: &RestoreArguments) -> Result<(), CliError> {
-    runtime.block_on(async {
-        tokio::select! {
-            // Ctrl-C is listened for before anything else begins.
-            biased;
-            _ = tokio::signal::ctrl_c() => Err(CliError::other(
-                "interrupted; what was there is there still, at least as a backup: run this again to finish"
-            )),
-            done = restore(arguments) => done,
-        }
-    })
+    until_interrupted(runtime, ALL_THERE, restore(arguments))
 }
 
 async fn restore(arguments: &RestoreArguments) -> Result<(), CliError> {
@@ -96,21 +88,13 @@ async fn restore(arguments: &RestoreArguments) -> Result<(), CliError> {
         return Ok(());
     }
     restoration.steps().iter().for_each(tell);
-    if !yes && !prompt::confirm("Restore it").map_err(|reason| CliError::other(no_yes(&reason)))? {
-        return Err(CliError::other("nothing was changed"));
-    }
+    agree("Restore it", *yes)?;
     let password = match restoration.needs_password() {
         true => Some(new_password(path, new_password_command.as_deref(), "nothing was changed")?),
         false => None,
     };
     let done = restoration.carry_out(remote, password.as_deref().map(String::as_str)).await;
-    let backups = done.map_err(|error| match &error {
-        OpenError::Remote { source, .. } if source.is_unanswered() => CliError::new(
-            FailureKind::Unreachable,
-            format!("{error}; what was there is there still, at least as a backup: run this again to finish"),
-        ),
-        _ => CliError::new(FailureKind::Vault, error),
-    })?;
+    let backups = done.map_err(|error| change_failed(error, ALL_THERE))?;
     for backup in backups {
         screen::out(&format!("what was replaced is kept as {}", shown(&backup)));
     }
@@ -180,8 +164,4 @@ fn tell_inferred(inferred: &InferredConfig) {
             "  Names are shortened beyond {threshold} characters; the shortest that is shortened has {shortest}."
         ),
     });
-}
-
-fn shown(name: &RemoteName) -> String {
-    Line::of(&String::from_utf8_lossy(name.as_bytes())).to_string()
 }

@@ -1,16 +1,15 @@
 //! `scaup vault upgrade`.
 
 use clap::Args;
-use scaup_sftp::text::Line;
 use tokio::runtime::Runtime;
 
 use super::error::CliError;
-use super::prompt;
 use super::screen;
 use super::vault_access::VaultLocation;
 use super::vault_secret::{self, SecretArguments, Sources};
+use super::vault_work::{agree, change_failed, shown, until_interrupted};
 use crate::daemon::protocol::FailureKind;
-use crate::vault::{OpenError, is_before_format_8, upgrade_vault};
+use crate::vault::{is_before_format_8, upgrade_vault};
 
 /// Upgrade a vault of format 7 to format 8.
 ///
@@ -28,17 +27,11 @@ pub(super) struct UpgradeArguments {
     yes: bool,
 }
 
+/// How a vault is whose upgrade was ended.
+const OPENS: &str = "the vault opens with its password as before: run this again to finish";
+
 pub(super) fn run(runtime: &Runtime, arguments: &UpgradeArguments) -> Result<(), CliError> {
-    runtime.block_on(async {
-        tokio::select! {
-            // Ctrl-C is listened for before anything else begins.
-            biased;
-            _ = tokio::signal::ctrl_c() => Err(CliError::other(
-                "interrupted; the vault opens with its password as before: run this again to finish"
-            )),
-            done = upgrade(arguments) => done,
-        }
-    })
+    until_interrupted(runtime, OPENS, upgrade(arguments))
 }
 
 async fn upgrade(arguments: &UpgradeArguments) -> Result<(), CliError> {
@@ -61,22 +54,9 @@ async fn upgrade(arguments: &UpgradeArguments) -> Result<(), CliError> {
     screen::out(&format!("vault {path} has format 7. It gets a config file, vault.cryptomator,"));
     screen::out("and its masterkey file is written anew, with the same password; a backup of it is kept.");
     screen::out("Cryptomator before 1.6 can't open it any more.");
-    if !yes && !prompt::confirm("Upgrade it").map_err(|reason| CliError::other(no_yes(&reason)))? {
-        return Err(CliError::other("nothing was changed"));
-    }
-    let backup = upgrade_vault(remote.as_ref(), &vault, password).await.map_err(|error| match &error {
-        OpenError::Remote { source, .. } if source.is_unanswered() => CliError::new(
-            FailureKind::Unreachable,
-            format!("{error}; the vault opens with its password as before: run this again to finish"),
-        ),
-        _ => CliError::new(FailureKind::Vault, error),
-    })?;
-    let backup = Line::of(&String::from_utf8_lossy(backup.as_bytes())).to_string();
+    agree("Upgrade it", *yes)?;
+    let backup = upgrade_vault(remote.as_ref(), &vault, password).await;
+    let backup = shown(&backup.map_err(|error| change_failed(error, OPENS))?);
     screen::out(&format!("vault {path} has format 8. The masterkey file as it was is kept as {backup}."));
     Ok(())
-}
-
-/// Returns the failure where nobody could be asked.
-pub(super) fn no_yes(reason: &str) -> String {
-    format!("nothing was changed, since nobody could be asked ({reason}); use --yes")
 }

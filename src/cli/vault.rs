@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand};
 use scaup_crypto::CipherCombo;
-use scaup_sftp::text::Line;
 
 use super::check;
 use super::conflicts;
@@ -17,6 +16,7 @@ use super::screen;
 use super::upgrade;
 use super::vault_access::VaultLocation;
 use super::vault_secret::SecretArguments;
+use super::vault_work::shown;
 use crate::daemon::protocol::{FailureKind, Request};
 use crate::vault::{FileBackups, backups, check_place_for_vault, create_vault, inspect_vault};
 
@@ -146,7 +146,7 @@ fn show_backups(found: &FileBackups) {
     }
     for (name, made, is_same) in backups {
         let same = if *is_same { "the same" } else { "not the same" };
-        let name = Line::of(&String::from_utf8_lossy(name.as_bytes())).to_string();
+        let name = shown(name);
         let made = jiff::Timestamp::try_from(*made).unwrap_or_default();
         screen::out(&format!("backup:       {name} of {made:.0}: {same} as {file} now"));
     }

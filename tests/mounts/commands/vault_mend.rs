@@ -129,7 +129,7 @@ fn where_all_that_is_wrong_is_mended_the_exit_code_says_so_and_nothing_is_remove
     // Nobody can be asked.
     let asked = fix(&scaup, &vault, &["--fix"]);
     assert_eq!(asked.status.code(), Some(1), "{}", said(&asked));
-    assert!(said(&asked).contains("--yes mends without"), "{}", said(&asked));
+    assert!(said(&asked).contains("use --yes"), "{}", said(&asked));
     assert_eq!(tree(&vault), before, "nothing was done");
     // Only what was asked for.
     let one = fix(&scaup, &vault, &["--fix=empty_orphan", "--yes"]);
