@@ -3,6 +3,7 @@
 
 use scaup_crypto::{MasterkeyFile, VaultConfig};
 use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::error::OpenError;
 use super::format::part;
@@ -50,11 +51,11 @@ pub async fn upgrade_vault(
     let has_config = opening.has_config();
     let cryptor = cryptor_of(remote, vault, opening, &secret).await?;
     let old = VaultFile::read(remote, vault, name, content).await?;
+    let password = Zeroizing::new(password.to_owned());
     let made = spawn_blocking(move || {
         let masterkey = cryptor.masterkey();
-        let Some(password) = secret.as_password() else { unreachable!("it was made of a password") };
-        let new = file.rewrap(masterkey, password, MasterkeyFile::VERSION_OF_FORMAT_8);
-        let new = proved(new.map_err(|error| error.to_string())?, masterkey, password)?;
+        let new = file.rewrap(masterkey, &password, MasterkeyFile::VERSION_OF_FORMAT_8);
+        let new = proved(new.map_err(|error| error.to_string())?, masterkey, &password)?;
         let config = VaultConfig { format: 8, ..VaultConfig::format7() };
         let config = config.encode(masterkey, Markers::MASTERKEY).map_err(|error| error.to_string())?;
         Ok::<_, String>((new, config))
