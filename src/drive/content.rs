@@ -29,6 +29,7 @@ pub(super) mod lengths;
 pub(super) mod location;
 pub(super) mod reading;
 pub(super) mod sealed;
+pub(super) mod sealed_place;
 pub(super) mod segmented;
 pub(super) mod sending;
 pub(super) mod shown;

@@ -9,7 +9,7 @@ use scaup_fuse::filesystem::Inode;
 
 use super::codec::{Codec, GROUP_LEN};
 use super::home::Home;
-use super::sealed::{SealedName, SealedPlace};
+use super::sealed_place::{SealedName, SealedPlace};
 use crate::drive::error::DriveError;
 use crate::drive::places::directory::Directory;
 use crate::drive::places::place::{Place, plain_name};
@@ -58,6 +58,11 @@ impl Location {
             // The vault was locked or unlocked since.
             (Directory::Plain(_) | Directory::Vault(_), Some(_)) => Err(DriveError::Stale),
         }
+    }
+
+    /// Creates the place of a file whose vault was locked.
+    pub(super) fn of_sealed(place: &Arc<SealedPlace>) -> Self {
+        Self::Sealed { place: Arc::clone(place), name: place.own.clone() }
     }
 
     /// Returns the path of the file that holds the bytes.
@@ -203,7 +208,10 @@ impl Location {
         match self {
             Self::Plain { directory, .. } => Self::new(Directory::Plain(directory), name, None),
             Self::Vault { directory, .. } => Self::new(Directory::Vault(directory), name, None),
-            Self::Sealed { place, .. } => place.copy(name).ok_or(DriveError::Locked),
+            Self::Sealed { place, .. } => {
+                let name = place.copy(name).ok_or(DriveError::Locked)?;
+                Ok(Self::Sealed { place, name })
+            }
         }
     }
 

@@ -6,8 +6,7 @@
 //! header are encrypted, and the names that it may get.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,98 +17,11 @@ use super::codec::Codec;
 use super::file::File;
 use super::home::Home;
 use super::location::Location;
+use super::sealed_place::{SealedName, SealedPlace};
 use super::sending::SEND_AT_CHUNKS;
 use super::staged::{Attempt, StagedFile};
 use super::state::{Access, Backing, Base, Rest, State, Stored};
 use crate::drive::error::DriveError;
-use crate::remote::{RemotePath, RenameHow};
-use crate::vault::{Entry, UnlockedVault, VaultDirectory, cleartext_name, conflict_names};
-
-/// Names for a conflicting copy that are encrypted ahead.
-const COPIES: usize = 10;
-
-/// Where sealed content is saved.
-pub(in crate::drive) struct SealedPlace {
-    /// The vault, which has no keys any more.
-    pub(super) vault: Arc<UnlockedVault>,
-    /// The vault's own directory.
-    root: RemotePath,
-    /// The directory on the server that holds the file's name.
-    pub(super) directory: RemotePath,
-    own: SealedName,
-    /// The names that our version may get beside another one.
-    copies: Vec<SealedName>,
-    /// A program was in the middle of replacing other content: ours goes beside that.
-    pub(super) is_half: bool,
-}
-
-/// The encrypted name of a file.
-#[derive(Debug, Clone)]
-pub(in crate::drive) struct SealedName {
-    pub(super) entry: Entry,
-    /// What `name.c9s` has to hold, if the name is shortened.
-    pub(super) long_name: Option<String>,
-}
-
-impl SealedName {
-    fn of(directory: &VaultDirectory, name: &OsStr) -> Result<Self, DriveError> {
-        let (entry, long_name) = directory.file_entry(&cleartext_name(name)?)?;
-        Ok(Self { entry, long_name })
-    }
-
-    /// Returns what a conflicting copy is known by without its cleartext name.
-    fn known_as(&self) -> &OsStr {
-        OsStr::from_bytes(self.entry.name.as_bytes())
-    }
-
-    /// Gives finished content this name.
-    pub(super) async fn publish(
-        &self,
-        home: &dyn crate::remote::Remote,
-        temporary: &RemotePath,
-        directory: &RemotePath,
-        how: RenameHow,
-    ) -> Result<(), DriveError> {
-        let (entry, long_name) = (&self.entry, self.long_name.as_deref());
-        Ok(Box::pin(VaultDirectory::publish_in(home, temporary, directory, entry, long_name, how)).await?)
-    }
-}
-
-impl SealedPlace {
-    fn new(location: Location, name: &OsStr, is_half: bool) -> Result<Self, DriveError> {
-        let Location::Vault { directory, entry, long_name } = location else { return Err(DriveError::Stale) };
-        let copies = conflict_names(name).take(COPIES).map(|copy| SealedName::of(&directory, &copy));
-        Ok(Self {
-            copies: copies.collect::<Result<_, _>>()?,
-            directory: directory.content(),
-            own: SealedName { entry, long_name },
-            vault: Arc::clone(&directory.vault),
-            root: directory.root,
-            is_half,
-        })
-    }
-
-    /// Returns the place as a location.
-    pub(super) fn location(self: &Arc<Self>) -> Location {
-        Location::Sealed { place: Arc::clone(self), name: self.own.clone() }
-    }
-
-    /// Returns what the names of a conflicting copy are known by.
-    pub(super) fn copies(&self) -> Vec<OsString> {
-        self.copies.iter().map(|copy| copy.known_as().to_owned()).collect()
-    }
-
-    /// Returns the place of a conflicting copy.
-    pub(super) fn copy(self: &Arc<Self>, known_as: &OsStr) -> Option<Location> {
-        let name = self.copies.iter().find(|copy| copy.known_as() == known_as)?.clone();
-        Some(Location::Sealed { place: Arc::clone(self), name })
-    }
-
-    /// Returns the vault's own directory.
-    pub(in crate::drive) fn vault_root(&self) -> &RemotePath {
-        &self.root
-    }
-}
 
 /// What a state becomes when its vault is locked.
 pub(in crate::drive) struct Sealed {
@@ -148,8 +60,9 @@ impl State {
             }
             _ => None,
         };
-        let mut place = SealedPlace::new(location, name, is_half)?;
-        place.copies.extend(tried);
+        let Location::Vault { directory, entry, long_name } = location else { return Err(DriveError::Stale) };
+        let mut place = SealedPlace::new(directory, SealedName { entry, long_name }, name, is_half)?;
+        tried.into_iter().for_each(|tried| place.add_copy(tried));
         Ok(Sealed { place: Arc::new(place), codec: Arc::new(codec.sealed()?), dirty, end, attempt })
     }
 
@@ -194,7 +107,7 @@ impl File {
     /// Returns where the content is saved.
     pub(super) fn location(&self, home: &dyn Home, state: &State) -> Result<Location, DriveError> {
         match state.sealed_place() {
-            Some(place) => Ok(place.location()),
+            Some(place) => Ok(Location::of_sealed(place)),
             None => home.location(self.inode),
         }
     }
@@ -210,7 +123,7 @@ impl File {
         replaces: Option<Base>,
     ) -> Result<(), DriveError> {
         let remote = Arc::clone(&home.resources().remote);
-        let file = StagedFile::new(remote, place.location().temporary_path()?, mode);
+        let file = StagedFile::new(remote, Location::of_sealed(&place).temporary_path()?, mode);
         let access = Access::Sealed { codec: Arc::clone(&codec), header_unsent: true, place };
         let backing = Backing::Staged { file: Arc::clone(&file), replaces };
         let mut staged = State::new(backing, access, ContentId::fresh(), CleartextLen::ZERO);

@@ -12,7 +12,7 @@ use tokio::sync::RwLockWriteGuard;
 use super::chunks::{ChunkKey, ContentId};
 use super::codec::Codec;
 use super::file::File;
-use super::sealed::SealedPlace;
+use super::sealed_place::SealedPlace;
 use super::staged::StagedFile;
 use super::uploader::Uploader;
 use crate::drive::error::DriveError;
