@@ -1,6 +1,6 @@
 //! Saving what programs wrote: when they go on to other things, before the machine sleeps, and at the end.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use scaup_fuse::filesystem::Inode;
@@ -41,12 +41,8 @@ impl Drive {
         self.left_to_save()
     }
 
-    /// Saves some files.
-    pub(super) async fn save_files(&self, files: &[Arc<File>]) {
-        futures::future::join_all(files.iter().map(|file| self.save(file, |_| true))).await;
-    }
-
-    async fn save(&self, file: &File, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
+    /// Saves a file, if its unsaved content is `wanted`.
+    pub(super) async fn save(&self, file: &File, wanted: impl Fn(&UnsavedContent) -> bool + Send) {
         let _paths = self.hold_paths([file.inode]).await;
         let saved = async {
             file.commit_if(self, wanted).await?;

@@ -158,7 +158,8 @@ impl Drive {
 
     /// Saves what was unsaved when its vault was locked.
     pub(super) async fn save_sealed(&self) {
-        self.save_files(&self.sealed_files()).await;
+        let sealed = self.sealed_files();
+        futures::future::join_all(sealed.iter().map(|file| self.save(file, |_| true))).await;
     }
 
     /// Returns how much was unsaved when its vault was locked, and still is.
