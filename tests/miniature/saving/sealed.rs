@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scaup::drive::DriveOptions;
 use scaup_fakes::{Delay, Fault, MemoryRemote, MemoryServer};
-use scaup_fuse::filesystem::RenameMode;
+use scaup_fuse::filesystem::{Inode, RenameMode};
 use scaup_rig::dice::Dice;
 
 use crate::kernel::{
@@ -192,6 +192,50 @@ fn half_of_what_a_program_was_writing_does_not_replace_what_was_there() {
         assert!(after.content("file").await.unwrap() == old, "{place:?}");
         let root = after.root().await.unwrap();
         assert_eq!(after.list(root).await.unwrap().len(), 2, "{place:?}: the half is kept, too");
+    });
+}
+
+#[test]
+fn requests_that_wait_for_a_silent_server_end_when_a_vault_is_locked() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        let kernel = mounted(&server, place).await;
+        kernel.save("file", &pattern(1, 40 * CHUNK)).await.unwrap();
+        kernel.drive.save_all().await;
+        let reader = mounted(&server, place).await;
+        let open = reader.open("file", READ_WRITE).await.unwrap();
+        Road::Silent.worsen(&reader);
+        let began = tokio::time::Instant::now();
+        let inside = async { (reader.read(open, 20 * CHUNK as u64, 10).await, began.elapsed()) };
+        let beside = async { (reader.lookup_in(Inode::ROOT, "plain").await, began.elapsed()) };
+        let ((read, read_took), (looked, looked_took), ()) =
+            futures::join!(inside, beside, lock(&reader, place, "silent"));
+        assert!(read.is_err() && looked.is_err(), "{place:?}: {read:?}, {looked:?}");
+        assert!(read_took.max(looked_took) < SILENCE / 2, "{place:?}: {read_took:?}, {looked_took:?}");
+    });
+}
+
+#[test]
+fn where_the_directory_is_removed_meanwhile_status_says_what_can_not_be_sent() {
+    in_every_vault(async |place| {
+        let server = place.server();
+        let kernel = mounted(&server, place).await;
+        kernel.mkdir("dir", 0o755).await.unwrap();
+        kernel.save("dir/file", b"old").await.unwrap();
+        kernel.drive.save_all().await;
+        let open = kernel.create("dir/new", 0o644).await.unwrap();
+        kernel.write(open, 0, b"new").await.unwrap();
+        Road::Cut.worsen(&kernel);
+        lock(&kernel, place, "removed").await;
+        let other = mounted(&server, place).await;
+        other.unlink("dir/file").await.unwrap();
+        other.rmdir("dir").await.unwrap();
+        other.drive.save_all().await;
+        Road::mend(&kernel);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(kernel.drive.unsaved().files, 1, "{place:?}: it is not given up");
+        let told = kernel.drive.errors();
+        assert!(told.iter().any(|error| error.kind == "unsaved"), "{place:?}: {told:?}");
     });
 }
 
